@@ -1,0 +1,69 @@
+"""The control message: one small row a rank and step, by which every rank learns what any rank has met."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.errors import ReplicaMismatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What all ranks know of a step after its control message; equal on every rank.
+
+    Attributes
+    ----------
+    signal : int
+        The number of a signal that some rank received and that asks the run to end; 0 for none.
+    failed : bool
+        Whether rank 0 failed at one of its duties.
+    slowest_seconds, fastest_seconds : float
+        Seconds of computation of the slowest and of the fastest rank.
+    communication_seconds : float
+        Seconds in communication of the rank that spent most.
+    """
+
+    signal: int
+    failed: bool
+    slowest_seconds: float
+    fastest_seconds: float
+    communication_seconds: float
+
+
+def commit(
+    cluster: Cluster,
+    parameters: NDArray[np.float64],
+    *,
+    signal: int,
+    failed: bool,
+    compute_seconds: float,
+    communication_seconds: float,
+) -> Verdict:
+    """Exchange the control message of a step. Collective.
+
+    Raises
+    ------
+    ReplicaMismatch
+        On every rank, when the parameters are not equal on all of them.
+    """
+    digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data)
+    row = np.array([digest, signal, failed, compute_seconds, communication_seconds], dtype=np.float64)
+    digests, signals, failures, compute, communication = cluster.gather_rows(row).T
+    odd = np.flatnonzero(digests != digests[0])
+    if odd.size:
+        raise ReplicaMismatch(
+            f"the parameters on rank {odd[0]} differ from those on rank 0 although all ranks took the same step: "
+            "suspect that rank's memory or its numerical libraries; resume from the last checkpoint without its node"
+        ).on_all_ranks()
+    return Verdict(
+        signal=int(signals.max()),
+        failed=bool(failures.any()),
+        slowest_seconds=float(compute.max()),
+        fastest_seconds=float(compute.min()),
+        communication_seconds=float(communication.max()),
+    )

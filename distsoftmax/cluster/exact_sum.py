@@ -1,0 +1,112 @@
+"""Sums over shards that do not depend on their order: fixed-point int64, added by machine integers.
+
+Floating-point addition is not associative, so a sum over ranks would depend on how the shards are spread over them.
+Integer addition is. Each partial sum (float64) is scaled by a power of two all ranks agree on and rounded once to
+int64, the first *limb*; what the rounding left over may go into a second limb. The scale leaves room for the sum of
+the magnitudes of all partials, so no order of additions can overflow.
+
+The idea is that of reproducible summation by pre-rounding: J. Demmel and H. D. Nguyen, "Parallel Reproducible
+Summation", IEEE Transactions on Computers 64(7), 2015, with an integer for their bins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from distsoftmax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distsoftmax.cluster.communicator import Cluster
+
+FIRST_LIMB_BITS = 60  # sums stay below 2^60 by the bound, and below 2^62 even where the bound was rounded down twofold
+SECOND_LIMB_BITS = 40  # a remainder is at most 1/2, so 2^22 shards fit
+LARGEST_SHIFT = 1000  # 2^1000 and 2^-1000 are ordinary float64; a column whose bound is below 2^-940 loses low bits
+
+
+class FixedPoint:
+    """Numbers as int64, each with its own power of two.
+
+    Parameters
+    ----------
+    bound : array_like of float64
+        For each number, a bound on the sum over all shards of the partials' magnitudes. Finite, 0 or more.
+
+    Notes
+    -----
+    Each partial is rounded once, so a sum over S shards is off by at most S/2 units of 2^-60 of the bound (rounded up to a
+    power of two) with one limb, and by 2^-40 of that with two.
+    """
+
+    def __init__(self, bound: ArrayLike) -> None:
+        _, exponent = np.frexp(np.asarray(bound, dtype=np.float64))
+        self.shift = np.clip(FIRST_LIMB_BITS - exponent.astype(np.int64), -LARGEST_SHIFT, LARGEST_SHIFT)
+        self._scale = np.ldexp(1.0, self.shift)
+
+    def add(self, partial: NDArray[np.float64], total: NDArray[np.int64]) -> bool:
+        """Add a shard's partial, destroyed on the way, to int64 totals of one limb. False where it is not finite."""
+        np.multiply(partial, self._scale, out=partial)
+        if not np.isfinite(np.vdot(partial, partial)):  # one pass; squares of numbers below 2^62 cannot overflow
+            return False
+        np.rint(partial, out=partial)
+        np.add(total, partial, out=total, casting="unsafe", dtype=np.int64)
+        return True
+
+    def limbs(self, partial: ArrayLike) -> NDArray[np.int64]:
+        """Return a finite partial as two limbs, shape (2, ...)."""
+        scaled = np.multiply(partial, self._scale)
+        first = np.rint(scaled)
+        second = np.rint((scaled - first) * 2.0**SECOND_LIMB_BITS)  # the difference is exact
+        return np.stack([first, second]).astype(np.int64)
+
+    def value(self, first: NDArray[np.int64], second: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return summed limbs as float64."""
+        result = first.astype(np.float64)
+        if second is not None:
+            result += second * 2.0**-SECOND_LIMB_BITS
+        return np.ldexp(result, -self.shift)
+
+
+def exact_sum(
+    partials: Iterable[tuple[int, NDArray[np.float64]]], shape: tuple[int, ...], n_shards: int, cluster: Cluster
+) -> NDArray[np.float64]:
+    """Sum one float64 array a shard over all shards of all ranks: the same bits however they are spread.
+
+    Collective. For set-up, where no bound is known beforehand: the ranks first agree on the largest magnitude.
+
+    Parameters
+    ----------
+    partials : iterable of (shard, array)
+        This rank's shards and their partial sums, each of `shape`. May be empty.
+    shape : tuple of int
+    n_shards : int
+        The number of shards on all ranks together.
+
+    Raises
+    ------
+    InputError
+        On every rank, naming the first shard with NaN or an infinity in its partial sum.
+    """
+    own = list(partials)
+    largest = np.zeros(shape)
+    with cluster.agreement():
+        for shard, partial in own:
+            if not np.isfinite(partial).all():
+                raise InputError(
+                    f"shard {shard}: a sum over its samples is not finite; look for values beyond 1e150 or NaN in it"
+                )
+            np.maximum(largest, np.abs(partial), out=largest)
+    cluster.maximum(largest)
+    # Bring every element near 1 first, in two exact halves, so that neither 1e300 nor a denormal leaves the range.
+    _, exponent = np.frexp(largest)
+    half = -exponent // 2
+    fixed = FixedPoint(np.full(shape, float(n_shards)))
+    total = np.zeros((2, *shape), dtype=np.int64)
+    for _, partial in own:
+        total += fixed.limbs(np.ldexp(np.ldexp(partial, half), -exponent - half))
+    cluster.sum_integers(total)
+    return np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), exponent + half)

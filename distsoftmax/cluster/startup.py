@@ -1,0 +1,28 @@
+"""The first thing a command does: MPI, the abort hook and the numerical platform, in this order."""
+
+from __future__ import annotations
+
+from distsoftmax.cluster import platform
+from distsoftmax.cluster.communicator import Cluster
+
+
+def start_cluster() -> Cluster:
+    """Join the job this process was started in, or stand alone where it was not started by mpirun.
+
+    Collective: every rank of the job must call it, before numpy is imported.
+
+    Raises
+    ------
+    PlatformMismatch
+        The ranks would compute different bits for the same shard.
+    """
+    platform.hold_blas_to_one_thread()
+    from mpi4py import MPI
+
+    cluster = Cluster(MPI.COMM_WORLD)
+    cluster.abort_on_uncaught_exception()
+    platform.pin_kernels(cluster)
+    with cluster.agreement():
+        platform.check_one_thread()
+    cluster.platform = platform.agree_on_platform(cluster)
+    return cluster

@@ -1,0 +1,146 @@
+"""From arguments to a call: the command line and the TOML file, both made from the dataclasses of `config.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
+
+import tyro
+
+from distsoftmax.errors import DistSoftmaxError, InputError
+
+if TYPE_CHECKING:
+    from distsoftmax.cluster.communicator import Cluster
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Config = TypeVar("Config")
+
+
+class Farewell(Exception):
+    """The command line asked for nothing but a text, such as --help or a complaint about an option."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def run_command(config_type: type[Config], command: Callable[[Config, Cluster], int]) -> NoReturn:
+    """Parse `sys.argv`, start the cluster, call `command(config, cluster)` and exit with what it returns.
+
+    Collective: every rank of the job calls it. Rank 0 alone prints. An error of ours ends all ranks with its own exit
+    status; any other exception on any rank ends the whole job with status 1, its traceback and its rank.
+    """
+    config, problem = None, None
+    try:
+        config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
+    except (Farewell, DistSoftmaxError) as error:
+        problem = error
+    from distsoftmax.cluster.startup import start_cluster  # after parsing, so that --help is quick
+
+    cluster = start_cluster()
+    try:
+        with cluster.agreement():
+            if isinstance(problem, DistSoftmaxError):
+                raise problem
+        if isinstance(problem, Farewell):
+            cluster.say(str(problem), to_stderr=problem.status != 0)
+            status = problem.status
+        else:
+            assert config is not None
+            status = command(config, cluster)
+    except DistSoftmaxError as error:
+        if not error.agreed:
+            cluster.abort(f"rank {cluster.rank} of {cluster.size}: error: {error}", error.exit_status)
+        cluster.say(f"error: {error}", to_stderr=True)
+        status = error.exit_status
+    cluster.leave(status)
+
+
+def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
+    """Turn arguments, and the TOML file that --config names, into a `config_type`.
+
+    Raises
+    ------
+    Farewell
+        For --help (status 0) and for arguments that cannot be parsed (status 2), with the text to print.
+    InputError
+        The TOML file is missing, malformed or has an unknown key; or a value is out of range.
+    """
+    doc = sys.modules["__main__"].__doc__ or config_type.__doc__
+    settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}
+    from_file = list(_options_in_file(arguments, config_type))
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            return tyro.cli(config_type, args=[*from_file, *arguments], **settings)  # type: ignore[no-any-return, call-overload]
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 2
+        raise Farewell(status, text.getvalue().rstrip("\n")) from None
+
+
+def _module_name() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec else "distsoftmax"
+
+
+def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
+    """Yield the options of the TOML file named by --config as command-line arguments."""
+    path = None
+    for position, argument in enumerate(arguments):
+        if argument == "--config" and position + 1 < len(arguments):
+            path = arguments[position + 1]
+        elif argument.startswith("--config="):
+            path = argument.removeprefix("--config=")
+    if path is None:
+        return
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not valid TOML: {error}") from None
+    sections = _sections(config_type)
+    for key, value in table.items():
+        if isinstance(value, dict):
+            if key not in sections:
+                raise InputError(f"{path}: unknown section [{key}]{_nearest(key, sections)}")
+            for name, inner in value.items():
+                yield _argument(path, name, inner, sections[key])
+        else:
+            yield _argument(path, key, value, [name for names in sections.values() for name in names])
+
+
+def _sections(config_type: type) -> dict[str, list[str]]:
+    """The section names of a nested config, each with the names of its options."""
+    hints = get_type_hints(config_type)
+    return {
+        name: [item.name.replace("_", "-") for item in fields(part) if item.name != "config"]
+        for name, part in hints.items()
+        if is_dataclass(part)
+    }
+
+
+def _argument(path: str, key: str, value: object, known: list[str]) -> str:
+    name = key.replace("_", "-")
+    if name not in known:
+        raise InputError(f"{path}: unknown key {key}{_nearest(name, known)}")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if not isinstance(value, (str, int, float)):
+        raise InputError(f"{path}: {key} is {value!r}; it must be a single text, number or truth value")
+    return f"--{name}={value}"
+
+
+def _nearest(name: str, known: list[str] | dict[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return f"; did you mean {close[0]}?" if close else ""

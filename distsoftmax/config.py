@@ -1,0 +1,204 @@
+"""The options of a training run: one frozen dataclass a part, nested in `TrainConfig`.
+
+The command line and the TOML file are both made from these classes (`command_line.py`), so an option's name, type,
+default and help text stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from distsoftmax.errors import InputError
+
+
+def _require(holds: bool, option: str, value: object, expected: str) -> None:
+    if not holds:
+        raise InputError(f"--{option.replace('_', '-')} is {value}; {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The samples, and what is done to them before training."""
+
+    data: str | None = None
+    """A .csv, .npz (arrays X and y) or .npy file. Without it: scikit-learn's digits."""
+    labels: str | None = None
+    """The .npy file of labels that belongs to a .npy file of features."""
+    label: str | None = None
+    """The label column of a CSV file: its name, or its number counted from 0."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line of a CSV file holds the column names."""
+    valid: str | None = None
+    """A file of samples held out from training, in the same form as --data."""
+    valid_labels: str | None = None
+    """The .npy file of labels that belongs to --valid."""
+    valid_fraction: float | None = None
+    """The fraction of --data held out from training; by default 0, and 0.2 for the built-in digits."""
+    standardize: bool = True
+    """Train on features with mean 0 and standard deviation 1; --l2 acts in these units. The saved model takes the
+    features as they are. Without an intercept the features are scaled but not centred."""
+    dtype: Literal["stored", "float32", "float64"] = "stored"
+    """The type the features are kept and multiplied in. By default that of a floating-point array, and float32 for
+    text and integers."""
+    shards: int | None = None
+    """The number of slices the data is cut into. It fixes the bits of the model; by default it follows from the
+    number of samples."""
+    seed: int = 0
+    """Decides which samples --valid-fraction holds out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no data set could satisfy."""
+        _require(self.shards is None or self.shards >= 1, "shards", self.shards, "it must be at least 1")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "it must be an integer from 0 to 2^63 - 1")
+        fraction = self.valid_fraction
+        _require(
+            fraction is None or 0 <= fraction < 1, "valid_fraction", fraction, "it must be at least 0 and less than 1"
+        )
+        if self.valid is not None and fraction:
+            raise InputError("--valid and --valid-fraction both hold samples out: give one of them")
+        if self.data is None:
+            for option in ("labels", "label", "valid", "valid_labels"):
+                if getattr(self, option) is not None:
+                    name = option.replace("_", "-")
+                    raise InputError(f"--{name} was given without --data: name the file it belongs to with --data FILE")
+
+    @property
+    def held_out_fraction(self) -> float:
+        """The fraction of the source held out from training."""
+        if self.valid_fraction is not None:
+            return self.valid_fraction
+        return 0.2 if self.data is None else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """The function that is minimised: mean cross-entropy + l2/2 * ||coef||^2."""
+
+    l2: float = 0.0
+    """The weight of the L2 penalty; scikit-learn's C is 1 / (l2 * n_samples). Above 0, a run reports a proven bound
+    on its distance to the optimum."""
+    intercept: bool = True
+    """Fit an intercept for each class; it is not penalised."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a penalty."""
+        _require(0 <= self.l2 < math.inf, "l2", self.l2, "it must be a finite number, 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverConfig:
+    """The update rule, and when it ends."""
+
+    solver: Literal["gradient-descent"] = "gradient-descent"
+    """The update rule."""
+    learning_rate: float | Literal["auto"] = "auto"
+    """A number takes plain steps of that length; auto needs no tuning: accelerated, with backtracking and restart."""
+    max_steps: int = 1000
+    """End after this many steps."""
+    tolerance: float = 1e-4
+    """End when the certified gap is below this fraction of the objective or, without --l2, when the gradient's norm
+    is below this fraction of its first. 0 never ends on it."""
+
+    def __post_init__(self) -> None:
+        """Refuse steps that lead nowhere."""
+        rate = self.learning_rate
+        _require(
+            isinstance(rate, str) or 0 < rate < math.inf, "learning_rate", rate, "it must be a number above 0, or auto"
+        )
+        _require(self.max_steps >= 0, "max_steps", self.max_steps, "it must be 0 or more")
+        _require(0 <= self.tolerance < math.inf, "tolerance", self.tolerance, "it must be a finite number, 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where the results go, what is reported, and how the machine is used. Nothing here changes the model."""
+
+    config: str | None = None
+    """A TOML file of options, such as the config.toml of an earlier run; the command line wins over it."""
+    out: str | None = None
+    """The folder of results; by default runs/<date-time>."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto goes on from the newest valid checkpoint in --out; never refuses a folder that holds a run."""
+    checkpoint_every: int | None = None
+    """Save a checkpoint every so many steps."""
+    checkpoint_seconds: float = 60.0
+    """Save a checkpoint when so many seconds have passed since the last; 0 saves after every step."""
+    keep_checkpoints: int = 3
+    """Keep the newest so many checkpoints."""
+    metrics_every: int = 1
+    """Write a line of metrics.jsonl every so many steps."""
+    evaluate_every: int = 10
+    """Measure accuracy and log loss on the held-out samples every so many steps; 0 only at the end."""
+    progress: Literal["auto", "always", "never"] = "auto"
+    """Show a moving line (always), plain lines now and then (never), or what suits the terminal or log (auto)."""
+    threads: int = 1
+    """The shards of a rank that are computed at once. More ranks gain more than more threads."""
+
+    def __post_init__(self) -> None:
+        """Refuse cadences that never come round."""
+        for option in ("keep_checkpoints", "metrics_every", "threads"):
+            _require(getattr(self, option) >= 1, option, getattr(self, option), "it must be at least 1")
+        every = self.checkpoint_every
+        _require(every is None or every >= 1, "checkpoint_every", every, "it must be at least 1")
+        _require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "it must be 0 or more")
+        _require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a training run is told."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def sections(self) -> dict[str, dict[str, object]]:
+        """Return the options by part and command-line name, those that are None left out: the content of a TOML file."""
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: {
+                item.name.replace("_", "-"): getattr(part, item.name)
+                for item in fields(part)
+                if getattr(part, item.name) is not None and item.name != "config"
+            }
+            for name, part in parts.items()
+        }
+
+    def identity(self) -> dict[str, object]:
+        """Return the options that decide the steps a run takes, by their command-line names.
+
+        Two runs whose identity and data agree take the same steps, so a checkpoint of one may be resumed by the
+        other. Where the data lie, when the run ends and what it reports are left out.
+        """
+        free = {"data", "labels", "valid", "valid_labels", "max_steps", "tolerance"}
+        parts = (self.data, self.objective, self.solver)
+        named = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
+        return {name.replace("_", "-"): value for name, value in named.items() if name not in free}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringConfig:
+    """What `predict` and `evaluate` are told of the model and the samples."""
+
+    model: Positional[str]
+    """The model.safetensors that training saved, or the folder it stands in."""
+    data: str
+    """A .csv, .npz or .npy file of samples."""
+    labels: str | None = None
+    """The .npy file of labels that belongs to a .npy file of features."""
+    label: str | None = None
+    """The label column of a CSV file: its name, or its number counted from 0."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first line of a CSV file holds the column names."""
+
+    @property
+    def model_path(self) -> Path:
+        """The model file itself."""
+        path = Path(self.model)
+        return path / "model.safetensors" if path.is_dir() else path

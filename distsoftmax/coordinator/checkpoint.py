@@ -1,0 +1,168 @@
+"""Checkpoints: the solver's whole state in a file that says of itself whether it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from distsoftmax.coordinator.durable import write_atomically
+from distsoftmax.errors import CheckpointDamaged, InputError
+from distsoftmax.solvers.protocol import State
+
+FORMAT_VERSION = 1
+StateT = TypeVar("StateT", bound=State)
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a run's steps follow from besides the state; a checkpoint is resumed in the same circumstances only.
+
+    Attributes
+    ----------
+    options : mapping
+        `TrainConfig.identity()`.
+    data : mapping
+        n_rows, classes, feature_names.
+    platform : str
+        The numerical platform. Another one is no obstacle, but the bits may differ, and a resume says so.
+    shard_digests : ndarray of int64, (n_shards,)
+    """
+
+    options: Mapping[str, object]
+    data: Mapping[str, object]
+    platform: str
+    shard_digests: NDArray[np.int64]
+
+
+def save_checkpoint(folder: Path, state: State, circumstances: Circumstances, keep: int) -> None:
+    """Write a checkpoint of the state, then remove all but the newest `keep`.
+
+    Raises
+    ------
+    OutputError
+        It could not be written; the earlier ones are as they were.
+    """
+    tensors = {item.name: np.ascontiguousarray(getattr(state, item.name)) for item in fields(state)}
+    # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
+    tensors = {name: value.reshape(np.shape(getattr(state, name))) for name, value in tensors.items()}
+    tensors["shard_digests"] = circumstances.shard_digests
+    about = json.dumps(
+        {
+            "format_version": FORMAT_VERSION,
+            "solver_state": type(state).__name__,
+            "options": circumstances.options,
+            "data": circumstances.data,
+            "platform": circumstances.platform,
+        }
+    )
+    metadata = {"format": "distsoftmax checkpoint", "about": about, "checksum": _checksum(about, tensors)}
+    write_atomically(folder / f"step-{state.step:010d}.safetensors", save(tensors, metadata))
+    for old in checkpoint_paths(folder)[:-keep]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def checkpoint_paths(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def load_checkpoint(path: Path, state_type: type[StateT]) -> tuple[StateT, Circumstances]:
+    """Read a checkpoint and verify its checksum.
+
+    Raises
+    ------
+    CheckpointDamaged
+        Any byte of it is not the one that was written.
+    InputError
+        It is whole, but of another solver or of a version not known here.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        about = metadata["about"]
+        if metadata.get("format") != "distsoftmax checkpoint" or metadata["checksum"] != _checksum(about, tensors):
+            raise CheckpointDamaged(f"{path}: its bytes are not the ones that were written")
+        facts = json.loads(about)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise CheckpointDamaged(f"{path}: cannot be read: {error}") from None
+    if facts["format_version"] != FORMAT_VERSION:
+        raise InputError(f"{path}: has format version {facts['format_version']}, this program reads {FORMAT_VERSION}")
+    if facts["solver_state"] != state_type.__name__:
+        raise InputError(f"{path}: was made by another solver; use another --out")
+    digests = tensors.pop("shard_digests")
+    values = {name: tensor if tensor.ndim else tensor.item() for name, tensor in tensors.items()}
+    return state_type(**values), Circumstances(facts["options"], facts["data"], facts["platform"], digests)
+
+
+def newest_checkpoint(
+    folder: Path, state_type: type[StateT], warn: Callable[[str], None]
+) -> tuple[Path, StateT, Circumstances] | None:
+    """Return the newest checkpoint that is whole; each damaged one passed over is reported through `warn`."""
+    for path in reversed(checkpoint_paths(folder)):
+        try:
+            state, circumstances = load_checkpoint(path, state_type)
+        except CheckpointDamaged as error:
+            warn(f"warning: {error}; trying the one before")
+            continue
+        return path, state, circumstances
+    return None
+
+
+def refuse_other_run(path: Path, then: Circumstances, now: Circumstances) -> None:
+    """Compare the circumstances of a checkpoint with the present ones.
+
+    Raises
+    ------
+    InputError
+        They differ; the message names each difference.
+    """
+    present = json.loads(json.dumps([now.options, now.data]))
+    differences = [
+        f"--{name} was {then.options.get(name)}, now it is {value}"
+        for name, value in present[0].items()
+        if then.options.get(name) != value
+    ]
+    for name, value in present[1].items():
+        if then.data.get(name) != value:
+            was, is_now = _shorten(then.data.get(name)), _shorten(value)
+            differences.append(f"the data's {name.replace('_', ' ')} were {was}, now they are {is_now}")
+    if not differences and then.shard_digests.shape != now.shard_digests.shape:
+        differences.append(f"there were {then.shard_digests.size} shards, now there are {now.shard_digests.size}")
+    if not differences:
+        changed = np.flatnonzero(then.shard_digests != now.shard_digests)
+        if changed.size:
+            n_rows, n_shards = int(now.data["n_rows"]), now.shard_digests.size  # type: ignore[call-overload]
+            first = int(changed[0])
+            rows = f"{first * n_rows // n_shards + 1} to {(first + 1) * n_rows // n_shards}"
+            differences.append(f"the data's content changed in {changed.size} shards, first in rows {rows}")
+    if differences:
+        raise InputError(
+            f"{path} belongs to another run: {'; '.join(differences)}. Give the options and the data of that run to go "
+            "on with it, or another --out to start anew"
+        )
+
+
+def _shorten(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _checksum(about: str, tensors: Mapping[str, NDArray]) -> str:
+    digest = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""Progress: a moving line on a terminal, a plain line now and then in a log. On standard error, by rank 0."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from typing import Literal
+
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+LAUNCHERS = ("mpirun", "mpiexec", "prterun", "srun", "orterun")
+REFRESH_SECONDS = 0.1
+LOG_SECONDS = 30.0
+
+
+class ProgressLine:
+    """Shows how far a piece of work has come.
+
+    Parameters
+    ----------
+    mode : {"auto", "always", "never"}
+        auto shows the moving line where standard error is a terminal, also one behind mpirun.
+    silent : bool
+        Show nothing at all: every rank but 0.
+    """
+
+    def __init__(self, mode: Literal["auto", "always", "never"], *, silent: bool) -> None:
+        self._silent = silent
+        self._last = 0.0
+        self._bar: Progress | None = None
+        width = None if silent else _terminal_width()
+        if silent or mode == "never" or (mode == "auto" and width is None):
+            return
+        console = Console(file=sys.stderr, force_terminal=True, width=width or 100, legacy_windows=False)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+        self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True)
+
+    def show(self, description: str, completed: int, total: int, text: str = "") -> None:
+        """Say that `completed` of `total` is done, with a few words on how it goes."""
+        now = time.monotonic()
+        if self._silent:
+            return
+        if self._bar is None:
+            if now - self._last >= LOG_SECONDS:
+                if self._last:
+                    print(f"{description}: {completed} of {total} {text}".rstrip(), file=sys.stderr, flush=True)
+                self._last = now
+            return
+        if not self._bar.live.is_started:
+            self._bar.start()
+        if not self._bar.tasks or self._bar.tasks[-1].description != description:
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._bar.add_task(description, total=total, text=text)
+            self._last = 0.0
+        self._bar.update(self._bar.task_ids[-1], completed=completed, text=text)
+        if now - self._last >= REFRESH_SECONDS or completed >= total:
+            self._bar.refresh()
+            self._last = now
+
+    def clear(self) -> None:
+        """Take the moving line away, so that other text can be printed."""
+        if self._bar is not None and self._bar.live.is_started:
+            self._bar.stop()
+
+
+def _terminal_width() -> int | None:
+    """Return the columns of the terminal that standard error ends up on; None where it is no terminal.
+
+    A rank's own standard error is a pipe to its launcher, so the launcher's is looked at (Linux).
+    """
+    if sys.stderr.isatty():
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    with contextlib.suppress(OSError, psutil.Error):
+        for process in psutil.Process().parents():
+            if process.name().startswith(LAUNCHERS):
+                handle = os.open(f"/proc/{process.pid}/fd/2", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+                try:
+                    return os.get_terminal_size(handle).columns
+                finally:
+                    os.close(handle)
+    return None

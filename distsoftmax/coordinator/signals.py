@@ -1,0 +1,26 @@
+"""The signals that ask a run to end early and in order."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class StopSignals:
+    """Notes the signals a rank receives; the control message of the next step carries them to all ranks.
+
+    Attributes
+    ----------
+    received : int
+        The number of the last signal received; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        for number in STOPPING:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number

@@ -1,0 +1,53 @@
+"""The errors a user can meet. Each names the place, what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Error = TypeVar("Error", bound="DistSoftmaxError")
+
+
+class DistSoftmaxError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Attributes
+    ----------
+    exit_status : int
+        What the command exits with.
+    agreed : bool
+        Whether every rank is known to raise it together, so that each may leave on its own.
+    """
+
+    exit_status = 1
+    agreed = False
+
+    def on_all_ranks(self: Error) -> Error:
+        """Mark the error as one that every rank raises at this place, and return it."""
+        self.agreed = True
+        return self
+
+
+class InputError(DistSoftmaxError):
+    """The data, the options or the files given cannot be used as they are."""
+
+    exit_status = 2
+
+
+class OutputError(DistSoftmaxError):
+    """A result could not be written."""
+
+
+class CheckpointDamaged(DistSoftmaxError):
+    """A checkpoint's bytes are not the ones that were written."""
+
+
+class Diverged(DistSoftmaxError):
+    """The objective left the finite numbers."""
+
+
+class PlatformMismatch(DistSoftmaxError):
+    """The ranks compute on different numerical platforms, so the same shard would give different bits."""
+
+
+class ReplicaMismatch(DistSoftmaxError):
+    """The replicated parameters are not equal on all ranks."""

@@ -1,0 +1,1 @@
+"""The mathematics: softmax loss and gradient, the penalty, the certificate. No MPI, no files."""

@@ -1,0 +1,69 @@
+"""A proven lower bound on the optimum of the L2-penalised objective, from what a step has computed anyway.
+
+P(W, b) = mean_i [log sum_k exp(z_ik) - z_i,y(i)] + l2/2 ||W||^2,   z_i = W x_i + b.
+
+Fenchel duality: for any q_i in the simplex, one for each sample, with mean_i q_i = mean_i e_y(i) (the condition under
+which a free intercept cannot lower the bound for ever; it is void without an intercept),
+
+    P*  >=  D(q) = mean_i H(q_i) - ||mean_i (q_i - e_y(i)) x_i^T||^2 / (2 l2),      H the entropy.
+
+(S. Shalev-Shwartz and T. Zhang, "Accelerated proximal stochastic dual coordinate ascent", 2014, section 5, for the
+softmax.) At q = p, the probabilities of this step, mean_i H(p_i) = loss - <G, parameters> with G the gradient of the mean
+loss, so P - D(p) = ||grad P||^2 / (2 l2). But p meets the condition only where the intercept's gradient c is 0. It is
+repaired by mixing: q_i = (1 - a) p_i + a r with one r for all samples, r = pbar - c/a and the least a that leaves r
+in the simplex. The entropy is concave, so H(q_i) >= (1 - a) H(p_i) + a H(r), and everything else is linear.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def lower_bound(
+    loss: float,
+    gradient: NDArray[np.float64],
+    parameters: NDArray[np.float64],
+    class_means: NDArray[np.float64],
+    l2: float,
+    intercept: bool,
+) -> float:
+    """Return a number that the optimum of the penalised objective is not below, in exact arithmetic.
+
+    Parameters
+    ----------
+    loss : float
+        The mean cross-entropy at `parameters`, without penalty.
+    gradient : (n_classes, n_features + 1)
+        Its gradient, the intercept's last; filled in even where there is no intercept.
+    class_means : (n_classes, n_features + 1)
+        mean_i of e_y(i) (x_i, 1)^T, so its last column holds the classes' shares.
+    l2 : float
+        Above 0.
+    intercept : bool
+        Whether the intercepts are free.
+    """
+    entropy = loss - float(np.vdot(gradient, parameters))
+    data_gradient = gradient[:, :-1]
+    if not intercept:
+        return entropy - _squared_norm(data_gradient) / (2 * l2)
+    excess = gradient[:, -1]
+    shares = class_means[:, -1]
+    mean_probabilities = excess + shares
+    mix = min(1.0, max(0.0, float(np.max(excess / np.maximum(mean_probabilities, 1e-300)))))
+    if mix == 0.0:
+        return entropy - _squared_norm(data_gradient) / (2 * l2)
+    repair = np.maximum(shares if mix == 1.0 else mean_probabilities - excess / mix, 0.0)
+    repair /= repair.sum()
+    repair_gradient = np.outer(repair, class_means[:, :-1].sum(axis=0)) - class_means[:, :-1]
+    mixed = (1 - mix) * data_gradient + mix * repair_gradient
+    return (1 - mix) * entropy + mix * _entropy(repair) - _squared_norm(mixed) / (2 * l2)
+
+
+def _squared_norm(array: NDArray[np.float64]) -> float:
+    return float(np.vdot(array, array))
+
+
+def _entropy(distribution: NDArray[np.float64]) -> float:
+    positive = distribution[distribution > 0]
+    return float(-np.sum(positive * np.log(positive)))

@@ -1,0 +1,26 @@
+"""Train softmax regression on all ranks of an MPI job: mpirun -n 4 python -m distsoftmax.train --data letter.csv --label Letter
+
+The model's bits are the same on any number of ranks. Exit status: 0 done, 2 bad input or usage, 75 stopped early and
+resumable, 1 anything else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distsoftmax.command_line import run_command
+from distsoftmax.config import TrainConfig
+
+if TYPE_CHECKING:
+    from distsoftmax.cluster.communicator import Cluster
+
+
+def command(config: TrainConfig, cluster: Cluster) -> int:
+    """Train, and return the exit status. Collective."""
+    from distsoftmax.trainer import train  # numpy comes with it, which must not be loaded before the BLAS is pinned
+
+    return train(config, cluster)
+
+
+if __name__ == "__main__":
+    run_command(TrainConfig, command)

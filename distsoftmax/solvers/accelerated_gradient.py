@@ -7,13 +7,14 @@ Imaging Sciences 2(1), 2009, equations (4.1)-(4.3):
 
 Three things are made adaptive, each from numbers that the evaluation at y+ gives anyway:
 
-- The step size t. A convex function whose gradient changes by d over the way s has, along it, a curvature of at least
-  |d|^2 / (2 (f(y+) - f(y) - <grad(y), s>)) (Nesterov, "Introductory Lectures on Convex Optimization", 2004, theorem 2.1.5); t follows its inverse,
+- The step size t. Where the gradient of a convex function changes by d over the way s, the largest curvature is at least
+  |d|^2 / <d, s> (Y. Nesterov, "Introductory Lectures on Convex Optimization", 2004, theorem 2.1.5); t follows its inverse,
   and grows by at most `GROWTH` a step.
 - Restart, where the momentum points uphill: <grad(y+), y+ - y> > 0 (B. O'Donoghue and E. Candes, "Adaptive restart for
   accelerated gradient schemes", Found. Comput. Math. 15, 2015, section 3.2).
-- Monotonicity. A point that does not lower the objective is refused; the momentum is dropped, then t is cut, until one
-  does. Where even a cut step's promised decrease is below the rounding of the objective, the state is exhausted.
+- Monotonicity, up to rounding. A point that does not lower the objective is refused; the momentum is dropped, then t is cut, until one
+  does. Where even a short plain step, half of 1 / curvature, fails, and the decrease it promised is below the rounding of
+  the objective, the state is exhausted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State, fi
 
 GROWTH = 1.2  # of the step size, a step; 1.1 to 1.5 need within 10 % of the same number of steps
 CUT = 0.5  # of the step size where a plain step fails
+NEGLIGIBLE = 1e-9  # of the objective's rounding: a step that promises less leads nowhere
 FIRST_MOVE = 1e-3  # how far, in the parameters' norm, the first step may go before any curvature is known
 
 
@@ -84,13 +86,13 @@ class AcceleratedGradient:
             reached = objective(point)
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = _curvature(state, point, reached)
-            if reached.value < state.value:
+            if _is_lower(state, point, reached):
                 break
             if momentum > 1.0:
                 momentum, last_plain = 1.0, state.parameters
                 size = min(size, 1 / curvature)
                 continue
-            if size * state.gradient_norm**2 / 2 <= state.rounding:
+            if size * curvature <= CUT and size * state.gradient_norm**2 / 2 <= state.rounding:
                 return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
             size = min(CUT * size, 1 / curvature)
         uphill = float(np.vdot(reached.gradient, point - state.parameters)) > 0
@@ -104,23 +106,36 @@ class AcceleratedGradient:
             lower_bound=lower_bound,
             first_gradient_norm=state.first_gradient_norm,
             step_size=size,
-            exhausted=not np.any(reached.gradient),
+            exhausted=_is_exhausted(reached, lower_bound, size),
             last_plain=point if uphill else plain,
             momentum=1.0 if uphill else next_momentum,
             next_size=1 / curvature if first else min(GROWTH * size, 1 / curvature),
         )
 
 
+def _is_exhausted(reached: Evaluation, lower_bound: float, size: float) -> bool:
+    """Return whether neither the objective nor its certificate can change by more than rounding does."""
+    promised = size * float(np.vdot(reached.gradient, reached.gradient)) / 2
+    return promised <= NEGLIGIBLE * reached.rounding or reached.value - lower_bound <= 1.1 * reached.rounding
+
+
+def _is_lower(state: State, point: Array, reached: Evaluation) -> bool:
+    """Return whether the objective at a point is below the state's.
+
+    Where rounding hides the difference of the values, that of the slopes at both ends of the way tells: their mean is
+    the difference up to third order (W. W. Hager and H. Zhang, "A new conjugate gradient method with guaranteed descent and
+    an efficient line search", SIAM J. Optim. 16(1), 2005, section 4).
+    """
+    if abs(reached.value - state.value) > state.rounding + reached.rounding:
+        return reached.value < state.value
+    return float(np.vdot(state.gradient + reached.gradient, point - state.parameters)) < 0
+
+
 def _curvature(state: State, point: Array, reached: Evaluation) -> float:
     """Return the curvature met on the way to a point; the least positive number where none can be measured."""
     if math.isinf(reached.value):
         return math.ulp(0.0) ** 0.5
-    way = point - state.parameters
     change = reached.gradient - state.gradient
-    bend = reached.value - state.value - float(np.vdot(state.gradient, way))
-    if bend > 4 * (state.rounding + reached.rounding):
-        measured = float(np.vdot(change, change)) / (2 * bend)
-    else:  # too short a way for differences of values: the curvature along it
-        length = float(np.vdot(way, way))
-        measured = float(np.vdot(change, way)) / length if length else 0.0
+    along = float(np.vdot(change, point - state.parameters))
+    measured = float(np.vdot(change, change)) / along if along > 0 else 0.0
     return max(measured, math.ulp(0.0) ** 0.5)

@@ -1,0 +1,42 @@
+"""Measure a trained model on labelled samples: python -m distsoftmax.evaluate MODEL --data F --label L [--json]
+
+Accuracy, log loss, per-class precision, recall and F1, and the confusion matrix; the same on any number of ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distsoftmax.command_line import run_command
+from distsoftmax.config import ScoringConfig
+
+if TYPE_CHECKING:
+    from distsoftmax.cluster.communicator import Cluster
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(ScoringConfig):
+    """The options of `evaluate`."""
+
+    json: bool = False
+    """Print one JSON object, not a table."""
+
+
+def command(config: EvaluateConfig, cluster: Cluster) -> int:
+    """Evaluate, print, and return the exit status. Collective.
+
+    Raises
+    ------
+    InputError
+        On every rank: the model or the data cannot be used, or a class is unknown to the model.
+    """
+    from distsoftmax.evaluation import as_json, as_table, evaluate
+
+    evaluation = evaluate(config, cluster)
+    cluster.say(as_json(evaluation) if config.json else as_table(evaluation))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(EvaluateConfig, command)

@@ -1,0 +1,139 @@
+"""What a model gets right and wrong on labelled samples, summed exactly over all ranks, and how it is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.exact_sum import exact_sum
+from distsoftmax.config import ScoringConfig
+from distsoftmax.data.labels import class_codes
+from distsoftmax.scoring import open_for_scoring, predict_shards
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on some samples.
+
+    Attributes
+    ----------
+    classes : tuple of str
+    confusion : ndarray of int64, (n_classes, n_classes)
+        Rows are the true classes, columns the predicted ones.
+    log_loss : float
+        The mean cross-entropy, natural logarithm.
+    """
+
+    classes: tuple[str, ...]
+    confusion: NDArray[np.int64]
+    log_loss: float
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples predicted correctly."""
+        return int(np.trace(self.confusion)) / self.n_samples
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Of the samples predicted to be of a class, the share that are; 0 where none was predicted."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Of the samples of a class, the share predicted so; 0 where there are none."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """The harmonic mean of precision and recall; 0 where both are."""
+        return _ratio(2 * np.diag(self.confusion), self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
+
+
+def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
+    """Evaluate a model on a source. Collective.
+
+    Raises
+    ------
+    InputError
+        On every rank: the model or the data cannot be used, or a class is unknown to the model.
+    """
+    model, divided = open_for_scoring(config, needs_labels=True, cluster=cluster)
+    n_classes = len(model.classes)
+    confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
+    losses = []
+    with cluster.agreement():
+        for shard, probabilities in predict_shards(model, divided, cluster):
+            codes = class_codes(config.data, shard, model.classes)
+            np.add.at(confusion, (codes, probabilities.argmax(axis=1)), 1)
+            smallest = np.finfo(np.float64).tiny  # a probability below it counts as this, as in scikit-learn
+            own = np.maximum(probabilities[np.arange(codes.size), codes], smallest)
+            losses.append((shard.number, np.array(-np.log(own).sum())))
+    cluster.sum_integers(confusion)
+    total = exact_sum(losses, (), divided.n_shards, cluster)
+    return Evaluation(model.classes, confusion, float(total) / divided.source.n_rows)
+
+
+def as_json(evaluation: Evaluation) -> str:
+    """Return one JSON object."""
+    per_class = {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(
+            evaluation.classes,
+            evaluation.precision,
+            evaluation.recall,
+            evaluation.f1,
+            evaluation.confusion.sum(axis=1),
+            strict=True,
+        )
+    }
+    return json.dumps(
+        {
+            "n_samples": evaluation.n_samples,
+            "accuracy": evaluation.accuracy,
+            "log_loss": evaluation.log_loss,
+            "classes": per_class,
+            "confusion": evaluation.confusion.tolist(),
+        }
+    )
+
+
+def as_table(evaluation: Evaluation) -> str:
+    """Return a table for people: the classes, and the pairs most often confused."""
+    width = max(5, *(len(name) for name in evaluation.classes))
+    rows = [
+        f"{name:<{width}}  {p:9.4f}  {r:6.4f}  {f:6.4f}  {n:7d}"
+        for name, p, r, f, n in zip(
+            evaluation.classes,
+            evaluation.precision,
+            evaluation.recall,
+            evaluation.f1,
+            evaluation.confusion.sum(axis=1),
+            strict=True,
+        )
+    ]
+    head = f"{'class':<{width}}  precision  recall      f1  samples"
+    summary = f"accuracy {evaluation.accuracy:.4f}, log loss {evaluation.log_loss:.6f} on {evaluation.n_samples} samples"
+    return "\n".join([summary, "", head, *rows, "", *_confusion_lines(evaluation)])
+
+
+def _confusion_lines(evaluation: Evaluation) -> list[str]:
+    names = evaluation.classes
+    cell = max(len(str(evaluation.confusion.max())), *(len(name) for name in names))
+    lines = ["confusion matrix, rows true, columns predicted"]
+    lines.append(" " * cell + "  " + " ".join(f"{name:>{cell}}" for name in names))
+    for name, row in zip(names, evaluation.confusion, strict=True):
+        lines.append(f"{name:>{cell}}  " + " ".join(f"{count:>{cell}d}" for count in row))
+    return lines
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

@@ -12,6 +12,7 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import exact_sum
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.labels import class_codes
+from distsoftmax.objective.softmax import loss_and_accuracy
 from distsoftmax.scoring import open_for_scoring, predict_shards
 
 
@@ -74,9 +75,9 @@ def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
         for shard, probabilities in predict_shards(model, divided, cluster):
             codes = class_codes(config.data, shard, model.classes)
             np.add.at(confusion, (codes, probabilities.argmax(axis=1)), 1)
-            smallest = np.finfo(np.float64).tiny  # a probability below it counts as this, as in scikit-learn
-            own = np.maximum(probabilities[np.arange(codes.size), codes], smallest)
-            losses.append((shard.number, np.array(-np.log(own).sum())))
+            # from the scores: a probability may be 0 in floating point, its logarithm's true value is finite
+            loss = loss_and_accuracy(shard.features.astype(np.float64), codes, model.parameters)
+            losses.append((shard.number, np.array(loss.total)))
     cluster.sum_integers(confusion)
     total = exact_sum(losses, (), divided.n_shards, cluster)
     return Evaluation(model.classes, confusion, float(total) / divided.source.n_rows)

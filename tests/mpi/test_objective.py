@@ -1,0 +1,162 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.preprocessing import StandardScaler
+
+from distsoftmax.config import DataConfig, ObjectiveConfig
+from distsoftmax.data.partition import load_partition
+from distsoftmax.errors import InputError
+from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.objective.softmax import loss_and_gradient
+
+pytestmark = pytest.mark.mpi
+
+
+@pytest.fixture
+def folder(cluster, tmp_path):
+    """A folder that all ranks see."""
+    return cluster.broadcast(tmp_path)
+
+
+def save(cluster, path, **arrays):
+    if cluster.rank == 0:
+        np.savez(path, **arrays)
+    cluster.broadcast(None)
+    return str(path)
+
+
+def parameters_of(objective, seed=0):
+    return np.random.default_rng(seed).standard_normal(objective.shape)
+
+
+def bits(evaluation):
+    return [np.asarray(value).tobytes() for value in dataclasses.astuple(evaluation)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shards", [None, 1, 5, 200])
+def test_objective_has_the_same_bits_on_any_number_of_ranks_and_threads(cluster, alone, shards, dtype, threads):
+    config = DataConfig(dtype=dtype, shards=shards)
+    penalty = ObjectiveConfig(l2=1e-3)
+    ours = SoftmaxObjective(load_partition(config, True, cluster), penalty, cluster, threads)
+    theirs = SoftmaxObjective(load_partition(config, True, alone), penalty, alone)
+    parameters = parameters_of(ours)
+    assert bits(ours(parameters)) == bits(theirs(parameters))
+    assert ours.scores(parameters, held_out=True) == theirs.scores(parameters, held_out=True)
+    assert ours.scores(parameters, held_out=False) == theirs.scores(parameters, held_out=False)
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.3])
+def test_partition_is_the_same_on_any_number_of_ranks(cluster, alone, held_out):
+    config = DataConfig(valid_fraction=held_out, seed=3)
+    ours, theirs = load_partition(config, True, cluster), load_partition(config, True, alone)
+    for name in ("n_shards", "n_rows", "n_training", "n_held_out", "classes", "feature_names", "dtype"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    for name in ("class_counts", "shard_digests"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    for name in ("mean", "scale", "largest"):
+        assert getattr(ours.standardization, name).tobytes() == getattr(theirs.standardization, name).tobytes()
+    by_shard = {samples.shard: samples for samples in theirs.held_out}
+    for samples in ours.held_out:
+        np.testing.assert_array_equal(samples.features, by_shard[samples.shard].features)
+    assert ours.n_held_out == int(1797 * held_out)
+
+
+def test_standardization_is_scikit_learns(cluster, folder):
+    features, classes = load_iris(return_X_y=True)
+    features = np.column_stack([features * [1, 1e6, 1e-6, 1] + [0, 1e9, 0, 0], np.full(len(features), 0.1)])
+    path = save(cluster, folder / "iris.npz", X=features, y=classes)
+    partition = load_partition(DataConfig(data=path), True, cluster)
+    expected = StandardScaler().fit(features)
+    np.testing.assert_allclose(partition.standardization.mean, expected.mean_, rtol=1e-13)
+    np.testing.assert_allclose(partition.standardization.scale, expected.scale_, rtol=1e-6)
+    assert partition.standardization.scale[-1] == 1.0
+    for samples in partition.training:
+        assert not samples.features[:, -1].any()  # constant, so exactly 0
+
+
+def test_standardization_without_intercept_does_not_centre(cluster):
+    partition = load_partition(DataConfig(), False, cluster)
+    assert not partition.standardization.mean.any()
+    assert (partition.standardization.scale[1:-1] != 1).any()
+
+
+def test_distributed_gradient_agrees_with_one_pass_over_all_rows(cluster, folder):
+    features, classes = load_iris(return_X_y=True)
+    path = save(cluster, folder / "iris.npz", X=features, y=classes)
+    partition = load_partition(DataConfig(data=path, standardize=False), True, cluster)
+    objective = SoftmaxObjective(partition, ObjectiveConfig(), cluster)
+    parameters = parameters_of(objective)
+    found = objective(parameters)
+    loss, gradient = loss_and_gradient(features, classes, parameters)
+    assert found.value == pytest.approx(loss / 150, rel=1e-14)
+    np.testing.assert_allclose(found.gradient, gradient / 150, rtol=1e-12, atol=1e-14)
+
+
+def test_scores_beyond_the_finite_numbers_are_reported_as_such_on_every_rank(cluster):
+    objective = SoftmaxObjective(load_partition(DataConfig(dtype="float32"), True, cluster), ObjectiveConfig(), cluster)
+    assert objective(parameters_of(objective) * 1e38).value == np.inf
+    assert objective(np.full(objective.shape, 1e308)).value == np.inf
+    assert np.isfinite(objective(parameters_of(objective) * 1e30).value)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_more_ranks_than_rows_are_no_obstacle(cluster, alone, folder, rows):
+    path = save(cluster, folder / f"few-{rows}.npz", X=np.arange(2.0 * rows).reshape(rows, 2), y=np.arange(rows) % 2)
+    for shards in (None, 11):
+        config = DataConfig(data=path, shards=shards)
+        ours = SoftmaxObjective(load_partition(config, True, cluster), ObjectiveConfig(l2=0.1), cluster)
+        theirs = SoftmaxObjective(load_partition(config, True, alone), ObjectiveConfig(l2=0.1), alone)
+        assert bits(ours(parameters_of(ours))) == bits(theirs(parameters_of(ours)))
+
+
+def test_bad_rows_are_named_alike_on_every_rank(cluster, folder):
+    features = np.ones((200, 3))
+    features[[61, 170], 1] = [np.inf, np.nan]
+    path = save(cluster, folder / "bad.npz", X=features, y=np.arange(200) % 2)
+    with pytest.raises(InputError, match=r"bad.npz: row 62, column x1: the value is inf") as found:
+        load_partition(DataConfig(data=path), True, cluster)
+    assert found.value.agreed
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"X": np.ones((8, 2)), "y": np.zeros(8)}, "all samples are of one class, '0'"),
+        ({"X": np.full((8, 2), 1e200), "y": np.arange(8) % 2}, "column x0 holds 1e.200.*rescale"),
+        ({"X": np.ones((0, 2)), "y": np.zeros(0)}, "holds no samples"),
+    ],
+)
+def test_data_that_teach_nothing_are_refused_on_every_rank(cluster, folder, arrays, words):
+    path = save(cluster, folder / "useless.npz", **arrays)
+    with pytest.raises(InputError, match=words) as found:
+        load_partition(DataConfig(data=path), True, cluster)
+    assert found.value.agreed
+
+
+def test_features_beyond_float32_are_refused_by_column(cluster, folder):
+    path = save(cluster, folder / "large.npz", X=np.array([[1.0, 1e39], [2.0, 1.0]]), y=np.arange(2))
+    config = DataConfig(data=path, dtype="float32", standardize=False)
+    with pytest.raises(InputError, match="column x1 holds 1e.39.*--dtype float64"):
+        load_partition(config, True, cluster)
+
+
+def test_a_class_that_only_held_out_rows_have_is_refused(cluster, folder):
+    classes = np.arange(40) % 2
+    features = np.arange(80.0).reshape(40, 2)
+    for seed in range(20):  # the row that is held out differs from seed to seed: give it a class of its own
+        config = DataConfig(data=str(folder / "rare.npz"), valid_fraction=0.1, seed=seed, shards=1)
+        save(cluster, folder / "rare.npz", X=features, y=classes)
+        held = load_partition(config, True, cluster)
+        assert held.n_held_out == 4
+    plain = DataConfig(data=str(folder / "rare.npz"), valid_fraction=0.1, seed=0, shards=1, standardize=False)
+    rows = cluster.allgather([samples.features for samples in load_partition(plain, True, cluster).held_out])
+    first = next(features for part in rows for features in part if len(features))[0]
+    classes = classes.copy()
+    classes[int(first[0]) // 2] = 7
+    save(cluster, folder / "rare.npz", X=features, y=classes)
+    with pytest.raises(InputError, match="class '7' is in the held-out samples but never seen in training"):
+        load_partition(plain, True, cluster)

@@ -1,0 +1,242 @@
+import errno
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from distsoftmax.coordinator import durable
+from distsoftmax.coordinator.checkpoint import (
+    Circumstances,
+    checkpoint_paths,
+    load_checkpoint,
+    newest_checkpoint,
+    refuse_other_run,
+    save_checkpoint,
+)
+from distsoftmax.coordinator.metrics import MetricsFile
+from distsoftmax.errors import CheckpointDamaged, InputError, OutputError
+from distsoftmax.model import Model, load_model
+from distsoftmax.solvers.accelerated_gradient import AcceleratedState
+from distsoftmax.solvers.protocol import State
+
+
+def circumstances(**changes):
+    facts = {
+        "options": {"l2": 1e-4, "shards": None, "learning-rate": "auto"},
+        "data": {"n_rows": 100, "classes": ["a", "b"], "feature_names": ["x0"]},
+        "platform": "here",
+        "shard_digests": np.arange(4, dtype=np.int64),
+    }
+    return Circumstances(**{**facts, **changes})
+
+
+def state(step=12):
+    generator = np.random.default_rng(step)
+    return AcceleratedState(
+        step=step,
+        parameters=generator.standard_normal((2, 2)),
+        value=0.1 + 0.2,
+        gradient=generator.standard_normal((2, 2)),
+        rounding=1e-17,
+        lower_bound=-np.inf,
+        first_gradient_norm=5e-324,
+        step_size=1 / 3,
+        exhausted=True,
+        last_plain=generator.standard_normal((2, 2)),
+        momentum=2.0,
+        next_size=0.7,
+    )
+
+
+def same(one, other):
+    return all(
+        np.asarray(getattr(one, name)).tobytes() == np.asarray(getattr(other, name)).tobytes()
+        and type(getattr(one, name)) is type(getattr(other, name))
+        for name in AcceleratedState.__dataclass_fields__
+    )
+
+
+def test_a_state_comes_back_with_the_same_bits_and_types(tmp_path):
+    save_checkpoint(tmp_path, state(), circumstances(), keep=3)
+    (path,) = checkpoint_paths(tmp_path)
+    loaded, then = load_checkpoint(path, AcceleratedState)
+    assert same(loaded, state())
+    assert then.platform == "here"
+    np.testing.assert_array_equal(then.shard_digests, circumstances().shard_digests)
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (1, 9, 10, 100, 1000):
+        save_checkpoint(tmp_path, state(step), circumstances(), keep=2)
+    assert [int(path.stem.split("-")[1]) for path in checkpoint_paths(tmp_path)] == [100, 1000]
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
+    save_checkpoint(tmp_path, state(), circumstances(), keep=3)
+    (path,) = checkpoint_paths(tmp_path)
+    whole = path.read_bytes()
+    noticed = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            loaded, then = load_checkpoint(path, AcceleratedState)
+        except CheckpointDamaged:
+            noticed += 1
+            continue
+        assert same(loaded, state())  # a byte of padding
+        assert then.options == circumstances().options
+    assert noticed > 0.95 * len(whole)
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    save_checkpoint(tmp_path, state(), circumstances(), keep=3)
+    (path,) = checkpoint_paths(tmp_path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointDamaged):
+            load_checkpoint(path, AcceleratedState)
+
+
+def test_a_damaged_checkpoint_is_reported_and_passed_over(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, state(step), circumstances(), keep=3)
+    newest = checkpoint_paths(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:-5])
+    warnings = []
+    path, loaded, _ = newest_checkpoint(tmp_path, AcceleratedState, warnings.append)
+    assert loaded.step == 2
+    assert path == checkpoint_paths(tmp_path)[1]
+    assert len(warnings) == 1
+    assert newest.name in warnings[0]
+
+
+def test_no_checkpoint_is_no_error(tmp_path):
+    assert newest_checkpoint(tmp_path / "none", AcceleratedState, print) is None
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_a_save_that_fails_raises_and_leaves_the_earlier_ones(tmp_path, monkeypatch, call):
+    save_checkpoint(tmp_path, state(1), circumstances(), keep=3)
+
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.open" if call == "open" else f"os.{call}", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        save_checkpoint(tmp_path, state(2), circumstances(), keep=3)
+    monkeypatch.undo()
+    assert newest_checkpoint(tmp_path, AcceleratedState, print)[1].step == 1
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+KILLED_SAVE = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_checkpoint import circumstances, state
+from distsoftmax.coordinator import checkpoint, durable
+count = 0
+def dying(real):
+    def call(*arguments, **options):
+        global count
+        count += 1
+        if count == {at}:
+            os._exit(9)
+        return real(*arguments, **options)
+    return call
+for name in ("fsync", "replace", "open", "close"):
+    setattr(durable.os, name, dying(getattr(os, name)))
+checkpoint.save_checkpoint(Path({folder!r}), state(2), circumstances(), keep=1)
+"""
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_save_killed_at_any_call_leaves_a_checkpoint_that_loads(tmp_path, at):
+    save_checkpoint(tmp_path, state(1), circumstances(), keep=1)
+    script = KILLED_SAVE.format(tests=os.path.dirname(__file__), folder=str(tmp_path), at=at)
+    status = subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode
+    assert status in (0, 9)
+    _, loaded, _ = newest_checkpoint(tmp_path, AcceleratedState, lambda text: pytest.fail(text))
+    assert same(loaded, state(loaded.step))
+    durable.remove_leftovers(tmp_path)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"options": {"l2": 1e-3, "shards": None, "learning-rate": "auto"}}, "--l2 was 0.0001, now it is 0.001"),
+        ({"options": {"l2": 1e-4, "shards": 7, "learning-rate": 0.1}}, "--shards was None, now it is 7; --learning"),
+        ({"data": {"n_rows": 99, "classes": ["a", "b"], "feature_names": ["x0"]}}, "n rows were 100, now they are 99"),
+        ({"data": {"n_rows": 100, "classes": ["a", "c"], "feature_names": ["x0"]}}, "classes were"),
+        ({"shard_digests": np.array([0, 1, 7, 3])}, "content changed in 1 shards, first in rows 51 to 75"),
+        ({"shard_digests": np.arange(5)}, "there were 4 shards, now there are 5"),
+    ],
+)
+def test_another_run_is_refused_with_the_difference(tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        refuse_other_run(tmp_path, circumstances(), circumstances(**changes))
+
+
+def test_the_same_run_is_not_refused(tmp_path):
+    refuse_other_run(tmp_path, circumstances(), circumstances(platform="elsewhere"))
+
+
+def test_a_checkpoint_of_another_solver_is_refused(tmp_path):
+    save_checkpoint(tmp_path, state(), circumstances(), keep=1)
+    with pytest.raises(InputError, match="another solver"):
+        load_checkpoint(checkpoint_paths(tmp_path)[0], State)
+
+
+def test_metrics_beyond_the_resumed_step_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path, 0)
+    for step in range(5):
+        metrics.write({"step": step, "objective": np.inf, "certified_gap": None})
+    with path.open("a") as file:
+        file.write('{"step": 5, "obj')  # cut short by a crash
+    MetricsFile(path, 2).write({"step": 3})
+    lines = path.read_text().splitlines()
+    assert [line[:10] for line in lines] == [f'{{"step": {step}' for step in range(4)]
+    assert '"objective": null' in lines[0]
+
+
+def model():
+    generator = np.random.default_rng(0)
+    return Model(generator.standard_normal((3, 2)), generator.standard_normal(3), ("a", "b,\n", "é"), ("x", "y z"))
+
+
+def test_a_model_comes_back_as_it_was(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(model().to_bytes())
+    loaded = load_model(path)
+    assert (loaded.classes, loaded.feature_names) == (model().classes, model().feature_names)
+    assert loaded.coef.tobytes() == model().coef.tobytes()
+    assert loaded.sha256 == model().sha256
+
+
+def test_sha256_is_over_the_little_endian_bytes():
+    import hashlib
+    import struct
+
+    values = [*model().coef.ravel(), *model().intercept]
+    assert model().sha256 == hashlib.sha256(struct.pack(f"<{len(values)}d", *values)).hexdigest()
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, -1])
+def test_a_damaged_model_is_refused(tmp_path, length):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(model().to_bytes()[:length])
+    with pytest.raises(InputError, match="damaged"):
+        load_model(path)
+
+
+def test_a_checkpoint_is_no_model(tmp_path):
+    save_checkpoint(tmp_path, state(), circumstances(), keep=1)
+    with pytest.raises(InputError, match="is not a model"):
+        load_model(checkpoint_paths(tmp_path)[0])

@@ -1,0 +1,129 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.special
+
+from distsoftmax.objective.softmax import (
+    SCORES_BYTES,
+    block_rows,
+    loss_and_accuracy,
+    loss_and_gradient,
+    probabilities,
+)
+
+SHAPES = [(1, 1, 2), (7, 3, 2), (300, 5, 4), (1000, 60, 11), (257, 130, 200)]
+
+
+def problem(rows, n_features, n_classes, dtype=np.float64, seed=0):
+    generator = np.random.default_rng(seed)
+    features = generator.standard_normal((rows, n_features)).astype(dtype)
+    classes = generator.integers(0, n_classes, rows)
+    parameters = generator.standard_normal((n_classes, n_features + 1))
+    return features, classes, parameters
+
+
+def reference(features, classes, parameters):
+    """The textbook formulas, by scipy, without blocks, in float64."""
+    scores = features.astype(np.float64) @ parameters[:, :-1].T + parameters[:, -1]
+    log_probabilities = scipy.special.log_softmax(scores, axis=1)
+    rows = np.arange(len(classes))
+    errors = np.exp(log_probabilities)
+    errors[rows, classes] -= 1
+    gradient = np.column_stack([errors.T @ features.astype(np.float64), errors.sum(axis=0)])
+    return -log_probabilities[rows, classes].sum(), gradient
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 3e-5)])
+def test_loss_and_gradient_agree_with_the_textbook_formulas(shape, dtype, tolerance):
+    features, classes, parameters = problem(*shape, dtype)
+    loss, gradient = loss_and_gradient(features, classes, parameters)
+    expected_loss, expected_gradient = reference(features, classes, parameters)
+    assert loss == pytest.approx(expected_loss, rel=tolerance)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=tolerance, atol=tolerance * shape[0])
+
+
+def test_gradient_agrees_with_finite_differences():
+    features, classes, parameters = problem(50, 4, 3)
+
+    def loss(flat):
+        return loss_and_gradient(features, classes, flat.reshape(parameters.shape))[0]
+
+    def gradient(flat):
+        return loss_and_gradient(features, classes, flat.reshape(parameters.shape))[1].ravel()
+
+    assert scipy.optimize.check_grad(loss, gradient, parameters.ravel()) < 1e-4
+    numeric = scipy.optimize.approx_fprime(parameters.ravel(), loss, 1e-7)
+    np.testing.assert_allclose(gradient(parameters.ravel()), numeric, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(np.float64, 1e4), (np.float64, 1e300), (np.float32, 1e4), (np.float32, 1e37)]
+)
+def test_huge_scores_give_the_true_loss(dtype, scale):
+    features = np.array([[1.0], [-1.0], [0.0]], dtype=dtype)
+    parameters = np.array([[scale, 0.0], [-scale, 0.0], [0.0, 0.0]])
+    wrong, right, even = (
+        loss_and_gradient(features[[row]], np.array([1]), parameters) for row in range(3)
+    )
+    assert wrong[0] == pytest.approx(2 * scale, rel=1e-6)  # score scale against -scale
+    assert right[0] == 0.0
+    assert even[0] == pytest.approx(np.log(3), rel=1e-6)
+    np.testing.assert_allclose(wrong[1][:, -1], [1, -1, 0])
+    assert loss_and_accuracy(features, np.array([0, 1, 0]), parameters).total == pytest.approx(np.log(3), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_probabilities_and_accuracy_agree_with_scipy(shape):
+    features, classes, parameters = problem(*shape)
+    scores = features @ parameters[:, :-1].T + parameters[:, -1]
+    np.testing.assert_allclose(probabilities(features, parameters), scipy.special.softmax(scores, axis=1), rtol=1e-9)
+    found = loss_and_accuracy(features, classes, parameters)
+    assert found.n_correct == np.count_nonzero(scores.argmax(axis=1) == classes)
+    assert found.total == pytest.approx(reference(features, classes, parameters)[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_bits_do_not_depend_on_the_alignment_of_the_features(dtype):
+    features, classes, parameters = problem(777, 33, 10, dtype)
+    expected = loss_and_gradient(features, classes, parameters)
+    buffer = np.empty(features.size + 64, dtype=dtype)
+    for shift in (1, 3, 8, 17):
+        moved = buffer[shift : shift + features.size].reshape(features.shape)
+        moved[:] = features
+        loss, gradient = loss_and_gradient(moved, classes, parameters)
+        assert loss == expected[0]
+        assert gradient.tobytes() == expected[1].tobytes()
+
+
+def test_no_rows_have_no_loss():
+    loss, gradient = loss_and_gradient(np.empty((0, 3)), np.empty(0, dtype=np.intp), np.ones((2, 4)))
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_arguments_are_left_as_they_were():
+    features, classes, parameters = problem(200, 5, 3)
+    before = features.copy(), classes.copy(), parameters.copy()
+    loss_and_gradient(features, classes, parameters)
+    for array, copy in zip((features, classes, parameters), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_no_temporary_is_larger_than_a_block_by_classes():
+    features, classes, parameters = problem(200_000, 4, 20)
+    tracemalloc.start()
+    loss_and_gradient(features, classes, parameters)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * SCORES_BYTES  # all scores at once would take 32 MB
+
+
+@pytest.mark.parametrize("rows", [1, 31, 938, 16_384])
+@pytest.mark.parametrize("n_classes", [2, 10, 1000, 100_000])
+def test_blocks_are_even_and_stay_in_cache(rows, n_classes):
+    size = block_rows(rows, 50, n_classes, 8)
+    assert 1 <= size <= rows
+    assert size * n_classes * 8 <= SCORES_BYTES or size <= 32

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+DRAIN_SECONDS = 1.0  # mpirun forwards what a rank printed only while the job lives; MPICH's ends it at once on an abort
+
 
 class Cluster:
     """The ranks of one job.
@@ -121,6 +123,7 @@ class Cluster:
     def abort(self, text: str, status: int = 1) -> NoReturn:
         """End every rank of the job now. Not collective: one rank is enough."""
         print(text, file=sys.stderr, flush=True)
+        time.sleep(DRAIN_SECONDS)
         MPI.COMM_WORLD.Abort(status)
         os._exit(status)
 

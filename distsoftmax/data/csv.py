@@ -42,7 +42,7 @@ class CsvSource:
         self._start, record = self._first_record()
         self._columns: Columns = choose_columns(spec, record)
         self.feature_names = self._columns.feature_names
-        self.named = self._columns.has_header
+        self.headless_by_guess = spec.header == "auto" and not self._columns.has_header
         self.n_rows = 0
         self._first_row = 0  # the row of the first record start in this rank's range
         self._starts = np.zeros(0, dtype=np.int64)

@@ -72,6 +72,8 @@ def load_partition(
     if len(classes) < 2:
         raise InputError(f"{path}: all samples are of one class, {classes[0]!r}; two are needed").on_all_ranks()
     codes = [class_codes(path, shard, classes) for shard in shards]
+    if divided.source.headless_by_guess:
+        _refuse_header_among_rows(path, classes, shards, codes, cluster)
     dtype = _choose_dtype(config, shards, cluster)
     digests = _shard_digests(shards, codes, divided.n_shards, cluster)
 
@@ -148,6 +150,21 @@ def _read_held_out_file(
             for shard in divided.read(cluster, show)
         ]
     return held_out, divided.source.n_rows
+
+
+def _refuse_header_among_rows(
+    path: str, classes: tuple[str, ...], shards: list[RawShard], codes: list[NDArray[np.intp]], cluster: Cluster
+) -> None:
+    """Suspect the first line of a CSV file that was taken for a row: a header of numbers looks like one. Collective."""
+    counts = sum((np.bincount(code, minlength=len(classes)) for code in codes), np.zeros(len(classes), dtype=np.int64))
+    cluster.sum_integers(counts)
+    with cluster.agreement():
+        for shard, code in zip(shards, codes, strict=True):
+            if shard.first_row == 0 and code.size and counts[code[0]] == 1:
+                raise InputError(
+                    f"{path}: the first line was taken for a row, but its label {classes[code[0]]!r} stands in no other "
+                    "row; say --header yes if it holds the columns' names, or --header no"
+                )
 
 
 def _choose_dtype(config: DataConfig, shards: list[RawShard], cluster: Cluster) -> np.dtype:

@@ -74,14 +74,15 @@ class Source(Protocol):
         What an error calls it.
     n_rows : int
     feature_names : tuple of str
-    named : bool
-        Whether the names stand in the source, or were made up as x0, x1, ...
+        In the source, or made up as x0, x1, ...
+    headless_by_guess : bool
+        Whether the first line was taken for a row although it might be a header.
     """
 
     path: str
     n_rows: int
     feature_names: tuple[str, ...]
-    named: bool
+    headless_by_guess: bool
 
     def count_rows(self, exchange: Exchange) -> None:
         """Set `n_rows`. Collective.

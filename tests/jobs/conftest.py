@@ -1,0 +1,132 @@
+"""Tests that start jobs as a user does, each under a deadline; past it the whole process group is killed.
+
+They use the mpirun and the python of the active environment.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LETTER = ROOT.parent / "shared" / "data" / "letter.csv"
+OPEN_MPI = "Open MPI" in subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False).stdout
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def sha256(self):
+        (found,) = re.findall(r"^model sha256 ([0-9a-f]{64})$", self.out, re.MULTILINE)
+        return found
+
+
+class Process:
+    """A process group under a deadline."""
+
+    def __init__(self, arguments, cwd, env, deadline):
+        self.started = time.monotonic()
+        self.deadline = deadline
+        self.popen = subprocess.Popen(
+            [str(argument) for argument in arguments],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait(self):
+        try:
+            out, err = self.popen.communicate(timeout=self.deadline)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+            out, err = self.popen.communicate()
+            pytest.fail(f"not over after {self.deadline} s: {self.popen.args}\n{out}\n{err}")
+        return Ended(self.popen.returncode, out, err, time.monotonic() - self.started)
+
+    def ranks(self):
+        """The process ids of the ranks."""
+        import psutil
+
+        children = psutil.Process(self.popen.pid).children(recursive=True)
+        return [p.pid for p in children if any(part.startswith("distsoftmax.") for part in p.cmdline())]
+
+    def wait_for(self, condition, what):
+        while not condition():
+            if self.popen.poll() is not None:
+                ended = self.wait()
+                pytest.fail(f"ended with {ended.status} before {what}:\n{ended.out}\n{ended.err}")
+            if time.monotonic() - self.started > self.deadline:
+                self.wait()
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a command without waiting for it; what still runs at the test's end is killed."""
+    started = []
+
+    def start(*arguments, cwd=tmp_path, env=None, deadline=120):
+        process = Process(arguments, cwd, env, deadline)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.popen.poll() is None:
+            os.killpg(process.popen.pid, signal.SIGKILL)
+            process.popen.communicate()
+
+
+@pytest.fixture
+def run(start):
+    """Run a command to its end."""
+    return lambda *arguments, **options: start(*arguments, **options).wait()
+
+
+@pytest.fixture
+def mpirun(run):
+    """Run a module of distsoftmax on so many ranks."""
+
+    def mpirun(n, command, *arguments, **options):
+        return run("mpirun", "-n", n, sys.executable, "-m", f"distsoftmax.{command}", *arguments, **options)
+
+    return mpirun
+
+
+@pytest.fixture
+def letter(tmp_path):
+    if not LETTER.exists():
+        pytest.skip("the shared data set letter.csv is not here")
+    return Path(shutil.copy(LETTER, tmp_path / "letter.csv"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A small CSV file with a header, and what is in it."""
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((300, 4)).round(6)
+    kinds = np.array(["cat", "dog", "eel"])[(features @ [1, 2, -1, 0] > 0).astype(int) + (features[:, 0] > 0.5)]
+    path = tmp_path / "table.csv"
+    lines = ["a,b,kind,c,d"]
+    lines += [f"{a!r},{b!r},{kind},{c!r},{d!r}" for (a, b, c, d), kind in zip(features.tolist(), kinds, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return path

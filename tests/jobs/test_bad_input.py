@@ -1,0 +1,182 @@
+"""Each bad input ends with its own message, exit status 2, on one line of rank 0, and leaves no folder behind."""
+
+import os
+
+import numpy as np
+import pytest
+
+GOOD = "a,b,kind\n" + "".join(f"{i}.5,{i * i % 7},{'xy'[i % 2]}\n" for i in range(40))
+
+
+def csv(text):
+    return lambda path: path.write_text(text)
+
+
+def npz(**arrays):
+    return lambda path: np.savez(path, **arrays)
+
+
+X = np.arange(80.0).reshape(40, 2)
+Y = np.arange(40) % 2
+LABEL = ["--label", "kind"]
+
+FILES = {
+    "missing file": ("none.csv", None, LABEL, ["none.csv: no such file"]),
+    "a folder": ("folder.csv", lambda path: path.mkdir(), LABEL, ["is a folder"]),
+    "empty file": ("d.csv", csv(""), LABEL, ["d.csv: is empty"]),
+    "header only": ("d.csv", csv("a,b,kind\n"), LABEL, ["d.csv: holds no samples"]),
+    "ragged row": ("d.csv", csv(GOOD + "1,2,3,x\n"), LABEL, ["d.csv: row 41: 4 columns, expected 3"]),
+    "no number": ("d.csv", csv(GOOD + "1,two,x\n"), LABEL, ["row 41, column b: 'two' is not a number"]),
+    "nan": ("d.csv", csv(GOOD + "nan,2,x\n"), LABEL, ["row 41, column a: there is no number"]),
+    "inf": ("d.csv", csv(GOOD + "1,inf,x\n"), LABEL, ["row 41, column b: the value is inf"]),
+    "label missing in a row": ("d.csv", csv(GOOD + "1,2,\n"), LABEL, ["row 41: the label in column kind is missing"]),
+    "label not said": ("d.csv", csv(GOOD), [], ["--label", "a, b, kind"]),
+    "label column missing": ("d.csv", csv(GOOD), ["--label", "sort"], ["no label column sort", "a, b, kind"]),
+    "label column twice": ("d.csv", csv("kind,b,kind\n1,2,x\n"), LABEL, ["2 columns are named kind"]),
+    "label column ambiguous": ("d.csv", csv("1,0,kind\n1,2,x\n"), ["--label", "1"], ["--label 1 is ambiguous"]),
+    "one class": ("d.csv", csv("a,b,kind\n1,2,x\n3,4,x\n"), LABEL, ["all samples are of one class, 'x'"]),
+    "a header taken for a row": ("d.csv", csv("9,1,2\nx,1,2\ny,3,4\nx,4,5\n"), ["--label", "0"], ["--header"]),
+    "X and y of different length": ("d.npz", npz(X=X, y=Y[:-1]), [], ["40 samples but 39 labels"]),
+    "objects": ("d.npz", npz(X=X, y=np.array([None] * 40)), [], ["holds Python objects"]),
+    "no y": ("d.npz", npz(X=X), [], ["has no array y; it holds X"]),
+    "not a zip": ("d.npz", csv("text"), [], ["is not a .npz archive"]),
+    "nan in npz": ("d.npz", npz(X=np.where(X == 7, np.nan, X), y=Y), [], ["row 4, column x1: the value is nan"]),
+    "npy without labels": ("d.npy", lambda path: np.save(path, X), [], ["--labels"]),
+    "unknown ending": ("d.parquet", csv("x"), [], [".csv, .npz or .npy"]),
+    "held-out none": ("d.csv", csv(GOOD), [*LABEL, "--valid-fraction", 0.01], ["holds none of them out"]),
+}  # fmt: skip
+
+
+def check(ended, words, tmp_path):
+    assert ended.status == 2, (ended.status, ended.err)
+    complaints = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert len(complaints) == 1, ended.err
+    assert "Traceback" not in ended.err
+    for word in words:
+        assert word in complaints[0]
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bad_data_are_refused_by_name(mpirun, tmp_path, name):
+    file, write, options, words = FILES[name]
+    if write is not None:
+        write(tmp_path / file)
+    ended = mpirun(3, "train", "--data", file, *options, "--out", "run", deadline=60)
+    check(ended, words, tmp_path)
+
+
+OPTIONS = {
+    "negative l2": (["--l2=-1"], "--l2 is -1.0; it must be a finite number, 0 or more"),
+    "negative learning rate": (["--learning-rate=-0.1"], "--learning-rate is -0.1"),
+    "no shards": (["--shards", "0"], "--shards is 0; it must be at least 1"),
+    "negative tolerance": (["--tolerance=-1"], "--tolerance"),
+    "out of a file": (["--out", "table.csv/run"], "table.csv is a file"),
+    "out where nothing can be made": (["--out", "/proc/here"], "--out /proc/here: cannot be made"),
+    "no such config": (["--config", "none.toml"], "none.toml: cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_bad_options_are_refused_by_name(mpirun, table, tmp_path, name):
+    options, words = OPTIONS[name]
+    ended = mpirun(2, "train", "--data", table, "--label", "kind", "--out", "run", *options, deadline=60)
+    check(ended, [words], tmp_path)
+
+
+def test_an_unknown_option_suggests_the_nearest_and_is_reported_once(mpirun):
+    ended = mpirun(3, "train", "--lerning-rate", 0.1)
+    assert ended.status == 2
+    assert ended.err.count("--learning-rate") == 1
+    assert ended.err.count("Unrecognized") <= 2
+
+
+def test_an_unknown_key_in_the_toml_file_suggests_the_nearest(mpirun, tmp_path):
+    (tmp_path / "run.toml").write_text("[solver]\nlerning-rate = 0.1\n")
+    ended = mpirun(2, "train", "--config", "run.toml")
+    check(ended, ["run.toml: unknown key lerning-rate; did you mean learning-rate?"], tmp_path)
+
+
+def test_help_is_printed_once(mpirun):
+    ended = mpirun(3, "train", "--help")
+    assert ended.status == 0
+    assert ended.out.count("--checkpoint-seconds") == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write and read everywhere")
+def test_what_may_not_be_read_or_written_is_refused(mpirun, table, tmp_path):
+    table.chmod(0)
+    check(mpirun(2, "train", "--data", table, "--label", "kind", "--out", "run"), ["cannot be read"], tmp_path)
+    table.chmod(0o600)
+    (tmp_path / "locked").mkdir(0o500)
+    ended = mpirun(2, "train", "--data", table, "--label", "kind", "--out", "locked/run")
+    check(ended, ["is not writable"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--l2", 0.1], "--l2 was 0.0, now it is 0.1"),
+        (["--seed", 1], "--seed was 0, now it is 1"),
+        (["--resume", "never"], "holds a run already"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_by_the_difference(mpirun, table, tmp_path, changes, words):
+    options = ["--data", table, "--label", "kind", "--max-steps", 3, "--out", "first"]
+    assert mpirun(2, "train", *options).status == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
+    ended = mpirun(2, "train", *options, *changes)
+    check(ended, [words], tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()} == before
+
+
+def test_changed_data_are_refused_by_the_rows(mpirun, table, tmp_path):
+    options = ["--data", table, "--label", "kind", "--max-steps", 3, "--out", "first"]
+    assert mpirun(2, "train", *options).status == 0
+    lines = table.read_text().splitlines()
+    lines[200] = "0.25" + lines[200][lines[200].index(",") :]
+    table.write_text("\n".join(lines) + "\n")
+    check(mpirun(3, "train", *options), ["belongs to another run", "content changed in 1 shards"], tmp_path)
+    table.write_text("\n".join(lines[:-1]) + "\n")
+    check(mpirun(3, "train", *options), ["n rows were 300, now they are 299"], tmp_path)
+
+
+@pytest.fixture
+def model(mpirun, table):
+    assert mpirun(2, "train", "--data", table, "--label", "kind", "--max-steps", 3, "--out", "model").status == 0
+    return "model"
+
+
+def test_data_that_do_not_fit_the_model_are_refused(mpirun, model, table, tmp_path):
+    lines = table.read_text().splitlines()
+    (tmp_path / "narrow.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines) + "\n")
+    ended = mpirun(2, "evaluate", model, "--data", "narrow.csv", "--label", "kind")
+    check(ended, ["narrow.csv: the model has 4 features, the file 3; missing: d"], tmp_path)
+    np.savez(tmp_path / "wide.npz", X=np.ones((5, 9)))
+    ended = mpirun(2, "predict", model, "--data", "wide.npz", "--out", "p.csv")
+    check(ended, ["has 9 features, the model 4"], tmp_path)
+    assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize("how", ["evaluate", "valid"])
+def test_a_class_that_training_never_saw_is_refused_by_row(mpirun, model, table, tmp_path, how):
+    strange = tmp_path / "strange.csv"
+    strange.write_text(table.read_text() + "1,2,yak,3,4\n")
+    if how == "evaluate":
+        ended = mpirun(2, "evaluate", model, "--data", strange, "--label", "kind")
+    else:
+        ended = mpirun(2, "train", "--data", table, "--label", "kind", "--valid", strange, "--out", "run")
+    check(ended, ["strange.csv: row 301: the class 'yak' was never seen in training", "cat, dog, eel"], tmp_path)
+
+
+def test_no_model_is_refused(mpirun, table, tmp_path):
+    check(mpirun(2, "evaluate", "nowhere", "--data", table, "--label", "kind"), ["nowhere: no such model"], tmp_path)
+
+
+def test_a_learning_rate_that_diverges_is_explained(mpirun, tmp_path):
+    np.savez(tmp_path / "large.npz", X=X * 1e100, y=Y)
+    ended = mpirun(2, "train", "--data", "large.npz", "--no-standardize", "--learning-rate", 1e200, "--out", "run")
+    assert ended.status == 1
+    assert "error: the objective is not finite after step" in ended.err
+    assert "--learning-rate 1e+200 is too large" in ended.err

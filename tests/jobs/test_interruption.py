@@ -1,0 +1,163 @@
+import os
+import re
+import signal
+import time
+
+import pytest
+from conftest import OPEN_MPI, ROOT
+
+LONG = ["--tolerance", 0, "--max-steps", 400, "--learning-rate", 0.1, "--checkpoint-every", 5, "--evaluate-every", 0]
+FAULTS = {"PYTHONPATH": str(ROOT / "tests" / "jobs" / "faults")}
+SLOW = {**FAULTS, "FAULT": "all:slow"}  # so slow that a signal arrives in the middle
+SHARDS = ["--shards", 8]
+
+
+@pytest.fixture
+def start_long(start, tmp_path):
+    def start_long(n, out, launcher=("mpirun",), env=SLOW):
+        process = start(*launcher, "-n", n, *job(), *SHARDS, *LONG, "--out", out, env=env)
+        steps = tmp_path / out / "checkpoints"
+        process.wait_for(lambda: steps.is_dir() and len(list(steps.glob("step-*"))) >= 3, "its third checkpoint")
+        return process
+
+    def job():
+        return ["python", "-m", "distsoftmax.train"]
+
+    return start_long
+
+
+WHOLE = []
+
+
+def uninterrupted(mpirun):
+    """The bits of the same run without interruption."""
+    if not WHOLE:
+        ended = mpirun(2, "train", *SHARDS, *LONG, "--out", "whole")
+        assert ended.status == 0, ended.err
+        WHOLE.append(ended.sha256)
+    return WHOLE[0]
+
+
+def resumed(run, out, ended, n):
+    """Run the line that the stopped run printed, on another number of ranks."""
+    (line,) = re.findall(r"^mpirun -n \d+ (python -m distsoftmax.train --config .*)$", ended.out, re.MULTILINE)
+    again = run("mpirun", "-n", n, *line.split())
+    assert again.status == 0, again.err
+    assert f"resumed from {out}/checkpoints/step-" in again.out
+    return again.sha256
+
+
+TO_LAUNCHER = [signal.SIGUSR1] if OPEN_MPI else [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+
+
+@pytest.mark.parametrize("number", TO_LAUNCHER, ids=lambda number: number.name)
+def test_a_signal_to_mpirun_saves_and_the_run_goes_on_with_the_same_bits(mpirun, run, start_long, number):
+    process = start_long(4, "cut")
+    process.popen.send_signal(number)
+    ended = process.wait()
+    assert ended.status == 75, ended.err
+    assert re.search(rf"^stopped by {number.name} after step \d+", ended.out, re.MULTILINE)
+    assert resumed(run, "cut", ended, 3) == uninterrupted(mpirun)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_signal_to_any_rank_stops_them_all_in_order(start_long, number):
+    process = start_long(3, "cut")
+    os.kill(sorted(process.ranks())[-1], number)
+    ended = process.wait()
+    assert ended.status == 75, ended.err
+    assert f"stopped by {number.name}" in ended.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_the_launch_script_stops_in_order_on_either_mpi(run, mpirun, start, tmp_path, number):
+    mpi = "openmpi" if OPEN_MPI else "mpich"
+    script = ROOT / "launch" / "local.sh"
+    process = start(script, "--mpi", mpi, "-n", 4, *SHARDS, *LONG, "--out", "cut", env=SLOW)
+    steps = tmp_path / "cut" / "checkpoints"
+    process.wait_for(lambda: steps.is_dir() and list(steps.glob("step-*")), "its first checkpoint")
+    process.popen.send_signal(number)
+    ended = process.wait()
+    assert ended.status == 75, ended.err
+    assert resumed(run, "cut", ended, 3) == uninterrupted(mpirun)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_killed_rank_ends_the_job_and_the_run_goes_on_with_the_same_bits(mpirun, start_long, rank):
+    process = start_long(3, "cut")
+    os.kill(sorted(process.ranks())[rank], signal.SIGKILL)
+    ended = process.wait()
+    assert ended.status not in (0, 75)
+    again = mpirun(2, "train", *SHARDS, *LONG, "--out", "cut")
+    assert "resumed from cut/checkpoints/step-" in again.out
+    assert again.sha256 == uninterrupted(mpirun)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_an_uncaught_exception_ends_the_job_at_once_with_traceback_and_rank(start, rank):
+    process = start("mpirun", "-n", 4, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": f"{rank}:raise"})
+    ended = process.wait()
+    assert ended.status not in (0, 2, 75)
+    assert "RuntimeError: a fault made by the test" in ended.err
+    assert f"rank {rank} of 4 failed" in ended.err
+    assert ended.seconds < 30
+
+
+def test_the_others_end_within_5_seconds_of_an_exception(start, tmp_path):
+    process = start("mpirun", "-n", 3, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": "1:raise"})
+    seen = []
+    while process.popen.poll() is None:
+        seen.append((time.monotonic(), len(process.ranks())))
+        time.sleep(0.05)
+    last_full = max(when for when, count in seen if count == 3)
+    assert time.monotonic() - last_full < 5
+    assert process.wait().status not in (0, 75)
+
+
+def test_a_complaint_of_one_rank_alone_leaves_no_other_waiting(run):
+    ended = run("mpirun", "-n", 3, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": "2:input"}, deadline=60)
+    assert ended.status == 2
+    assert "rank 2 of 3: error: a complaint of one rank alone" in ended.err
+
+
+def test_a_save_that_fails_is_an_error_and_the_earlier_checkpoint_stays(run, mpirun, letter, tmp_path):
+    options = f"--data {letter} --label Letter --dtype float64 --max-steps 30 --tolerance 0 --metrics-every 1000"
+    job = f"python -m distsoftmax.train {options} --out full"
+    assert mpirun(2, "train", *options.split(), "--max-steps", 3, "--out", "full").status == 0
+    ended = run("bash", "-c", f"ulimit -f 8; exec mpirun -n 3 {job} --checkpoint-every 1")
+    assert ended.status not in (0, 75)
+    assert "could not be written: File too large" in ended.err
+    assert mpirun(2, "train", *options.split(), "--out", "full").sha256 == mpirun(1, "train", *options.split(), "--out", "fresh").sha256
+
+
+def test_a_damaged_checkpoint_is_passed_over_loudly_with_the_same_bits(mpirun, tmp_path):
+    options = ["--max-steps", 20, "--checkpoint-every", 5, "--tolerance", 0]
+    whole = mpirun(2, "train", *options, "--out", "run").sha256
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    data = bytearray(newest.read_bytes())
+    data[-9] ^= 1
+    newest.write_bytes(data)
+    (tmp_path / "run" / "model.safetensors").unlink()
+    again = mpirun(3, "train", *options, "--out", "run")
+    assert newest.name in again.err
+    assert "after step 15" in again.out
+    assert again.sha256 == whole
+
+
+def test_a_finished_run_can_be_extended_and_equals_a_longer_one(mpirun):
+    mpirun(2, "train", "--max-steps", 7, "--tolerance", 0, "--out", "run")
+    longer = mpirun(3, "train", "--max-steps", 19, "--tolerance", 0, "--out", "run")
+    assert longer.sha256 == mpirun(1, "train", "--max-steps", 19, "--tolerance", 0, "--out", "other").sha256
+
+
+def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(mpirun, tmp_path):
+    import json
+
+    mpirun(2, "train", "--max-steps", 7, "--tolerance", 0, "--out", "run")
+    mpirun(3, "train", "--max-steps", 19, "--tolerance", 0, "--out", "run")
+    mpirun(1, "train", "--max-steps", 19, "--tolerance", 0, "--out", "other")
+    steps = {}
+    for out in ("run", "other"):
+        lines = [json.loads(line) for line in (tmp_path / out / "metrics.jsonl").read_text().splitlines()]
+        steps[out] = {line["step"]: line["objective"] for line in lines}
+    assert steps["run"] == steps["other"]

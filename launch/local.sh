@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
         *) options+=("$1") && shift ;;
     esac
 done
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/setup.sh" "$mpi"
 case $mpi in
     mpich) venv=$here/../.venv ;;

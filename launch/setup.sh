@@ -8,7 +8,8 @@
 set -euo pipefail
 
 mpi=${1:-${MPI:-mpich}}
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
 
 fail() {
     echo "setup: $1" >&2

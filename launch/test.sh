@@ -4,7 +4,7 @@
 #   launch/test.sh [mpich|openmpi ...]      default: both
 set -uo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.." || exit 2
 mpis=("$@")
 [ ${#mpis[@]} -gt 0 ] || mpis=(mpich openmpi)

@@ -1,17 +1,16 @@
 import contextlib
 import csv
 import io
-import math
 import threading
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsoftmax.data import csv as csv_reader
 from distsoftmax.data.shards import divide_source
-from distsoftmax.data.source import SourceSpec
+from distsoftmax.data.source import SourceSpec, open_source
 from distsoftmax.errors import InputError
 
 PARTS = [1, 2, 3, 5, 16]
@@ -207,11 +206,18 @@ def test_the_first_record_is_taken_for_a_header_where_it_is_one(write, table, sp
         assert len(read(write(table), **spec)[1]) == n_rows
 
 
-def test_made_up_names_say_that_they_are(write):
-    named = divide_source(SourceSpec(path=str(write("a,y\n1,2\n")), label="y"), None, Rank(0, 1, threading.Barrier(1), [0]))
-    bare = divide_source(SourceSpec(path=str(write("1,2\n")), label="1"), None, Rank(0, 1, threading.Barrier(1), [0]))
-    assert (named.source.named, bare.source.named) == (True, False)
-    assert (named.source.feature_names, bare.source.feature_names) == (("a",), ("x0",))
+@pytest.mark.parametrize(
+    ("table", "spec", "guess", "names"),
+    [
+        ("a,y\n1,2\n", {"label": "y"}, False, ("a",)),
+        ("1,2\n", {"label": "1"}, True, ("x0",)),
+        ("1,2\n", {"label": "0"}, True, ("x1",)),
+        ("1,2\n", {"label": "1", "header": "no"}, False, ("x0",)),
+    ],
+)
+def test_a_header_that_was_ruled_out_by_guess_is_told(write, table, spec, guess, names):
+    source = open_source(SourceSpec(path=str(write(table)), **spec))
+    assert (source.headless_by_guess, source.feature_names) == (guess, names)
 
 
 def test_labels_are_left_out_where_they_are_not_needed(write):
@@ -378,15 +384,16 @@ def test_what_the_csv_module_writes_comes_back(scratch, table, parts, shards):
     assert_same(read(scratch, label="the label", parts=parts, shards=shards), (names, features, labels))
 
 
-crumbs = st.sampled_from([b",", b'"', b'""', b"\n", b"\r\n", b"\r", b" ", b"1", b"-2.5", b"u", b"\xc3\xa9", b"\xff", b"\0", b"y"])
-rubble = st.lists(crumbs, max_size=24).map(b"".join)
+crumbs = st.sampled_from([b",", b'"', b'""', b"\n", b"\r\n", b"\r", b" ", b"1", b"-2.5", b"u", b"\xc3\xa9", b"\xff", b"\0"])
+pieces = st.sampled_from([b"1,", b"1,u", b",u\n", b"1,u\n", b'"1",', b',"u\n', b'"\n', b'2,"v"\r\n', b'"x""', b"y,a\n", b"\n"])
+rubble = st.lists(crumbs | pieces | pieces, max_size=6).map(b"".join)
 
 
 @st.composite
 def damaged(draw):
     """Return the bytes of a table some of which are replaced, lost or too many."""
     content = draw(st.sampled_from([table.encode() for table in TABLES.values()]))
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(content)))
         content = content[:at] + draw(crumbs | st.just(b"")) + content[at + draw(st.integers(0, 2)) :]
     return content
@@ -412,6 +419,11 @@ def test_a_damaged_table_is_refused_or_read_right(scratch, content, parts, shard
 
 
 @settings(quick, max_examples=300)
-@given(st.binary(max_size=24) | rubble, st.sampled_from([b"", b"a,y\n", b"y,a\r\n"]), st.sampled_from([1, 2, 3, 5]), st.sampled_from([None, 1, 2]))
-def test_any_bytes_are_refused_or_read_right(scratch, content, header, parts, shards):
+@given(
+    st.sampled_from([b"", b"a,y\n", b"\xef\xbb\xbfa,y\r\n"]),
+    st.binary(max_size=24) | rubble,
+    st.sampled_from([1, 2, 3, 5]),
+    st.sampled_from([None, 1, 2]),
+)
+def test_any_bytes_are_refused_or_read_right(scratch, header, content, parts, shards):
     assert_refused_or_right(scratch, header + content, parts, shards)

@@ -75,6 +75,7 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
         For --help (status 0) and for arguments that cannot be parsed (status 2), with the text to print.
     InputError
         The TOML file is missing, malformed or has an unknown key; or a value is out of range.
+
     """
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}

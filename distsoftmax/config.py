@@ -159,7 +159,7 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def sections(self) -> dict[str, dict[str, object]]:
-        """Return the options by part and command-line name, those that are None left out: the content of a TOML file."""
+        """Return the options by part and command-line name, without those that are None: what a TOML file holds."""
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
             name: {

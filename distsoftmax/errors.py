@@ -16,6 +16,7 @@ class DistSoftmaxError(Exception):
         What the command exits with.
     agreed : bool
         Whether every rank is known to raise it together, so that each may leave on its own.
+
     """
 
     exit_status = 1

@@ -27,6 +27,7 @@ class Evaluation:
         Rows are the true classes, columns the predicted ones.
     log_loss : float
         The mean cross-entropy, natural logarithm.
+
     """
 
     classes: tuple[str, ...]
@@ -66,6 +67,7 @@ def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
     ------
     InputError
         On every rank: the model or the data cannot be used, or a class is unknown to the model.
+
     """
     model, divided = open_for_scoring(config, needs_labels=True, cluster=cluster)
     n_classes = len(model.classes)
@@ -122,7 +124,9 @@ def as_table(evaluation: Evaluation) -> str:
         )
     ]
     head = f"{'class':<{width}}  precision  recall      f1  samples"
-    summary = f"accuracy {evaluation.accuracy:.4f}, log loss {evaluation.log_loss:.6f} on {evaluation.n_samples} samples"
+    summary = (
+        f"accuracy {evaluation.accuracy:.4f}, log loss {evaluation.log_loss:.6f} on {evaluation.n_samples} samples"
+    )
     return "\n".join([summary, "", head, *rows, "", *_confusion_lines(evaluation)])
 
 

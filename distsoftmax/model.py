@@ -29,6 +29,7 @@ class Model:
         The labels, in the order of the rows of `coef`.
     feature_names : tuple of str
         In the order of the columns of `coef`.
+
     """
 
     coef: NDArray[np.float64]
@@ -70,6 +71,7 @@ def load_model(path: Path) -> Model:
     ------
     InputError
         The file is missing, damaged, or no model of a version known here.
+
     """
     if not path.is_file():
         raise InputError(f"{path}: no such model; give the model.safetensors of a run, or the run's folder")
@@ -80,7 +82,9 @@ def load_model(path: Path) -> Model:
             if metadata.get("format") != "distsoftmax model":
                 raise InputError(f"{path}: is not a model of distsoftmax")
             if version != str(FORMAT_VERSION):
-                raise InputError(f"{path}: has format version {version}; this program reads {FORMAT_VERSION}: update it")
+                raise InputError(
+                    f"{path}: has format version {version}; this program reads {FORMAT_VERSION}: update it"
+                )
             model = Model(
                 file.get_tensor("coef"),
                 file.get_tensor("intercept"),

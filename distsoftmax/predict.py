@@ -1,4 +1,4 @@
-"""Predict the class of each sample with a trained model: python -m distsoftmax.predict MODEL --data F --out predictions.csv
+"""Predict the class of each sample: python -m distsoftmax.predict MODEL --data F --out predictions.csv
 
 Works alone and under mpirun; the rows stand in the order of the data.
 """
@@ -32,6 +32,7 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
     ------
     DistSoftmaxError
         On every rank: the model, the data or the output cannot be used.
+
     """
     import io
     from pathlib import Path

@@ -23,6 +23,7 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
     ------
     InputError
         On every rank: one of them cannot be read, or they do not fit each other.
+
     """
     with cluster.agreement():
         model = load_model(config.model_path)
@@ -37,13 +38,15 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
     divided = divide_source(spec, None, cluster)
     found, wanted = len(divided.source.feature_names), len(model.feature_names)
     if found != wanted:
-        raise InputError(f"{config.data}: has {found} features, the model {wanted}; give the same columns").on_all_ranks()
+        raise InputError(
+            f"{config.data}: has {found} features, the model {wanted}; give the same columns"
+        ).on_all_ranks()
     return model, divided
 
 
 def predict_shards(
     model: Model, divided: DividedSource, cluster: Cluster
-) -> Iterator[tuple[RawShard, NDArray[np.float64]]]:
+) -> Iterator[tuple[RawShard, NDArray[np.floating]]]:
     """Yield this rank's shards with the probability of each class for each row, (rows, n_classes). Not collective.
 
     Computed in float64: the model takes the features in their own units, which may be far from 0.

@@ -1,4 +1,4 @@
-"""Train softmax regression on all ranks of an MPI job: mpirun -n 4 python -m distsoftmax.train --data letter.csv --label Letter
+"""Train softmax regression: mpirun -n 4 python -m distsoftmax.train --data letter.csv --label Letter
 
 The model's bits are the same on any number of ranks. Exit status: 0 done, 2 bad input or usage, 75 stopped early and
 resumable, 1 anything else.

@@ -1,6 +1,6 @@
 """The loop: every rank takes the same steps, and each step is committed by all ranks or by none.
 
-    config -> partition -> objective, solver -> state -> step, commit, record -> ... -> model
+config -> partition -> objective, solver -> state -> step, commit, record -> ... -> model
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     ------
     DistSoftmaxError
         On every rank: bad input, a save that failed, an objective that left the finite numbers.
+
     """
     signals = StopSignals()
     coordinator = Coordinator(config, cluster)

@@ -39,6 +39,7 @@ class Cluster:
         Seconds this rank has spent in collective calls, waiting for others included.
     platform : str
         The numerical platform all ranks share, once agreed on.
+
     """
 
     def __init__(self, communicator: MPI.Comm) -> None:
@@ -57,12 +58,14 @@ class Cluster:
     def allgather(self, value: Value) -> list[Value]:
         """Return every rank's value, in the order of the ranks. Collective. For small records outside the steps."""
         with self._counted():
-            return self._communicator.allgather(value)
+            gathered: list[Value] = self._communicator.allgather(value)
+            return gathered
 
     def broadcast(self, value: Value) -> Value:
         """Return rank 0's value on every rank. Collective."""
         with self._counted():
-            return self._communicator.bcast(value, root=0)
+            received: Value = self._communicator.bcast(value, root=0)
+            return received
 
     def sum_integers(self, values: NDArray[np.int64]) -> None:
         """Replace an int64 array by its sum over the ranks: exact, so the same in any order. Collective."""

@@ -38,8 +38,9 @@ class FixedPoint:
 
     Notes
     -----
-    Each partial is rounded once, so a sum over S shards is off by at most S/2 units of 2^-60 of the bound (rounded up to a
-    power of two) with one limb, and by 2^-40 of that with two.
+    Each partial is rounded once, so a sum over S shards is off by at most S/2 units of 2^-60 of the bound (made
+    a power of two) with one limb, and by 2^-40 of that with two.
+
     """
 
     def __init__(self, bound: ArrayLike) -> None:
@@ -65,7 +66,7 @@ class FixedPoint:
 
     def value(self, first: NDArray[np.int64], second: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Return summed limbs as float64."""
-        result = first.astype(np.float64)
+        result: NDArray[np.float64] = first.astype(np.float64)
         if second is not None:
             result += second * 2.0**-SECOND_LIMB_BITS
         return np.ldexp(result, -self.shift)
@@ -90,6 +91,7 @@ def exact_sum(
     ------
     InputError
         On every rank, naming the first shard with NaN or an infinity in its partial sum.
+
     """
     own = list(partials)
     largest = np.zeros(shape)
@@ -109,4 +111,5 @@ def exact_sum(
     for _, partial in own:
         total += fixed.limbs(np.ldexp(np.ldexp(partial, half), -exponent - half))
     cluster.sum_integers(total)
-    return np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), exponent + half)
+    result: NDArray[np.float64] = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), exponent + half)
+    return result

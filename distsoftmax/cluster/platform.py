@@ -50,15 +50,15 @@ def pin_kernels(cluster: Cluster) -> None:
     loaded, as in a test or a notebook, it is too late to choose, and `agree_on_platform` only compares.
     """
     own = os.environ.get("OPENBLAS_CORETYPE") or detect_core_type()
-    gathered = cluster.allgather(own)
-    if "numpy" in sys.modules or None in gathered:
+    gathered = [name.lower() for name in cluster.allgather(own) if name is not None]
+    if "numpy" in sys.modules or len(gathered) < cluster.size:
         return
     names = {name.lower(): rung for rung, name in enumerate(CORE_TYPES)}
-    if not all(name.lower() in names for name in gathered):
+    if not all(name in names for name in gathered):
         return  # a user's choice that is none of ours, such as Zen: used as it is, and compared afterwards
-    lowest = list(CORE_TYPES)[min(names[name.lower()] for name in gathered)]
+    lowest = list(CORE_TYPES)[min(names[name] for name in gathered)]
     os.environ["OPENBLAS_CORETYPE"] = lowest
-    mixed = len({name.lower() for name in gathered}) > 1
+    mixed = len(set(gathered)) > 1
     if mixed and lowest != "SkylakeX" and detect_core_type() == "SkylakeX":
         newer = tuple(int(part) for part in metadata.version("numpy").split(".")[:2]) >= (2, 4)
         os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", NUMPY_ABOVE_AVX2[0 if newer else 1])
@@ -84,6 +84,7 @@ def check_one_thread() -> None:
     ------
     PlatformMismatch
         A BLAS stays on several threads, so its sums would depend on how many.
+
     """
     import numpy  # noqa: F401  (loads the BLAS that is looked at here)
     import threadpoolctl
@@ -121,6 +122,7 @@ def agree_on_platform(cluster: Cluster) -> str:
     ------
     PlatformMismatch
         On every rank, naming the first two that differ.
+
     """
     own = describe()
     gathered = cluster.allgather((own, machine.node()))

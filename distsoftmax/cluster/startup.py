@@ -15,6 +15,7 @@ def start_cluster() -> Cluster:
     ------
     PlatformMismatch
         The ranks would compute different bits for the same shard.
+
     """
     platform.hold_blas_to_one_thread()
     from mpi4py import MPI

@@ -1,1 +1,1 @@
-"""What rank 0 does beyond being a rank: checkpoints, metrics, progress, the report; and the signals every rank hears."""
+"""What rank 0 does beyond being a rank: checkpoints, metrics, progress, report; and the signals all ranks hear."""

@@ -36,6 +36,7 @@ class Circumstances:
     platform : str
         The numerical platform. Another one is no obstacle, but the bits may differ, and a resume says so.
     shard_digests : ndarray of int64, (n_shards,)
+
     """
 
     options: Mapping[str, object]
@@ -51,6 +52,7 @@ def save_checkpoint(folder: Path, state: State, circumstances: Circumstances, ke
     ------
     OutputError
         It could not be written; the earlier ones are as they were.
+
     """
     tensors = {item.name: np.ascontiguousarray(getattr(state, item.name)) for item in fields(state)}
     # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
@@ -86,6 +88,7 @@ def load_checkpoint(path: Path, state_type: type[StateT]) -> tuple[StateT, Circu
         Any byte of it is not the one that was written.
     InputError
         It is whole, but of another solver or of a version not known here.
+
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -127,6 +130,7 @@ def refuse_other_run(path: Path, then: Circumstances, now: Circumstances) -> Non
     ------
     InputError
         They differ; the message names each difference.
+
     """
     present = json.loads(json.dumps([now.options, now.data]))
     differences = [

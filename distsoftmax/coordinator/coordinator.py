@@ -46,6 +46,7 @@ class Coordinator:
     ------
     InputError
         On every rank: the folder cannot be made where it was asked for. Collective for this reason.
+
     """
 
     def __init__(self, config: TrainConfig, cluster: Cluster) -> None:
@@ -74,6 +75,7 @@ class Coordinator:
         ------
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
+
         """
         self._circumstances = Circumstances(
             self._config.identity(),
@@ -98,6 +100,7 @@ class Coordinator:
         ------
         OutputError
             On every rank: it cannot be written.
+
         """
         with self._cluster.agreement():
             if self._cluster.rank == 0:
@@ -140,6 +143,7 @@ class Coordinator:
         Raises
         ------
         OutputError
+
         """
         self.progress.clear()
         raise OutputError(self._cluster.broadcast(self.failure)).on_all_ranks()
@@ -150,6 +154,7 @@ class Coordinator:
         Raises
         ------
         OutputError
+
         """
         with self._cluster.agreement():
             if self.failure:
@@ -162,6 +167,7 @@ class Coordinator:
         ------
         OutputError
             On every rank.
+
         """
         path = self.folder / "model.safetensors"
         with self._cluster.agreement():
@@ -189,7 +195,9 @@ class Coordinator:
             return None
         path, state, then = found
         if self._config.run.resume == "never":
-            raise InputError(f"{self.folder} holds a run already; --resume auto goes on with it, another --out starts anew")
+            raise InputError(
+                f"{self.folder} holds a run already; --resume auto goes on with it, another --out starts anew"
+            )
         refuse_other_run(path, then, self._circumstances)
         self._cluster.say(f"resumed from {path}, after step {state.step}")
         if then.platform != self._circumstances.platform:

@@ -18,6 +18,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     ------
     OutputError
         The file could not be written; the old one is as it was.
+
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

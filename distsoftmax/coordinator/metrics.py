@@ -24,6 +24,7 @@ class MetricsFile:
     ------
     OutputError
         The file cannot be written.
+
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -39,13 +40,16 @@ class MetricsFile:
         ------
         OutputError
             It could not be written.
+
         """
         finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(finite) + "\n")
         except OSError as error:
-            raise OutputError(f"{self._path}: could not be written: {error.strerror}; free some space and resume") from None
+            raise OutputError(
+                f"{self._path}: could not be written: {error.strerror}; free some space and resume"
+            ) from None
 
 
 def _step_of(line: bytes) -> float:

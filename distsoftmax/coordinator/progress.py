@@ -26,6 +26,7 @@ class ProgressLine:
         auto shows the moving line where standard error is a terminal, also one behind mpirun.
     silent : bool
         Show nothing at all: every rank but 0.
+
     """
 
     def __init__(self, mode: Literal["auto", "always", "never"], *, silent: bool) -> None:
@@ -36,7 +37,12 @@ class ProgressLine:
         if silent or mode == "never" or (mode == "auto" and width is None):
             return
         console = Console(file=sys.stderr, force_terminal=True, width=width or 100, legacy_windows=False)
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
         self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True)
 
     def show(self, description: str, completed: int, total: int, text: str = "") -> None:

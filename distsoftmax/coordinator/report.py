@@ -25,13 +25,15 @@ def opening(partition: Partition, cluster: Cluster, threads: int) -> str:
     ]
     if cluster.size > partition.n_shards:
         lines.append(
-            f"note: {cluster.size - partition.n_shards} ranks have no shard; --shards {4 * cluster.size} gives each some "
-            "(another number of shards is another sum, so the model's bits change)"
+            f"note: {cluster.size - partition.n_shards} ranks have no shard; --shards {4 * cluster.size} gives each "
+            "some (another number of shards is another sum, so the model's bits change)"
         )
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())
     if cluster.size * threads < cores:
-        lines.append(f"note: {cores - cluster.size * threads} of {cores} cores are idle; mpirun -n {cores} uses them all")
+        lines.append(
+            f"note: {cores - cluster.size * threads} of {cores} cores are idle; mpirun -n {cores} uses them all"
+        )
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import gzip
 import importlib.util
 import zipfile
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -20,10 +20,15 @@ class Rows(Protocol):
     """An array that is read a run of rows at a time: in memory, memory-mapped or streamed."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """The array's shape."""
+
     @property
-    def dtype(self) -> np.dtype: ...
-    def __getitem__(self, rows: slice, /) -> NDArray: ...
+    def dtype(self) -> np.dtype:
+        """The elements' type."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray:
+        """Return a run of rows."""
 
 
 class ArraySource:
@@ -33,6 +38,7 @@ class ArraySource:
     ------
     InputError
         The arrays' shapes or types are not those of samples and labels.
+
     """
 
     headless_by_guess = False
@@ -84,6 +90,7 @@ def open_npy(spec: SourceSpec) -> ArraySource:
     ------
     InputError
         A file is missing or damaged, or the labels are not named.
+
     """
     if spec.needs_labels and spec.labels_path is None:
         raise InputError(f"{spec.path}: holds features alone; name the .npy file of its labels with --labels FILE")
@@ -98,6 +105,7 @@ def open_npz(spec: SourceSpec) -> ArraySource:
     ------
     InputError
         The archive is damaged or lacks an array.
+
     """
     try:
         archive = zipfile.ZipFile(spec.path)
@@ -137,11 +145,12 @@ def _open_member(path: str, name: str) -> Rows:
             raise InputError(f"{path}: array {name}: {_reason(error)}") from None
         if info.compress_type == zipfile.ZIP_STORED:
             offset = _data_offset(path, info) + header_bytes
-            order = "F" if fortran else "C"
+            order: Literal["C", "F"] = "F" if fortran else "C"
             if not np.prod(shape):
                 return np.empty(shape, dtype)
             try:
-                return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+                mapped: Rows = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+                return mapped
             except ValueError as error:
                 raise InputError(f"{path}: array {name}: {_reason(error)}") from None
         if fortran and len(shape) > 1:  # its rows are scattered over the stream
@@ -166,7 +175,7 @@ class _StreamedRows:
 
     def __getitem__(self, rows: slice, /) -> NDArray:
         if self._stream is None or rows.start < self._next:
-            self._stream = zipfile.ZipFile(self._path).open(self._info)
+            self._stream = zipfile.ZipFile(self._path).open(self._info)  # noqa: SIM115 (stays open between reads)
             _read_header(self._stream)
             self._next = 0
         while self._next < rows.start:
@@ -189,7 +198,7 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _data_offset(path: str, info: zipfile.ZipInfo) -> int:
-    """Return where a stored member's bytes begin: behind its local header, whose lengths may differ from the index's."""
+    """Return where a stored member's bytes begin: behind its local header, whose lengths are its own."""
     with open(path, "rb") as file:
         file.seek(info.header_offset)
         header = file.read(30)

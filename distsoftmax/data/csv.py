@@ -34,6 +34,7 @@ class CsvSource:
     ------
     InputError
         The first record is no header and no row, or the label column makes no sense.
+
     """
 
     def __init__(self, spec: SourceSpec) -> None:
@@ -184,7 +185,8 @@ class CsvSource:
                 row += 1
                 if len(cells) != len(columns.names):
                     return InputError(
-                        f"{self.path}: row {row}: {len(cells)} columns, expected {len(columns.names)} as in the first line"
+                        f"{self.path}: row {row}: {len(cells)} columns, expected {len(columns.names)} "
+                        "as in the first line"
                     )
                 for column in columns.features:
                     if cells[column] and not is_number(cells[column]):

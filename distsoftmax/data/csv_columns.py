@@ -33,6 +33,7 @@ def choose_columns(spec: SourceSpec, first_record: list[str]) -> Columns:
     ------
     InputError
         The label column is missing or ambiguous, no feature is left, or a model's features are not all there.
+
     """
     cells = [cell.strip() for cell in first_record]
     has_header = spec.header == "yes" or (spec.header == "auto" and _looks_like_header(spec, cells))
@@ -77,8 +78,8 @@ def _find_label(spec: SourceSpec, names: tuple[str, ...], has_header: bool) -> i
         raise InputError(f"{spec.path}: {len(by_name)} columns are named {spec.label}; {_list(names, has_header)}")
     if by_name and by_number is not None and by_name[0] != by_number:
         raise InputError(
-            f"{spec.path}: --label {spec.label} is ambiguous: column number {by_number} is {names[by_number]}, but column "
-            f"number {by_name[0]} is named {spec.label}; rename that column; {_list(names, has_header)}"
+            f"{spec.path}: --label {spec.label} is ambiguous: column number {by_number} is {names[by_number]}, but "
+            f"column number {by_name[0]} is named {spec.label}; rename that column; {_list(names, has_header)}"
         )
     if by_name:
         return by_name[0]
@@ -103,7 +104,9 @@ def _pick_expected(
             + (f"; missing: {', '.join(missing[:10])}" if has_header and not made_up else "")
         )
     if has_header and not made_up and any(not name.startswith("x") for name in missing):
-        raise InputError(f"{spec.path}: lacks the model's features {', '.join(missing[:10])}; {_list(names, has_header)}")
+        raise InputError(
+            f"{spec.path}: lacks the model's features {', '.join(missing[:10])}; {_list(names, has_header)}"
+        )
     return others
 
 

@@ -38,6 +38,7 @@ class Partition:
         Training samples of each class, on all ranks together.
     shard_digests : ndarray of int64, (n_shards,)
         A digest of each shard's features and classes as read; a changed source shows here.
+
     """
 
     training: tuple[Samples, ...]
@@ -63,6 +64,7 @@ def load_partition(
     ------
     InputError
         On every rank, the same: what is wrong with the data, and where.
+
     """
     divided = _open_training_source(config, cluster)
     with cluster.agreement():
@@ -162,8 +164,8 @@ def _refuse_header_among_rows(
         for shard, code in zip(shards, codes, strict=True):
             if shard.first_row == 0 and code.size and counts[code[0]] == 1:
                 raise InputError(
-                    f"{path}: the first line was taken for a row, but its label {classes[code[0]]!r} stands in no other "
-                    "row; say --header yes if it holds the columns' names, or --header no"
+                    f"{path}: the first line was taken for a row, but its label {classes[code[0]]!r} stands in no "
+                    "other row; say --header yes if it holds the columns' names, or --header no"
                 )
 
 

@@ -28,7 +28,7 @@ def show_nothing(description: str, completed: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class RawShard:
-    """A shard as read: features (rows, n_features) as stored, C-contiguous, and its labels where they were asked for."""
+    """A shard as read: features (rows, n_features) as stored, C-contiguous, and its labels if asked for."""
 
     number: int
     first_row: int
@@ -55,6 +55,7 @@ class DividedSource:
         ------
         InputError
             Naming file, row and column of what cannot be used, NaN and infinities among it.
+
         """
         own = owned_shards(cluster.rank, cluster.size, self.n_shards)
         for number in own:
@@ -82,6 +83,7 @@ def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Cl
     ------
     InputError
         On every rank: the source cannot be used, or has no rows.
+
     """
     with cluster.agreement():
         opened = open_source(source) if isinstance(source, SourceSpec) else source

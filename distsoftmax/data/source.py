@@ -19,10 +19,15 @@ class Exchange(Protocol):
     """The ranks that read one source together. The cluster is one; `ALONE` is another."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """The number of the own rank."""
+
     @property
-    def size(self) -> int: ...
-    def allgather(self, value: Value) -> list[Value]: ...
+    def size(self) -> int:
+        """The number of ranks."""
+
+    def allgather(self, value: Value) -> list[Value]:
+        """Return every rank's value, in the order of the ranks. Collective."""
 
 
 class _Alone:
@@ -55,6 +60,7 @@ class SourceSpec:
         take.
     needs_labels : bool
         Whether the labels are read.
+
     """
 
     path: str
@@ -77,6 +83,7 @@ class Source(Protocol):
         In the source, or made up as x0, x1, ...
     headless_by_guess : bool
         Whether the first line was taken for a row although it might be a header.
+
     """
 
     path: str
@@ -91,6 +98,7 @@ class Source(Protocol):
         ------
         InputError
             On every rank, where the rows cannot be told apart.
+
         """
 
     def divide(self, bounds: NDArray[np.int64], exchange: Exchange) -> None:
@@ -103,6 +111,7 @@ class Source(Protocol):
         ------
         InputError
             Naming file, row (counted from 1, the header left out) and column.
+
         """
 
 
@@ -113,6 +122,7 @@ def open_source(spec: SourceSpec) -> Source:
     ------
     InputError
         The file is missing, empty, unreadable or of an unknown kind, or its columns are not the ones asked for.
+
     """
     path = Path(spec.path)
     if not path.exists():

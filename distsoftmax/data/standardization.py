@@ -25,6 +25,7 @@ class Standardization:
         The largest magnitude of each feature in training, in the user's units.
     active : bool
         Whether anything is changed at all.
+
     """
 
     mean: NDArray[np.float64]
@@ -45,6 +46,7 @@ class Standardization:
         ------
         InputError
             Naming the column.
+
         """
         if self.active:
             return
@@ -77,6 +79,7 @@ def fit_standardization(
     ------
     InputError
         On every rank: a feature is too large for its squares to be summed.
+
     """
     names = divided.source.feature_names
     shape = (len(names),)

@@ -8,10 +8,10 @@ which a free intercept cannot lower the bound for ever; it is void without an in
     P*  >=  D(q) = mean_i H(q_i) - ||mean_i (q_i - e_y(i)) x_i^T||^2 / (2 l2),      H the entropy.
 
 (S. Shalev-Shwartz and T. Zhang, "Accelerated proximal stochastic dual coordinate ascent", 2014, section 5, for the
-softmax.) At q = p, the probabilities of this step, mean_i H(p_i) = loss - <G, parameters> with G the gradient of the mean
-loss, so P - D(p) = ||grad P||^2 / (2 l2). But p meets the condition only where the intercept's gradient c is 0. It is
-repaired by mixing: q_i = (1 - a) p_i + a r with one r for all samples, r = pbar - c/a and the least a that leaves r
-in the simplex. The entropy is concave, so H(q_i) >= (1 - a) H(p_i) + a H(r), and everything else is linear.
+softmax.) At q = p, the probabilities of this step, mean_i H(p_i) = loss - <G, parameters> with G the gradient of the
+mean loss, so P - D(p) = ||grad P||^2 / (2 l2). But p meets the condition only where the intercept's gradient c is 0.
+It is repaired by mixing: q_i = (1 - a) p_i + a r with one r for all samples, r = pbar - c/a and the least a that leaves
+r in the simplex. The entropy is concave, so H(q_i) >= (1 - a) H(p_i) + a H(r), and everything else is linear.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def lower_bound(
         Above 0.
     intercept : bool
         Whether the intercepts are free.
+
     """
     entropy = loss - float(np.vdot(gradient, parameters))
     data_gradient = gradient[:, :-1]

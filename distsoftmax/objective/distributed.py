@@ -2,7 +2,8 @@
 
 The fixed-point scales need bounds on the sums before these are known (`cluster/exact_sum.py`). For the gradient,
 |p - y| <= 1, so sum_i |x_ij| bounds column j once and for all. For the loss, |z_k| <= sum_j |coef_kj| max_i |x_ij| +
-|intercept_k| bounds each sample's loss by log(n_classes) + 2 max_k |z_k|: known from the parameters, which every rank holds.
+|intercept_k| bounds each sample's loss by log(n_classes) + 2 max_k |z_k|: known from the parameters, which every rank
+holds.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class SoftmaxObjective:
     Notes
     -----
     Collective, as is every call of it.
+
     """
 
     def __init__(self, partition: Partition, config: ObjectiveConfig, cluster: Cluster, threads: int = 1) -> None:
@@ -146,7 +148,7 @@ class SoftmaxObjective:
     def _measure_features(self) -> None:
         """Agree on each feature's magnitudes, the bounds of all later sums, and on the classes' means."""
         partition, cluster = self._partition, self._cluster
-        n_classes, width = self.shape
+        width = self.shape[1]
         largest = np.zeros(width)
         sums: list[tuple[int, NDArray[np.float64]]] = []
         for some in (*partition.training, *partition.held_out):
@@ -191,9 +193,9 @@ class SoftmaxObjective:
         """Estimate how far rounding may have moved the mean loss.
 
         A score is a sum of `width` products, off by about sqrt(width) unit roundoffs of the sum of their magnitudes
-        (N. J. Higham and T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41(5),
-        2019). Their errors have either sign, so the mean over many samples is off by far less; one unit roundoff of
-        the mean magnitudes is left as the allowance. On real data the error was 100 to 1,000 times smaller.
+        (N. J. Higham and T. Mary, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput.
+        41(5), 2019). Their errors have either sign, so the mean over many samples is off by far less; one unit
+        roundoff of the mean magnitudes is left as the allowance. On real data the error was 100 to 1,000 times smaller.
         """
         unit = float(np.finfo(self._partition.dtype).eps) / 2
         score = self._largest_score(parameters, self._mean_magnitude)

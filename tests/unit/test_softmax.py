@@ -65,9 +65,7 @@ def test_gradient_agrees_with_finite_differences():
 def test_huge_scores_give_the_true_loss(dtype, scale):
     features = np.array([[1.0], [-1.0], [0.0]], dtype=dtype)
     parameters = np.array([[scale, 0.0], [-scale, 0.0], [0.0, 0.0]])
-    wrong, right, even = (
-        loss_and_gradient(features[[row]], np.array([1]), parameters) for row in range(3)
-    )
+    wrong, right, even = (loss_and_gradient(features[[row]], np.array([1]), parameters) for row in range(3))
     assert wrong[0] == pytest.approx(2 * scale, rel=1e-6)  # score scale against -scale
     assert right[0] == 0.0
     assert even[0] == pytest.approx(np.log(3), rel=1e-6)

@@ -13,7 +13,7 @@ from distsoftmax.data.shards import DividedSource, RawShard, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import Model, load_model
-from distsoftmax.objective.softmax import probabilities
+from distsoftmax.objective.softmax import SoftmaxKernel
 
 
 def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster) -> tuple[Model, DividedSource]:
@@ -51,6 +51,7 @@ def predict_shards(
 
     Computed in float64: the model takes the features in their own units, which may be far from 0.
     """
+    kernel = SoftmaxKernel(model.parameters, np.dtype(np.float64))
     for shard in divided.read(cluster):
         features = np.ascontiguousarray(shard.features, dtype=np.float64)
-        yield shard, probabilities(features, model.parameters)
+        yield shard, kernel.probabilities(features)

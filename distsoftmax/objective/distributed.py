@@ -22,7 +22,7 @@ from distsoftmax.cluster.exact_sum import FixedPoint, exact_sum
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.objective.certificate import lower_bound
-from distsoftmax.objective.softmax import loss_and_accuracy, loss_and_gradient
+from distsoftmax.objective.softmax import SoftmaxKernel
 from distsoftmax.solvers.protocol import Evaluation
 
 
@@ -81,9 +81,11 @@ class SoftmaxObjective:
         def work(samples: Sequence[Samples]) -> NDArray[np.int64]:
             message = np.zeros(size + 3, dtype=np.int64)
             totals = message[:size].reshape(self.shape)
+            gradient = np.empty(self.shape)
             with np.errstate(all="ignore"):  # what is not finite is counted, and told apart by all ranks together
+                kernel = SoftmaxKernel(parameters, self._partition.dtype)
                 for some in samples:
-                    loss, gradient = loss_and_gradient(some.features, some.classes, parameters)
+                    loss = kernel.loss_and_gradient(some.features, some.classes, gradient)
                     if math.isfinite(loss) and self._gradient_sum.add(gradient, totals):
                         message[size : size + 2] += loss_sum.limbs(loss)
                     else:
@@ -118,8 +120,9 @@ class SoftmaxObjective:
         def work(samples: Sequence[Samples]) -> NDArray[np.int64]:
             message = np.zeros(4, dtype=np.int64)
             with np.errstate(all="ignore"):
+                kernel = SoftmaxKernel(parameters, partition.dtype)
                 for some in samples:
-                    loss = loss_and_accuracy(some.features, some.classes, parameters)
+                    loss = kernel.loss_and_accuracy(some.features, some.classes)
                     message[0] += loss.n_correct
                     if math.isfinite(loss.total):
                         message[1:3] += loss_sum.limbs(loss.total)

@@ -32,9 +32,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-SCORES_BYTES = 2 << 20  # a block's scores stay in a core's own cache ...
-FEATURES_BYTES = 4 << 20  # ... and its features are still there for the gradient
+SCORES_BYTES = 3 << 20  # a block's scores stay in a core's own cache ...
+FEATURES_BYTES = 3 << 19  # ... and its features are still there for the gradient
 SMALL_PRODUCT = 1_000_000  # rows * n_features * n_classes up to which OpenBLAS multiplies without packing
+LEAST_EXPONENT = {np.dtype(np.float32): -75.0, np.dtype(np.float64): -690.0}  # exp() of it is far from denormal
 
 
 @dataclass(frozen=True)
@@ -53,46 +54,84 @@ def block_rows(rows: int, n_features: int, n_classes: int, itemsize: int) -> int
     return -(-rows // max(blocks, 1))
 
 
-def loss_and_gradient(
-    features: Floats, classes: NDArray[np.intp], parameters: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the loss and the gradient of the loss, both summed over the samples. Shapes: see the module."""
-    gradient = np.zeros(parameters.shape)
-    loss = 0.0
-    for block, scores, samples in _score_blocks(features, classes, parameters):
-        of_class = _subtract_largest(scores, samples)
-        np.exp(scores, out=scores)
-        sums = scores.sum(axis=0)
-        loss += float(np.sum(np.log(sums, dtype=np.float64) - of_class))
-        scores /= sums  # the probabilities
-        scores[samples, np.arange(samples.size)] -= 1
-        gradient[:, :-1] += scores @ block
-        gradient[:, -1] += scores.sum(axis=1, dtype=np.float64)
-    return loss, gradient
+class SoftmaxKernel:
+    """Loss and gradient at fixed parameters, for any number of runs of samples in one type.
 
+    It keeps its temporaries from one call to the next, so each thread needs a kernel of its own.
 
-def loss_and_accuracy(features: Floats, classes: NDArray[np.intp], parameters: NDArray[np.float64]) -> Loss:
-    """Return the loss summed over the samples, and the number of samples classified correctly."""
-    total, n_correct = 0.0, 0
-    for _, scores, samples in _score_blocks(features, classes, parameters):
-        n_correct += int(np.count_nonzero(scores.argmax(axis=0) == samples))
-        of_class = _subtract_largest(scores, samples)
-        np.exp(scores, out=scores)
-        total += float(np.sum(np.log(scores.sum(axis=0), dtype=np.float64) - of_class))
-    return Loss(total, n_correct)
+    Parameters
+    ----------
+    parameters : ndarray of float64, (n_classes, n_features + 1)
+    dtype : numpy.dtype
+        The features' type.
 
+    """
 
-def probabilities(features: Floats, parameters: NDArray[np.float64]) -> Floats:
-    """Return the probability of each class for each sample, shape (rows, n_classes)."""
-    result = np.empty((len(features), len(parameters)), dtype=features.dtype)
-    start = 0
-    for block, scores, _ in _score_blocks(features, np.zeros(len(features), dtype=np.intp), parameters):
-        scores -= scores.max(axis=0)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=0)
-        result[start : start + len(block)] = scores.T
-        start += len(block)
-    return result
+    def __init__(self, parameters: NDArray[np.float64], dtype: np.dtype) -> None:
+        self._coef = np.ascontiguousarray(parameters[:, :-1], dtype=dtype)
+        self._intercept = parameters[:, -1:].astype(dtype)
+        self._dtype = dtype
+        self._scores = np.empty(0, dtype=dtype)
+        self._product = np.empty_like(self._coef)
+
+    def loss_and_gradient(self, features: Floats, classes: NDArray[np.intp], gradient: NDArray[np.float64]) -> float:
+        """Return the loss summed over the samples, and write the sum of its gradient. Shapes: see the module."""
+        loss = 0.0
+        least = LEAST_EXPONENT[self._dtype]
+        if not len(features):
+            gradient[:] = 0.0
+        for start, block, scores, samples in self._score_blocks(features, classes):
+            of_class = _subtract_largest(scores, samples)
+            np.maximum(scores, least, out=scores)  # denormals would slow the products down several times
+            np.exp(scores, out=scores)
+            sums = scores.sum(axis=0)
+            loss += float(np.sum(np.log(sums, dtype=np.float64) - of_class))
+            scores /= sums  # the probabilities
+            scores[samples, np.arange(samples.size)] -= 1
+            np.matmul(scores, block, out=self._product)
+            if start == 0:
+                gradient[:, :-1] = self._product
+                gradient[:, -1] = scores.sum(axis=1)
+            else:
+                gradient[:, :-1] += self._product
+                gradient[:, -1] += scores.sum(axis=1)
+        return loss
+
+    def loss_and_accuracy(self, features: Floats, classes: NDArray[np.intp]) -> Loss:
+        """Return the loss summed over the samples, and the number of samples classified correctly."""
+        total, n_correct = 0.0, 0
+        for _, _, scores, samples in self._score_blocks(features, classes):
+            n_correct += int(np.count_nonzero(scores.argmax(axis=0) == samples))
+            of_class = _subtract_largest(scores, samples)
+            np.exp(scores, out=scores)
+            total += float(np.sum(np.log(scores.sum(axis=0), dtype=np.float64) - of_class))
+        return Loss(total, n_correct)
+
+    def probabilities(self, features: Floats) -> Floats:
+        """Return the probability of each class for each sample, shape (rows, n_classes)."""
+        result: Floats = np.empty((len(features), len(self._coef)), dtype=self._dtype)
+        for start, block, scores, _ in self._score_blocks(features, np.zeros(len(features), dtype=np.intp)):
+            scores -= scores.max(axis=0)
+            np.exp(scores, out=scores)
+            scores /= scores.sum(axis=0)
+            result[start : start + len(block)] = scores.T
+        return result
+
+    def _score_blocks(
+        self, features: Floats, classes: NDArray[np.intp]
+    ) -> Iterator[tuple[int, Floats, Floats, NDArray[np.intp]]]:
+        """Yield (first row, features, scores, classes) block by block; the scores may be overwritten."""
+        rows, n_features = features.shape
+        n_classes = len(self._coef)
+        size = block_rows(rows, n_features, n_classes, features.itemsize)
+        if self._scores.size < n_classes * size:
+            self._scores = np.empty(n_classes * size, dtype=self._dtype)
+        for start in range(0, rows, max(size, 1)):
+            block = features[start : start + size]
+            scores = self._scores[: n_classes * len(block)].reshape(n_classes, len(block))
+            _multiply(self._coef, block, scores)
+            scores += self._intercept
+            yield start, block, scores, classes[start : start + size]
 
 
 def _subtract_largest(scores: Floats, classes: NDArray[np.intp]) -> Floats:
@@ -102,29 +141,10 @@ def _subtract_largest(scores: Floats, classes: NDArray[np.intp]) -> Floats:
     return of_class
 
 
-def _score_blocks(
-    features: Floats, classes: NDArray[np.intp], parameters: NDArray[np.float64]
-) -> Iterator[tuple[Floats, Floats, NDArray[np.intp]]]:
-    """Yield (features, scores, classes) block by block; the scores may be overwritten."""
-    rows, n_features = features.shape
-    coef = np.ascontiguousarray(parameters[:, :-1], dtype=features.dtype)
-    intercept = parameters[:, -1:].astype(features.dtype)
-    n_classes = len(coef)
-    size = block_rows(rows, n_features, n_classes, features.itemsize)
-    workspace = np.empty(n_classes * size, dtype=features.dtype)
-    for start in range(0, rows, max(size, 1)):
-        block = features[start : start + size]
-        scores = workspace[: n_classes * len(block)].reshape(n_classes, len(block))
-        _multiply(coef, block, scores)
-        scores += intercept
-        yield block, scores, classes[start : start + size]
-
-
 def _multiply(coef: Floats, block: Floats, scores: Floats) -> None:
     """Write coef @ block.T into scores, as a stack of small products where those are faster than one large one."""
     n_classes, n_features = coef.shape
-    small = SMALL_PRODUCT // max(n_classes * n_features, 1) // 16 * 16
-    small = min(small, 128)
+    small = min(SMALL_PRODUCT // max(n_classes * n_features, 1) // 16 * 16, 128)
     count = len(block) // small if small >= 16 else 0
     rows = count * small
     if count:

@@ -3,9 +3,9 @@
     pip install -e ".[mpich,benchmark]"      in an environment of its own
     python tests/benchmarks/step_time.py
 
-Both train softmax regression in float32 on the same random samples, split over 2 processes of one thread: ours as a user
-runs it (the step's time is read from metrics.jsonl, control message and all), DDP with gloo, SGD and cross_entropy. The
-two take turns, and the median over the steps of all turns counts.
+Both train softmax regression in float32 on the same random samples, split over 2 processes of one thread: ours as a
+user runs it (the step's time is read from metrics.jsonl, control message and all), DDP with gloo, SGD and
+cross_entropy. The two take turns, and the median over the steps of all turns counts.
 """
 
 from __future__ import annotations
@@ -29,8 +29,19 @@ PROCESSES = 2
 def our_steps(folder: Path, turn: int, steps: int) -> list[float]:
     out = folder / f"run-{turn}"
     command = ["mpirun", "-n", str(PROCESSES), sys.executable, "-m", "distsoftmax.train"]
-    command += ["--data", str(folder / "X.npy"), "--labels", str(folder / "y.npy"), "--no-standardize", "--tolerance", "0"]
-    command += ["--learning-rate", "0.01", "--max-steps", str(steps), "--checkpoint-seconds", "1e9", "--out", str(out)]
+    command += ["--data", str(folder / "X.npy"), "--labels", str(folder / "y.npy"), "--no-standardize"]
+    command += [
+        "--tolerance",
+        "0",
+        "--learning-rate",
+        "0.01",
+        "--max-steps",
+        str(steps),
+        "--checkpoint-seconds",
+        "1e9",
+        "--out",
+        str(out),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [line["seconds"] for line in lines[3:]]
@@ -42,10 +53,8 @@ def ddp_steps(folder: Path, steps: int) -> list[float]:
         port = free.getsockname()[1]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--ddp", str(folder), "--steps", str(steps), "--rank"]
-    processes = [
-        subprocess.Popen([*command, str(rank)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for rank in range(PROCESSES)
-    ]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([*command, str(rank)], env=environment, **piped) for rank in range(PROCESSES)]
     outputs = [process.communicate() for process in processes]
     if any(process.returncode for process in processes):
         sys.exit(outputs[0][1] + outputs[1][1])

@@ -24,6 +24,7 @@ LABELS = {
     "int64": np.arange(N_ROWS) % 5 - 1,
     "uint8": (np.arange(N_ROWS) % 5).astype(np.uint8),
     "integral floats": (np.arange(N_ROWS) % 5 - 1).astype(np.float32),
+    "short floats": (np.arange(N_ROWS) % 5 - 1).astype(np.float16),
     "text": np.array(["dog", "a cat, black", "Ä", "日本", "1"])[np.arange(N_ROWS) % 5],
     "bool": np.arange(N_ROWS) % 2 == 0,
 }

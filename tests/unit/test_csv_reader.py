@@ -377,7 +377,7 @@ def tables(draw):
     return mark + content.encode(), np.array([row[0] for row in rows], dtype=float), [row[1] for row in rows]
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=80)
 @given(tables(), st.sampled_from([1, 2, 3, 5, 16]), st.sampled_from([None, 1, 2, 3, 7, 20]))
 def test_what_the_csv_module_writes_comes_back(scratch, table, parts, shards):
     content, features, labels = table
@@ -418,13 +418,13 @@ def assert_refused_or_right(path, content, parts, shards):
     assert_same(found, expected)
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=150)
 @given(damaged(), st.sampled_from([1, 2, 3, 5]), st.sampled_from([None, 1, 2]))
 def test_a_damaged_table_is_refused_or_read_right(scratch, content, parts, shards):
     assert_refused_or_right(scratch, content, parts, shards)
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=150)
 @given(
     st.sampled_from([b"", b"a,y\n", b"\xef\xbb\xbfa,y\r\n"]),
     st.binary(max_size=24) | rubble,

@@ -5,13 +5,7 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-from distsoftmax.objective.softmax import (
-    SCORES_BYTES,
-    block_rows,
-    loss_and_accuracy,
-    loss_and_gradient,
-    probabilities,
-)
+from distsoftmax.objective.softmax import SCORES_BYTES, SoftmaxKernel, block_rows
 
 SHAPES = [(1, 1, 2), (7, 3, 2), (300, 5, 4), (1000, 60, 11), (257, 130, 200)]
 
@@ -22,6 +16,11 @@ def problem(rows, n_features, n_classes, dtype=np.float64, seed=0):
     classes = generator.integers(0, n_classes, rows)
     parameters = generator.standard_normal((n_classes, n_features + 1))
     return features, classes, parameters
+
+
+def loss_and_gradient(features, classes, parameters):
+    gradient = np.full(parameters.shape, np.nan)
+    return SoftmaxKernel(parameters, features.dtype).loss_and_gradient(features, classes, gradient), gradient
 
 
 def reference(features, classes, parameters):
@@ -69,16 +68,18 @@ def test_huge_scores_give_the_true_loss(dtype, scale):
     assert wrong[0] == pytest.approx(2 * scale, rel=1e-6)  # score scale against -scale
     assert right[0] == 0.0
     assert even[0] == pytest.approx(np.log(3), rel=1e-6)
-    np.testing.assert_allclose(wrong[1][:, -1], [1, -1, 0])
-    assert loss_and_accuracy(features, np.array([0, 1, 0]), parameters).total == pytest.approx(np.log(3), rel=1e-6)
+    np.testing.assert_allclose(wrong[1][:, -1], [1, -1, 0], atol=1e-30)
+    kernel = SoftmaxKernel(parameters, features.dtype)
+    assert kernel.loss_and_accuracy(features, np.array([0, 1, 0])).total == pytest.approx(np.log(3), rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_probabilities_and_accuracy_agree_with_scipy(shape):
     features, classes, parameters = problem(*shape)
     scores = features @ parameters[:, :-1].T + parameters[:, -1]
-    np.testing.assert_allclose(probabilities(features, parameters), scipy.special.softmax(scores, axis=1), rtol=1e-9)
-    found = loss_and_accuracy(features, classes, parameters)
+    kernel = SoftmaxKernel(parameters, features.dtype)
+    np.testing.assert_allclose(kernel.probabilities(features), scipy.special.softmax(scores, axis=1), rtol=1e-9)
+    found = kernel.loss_and_accuracy(features, classes)
     assert found.n_correct == np.count_nonzero(scores.argmax(axis=1) == classes)
     assert found.total == pytest.approx(reference(features, classes, parameters)[0], rel=1e-12)
 
@@ -102,6 +103,26 @@ def test_no_rows_have_no_loss():
     assert not gradient.any()
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_kernel_used_again_gives_the_same_bits(dtype):
+    first, second = problem(500, 20, 10, dtype, seed=1), problem(90, 20, 10, dtype, seed=2)
+    kernel = SoftmaxKernel(first[2], np.dtype(dtype))
+    gradient = np.empty(first[2].shape)
+    once = kernel.loss_and_gradient(first[0], first[1], gradient), gradient.copy()
+    kernel.loss_and_gradient(second[0], second[1], gradient)
+    again = kernel.loss_and_gradient(first[0], first[1], gradient), gradient.copy()
+    assert once[0] == again[0]
+    assert once[1].tobytes() == again[1].tobytes()
+
+
+def test_no_probability_is_denormal():
+    """Denormal factors slow a product down several times."""
+    features = np.array([[1.0]], dtype=np.float32)
+    parameters = np.array([[0.0, 0.0], [-95.0, 0.0]])  # exp(-95) is denormal in float32
+    _, gradient = loss_and_gradient(features, np.array([0]), parameters)
+    assert np.finfo(np.float32).tiny < gradient[1, 0] < 1e-30
+
+
 def test_arguments_are_left_as_they_were():
     features, classes, parameters = problem(200, 5, 3)
     before = features.copy(), classes.copy(), parameters.copy()
@@ -112,8 +133,9 @@ def test_arguments_are_left_as_they_were():
 
 def test_no_temporary_is_larger_than_a_block_by_classes():
     features, classes, parameters = problem(200_000, 4, 20)
+    gradient = np.empty(parameters.shape)
     tracemalloc.start()
-    loss_and_gradient(features, classes, parameters)
+    SoftmaxKernel(parameters, features.dtype).loss_and_gradient(features, classes, gradient)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2 * SCORES_BYTES  # all scores at once would take 32 MB

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.errors import Diverged
 from distsoftmax.objective.certificate import lower_bound
-from distsoftmax.objective.softmax import loss_and_gradient
+from distsoftmax.objective.softmax import SoftmaxKernel
 from distsoftmax.solvers import make_solver
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 from distsoftmax.solvers.gradient_descent import GradientDescent
@@ -34,7 +34,8 @@ class Logistic:
 
     def __call__(self, parameters):
         self.evaluations += 1
-        loss, gradient = loss_and_gradient(self.features, self.classes, parameters)
+        gradient = np.empty(parameters.shape)
+        loss = SoftmaxKernel(parameters, self.features.dtype).loss_and_gradient(self.features, self.classes, gradient)
         loss, gradient = loss / len(self.features), gradient / len(self.features)
         bound = -math.inf
         if self.l2 > 0:

@@ -1,0 +1,440 @@
+import dataclasses
+import math
+import string
+import sys
+
+import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distsoftmax.command_line import Farewell, parse
+from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, ScoringConfig, SolverConfig, TrainConfig
+from distsoftmax.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PARTS = {"data": DataConfig, "objective": ObjectiveConfig, "solver": SolverConfig, "run": RunConfig}
+OPTIONS = [(part, item.name) for part, config in PARTS.items() for item in dataclasses.fields(config)]
+
+# for each option a value that is not its default
+OTHERS = {
+    "data": "data.csv",
+    "labels": "y.npy",
+    "label": "the class",
+    "header": "yes",
+    "valid": "valid.csv",
+    "valid_labels": "valid_y.npy",
+    "valid_fraction": 0.1,
+    "standardize": False,
+    "dtype": "float64",
+    "shards": 7,
+    "seed": 2**63 - 1,
+    "l2": 1e-05,
+    "intercept": False,
+    "solver": None,  # there is one
+    "learning_rate": 0.1,
+    "max_steps": 0,
+    "tolerance": 0.0,
+    "config": None,  # not an option of the run
+    "out": "a folder/of results",
+    "resume": "never",
+    "checkpoint_every": 5,
+    "checkpoint_seconds": 0.5,
+    "keep_checkpoints": 1,
+    "metrics_every": 2,
+    "evaluate_every": 0,
+    "progress": "never",
+    "threads": 4,
+}
+
+
+def train(*arguments):
+    return parse(TrainConfig, [str(argument) for argument in arguments], "train")
+
+
+def farewell(*arguments):
+    with pytest.raises(Farewell) as caught:
+        train(*arguments)
+    return caught.value.status, str(caught.value)
+
+
+def refusal(*arguments):
+    with pytest.raises(InputError) as caught:
+        train(*arguments)
+    return str(caught.value)
+
+
+def with_other(part, name):
+    """Return a config all of whose options have their defaults but one, and --data where that one needs it."""
+    values = {name: OTHERS[name]}
+    if name in ("labels", "label", "valid", "valid_labels"):
+        values["data"] = "data.csv"
+    return TrainConfig(**{part: PARTS[part](**values)})
+
+
+def reads_back(config, path):
+    path.write_text(tomli_w.dumps(config.sections()), encoding="utf-8")
+    found = train("--config", path)
+    return dataclasses.replace(found, run=dataclasses.replace(found.run, config=config.run.config))
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def toml(content, name="options.toml"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return toml
+
+
+def test_every_option_has_an_other_value_here():
+    assert sorted(OTHERS) == sorted(name for _, name in OPTIONS)
+
+
+OUT_OF_RANGE = [
+    (DataConfig, {"shards": 0}, "--shards is 0; it must be at least 1"),
+    (DataConfig, {"shards": -1}, "--shards is -1; it must be at least 1"),
+    (DataConfig, {"seed": -1}, "--seed is -1; it must be an integer from 0 to"),
+    (DataConfig, {"seed": 2**63}, f"--seed is {2**63}; it must be an integer from 0 to"),
+    (DataConfig, {"valid_fraction": 1.0}, "--valid-fraction is 1.0; it must be at least 0 and less than 1"),
+    (DataConfig, {"valid_fraction": -0.1}, "--valid-fraction is -0.1; it must be at least 0 and less than 1"),
+    (DataConfig, {"valid_fraction": math.nan}, "--valid-fraction is nan; it must be at least 0 and less than 1"),
+    (DataConfig, {"data": "a", "valid": "b", "valid_fraction": 0.1}, "--valid and --valid-fraction both"),
+    (DataConfig, {"labels": "y.npy"}, "--labels was given without --data"),
+    (DataConfig, {"label": "y"}, "--label was given without --data"),
+    (DataConfig, {"valid": "b.csv"}, "--valid was given without --data"),
+    (DataConfig, {"valid_labels": "b.npy"}, "--valid-labels was given without --data"),
+    (ObjectiveConfig, {"l2": -1e-300}, "--l2 is -1e-300; it must be a finite number, 0 or more"),
+    (ObjectiveConfig, {"l2": math.inf}, "--l2 is inf; it must be a finite number, 0 or more"),
+    (ObjectiveConfig, {"l2": math.nan}, "--l2 is nan; it must be a finite number, 0 or more"),
+    (SolverConfig, {"learning_rate": 0.0}, "--learning-rate is 0.0; it must be a number above 0, or auto"),
+    (SolverConfig, {"learning_rate": -1.0}, "--learning-rate is -1.0; it must be a number above 0, or auto"),
+    (SolverConfig, {"learning_rate": math.inf}, "--learning-rate is inf; it must be a number above 0, or auto"),
+    (SolverConfig, {"learning_rate": math.nan}, "--learning-rate is nan; it must be a number above 0, or auto"),
+    (SolverConfig, {"max_steps": -1}, "--max-steps is -1; it must be 0 or more"),
+    (SolverConfig, {"tolerance": -1.0}, "--tolerance is -1.0; it must be a finite number, 0 or more"),
+    (SolverConfig, {"tolerance": math.inf}, "--tolerance is inf; it must be a finite number, 0 or more"),
+    (SolverConfig, {"tolerance": math.nan}, "--tolerance is nan; it must be a finite number, 0 or more"),
+    (RunConfig, {"checkpoint_every": 0}, "--checkpoint-every is 0; it must be at least 1"),
+    (RunConfig, {"checkpoint_seconds": -0.5}, "--checkpoint-seconds is -0.5; it must be 0 or more"),
+    (RunConfig, {"checkpoint_seconds": math.nan}, "--checkpoint-seconds is nan; it must be 0 or more"),
+    (RunConfig, {"keep_checkpoints": 0}, "--keep-checkpoints is 0; it must be at least 1"),
+    (RunConfig, {"metrics_every": 0}, "--metrics-every is 0; it must be at least 1"),
+    (RunConfig, {"evaluate_every": -1}, "--evaluate-every is -1; it must be 0 or more"),
+    (RunConfig, {"threads": 0}, "--threads is 0; it must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("part", "options", "message"), OUT_OF_RANGE, ids=str)
+def test_a_value_out_of_range_is_refused_with_the_range(part, options, message):
+    with pytest.raises(InputError) as caught:
+        part(**options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "options", "message"), OUT_OF_RANGE, ids=str)
+def test_the_command_line_refuses_the_same(part, options, message):
+    assert message in refusal(*(f"--{name.replace('_', '-')}={value}" for name, value in options.items()))
+
+
+@pytest.mark.parametrize(
+    ("part", "options"),
+    [
+        (DataConfig, {"shards": 1, "seed": 0, "valid_fraction": 0.0}),
+        (DataConfig, {"seed": 2**63 - 1, "valid_fraction": 0.999}),
+        (DataConfig, {"data": "a.csv", "valid": "b.csv", "valid_fraction": 0.0}),
+        (ObjectiveConfig, {"l2": 0.0}),
+        (SolverConfig, {"learning_rate": 5e-324, "max_steps": 0, "tolerance": 0.0}),
+        (RunConfig, {"checkpoint_every": 1, "checkpoint_seconds": 0.0, "keep_checkpoints": 1}),
+        (RunConfig, {"metrics_every": 1, "evaluate_every": 0, "threads": 1, "checkpoint_seconds": math.inf}),
+    ],
+    ids=str,
+)
+def test_the_ends_of_a_range_belong_to_it(part, options):
+    config = part(**options)
+    assert {name: getattr(config, name) for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("options", "fraction"),
+    [({}, 0.2), ({"data": "a.csv"}, 0.0), ({"valid_fraction": 0.3}, 0.3), ({"valid_fraction": 0.0}, 0.0)],
+    ids=str,
+)
+def test_only_the_digits_are_held_out_by_default(options, fraction):
+    assert DataConfig(**options).held_out_fraction == fraction
+
+
+@pytest.mark.parametrize(
+    "config", [TrainConfig(), *(part() for part in PARTS.values()), ScoringConfig(model="m", data="d")]
+)
+def test_configs_are_frozen(config):
+    for item in dataclasses.fields(config):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(config, item.name, None)
+
+
+@pytest.mark.parametrize("config", [TrainConfig, *PARTS.values(), ScoringConfig])
+def test_configs_take_no_positional_values(config):
+    with pytest.raises(TypeError):
+        config("value")
+
+
+def test_no_arguments_give_the_defaults():
+    assert train() == TrainConfig()
+
+
+@pytest.mark.parametrize(("part", "name"), OPTIONS)
+def test_each_option_sets_its_own_field(part, name):
+    if OTHERS[name] is None:
+        return
+    expected = with_other(part, name)
+    arguments = []
+    for key, value in expected.sections()[part].items():
+        if value != TrainConfig().sections()[part].get(key):
+            arguments += [f"--no-{key}"] if value is False else [f"--{key}", value]
+    assert arguments
+    assert train(*arguments) == expected
+
+
+def test_the_flags_go_both_ways():
+    assert train("--no-intercept", "--no-standardize") == TrainConfig(
+        objective=ObjectiveConfig(intercept=False), data=DataConfig(standardize=False)
+    )
+    assert train("--intercept", "--standardize") == TrainConfig()
+
+
+def test_help_is_a_farewell_that_lists_every_option():
+    status, text = farewell("--help")
+    assert status == 0
+    for _, name in OPTIONS:
+        assert f"--{name.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--learning-rat", "1"], ["--learning-rat,", "--learning-rate"]),
+        (["--max-step", "1"], ["--max-step,", "--max-steps"]),
+        (["--no-intercep"], ["--no-intercep", "--no-intercept"]),
+        (["stray"], ["stray"]),
+        (["--max-steps", "many"], ["--max-steps", "many"]),
+        (["--max-steps", "1.5"], ["--max-steps", "1.5"]),
+        (["--l2", "small"], ["--l2", "small"]),
+        (["--learning-rate", "fast"], ["--learning-rate", "fast", "auto"]),
+        (["--header", "maybe"], ["--header", "maybe", "auto", "yes", "no"]),
+        (["--max-steps"], ["--max-steps"]),
+        (["--config"], ["--config"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_parsed_has_status_2_and_names_the_option(arguments, words):
+    status, text = farewell(*arguments)
+    assert status == 2
+    for word in words:
+        assert word in text
+
+
+def test_the_nearest_option_is_suggested():
+    assert "Perhaps you meant" in farewell("--learning-rat", "1")[1]
+
+
+def test_nothing_is_printed_by_parsing(capfd):
+    farewell("--help")
+    farewell("--learning-rat", "1")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'data = "a.csv"\nl2 = 0.5\nmax-steps = 3\nintercept = false\nthreads = 2\n',
+        'data = "a.csv"\nl2 = 0.5\nmax_steps = 3\nintercept = false\nthreads = 2\n',
+        '[run]\nthreads = 2\n[data]\ndata = "a.csv"\n[objective]\nl2 = 0.5\nintercept = false\n[solver]\nmax_steps = 3',
+        'threads = 2\n[data]\ndata = "a.csv"\n[objective]\nl2 = 0.5\nintercept = false\n[solver]\nmax-steps = 3\n',
+    ],
+    ids=["flat", "flat with underscores", "sections", "mixed"],
+)
+@pytest.mark.parametrize("form", ["two words", "one word"])
+def test_a_file_of_options_may_have_sections_or_not(toml, content, form):
+    path = toml(content)
+    assert train(*(["--config", path] if form == "two words" else [f"--config={path}"])) == TrainConfig(
+        data=DataConfig(data="a.csv"),
+        objective=ObjectiveConfig(l2=0.5, intercept=False),
+        solver=SolverConfig(max_steps=3),
+        run=RunConfig(threads=2, config=str(path)),
+    )
+
+
+@pytest.mark.parametrize("config_first", [True, False])
+def test_the_command_line_wins_over_the_file(toml, config_first):
+    path = toml("[objective]\nl2 = 0.5\nintercept = false\n[data]\nstandardize = true\nseed = 4\n")
+    own = ["--l2", "0.25", "--intercept", "--no-standardize"]
+    config = train(*(["--config", path, *own] if config_first else [*own, "--config", path]))
+    assert (config.objective, config.data) == (ObjectiveConfig(l2=0.25), DataConfig(standardize=False, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("max-step = 3\n", ["unknown key max-step", "did you mean max-steps?"]),
+        ("[solver]\nlearning_rat = 3\n", ["unknown key learning_rat", "did you mean learning-rate?"]),
+        ("[data]\nmax-steps = 3\n", ["unknown key max-steps"]),
+        ("[solvr]\nmax-steps = 3\n", ["unknown section [solvr]", "did you mean solver?"]),
+        ("[solver.more]\nmax-steps = 3\n", ["unknown key more"]),
+        ("config = 'other.toml'\n", ["unknown key config"]),
+        ("l2 = = 3\n", ["not valid TOML", "line 1"]),
+        ("l2 = 1\nl2 = 2\n", ["not valid TOML"]),
+        (b"out = '\xff'\n", ["not valid TOML", "utf-8"]),
+        ("l2 = [1, 2]\n", ["l2 is [1, 2]", "single"]),
+        ("[objective.l2]\na = 1\n", ["l2 is", "single"]),
+        ("out = 2026-01-02\n", ["out is", "single"]),
+        ("max-steps = -1\n", ["--max-steps is -1"]),
+    ],
+    ids=str,
+)
+def test_a_file_of_options_that_makes_no_sense_is_refused_with_the_reason(toml, content, words):
+    text = refusal("--config", toml(content))
+    if "--max-steps" not in text:
+        assert "options.toml: " in text
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(("name", "word"), [("none.toml", "No such file"), (".", "directory")])
+def test_a_file_of_options_that_cannot_be_read_is_named(tmp_path, name, word):
+    text = refusal("--config", tmp_path / name)
+    assert text.startswith(f"{tmp_path / name}: cannot be read")
+    assert word in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["--threads", "2"]], ids=str)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max-steps", "'many'"),
+        ("max-steps", "1.5"),
+        ("max-steps", "true"),
+        ("max-steps", "false"),
+        ("l2", "'small'"),
+        ("l2", "true"),
+        ("out", "true"),
+        ("data", "false"),
+        ("learning-rate", "true"),
+        ("header", "'maybe'"),
+        ("intercept", "'false'"),
+        ("intercept", "'yes'"),
+        ("standardize", "0"),
+        ("standardize", "1.0"),
+    ],
+)
+def test_a_value_of_the_wrong_type_in_a_file_is_refused_by_its_name(toml, key, value, arguments):
+    with pytest.raises((InputError, Farewell)) as caught:
+        train("--config", toml(f"{key} = {value}\n"), *arguments)
+    assert getattr(caught.value, "status", None) == 2 or getattr(caught.value, "exit_status", None) == 2
+    assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "name"), OPTIONS)
+def test_each_option_reads_back_from_the_file_that_is_saved(tmp_path, part, name):
+    if OTHERS[name] is not None:
+        config = with_other(part, name)
+        assert reads_back(config, tmp_path / "config.toml") == config
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "--l2", "a=b", "a b", 'a"b', "a\\b", "é日本", "1e5", "true", "None", "auto", "#"]
+)
+def test_any_text_reads_back_from_the_file_that_is_saved(tmp_path, text):
+    config = TrainConfig(data=DataConfig(data=text, label=text), run=RunConfig(out=text))
+    assert reads_back(config, tmp_path / "config.toml") == config
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("config") / "config.toml"
+
+
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+
+
+@settings(deadline=None, database=None, max_examples=40)
+@given(
+    st.text(string.printable + "é", min_size=1).filter(lambda text: text != "None"),
+    positive,
+    positive | st.just("auto"),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(0, 2**63 - 1),
+    st.booleans(),
+)
+def test_whatever_is_saved_reads_back(scratch, text, l2, rate, fraction, seed, flag):
+    config = TrainConfig(
+        data=DataConfig(data=text, valid_fraction=fraction, seed=seed, standardize=flag),
+        objective=ObjectiveConfig(l2=l2, intercept=not flag),
+        solver=SolverConfig(learning_rate=rate, tolerance=l2),
+        run=RunConfig(out=text, checkpoint_seconds=math.inf),
+    )
+    assert reads_back(config, scratch) == config
+
+
+def test_the_saved_sections_hold_every_option_that_is_set():
+    sections = tomllib.loads(tomli_w.dumps(with_other("run", "checkpoint_every").sections()))
+    expected = {
+        part: {
+            item.name.replace("_", "-"): item.default for item in dataclasses.fields(config) if item.default is not None
+        }
+        for part, config in PARTS.items()
+    }
+    expected["run"]["checkpoint-every"] = 5
+    assert sections == expected
+
+
+def test_the_name_of_the_file_of_options_is_not_saved():
+    assert "config" not in TrainConfig(run=RunConfig(config="options.toml")).sections()["run"]
+
+
+FREE = {
+    "data",
+    "labels",
+    "valid",
+    "valid_labels",
+    "max_steps",
+    "tolerance",
+    *(f.name for f in dataclasses.fields(RunConfig)),
+}
+
+
+@pytest.mark.parametrize(("part", "name"), OPTIONS)
+def test_identity_tells_apart_what_takes_other_steps_and_nothing_else(part, name):
+    if OTHERS[name] is None:
+        return
+    same = with_other(part, name).identity() == TrainConfig().identity()
+    assert same == (name in FREE)
+
+
+def test_identity_goes_by_the_names_of_the_command_line():
+    assert TrainConfig(data=DataConfig(valid_fraction=0.5)).identity()["valid-fraction"] == 0.5
+    assert not {"max-steps", "tolerance", "max_steps"} & set(TrainConfig().identity())
+
+
+def test_scoring_takes_the_model_by_its_place():
+    config = parse(ScoringConfig, ["runs/a", "--data", "b.csv", "--label", "y"], "predict")
+    assert config == ScoringConfig(model="runs/a", data="b.csv", label="y")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["runs/a"], ["--data", "b.csv"], ["runs/a", "runs/b", "--data", "c.csv"]], ids=str
+)
+def test_scoring_needs_one_model_and_its_data(arguments):
+    with pytest.raises(Farewell) as caught:
+        parse(ScoringConfig, arguments, "predict")
+    assert caught.value.status == 2
+
+
+def test_a_model_is_named_by_its_file_or_its_folder(tmp_path):
+    assert ScoringConfig(model=str(tmp_path), data="d").model_path == tmp_path / "model.safetensors"
+    assert ScoringConfig(model=str(tmp_path / "m.st"), data="d").model_path == tmp_path / "m.st"

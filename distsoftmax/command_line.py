@@ -7,7 +7,7 @@ import difflib
 import io
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
@@ -96,13 +96,14 @@ def _module_name() -> str:
 
 def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
     """Yield the options of the TOML file named by --config as command-line arguments."""
+    sections = _sections(config_type)
     path = None
     for position, argument in enumerate(arguments):
         if argument == "--config" and position + 1 < len(arguments):
             path = arguments[position + 1]
         elif argument.startswith("--config="):
             path = argument.removeprefix("--config=")
-    if path is None:
+    if path is None or not sections:
         return
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -110,7 +111,6 @@ def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
-    sections = _sections(config_type)
     for key, value in table.items():
         if isinstance(value, dict):
             if key not in sections:
@@ -118,23 +118,26 @@ def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
             for name, inner in value.items():
                 yield _argument(path, name, inner, sections[key])
         else:
-            yield _argument(path, key, value, [name for names in sections.values() for name in names])
+            yield _argument(path, key, value, {name: kind for part in sections.values() for name, kind in part.items()})
 
 
-def _sections(config_type: type) -> dict[str, list[str]]:
-    """The section names of a nested config, each with the names of its options."""
+def _sections(config_type: type) -> dict[str, dict[str, object]]:
+    """The section names of a nested config, each with the names of its options and their types."""
     hints = get_type_hints(config_type)
     return {
-        name: [item.name.replace("_", "-") for item in fields(part) if item.name != "config"]
+        name: {option.replace("_", "-"): kind for option, kind in get_type_hints(part).items() if option != "config"}
         for name, part in hints.items()
         if is_dataclass(part)
     }
 
 
-def _argument(path: str, key: str, value: object, known: list[str]) -> str:
+def _argument(path: str, key: str, value: object, known: dict[str, object]) -> str:
     name = key.replace("_", "-")
     if name not in known:
         raise InputError(f"{path}: unknown key {key}{_nearest(name, known)}")
+    if isinstance(value, bool) != (known[name] is bool):
+        expected = "true or false" if known[name] is bool else "a text or a number"
+        raise InputError(f"{path}: {key} is {value!r}; it must be {expected}")
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
     if not isinstance(value, (str, int, float)):
@@ -143,5 +146,5 @@ def _argument(path: str, key: str, value: object, known: list[str]) -> str:
 
 
 def _nearest(name: str, known: list[str] | dict[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
     return f"; did you mean {close[0]}?" if close else ""

@@ -9,11 +9,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
+from tyro.constructors import PrimitiveConstructorSpec
 
 from distsoftmax.errors import InputError
+
+Text = Annotated[  # as `str | None`, tyro would take the word None for no text
+    str | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="STR",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: value is None or isinstance(value, str),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 
 
 def _require(holds: bool, option: str, value: object, expected: str) -> None:
@@ -25,17 +37,17 @@ def _require(holds: bool, option: str, value: object, expected: str) -> None:
 class DataConfig:
     """The samples, and what is done to them before training."""
 
-    data: str | None = None
+    data: Text = None
     """A .csv, .npz (arrays X and y) or .npy file. Without it: scikit-learn's digits."""
-    labels: str | None = None
+    labels: Text = None
     """The .npy file of labels that belongs to a .npy file of features."""
-    label: str | None = None
+    label: Text = None
     """The label column of a CSV file: its name, or its number counted from 0."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a CSV file holds the column names."""
-    valid: str | None = None
+    valid: Text = None
     """A file of samples held out from training, in the same form as --data."""
-    valid_labels: str | None = None
+    valid_labels: Text = None
     """The .npy file of labels that belongs to --valid."""
     valid_fraction: float | None = None
     """The fraction of --data held out from training; by default 0, and 0.2 for the built-in digits."""
@@ -118,9 +130,9 @@ class SolverConfig:
 class RunConfig:
     """Where the results go, what is reported, and how the machine is used. Nothing here changes the model."""
 
-    config: str | None = None
+    config: Text = None
     """A TOML file of options, such as the config.toml of an earlier run; the command line wins over it."""
-    out: str | None = None
+    out: Text = None
     """The folder of results; by default runs/<date-time>."""
     resume: Literal["auto", "never"] = "auto"
     """auto goes on from the newest valid checkpoint in --out; never refuses a folder that holds a run."""
@@ -190,9 +202,9 @@ class ScoringConfig:
     """The model.safetensors that training saved, or the folder it stands in."""
     data: str
     """A .csv, .npz or .npy file of samples."""
-    labels: str | None = None
+    labels: Text = None
     """The .npy file of labels that belongs to a .npy file of features."""
-    label: str | None = None
+    label: Text = None
     """The label column of a CSV file: its name, or its number counted from 0."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a CSV file holds the column names."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import lzma
+import math
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
@@ -14,6 +18,19 @@ from numpy.typing import NDArray
 
 from distsoftmax.data.source import Exchange, LabelColumn, SourceSpec
 from distsoftmax.errors import InputError
+
+# what zipfile, its decompressors and numpy's reader of headers raise on bytes that are not what they should be
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    tokenize.TokenError,
+)
 
 
 class Rows(Protocol):
@@ -65,7 +82,7 @@ class ArraySource:
         try:
             labels = None if self._labels is None else _label_column(self.path, self._labels[rows], rows.start)
             return np.asarray(self._features[rows]), labels
-        except (OSError, zipfile.BadZipFile, EOFError) as error:
+        except DAMAGE as error:
             raise InputError(f"{self.path}: cannot be read beyond row {rows.start}: {error}") from None
 
 
@@ -109,10 +126,10 @@ def open_npz(spec: SourceSpec) -> ArraySource:
     """
     try:
         archive = zipfile.ZipFile(spec.path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGE as error:
         raise InputError(f"{spec.path}: is not a .npz archive: {error}") from None
     with archive:
-        held = [name.removesuffix(".npy") for name in archive.namelist()]
+        held = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         for name in ("X", "y") if spec.needs_labels else ("X",):
             if name not in held:
                 raise InputError(f"{spec.path}: has no array {name}; it holds {', '.join(held) or 'nothing'}")
@@ -122,42 +139,41 @@ def open_npz(spec: SourceSpec) -> ArraySource:
 
 def _map_npy(path: str) -> Rows:
     try:
+        with open(path, "rb") as file:
+            magic = file.read(len(npy_format.MAGIC_PREFIX))
+        if magic and magic != npy_format.MAGIC_PREFIX:
+            raise InputError(f"{path}: is not a .npy file")
         array: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: {_reason(error)}") from None
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path}: is not a .npy file")
     return array
 
 
 def _open_member(path: str, name: str) -> Rows:
-    with zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(f"{name}.npy")
-        try:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(f"{name}.npy")
             with archive.open(info) as member:
                 shape, fortran, dtype = _read_header(member)
                 header_bytes = member.tell()
                 if dtype.hasobject:
                     raise ValueError("Object arrays")
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: array {name}: {_reason(error)}") from None
+                if info.file_size != header_bytes + math.prod(shape) * dtype.itemsize:
+                    raise ValueError(f"{info.file_size} bytes do not hold an array of shape {shape}")
+                if fortran and len(shape) > 1 and info.compress_type != zipfile.ZIP_STORED:
+                    flat = np.frombuffer(member.read(), dtype=dtype)  # its rows are scattered over the stream
+                    return flat.reshape(shape, order="F")
         if info.compress_type == zipfile.ZIP_STORED:
+            if not math.prod(shape):
+                return np.empty(shape, dtype)
             offset = _data_offset(path, info) + header_bytes
             order: Literal["C", "F"] = "F" if fortran else "C"
-            if not np.prod(shape):
-                return np.empty(shape, dtype)
-            try:
-                mapped: Rows = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
-                return mapped
-            except ValueError as error:
-                raise InputError(f"{path}: array {name}: {_reason(error)}") from None
-        if fortran and len(shape) > 1:  # its rows are scattered over the stream
-            with archive.open(info) as member:
-                _read_header(member)
-                flat = np.frombuffer(member.read(), dtype=dtype)
-                return flat.reshape(shape, order="F")
+            mapped: Rows = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+            return mapped
+    except DAMAGE as error:
+        raise InputError(f"{path}: array {name}: {_reason(error)}") from None
     return _StreamedRows(path, info, shape, dtype)
 
 
@@ -169,7 +185,7 @@ class _StreamedRows:
         self.dtype = dtype
         self._path = path
         self._info = info
-        self._row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+        self._row_bytes = dtype.itemsize * math.prod(shape[1:])
         self._stream: IO[bytes] | None = None
         self._next = 0
 
@@ -207,7 +223,7 @@ def _data_offset(path: str, info: zipfile.ZipInfo) -> int:
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    if "Object arrays" in text or "allow_pickle" in text:
+    if "Object arrays" in text or "Python objects" in text or "allow_pickle" in text:
         return "holds Python objects, which are not read for safety; save it as numbers or fixed-width text"
     return f"is damaged or cut short: {text}"
 
@@ -231,7 +247,7 @@ def _check_arrays(path: str, features: Rows, labels: Rows | None) -> None:
 
 def _label_column(path: str, labels: NDArray, first_row: int) -> LabelColumn:
     if labels.dtype.kind == "f":
-        odd = np.flatnonzero(labels != np.rint(labels))
+        odd = np.flatnonzero(~((labels == np.rint(labels)) & (np.abs(labels.astype(np.float64)) < 2**63)))
         if odd.size:
             raise InputError(
                 f"{path}: row {first_row + odd[0] + 1}: the label is {labels[odd[0]]}; a class is an integer or text"

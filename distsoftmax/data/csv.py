@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +22,11 @@ from distsoftmax.data.csv_columns import Columns, choose_columns, is_number
 from distsoftmax.data.source import Exchange, LabelColumn, SourceSpec
 from distsoftmax.errors import InputError
 
-NEWLINE, RETURN, QUOTE = b'\n\r"'
+NEWLINE, RETURN, QUOTE, COMMA = b'\n\r",'
+STRAY_QUOTE = "a quote stands within an unquoted field; put the field in quotes, and write the quote inside it twice"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SCAN_BYTES = 16 << 20
+LARGEST_SHARD_BYTES = 2**31 - 1  # what the parser takes as one block
 FIRST_RECORD_BYTES = 16 << 20  # a header longer than this is taken for a file that is no CSV
 
 
@@ -77,6 +80,12 @@ class CsvSource:
             empty = LabelColumn((), np.zeros(0, dtype=np.intp)) if columns.label is not None else None
             return np.empty((0, len(columns.features))), empty
         data = self._read_bytes(int(self._offsets[shard]), int(self._offsets[shard + 1]))
+        if len(data) >= LARGEST_SHARD_BYTES:
+            raise InputError(f"{self.path}: shard {shard} is larger than 2 GiB; cut the file finer with --shards")
+        stray = _stray_quote(data)
+        if stray is not None:
+            before = csv.reader(io.StringIO(data[:stray].decode("utf-8", errors="replace"), newline=""))
+            raise InputError(f"{self.path}: row {first + sum(1 for cells in before if cells)}: {STRAY_QUOTE}")
         try:
             table = _parse(data, columns)
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
@@ -89,13 +98,21 @@ class CsvSource:
         """Return the byte at which the first record starts, and its cells."""
         head = self._read_bytes(0, min(FIRST_RECORD_BYTES, self._size))
         start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
+        text = re.sub(r"\A(\r?\n)+", "", head[start:].decode("utf-8", errors="surrogateescape"))
+        lines = io.StringIO(text, newline="\n")  # a return alone ends no line, neither here nor in the scan
         try:
-            text = io.StringIO(head[start:].decode("utf-8", errors="replace"), newline="")
-            record = next((cells for cells in csv.reader(text, strict=True) if cells), None)
+            record = next(csv.reader(lines, strict=True), None)
         except csv.Error as error:
-            raise InputError(f"{self.path}: the first record cannot be read as CSV: {error}") from None
-        if record is None:
+            raise InputError(
+                f"{self.path}: the first record cannot be read as CSV: {error}; close every quote, and end lines in LF "
+                "or CRLF"
+            ) from None
+        if not record:
             raise InputError(f"{self.path}: holds only blank lines")
+        if not _is_utf8(record):
+            raise InputError(f"{self.path}: the first line's bytes are not UTF-8; convert the file to UTF-8")
+        if _stray_quote(text[: lines.tell()].encode("utf-8")) is not None:
+            raise InputError(f"{self.path}: the first line: {STRAY_QUOTE}")
         return start, record
 
     def _read_bytes(self, start: int, stop: int) -> bytes:
@@ -179,10 +196,13 @@ class CsvSource:
         columns = self._columns
         row = first_row
         try:
-            for cells in csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True):
+            text = data.decode("utf-8", errors="surrogateescape")
+            for cells in csv.reader(io.StringIO(text, newline=""), strict=True):
                 if not cells:
                     continue
                 row += 1
+                if not _is_utf8(cells):
+                    return InputError(f"{self.path}: row {row}: the bytes are not UTF-8; convert the file to UTF-8")
                 if len(cells) != len(columns.names):
                     return InputError(
                         f"{self.path}: row {row}: {len(cells)} columns, expected {len(columns.names)} "
@@ -193,12 +213,23 @@ class CsvSource:
                         return InputError(
                             f"{self.path}: row {row}, column {columns.names[column]}: {cells[column]!r} is not a number"
                         )
-        except UnicodeDecodeError as error:
-            row += data[: error.start].count(b"\n") + 1
-            return InputError(f"{self.path}: row {row}: the bytes are not UTF-8; convert the file to UTF-8")
         except csv.Error as error:
             return InputError(f"{self.path}: row {row + 1}: {error}")
         return InputError(f"{self.path}: rows {first_row + 1} and following: {reason}; quote fields as RFC 4180 says")
+
+
+def _stray_quote(data: bytes) -> int | None:
+    """Return where a quote opens that neither begins a field nor follows a closing one: parsers disagree on those."""
+    characters = np.frombuffer(data, dtype=np.uint8)
+    opening = np.flatnonzero(characters == QUOTE)[::2]
+    opening = opening[opening > 0]
+    before = characters[opening - 1]
+    stray = opening[(before != COMMA) & (before != NEWLINE) & (before != QUOTE)]
+    return int(stray[0]) if stray.size else None
+
+
+def _is_utf8(cells: list[str]) -> bool:
+    return not any("\udc80" <= char <= "\udcff" for cell in cells for char in cell)
 
 
 def _parse(data: bytes, columns: Columns) -> pa.Table:

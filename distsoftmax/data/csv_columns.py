@@ -27,12 +27,13 @@ def choose_columns(spec: SourceSpec, first_record: list[str]) -> Columns:
     """Read the first record as a header or as a row, and find the label column.
 
     With ``header="auto"`` the first record is a header where it names the label column or a model's features, or
-    where a cell besides the label is no number.
+    where no cell besides the label is a number.
 
     Raises
     ------
     InputError
-        The label column is missing or ambiguous, no feature is left, or a model's features are not all there.
+        The label column is missing or ambiguous, no feature is left, a model's features are not all there, or it
+        cannot be told whether there is a header.
 
     """
     cells = [cell.strip() for cell in first_record]
@@ -53,7 +54,7 @@ def is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return "_" not in cell  # Python's own separator
+    return "_" not in cell and cell.isascii()  # Python's own separator and digits
 
 
 def _looks_like_header(spec: SourceSpec, cells: list[str]) -> bool:
@@ -64,7 +65,13 @@ def _looks_like_header(spec: SourceSpec, cells: list[str]) -> bool:
     if spec.label is not None and spec.label in cells and int(spec.label) >= len(cells):
         return True
     number = int(spec.label) if spec.label is not None else None
-    return any(not is_number(cell) for column, cell in enumerate(cells) if column != number and cell)
+    numeric = {is_number(cell) for column, cell in enumerate(cells) if column != number and cell}
+    if len(numeric) > 1 and spec.label not in cells:
+        raise InputError(
+            f"{spec.path}: the first line mixes names and numbers; say --header yes if it holds the columns' names, "
+            "--header no if it is a row"
+        )
+    return False in numeric
 
 
 def _find_label(spec: SourceSpec, names: tuple[str, ...], has_header: bool) -> int | None:

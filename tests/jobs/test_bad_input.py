@@ -36,6 +36,7 @@ FILES = {
     "label column ambiguous": ("d.csv", csv("1,0,kind\n1,2,x\n"), ["--label", "1"], ["--label 1 is ambiguous"]),
     "one class": ("d.csv", csv("a,b,kind\n1,2,x\n3,4,x\n"), LABEL, ["all samples are of one class, 'x'"]),
     "a header taken for a row": ("d.csv", csv("9,1,2\nx,1,2\ny,3,4\nx,4,5\n"), ["--label", "0"], ["--header"]),
+    "a header or a row": ("d.csv", csv("1,NA,x\n4,5,y\n"), ["--label", "2"], ["mixes names and numbers", "--header"]),
     "X and y of different length": ("d.npz", npz(X=X, y=Y[:-1]), [], ["40 samples but 39 labels"]),
     "objects": ("d.npz", npz(X=X, y=np.array([None] * 40)), [], ["holds Python objects"]),
     "no y": ("d.npz", npz(X=X), [], ["has no array y; it holds X"]),

@@ -45,9 +45,9 @@ def run_command(config_type: type[Config], command: Callable[[Config, Cluster], 
         config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
     except (Farewell, DistSoftmaxError) as error:
         problem = error
-    from distsoftmax.cluster.startup import start_cluster  # after parsing, so that --help is quick
+    from distsoftmax.cluster.startup import join_job, settle_platform  # after parsing, so that --help is quick
 
-    cluster = start_cluster()
+    cluster = join_job()
     try:
         with cluster.agreement():
             if isinstance(problem, DistSoftmaxError):
@@ -57,11 +57,12 @@ def run_command(config_type: type[Config], command: Callable[[Config, Cluster], 
             status = problem.status
         else:
             assert config is not None
+            settle_platform(cluster)
             status = command(config, cluster)
     except DistSoftmaxError as error:
         if not error.agreed:
             cluster.abort(f"rank {cluster.rank} of {cluster.size}: error: {error}", error.exit_status)
-        cluster.say(f"error: {error}", to_stderr=True)
+        cluster.say(f"error: {error}{f' (on node {error.node})' if error.node else ''}", to_stderr=True)
         status = error.exit_status
     cluster.leave(status)
 
@@ -75,7 +76,6 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
         For --help (status 0) and for arguments that cannot be parsed (status 2), with the text to print.
     InputError
         The TOML file is missing, malformed or has an unknown key; or a value is out of range.
-
     """
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}

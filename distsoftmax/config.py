@@ -65,7 +65,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no data set could satisfy."""
-        _require(self.shards is None or self.shards >= 1, "shards", self.shards, "it must be at least 1")
+        _require(
+            self.shards is None or 1 <= self.shards <= 2**20,
+            "shards",
+            self.shards,
+            "it must be at least 1 and at most 2^20",
+        )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "it must be an integer from 0 to 2^63 - 1")
         fraction = self.valid_fraction
         _require(
@@ -185,10 +190,11 @@ class TrainConfig:
     def identity(self) -> dict[str, object]:
         """Return the options that decide the steps a run takes, by their command-line names.
 
-        Two runs whose identity and data agree take the same steps, so a checkpoint of one may be resumed by the
-        other. Where the data lie, when the run ends and what it reports are left out.
+        Two runs whose identity and partition agree take the same steps, so a checkpoint of one may be resumed by the
+        other. When the run ends is left out, and so is what the partition tells better than the options do.
         """
-        free = {"data", "labels", "valid", "valid_labels", "max_steps", "tolerance"}
+        free = {"data", "labels", "label", "header", "valid", "valid_labels", "valid_fraction", "shards", "dtype"}
+        free |= {"max_steps", "tolerance"}
         parts = (self.data, self.objective, self.solver)
         named = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
         return {name.replace("_", "-"): value for name, value in named.items() if name not in free}

@@ -16,11 +16,13 @@ class DistSoftmaxError(Exception):
         What the command exits with.
     agreed : bool
         Whether every rank is known to raise it together, so that each may leave on its own.
-
+    node : str
+        The node that met it, where the job runs on several.
     """
 
     exit_status = 1
     agreed = False
+    node = ""
 
     def on_all_ranks(self: Error) -> Error:
         """Mark the error as one that every rank raises at this place, and return it."""

@@ -30,7 +30,6 @@ def command(config: EvaluateConfig, cluster: Cluster) -> int:
     ------
     InputError
         On every rank: the model or the data cannot be used, or a class is unknown to the model.
-
     """
     from distsoftmax.evaluation import as_json, as_table, evaluate
 

@@ -27,7 +27,6 @@ class Evaluation:
         Rows are the true classes, columns the predicted ones.
     log_loss : float
         The mean cross-entropy, natural logarithm.
-
     """
 
     classes: tuple[str, ...]
@@ -67,7 +66,6 @@ def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
     ------
     InputError
         On every rank: the model or the data cannot be used, or a class is unknown to the model.
-
     """
     model, divided = open_for_scoring(config, needs_labels=True, cluster=cluster)
     n_classes = len(model.classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,6 @@ class Model:
         The labels, in the order of the rows of `coef`.
     feature_names : tuple of str
         In the order of the columns of `coef`.
-
     """
 
     coef: NDArray[np.float64]
@@ -71,9 +71,8 @@ def load_model(path: Path) -> Model:
     ------
     InputError
         The file is missing, damaged, or no model of a version known here.
-
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such model; give the model.safetensors of a run, or the run's folder")
     try:
         with safe_open(path, framework="np") as file:

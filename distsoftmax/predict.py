@@ -32,9 +32,9 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
     ------
     DistSoftmaxError
         On every rank: the model, the data or the output cannot be used.
-
     """
     import io
+    import os
     from pathlib import Path
 
     import numpy as np
@@ -42,8 +42,13 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
     from pyarrow import csv
 
     from distsoftmax.coordinator.durable import write_atomically
+    from distsoftmax.errors import InputError
     from distsoftmax.scoring import open_for_scoring, predict_shards
 
+    out = Path(config.out)
+    with cluster.agreement():
+        if cluster.rank == 0 and (not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK)):
+            raise InputError(f"--out {out}: cannot be written there; name a file in a folder that exists")
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
     names = np.array(model.classes)
     text = io.BytesIO()
@@ -58,7 +63,7 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
     parts = list(cluster.in_rank_order(text.getvalue()))
     with cluster.agreement():
         if cluster.rank == 0:
-            write_atomically(Path(config.out), b"".join(parts))
+            write_atomically(out, b"".join(parts))
     cluster.say(f"{divided.source.n_rows} predictions: {config.out}")
     return 0
 

@@ -23,7 +23,6 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
     ------
     InputError
         On every rank: one of them cannot be read, or they do not fit each other.
-
     """
     with cluster.agreement():
         model = load_model(config.model_path)

@@ -5,6 +5,7 @@ config -> partition -> objective, solver -> state -> step, commit, record -> ...
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 
@@ -37,19 +38,26 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     ------
     DistSoftmaxError
         On every rank: bad input, a save that failed, an objective that left the finite numbers.
-
     """
-    signals = StopSignals()
     coordinator = Coordinator(config, cluster)
+    try:
+        return _train(config, cluster, coordinator)
+    finally:
+        coordinator.progress.clear()
+
+
+def _train(config: TrainConfig, cluster: Cluster, coordinator: Coordinator) -> int:
+    signals = StopSignals()
     partition = load_partition(config.data, config.objective.intercept, cluster, coordinator.progress.show)
     objective = SoftmaxObjective(partition, config.objective, cluster, config.run.threads)
     solver = make_solver(config.solver)
     state = coordinator.restore(partition, solver.state_type) or solver.init(objective, np.zeros(objective.shape))
     coordinator.open_folder(state)
+    coordinator.progress.clear()
     cluster.say(opening(partition, cluster, config.run.threads))
 
-    started, compute, communication = time.perf_counter(), 0.0, 0.0
-    reason = None
+    started: float | None = None  # the first round takes no step: nothing to measure
+    compute, communication, reason = 0.0, 0.0, None
     while True:
         reason = stop_reason(state, config.solver.tolerance, config.solver.max_steps)
         verdict = commit(
@@ -67,7 +75,8 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
         scored = partition.n_held_out > 0 and (last or (every > 0 and state.step % every == 0))
         held_out = objective.scores(state.parameters, held_out=True) if scored else None
         now = time.perf_counter()
-        coordinator.record(state, verdict, now - started, partition.n_training, held_out, last=last)
+        seconds = None if started is None else now - started
+        coordinator.record(state, verdict, held_out, seconds=seconds, n_samples=partition.n_training, last=last)
         if last:
             break
         started, compute, communication = now, objective.compute_seconds, cluster.communication_seconds
@@ -77,8 +86,9 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     coordinator.check_saved()
     if reason is None:
         name = signal.Signals(verdict.signal).name
+        place = shlex.quote(str(coordinator.folder / "config.toml"))
         cluster.say(f"stopped by {name} after step {state.step}; go on with")
-        cluster.say(f"mpirun -n {cluster.size} python -m distsoftmax.train --config {coordinator.folder}/config.toml")
+        cluster.say(f"mpirun -n {cluster.size} python -m distsoftmax.train --config {place}")
         return RESUMABLE
     coef, intercept = partition.standardization.in_own_units(state.parameters)
     model = Model(coef, intercept, partition.classes, partition.feature_names)

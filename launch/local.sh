@@ -34,7 +34,7 @@ fi
 # terminal's Ctrl-C either.
 setsid "${job[@]}" </dev/null &
 launcher=$!
-trap 'kill -USR1 "$launcher" 2>/dev/null' TERM INT USR1
+trap 'kill -USR1 "$launcher" 2>/dev/null' TERM INT USR1 HUP
 status=0
 while :; do
     wait "$launcher" && status=0 || status=$?

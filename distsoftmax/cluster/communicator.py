@@ -39,7 +39,6 @@ class Cluster:
         Seconds this rank has spent in collective calls, waiting for others included.
     platform : str
         The numerical platform all ranks share, once agreed on.
-
     """
 
     def __init__(self, communicator: MPI.Comm) -> None:
@@ -107,8 +106,11 @@ class Cluster:
             yield
         except DistSoftmaxError as error:
             own = error
-        first = next((error for error in self.allgather(own) if error is not None), None)
+        gathered = self.allgather((own, os.uname().nodename))
+        first, node = next(((error, node) for error, node in gathered if error is not None), (None, ""))
         if first is not None:
+            if len({name for _, name in gathered}) > 1:
+                first.node = node
             raise first.on_all_ranks()
 
     def say(self, text: str, *, to_stderr: bool = False) -> None:

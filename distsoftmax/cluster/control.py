@@ -26,7 +26,6 @@ class Verdict:
         Seconds of computation of the slowest and of the fastest rank.
     communication_seconds : float
         Seconds in communication of the rank that spent most.
-
     """
 
     signal: int
@@ -51,7 +50,6 @@ def commit(
     ------
     ReplicaMismatch
         On every rank, when the parameters are not equal on all of them.
-
     """
     digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data)
     row = np.array([digest, signal, failed, compute_seconds, communication_seconds], dtype=np.float64)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from distsoftmax.cluster.communicator import Cluster
 
-FIRST_LIMB_BITS = 60  # sums stay below 2^60 by the bound, and below 2^62 even where the bound was rounded down twofold
+FIRST_LIMB_BITS = 60  # sums stay below 2^60 by the bound, with room for a bound that rounding made too small
 SECOND_LIMB_BITS = 40  # a remainder is at most 1/2, so 2^22 shards fit
 LARGEST_SHIFT = 1000  # 2^1000 and 2^-1000 are ordinary float64; a column whose bound is below 2^-940 loses low bits
 
@@ -40,13 +40,16 @@ class FixedPoint:
     -----
     Each partial is rounded once, so a sum over S shards is off by at most S/2 units of 2^-60 of the bound (made
     a power of two) with one limb, and by 2^-40 of that with two.
-
     """
 
     def __init__(self, bound: ArrayLike) -> None:
         _, exponent = np.frexp(np.asarray(bound, dtype=np.float64))
         self.shift = np.clip(FIRST_LIMB_BITS - exponent.astype(np.int64), -LARGEST_SHIFT, LARGEST_SHIFT)
         self._scale = np.ldexp(1.0, self.shift)
+
+    def error(self, n_shards: int) -> float:
+        """Return how far a sum of two limbs over so many shards may be off, at most."""
+        return float(np.ldexp(n_shards / 2 * 2.0**-SECOND_LIMB_BITS, -int(np.min(self.shift))))
 
     def add(self, partial: NDArray[np.float64], total: NDArray[np.int64]) -> bool:
         """Add a shard's partial, destroyed on the way, to int64 totals of one limb. False where it is not finite."""
@@ -90,8 +93,8 @@ def exact_sum(
     Raises
     ------
     InputError
-        On every rank, naming the first shard with NaN or an infinity in its partial sum.
-
+        On every rank: naming the first shard with NaN or an infinity in its partial sum; or the sum itself is beyond
+        float64.
     """
     own = list(partials)
     largest = np.zeros(shape)
@@ -112,4 +115,6 @@ def exact_sum(
         total += fixed.limbs(np.ldexp(np.ldexp(partial, half), -exponent - half))
     cluster.sum_integers(total)
     result: NDArray[np.float64] = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), exponent + half)
+    if not np.isfinite(result).all():
+        raise InputError("a sum over all samples is beyond the range of float64; rescale the data").on_all_ranks()
     return result

@@ -84,7 +84,6 @@ def check_one_thread() -> None:
     ------
     PlatformMismatch
         A BLAS stays on several threads, so its sums would depend on how many.
-
     """
     import numpy  # noqa: F401  (loads the BLAS that is looked at here)
     import threadpoolctl
@@ -122,7 +121,6 @@ def agree_on_platform(cluster: Cluster) -> str:
     ------
     PlatformMismatch
         On every rank, naming the first two that differ.
-
     """
     own = describe()
     gathered = cluster.allgather((own, machine.node()))

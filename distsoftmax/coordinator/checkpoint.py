@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ class Circumstances:
     platform : str
         The numerical platform. Another one is no obstacle, but the bits may differ, and a resume says so.
     shard_digests : ndarray of int64, (n_shards,)
-
     """
 
     options: Mapping[str, object]
@@ -52,7 +51,6 @@ def save_checkpoint(folder: Path, state: State, circumstances: Circumstances, ke
     ------
     OutputError
         It could not be written; the earlier ones are as they were.
-
     """
     tensors = {item.name: np.ascontiguousarray(getattr(state, item.name)) for item in fields(state)}
     # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
@@ -68,8 +66,10 @@ def save_checkpoint(folder: Path, state: State, circumstances: Circumstances, ke
         }
     )
     metadata = {"format": "distsoftmax checkpoint", "about": about, "checksum": _checksum(about, tensors)}
-    write_atomically(folder / f"step-{state.step:010d}.safetensors", save(tensors, metadata))
-    for old in checkpoint_paths(folder)[:-keep]:
+    written = folder / f"step-{state.step:010d}.safetensors"
+    write_atomically(written, save(tensors, metadata))
+    # files of later steps are damaged ones that this run has passed over: they count for nothing
+    for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
         with contextlib.suppress(OSError):
             old.unlink()
 
@@ -79,7 +79,29 @@ def checkpoint_paths(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"))
 
 
-def load_checkpoint(path: Path, state_type: type[StateT]) -> tuple[StateT, Circumstances]:
+@dataclass(frozen=True)
+class Checkpoint:
+    """What stands in a checkpoint's file."""
+
+    path: Path
+    values: Mapping[str, Any]
+    circumstances: Circumstances
+    solver_state: str
+
+    def state(self, state_type: type[StateT]) -> StateT:
+        """Return the solver's state.
+
+        Raises
+        ------
+        InputError
+            It is another solver's.
+        """
+        if self.solver_state != state_type.__name__:
+            raise InputError(f"{self.path}: was made by another solver ({self.solver_state}); use another --out")
+        return state_type(**self.values)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint and verify its checksum.
 
     Raises
@@ -87,8 +109,7 @@ def load_checkpoint(path: Path, state_type: type[StateT]) -> tuple[StateT, Circu
     CheckpointDamaged
         Any byte of it is not the one that was written.
     InputError
-        It is whole, but of another solver or of a version not known here.
-
+        It is whole, but of a version not known here.
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -102,24 +123,22 @@ def load_checkpoint(path: Path, state_type: type[StateT]) -> tuple[StateT, Circu
         raise CheckpointDamaged(f"{path}: cannot be read: {error}") from None
     if facts["format_version"] != FORMAT_VERSION:
         raise InputError(f"{path}: has format version {facts['format_version']}, this program reads {FORMAT_VERSION}")
-    if facts["solver_state"] != state_type.__name__:
-        raise InputError(f"{path}: was made by another solver; use another --out")
     digests = tensors.pop("shard_digests")
     values = {name: tensor if tensor.ndim else tensor.item() for name, tensor in tensors.items()}
-    return state_type(**values), Circumstances(facts["options"], facts["data"], facts["platform"], digests)
+    circumstances = Circumstances(facts["options"], facts["data"], facts["platform"], digests)
+    return Checkpoint(path, values, circumstances, facts["solver_state"])
 
 
-def newest_checkpoint(
-    folder: Path, state_type: type[StateT], warn: Callable[[str], None]
-) -> tuple[Path, StateT, Circumstances] | None:
+def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     """Return the newest checkpoint that is whole; each damaged one passed over is reported through `warn`."""
-    for path in reversed(checkpoint_paths(folder)):
+    paths = checkpoint_paths(folder)
+    for path in reversed(paths):
         try:
-            state, circumstances = load_checkpoint(path, state_type)
+            return load_checkpoint(path)
         except CheckpointDamaged as error:
-            warn(f"warning: {error}; trying the one before")
-            continue
-        return path, state, circumstances
+            warn(f"warning: {error}; it is passed over")
+    if paths:
+        warn(f"warning: no checkpoint in {folder} is whole; the run starts anew")
     return None
 
 
@@ -130,7 +149,6 @@ def refuse_other_run(path: Path, then: Circumstances, now: Circumstances) -> Non
     ------
     InputError
         They differ; the message names each difference.
-
     """
     present = json.loads(json.dumps([now.options, now.data]))
     differences = [

@@ -14,7 +14,7 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.control import Verdict
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import Circumstances, newest_checkpoint, refuse_other_run, save_checkpoint
-from distsoftmax.coordinator.durable import remove_leftovers, write_atomically
+from distsoftmax.coordinator.durable import make_folder, remove_leftovers, write_atomically
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.data.partition import Partition
@@ -46,13 +46,12 @@ class Coordinator:
     ------
     InputError
         On every rank: the folder cannot be made where it was asked for. Collective for this reason.
-
     """
 
     def __init__(self, config: TrainConfig, cluster: Cluster) -> None:
         self._config = config
         self._cluster = cluster
-        self.folder = Path(cluster.broadcast(config.run.out or f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"))
+        self.folder = Path(cluster.broadcast(config.run.out or _new_folder()))
         self.failure = ""
         self.progress = ProgressLine(config.run.progress, silent=cluster.rank != 0)
         self._last_save = time.monotonic()
@@ -75,12 +74,13 @@ class Coordinator:
         ------
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
-
         """
         self._circumstances = Circumstances(
             self._config.identity(),
             {
                 "n_rows": partition.n_rows,
+                "held_out_fraction": self._config.data.held_out_fraction,
+                "dtype": partition.dtype.name,
                 "classes": list(partition.classes),
                 "feature_names": list(partition.feature_names),
             },
@@ -100,14 +100,20 @@ class Coordinator:
         ------
         OutputError
             On every rank: it cannot be written.
-
         """
         with self._cluster.agreement():
             if self._cluster.rank == 0:
                 self._fill_folder(state)
 
     def record(
-        self, state: State, verdict: Verdict, seconds: float, samples: int, held_out: Scores | None, *, last: bool
+        self,
+        state: State,
+        verdict: Verdict,
+        held_out: Scores | None,
+        *,
+        seconds: float | None,
+        n_samples: int,
+        last: bool,
     ) -> None:
         """Write what is due after a step. Not collective; a failure is kept for the next control message."""
         if self._cluster.rank != 0 or self._metrics is None:
@@ -122,7 +128,7 @@ class Coordinator:
                     "certified_gap": state.certified_gap,
                     "step_size": state.step_size,
                     "seconds": seconds,
-                    "samples_per_second": samples / seconds if seconds else None,
+                    "samples_per_second": n_samples / seconds if seconds else None,
                     "slowest_compute_seconds": verdict.slowest_seconds,
                     "fastest_compute_seconds": verdict.fastest_seconds,
                     "communication_seconds": verdict.communication_seconds,
@@ -143,7 +149,6 @@ class Coordinator:
         Raises
         ------
         OutputError
-
         """
         self.progress.clear()
         raise OutputError(self._cluster.broadcast(self.failure)).on_all_ranks()
@@ -154,7 +159,6 @@ class Coordinator:
         Raises
         ------
         OutputError
-
         """
         with self._cluster.agreement():
             if self.failure:
@@ -167,7 +171,6 @@ class Coordinator:
         ------
         OutputError
             On every rank.
-
         """
         path = self.folder / "model.safetensors"
         with self._cluster.agreement():
@@ -177,28 +180,29 @@ class Coordinator:
 
     def _fill_folder(self, state: State) -> None:
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            make_folder(self.checkpoints)
         except OSError as error:
             raise InputError(f"--out {self.folder}: cannot be made: {error.strerror}") from None
         remove_leftovers(self.folder)
         remove_leftovers(self.checkpoints)
         settings = self._config.sections()
-        settings["run"]["out"] = str(self.folder)
+        settings["run"] |= {"out": str(self.folder), "resume": "auto"}  # so that the file resumes this run
         write_atomically(self.folder / "config.toml", tomli_w.dumps(settings).encode())
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._last_save = time.monotonic()
 
     def _find_checkpoint(self, state_type: type[State]) -> State | None:
         assert self._circumstances is not None
-        found = newest_checkpoint(self.checkpoints, state_type, lambda text: self._cluster.say(text, to_stderr=True))
+        found = newest_checkpoint(self.checkpoints, lambda text: self._cluster.say(text, to_stderr=True))
         if found is None:
             return None
-        path, state, then = found
+        path, then = found.path, found.circumstances
         if self._config.run.resume == "never":
             raise InputError(
                 f"{self.folder} holds a run already; --resume auto goes on with it, another --out starts anew"
             )
         refuse_other_run(path, then, self._circumstances)
+        state = found.state(state_type)
         self._cluster.say(f"resumed from {path}, after step {state.step}")
         if then.platform != self._circumstances.platform:
             self._cluster.say(
@@ -217,6 +221,13 @@ class Coordinator:
         self._last_save = time.monotonic()
 
 
+def _new_folder() -> str:
+    """Return a name under runs/ that no other run has, not even one started in the same second."""
+    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
+    node = os.uname().nodename
+    return name if not Path(name).exists() else f"{name}-{node}-{os.getpid()}"
+
+
 def _in_words(state: State) -> str:
     gap = state.certified_gap
     tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.gradient_norm:.2e}"
@@ -226,7 +237,7 @@ def _in_words(state: State) -> str:
 def _check_place(folder: Path) -> None:
     """Refuse a folder that could not be made, before hours are spent on what should go into it."""
     place = folder
-    while not place.exists() and place != place.parent:
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"--out {folder}: {place} is a file; name a folder")

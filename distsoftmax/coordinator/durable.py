@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 from pathlib import Path
 
 from distsoftmax.errors import OutputError
+
+OUR_TEMPORARY = re.compile(r"\.(config\.toml|metrics\.jsonl|model\.safetensors|step-\d+\.safetensors)\.\d+\.tmp")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -18,7 +22,6 @@ def write_atomically(path: Path, data: bytes) -> None:
     ------
     OutputError
         The file could not be written; the old one is as it was.
-
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -31,7 +34,21 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise OutputError(f"{path}: could not be written: {error.strerror}; free some space and resume") from None
+        raise OutputError(f"{path}: could not be written: {error.strerror}{remedy(error)}") from None
+
+
+def remedy(error: OSError) -> str:
+    """Say what helps against an error at writing, where that is known."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "; free some space and resume" if full else ""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that their names survive a power cut, too."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        sync_folder(place.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,7 +61,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a crashed process left in a folder."""
-    for leftover in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            leftover.unlink()
+    """Remove the temporary files that a crash of `write_atomically` left in a folder."""
+    for leftover in folder.iterdir():
+        if OUR_TEMPORARY.fullmatch(leftover.name):
+            with contextlib.suppress(OSError):
+                leftover.unlink()

@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from distsoftmax.coordinator.durable import write_atomically
+from distsoftmax.coordinator.durable import remedy, write_atomically
 from distsoftmax.errors import OutputError
 
 
 class MetricsFile:
-    """Appends lines; what an earlier run wrote beyond the step it is resumed at is dropped first.
+    """Appends lines; what an earlier run wrote from the step it is resumed at is dropped first.
 
     Parameters
     ----------
@@ -24,13 +24,12 @@ class MetricsFile:
     ------
     OutputError
         The file cannot be written.
-
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         if path.exists():
-            kept = [line for line in path.read_bytes().splitlines() if _step_of(line) <= step]
+            kept = [line for line in path.read_bytes().splitlines() if _step_of(line) < step]
             write_atomically(path, b"".join(line + b"\n" for line in kept))
 
     def write(self, values: Mapping[str, float | None]) -> None:
@@ -40,16 +39,13 @@ class MetricsFile:
         ------
         OutputError
             It could not be written.
-
         """
         finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(finite) + "\n")
         except OSError as error:
-            raise OutputError(
-                f"{self._path}: could not be written: {error.strerror}; free some space and resume"
-            ) from None
+            raise OutputError(f"{self._path}: could not be written: {error.strerror}{remedy(error)}") from None
 
 
 def _step_of(line: bytes) -> float:

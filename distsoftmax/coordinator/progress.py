@@ -26,7 +26,6 @@ class ProgressLine:
         auto shows the moving line where standard error is a terminal, also one behind mpirun.
     silent : bool
         Show nothing at all: every rank but 0.
-
     """
 
     def __init__(self, mode: Literal["auto", "always", "never"], *, silent: bool) -> None:
@@ -43,7 +42,14 @@ class ProgressLine:
             TimeElapsedColumn(),
             TextColumn("{task.fields[text]}"),
         )
-        self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True)
+        self._bar = Progress(
+            *columns,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def show(self, description: str, completed: int, total: int, text: str = "") -> None:
         """Say that `completed` of `total` is done, with a few words on how it goes."""

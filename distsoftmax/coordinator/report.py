@@ -24,15 +24,16 @@ def opening(partition: Partition, cluster: Cluster, threads: int) -> str:
         f"platform: {cluster.platform}",
     ]
     if cluster.size > partition.n_shards:
-        lines.append(
-            f"note: {cluster.size - partition.n_shards} ranks have no shard; --shards {4 * cluster.size} gives each "
-            "some (another number of shards is another sum, so the model's bits change)"
-        )
+        idle = f"note: {cluster.size - partition.n_shards} ranks have no shard"
+        more = f"; --shards {4 * cluster.size} gives each some (another sum, so the model's bits change)"
+        lines.append(idle + (more if partition.n_rows >= cluster.size else f"; there are {partition.n_rows} samples"))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())
-    if cluster.size * threads < cores:
+    best = min(cores // threads, partition.n_shards)
+    if cluster.size < best:
         lines.append(
-            f"note: {cores - cluster.size * threads} of {cores} cores are idle; mpirun -n {cores} uses them all"
+            f"note: {cores - cluster.size * threads} of {cores} cores are idle; mpirun -n {best} python -m "
+            "distsoftmax.train ... uses more of them"
         )
     return "\n".join(lines)
 

@@ -15,7 +15,6 @@ class StopSignals:
     ----------
     received : int
         The number of the last signal received; 0 for none.
-
     """
 
     def __init__(self) -> None:

@@ -55,7 +55,6 @@ class ArraySource:
     ------
     InputError
         The arrays' shapes or types are not those of samples and labels.
-
     """
 
     headless_by_guess = False
@@ -107,7 +106,6 @@ def open_npy(spec: SourceSpec) -> ArraySource:
     ------
     InputError
         A file is missing or damaged, or the labels are not named.
-
     """
     if spec.needs_labels and spec.labels_path is None:
         raise InputError(f"{spec.path}: holds features alone; name the .npy file of its labels with --labels FILE")
@@ -122,7 +120,6 @@ def open_npz(spec: SourceSpec) -> ArraySource:
     ------
     InputError
         The archive is damaged or lacks an array.
-
     """
     try:
         archive = zipfile.ZipFile(spec.path)

@@ -37,7 +37,6 @@ class CsvSource:
     ------
     InputError
         The first record is no header and no row, or the label column makes no sense.
-
     """
 
     def __init__(self, spec: SourceSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from distsoftmax.data.source import SourceSpec
@@ -34,7 +35,6 @@ def choose_columns(spec: SourceSpec, first_record: list[str]) -> Columns:
     InputError
         The label column is missing or ambiguous, no feature is left, a model's features are not all there, or it
         cannot be told whether there is a header.
-
     """
     cells = [cell.strip() for cell in first_record]
     has_header = spec.header == "yes" or (spec.header == "auto" and _looks_like_header(spec, cells))
@@ -100,7 +100,7 @@ def _pick_expected(
 ) -> tuple[int, ...]:
     """Return the columns a model wants, in its order: by name where the file has names, else by place."""
     expected = spec.expected_names or ()
-    made_up = expected == tuple(f"x{column}" for column in range(len(expected)))
+    made_up = all(re.fullmatch(r"x\d+", name) for name in expected)  # the model's source had no names
     at = {names[column]: column for column in others}
     missing = [name for name in expected if name not in at]
     if has_header and not missing:
@@ -110,7 +110,7 @@ def _pick_expected(
             f"{spec.path}: the model has {len(expected)} features, the file {len(others)}"
             + (f"; missing: {', '.join(missing[:10])}" if has_header and not made_up else "")
         )
-    if has_header and not made_up and any(not name.startswith("x") for name in missing):
+    if has_header and not made_up:
         raise InputError(
             f"{spec.path}: lacks the model's features {', '.join(missing[:10])}; {_list(names, has_header)}"
         )

@@ -28,7 +28,6 @@ def class_codes(path: str, shard: RawShard, classes: tuple[str, ...]) -> NDArray
     ------
     InputError
         A label is none of the classes; names the first row with it.
-
     """
     column = shard.labels
     assert column is not None

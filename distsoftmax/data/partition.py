@@ -34,11 +34,8 @@ class Partition:
     ----------
     training, held_out : tuple of Samples
         This rank's shards, in order.
-    class_counts : ndarray of int64, (n_classes,)
-        Training samples of each class, on all ranks together.
     shard_digests : ndarray of int64, (n_shards,)
         A digest of each shard's features and classes as read; a changed source shows here.
-
     """
 
     training: tuple[Samples, ...]
@@ -48,7 +45,6 @@ class Partition:
     n_training: int
     n_held_out: int
     classes: tuple[str, ...]
-    class_counts: NDArray[np.int64]
     feature_names: tuple[str, ...]
     standardization: Standardization
     dtype: np.dtype
@@ -64,7 +60,6 @@ def load_partition(
     ------
     InputError
         On every rank, the same: what is wrong with the data, and where.
-
     """
     divided = _open_training_source(config, cluster)
     with cluster.agreement():
@@ -87,13 +82,13 @@ def load_partition(
     cluster.sum_integers(counts)
     _check_counts(config, path, classes, counts, divided)
     transform = fit_standardization(rows, divided, int(counts.sum()), config.standardize, intercept, cluster)
-    with cluster.agreement():
-        transform.check_range(path, divided.source.feature_names, dtype)
-
+    names = divided.source.feature_names
     training, held_out = [], []
-    for (number, features), shard, code, out in zip(rows, shards, codes, held, strict=True):
-        training.append(Samples(number, transform.apply(features, dtype), code[~out]))
-        held_out.append(Samples(number, transform.apply(_take(shard.features, out), dtype), code[out]))
+    with cluster.agreement():
+        for (number, features), shard, code, out in zip(rows, shards, codes, held, strict=True):
+            training.append(Samples(number, transform.apply(features, dtype, path, names), code[~out]))
+            features = transform.apply(_take(shard.features, out), dtype, path, names)
+            held_out.append(Samples(number, features, code[out]))
     n_held_out = divided.source.n_rows - int(counts.sum())
     if config.valid is not None:
         held_out, n_held_out = _read_held_out_file(config, divided.source, classes, transform, dtype, cluster, show)
@@ -105,8 +100,7 @@ def load_partition(
         n_training=int(counts.sum()),
         n_held_out=n_held_out,
         classes=classes,
-        class_counts=counts,
-        feature_names=divided.source.feature_names,
+        feature_names=names,
         standardization=transform,
         dtype=dtype,
         shard_digests=digests,
@@ -148,7 +142,11 @@ def _read_held_out_file(
         ).on_all_ranks()
     with cluster.agreement():
         held_out = [
-            Samples(shard.number, transform.apply(shard.features, dtype), class_codes(path, shard, classes))
+            Samples(
+                shard.number,
+                transform.apply(shard.features, dtype, path, source.feature_names),
+                class_codes(path, shard, classes),
+            )
             for shard in divided.read(cluster, show)
         ]
     return held_out, divided.source.n_rows

@@ -55,7 +55,6 @@ class DividedSource:
         ------
         InputError
             Naming file, row and column of what cannot be used, NaN and infinities among it.
-
         """
         own = owned_shards(cluster.rank, cluster.size, self.n_shards)
         for number in own:
@@ -83,7 +82,6 @@ def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Cl
     ------
     InputError
         On every rank: the source cannot be used, or has no rows.
-
     """
     with cluster.agreement():
         opened = open_source(source) if isinstance(source, SourceSpec) else source
@@ -102,4 +100,5 @@ def default_n_shards(n_rows: int) -> int:
 
 def shard_bounds(n_rows: int, n_shards: int) -> NDArray[np.int64]:
     """Return the rows at which shards begin and end, shape (n_shards + 1,); sizes differ by at most one row."""
-    return np.array([number * n_rows // n_shards for number in range(n_shards + 1)], dtype=np.int64)
+    bounds: NDArray[np.int64] = np.arange(n_shards + 1, dtype=np.int64) * n_rows // n_shards
+    return bounds

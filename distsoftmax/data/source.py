@@ -60,7 +60,6 @@ class SourceSpec:
         take.
     needs_labels : bool
         Whether the labels are read.
-
     """
 
     path: str
@@ -83,7 +82,6 @@ class Source(Protocol):
         In the source, or made up as x0, x1, ...
     headless_by_guess : bool
         Whether the first line was taken for a row although it might be a header.
-
     """
 
     path: str
@@ -98,7 +96,6 @@ class Source(Protocol):
         ------
         InputError
             On every rank, where the rows cannot be told apart.
-
         """
 
     def divide(self, bounds: NDArray[np.int64], exchange: Exchange) -> None:
@@ -111,7 +108,6 @@ class Source(Protocol):
         ------
         InputError
             Naming file, row (counted from 1, the header left out) and column.
-
         """
 
 
@@ -122,20 +118,24 @@ def open_source(spec: SourceSpec) -> Source:
     ------
     InputError
         The file is missing, empty, unreadable or of an unknown kind, or its columns are not the ones asked for.
-
     """
     path = Path(spec.path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; give --data a .csv, .npz or .npy file (seen from {os.getcwd()})")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a single .csv, .npz or .npy file")
     try:
         with path.open("rb") as file:
             if not file.read(1):
                 raise InputError(f"{path}: is empty")
+    except FileNotFoundError:
+        here = os.getcwd()
+        raise InputError(f"{path}: no such file; give a .csv, .npz or .npy file (seen from {here})") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; give a single .csv, .npz or .npy file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     kind = path.suffix.lower()
+    if spec.labels_path is not None and kind != ".npy":
+        raise InputError(f"{path}: a file of labels belongs to a .npy file alone; leave {spec.labels_path} out")
+    if spec.label is not None and kind in (".npz", ".npy"):
+        raise InputError(f"{path}: --label names a column of a CSV file; the labels of {kind} files are an array")
     if kind == ".csv":
         from distsoftmax.data.csv import CsvSource
 

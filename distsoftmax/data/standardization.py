@@ -21,40 +21,32 @@ class Standardization:
     ----------
     mean, scale : ndarray of float64, (n_features,)
         0 and 1 where features are taken as they are.
-    largest : ndarray of float64, (n_features,)
-        The largest magnitude of each feature in training, in the user's units.
     active : bool
         Whether anything is changed at all.
-
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
-    largest: NDArray[np.float64]
     active: bool
 
-    def apply(self, features: NDArray, dtype: np.dtype) -> NDArray[np.floating]:
-        """Return the features in training's units and type; where nothing changes, the same array."""
-        if self.active:
-            features = (features - self.mean) / self.scale
-        return np.ascontiguousarray(features, dtype=dtype)
-
-    def check_range(self, path: str, names: tuple[str, ...], dtype: np.dtype) -> None:
-        """Refuse features that do not fit the type they are kept in.
+    def apply(self, features: NDArray, dtype: np.dtype, path: str, names: tuple[str, ...]) -> NDArray[np.floating]:
+        """Return the features in training's units and type; where nothing changes, the same array.
 
         Raises
         ------
         InputError
-            Naming the column.
-
+            A value is beyond the type; names file and column.
         """
-        if self.active:
-            return
-        for column in np.flatnonzero(self.largest > np.finfo(dtype).max):
+        with np.errstate(over="ignore"):
+            scaled = (features - self.mean) / self.scale if self.active else features
+            result = np.ascontiguousarray(scaled, dtype=dtype)
+        if result is not features and not np.isfinite(result).all():
+            row, column = np.argwhere(~np.isfinite(result))[0]
             raise InputError(
-                f"{path}: column {names[column]} holds {self.largest[column]:g}, which is beyond {dtype}; use "
-                "--dtype float64, or --standardize"
+                f"{path}: column {names[column]} holds {features[row, column]:g}, which is beyond {dtype}"
+                f"{' after standardization' if self.active else ''}; use --dtype float64, or rescale the column"
             )
+        return result
 
     def in_own_units(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Turn parameters of the standardised features into (coef, intercept) for the features as they are."""
@@ -79,7 +71,6 @@ def fit_standardization(
     ------
     InputError
         On every rank: a feature is too large for its squares to be summed.
-
     """
     names = divided.source.feature_names
     shape = (len(names),)
@@ -96,7 +87,7 @@ def fit_standardization(
             "squared and summed: rescale the column"
         ).on_all_ranks()
     if not wanted:
-        return Standardization(np.zeros(shape), np.ones(shape), largest, active=False)
+        return Standardization(np.zeros(shape), np.ones(shape), active=False)
 
     def total(partials: list[tuple[int, NDArray[np.float64]]]) -> NDArray[np.float64]:
         return exact_sum(partials, shape, divided.n_shards, cluster)
@@ -107,4 +98,4 @@ def fit_standardization(
     squares = total([(shard, np.square(features - mean).sum(axis=0)) for shard, features in rows])
     deviation = np.sqrt(squares / n_training)
     scale = np.where(constant | (deviation == 0), 1.0, deviation)
-    return Standardization(mean if intercept else np.zeros(shape), scale, largest, active=True)
+    return Standardization(mean if intercept else np.zeros(shape), scale, active=True)

@@ -1,1 +1,1 @@
-"""The mathematics: softmax loss and gradient, the penalty, the certificate. No MPI, no files."""
+"""The mathematics: softmax loss and gradient, the penalty, the certificate. The cluster is passed in."""

@@ -16,6 +16,8 @@ r in the simplex. The entropy is concave, so H(q_i) >= (1 - a) H(p_i) + a H(r), 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,19 +44,20 @@ def lower_bound(
         Above 0.
     intercept : bool
         Whether the intercepts are free.
-
     """
     entropy = loss - float(np.vdot(gradient, parameters))
     data_gradient = gradient[:, :-1]
     if not intercept:
         return entropy - _squared_norm(data_gradient) / (2 * l2)
-    excess = gradient[:, -1]
+    excess = gradient[:, -1] - gradient[:, -1].mean()  # its sum is 0 but for rounding
     shares = class_means[:, -1]
     mean_probabilities = excess + shares
     mix = min(1.0, max(0.0, float(np.max(excess / np.maximum(mean_probabilities, 1e-300)))))
     if mix == 0.0:
         return entropy - _squared_norm(data_gradient) / (2 * l2)
     repair = np.maximum(shares if mix == 1.0 else mean_probabilities - excess / mix, 0.0)
+    if repair.sum() < 0.5:  # rounding is all there is
+        return -math.inf
     repair /= repair.sum()
     repair_gradient = np.outer(repair, class_means[:, :-1].sum(axis=0)) - class_means[:, :-1]
     mixed = (1 - mix) * data_gradient + mix * repair_gradient

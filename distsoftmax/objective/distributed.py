@@ -54,7 +54,6 @@ class SoftmaxObjective:
     Notes
     -----
     Collective, as is every call of it.
-
     """
 
     def __init__(self, partition: Partition, config: ObjectiveConfig, cluster: Cluster, threads: int = 1) -> None:
@@ -70,8 +69,9 @@ class SoftmaxObjective:
 
     def __call__(self, parameters: NDArray[np.float64]) -> Evaluation:
         """Return the objective, its gradient and a lower bound on its optimum. Collective: one Allreduce."""
-        config, n_samples = self._config, self._partition.n_training
-        loss_bound = self._loss_bound(parameters, n_samples)
+        config, partition = self._config, self._partition
+        n_samples = partition.n_training
+        loss_bound = self._loss_bound(parameters, n_samples, self._largest)
         if not math.isfinite(loss_bound):
             return Evaluation.not_finite(parameters)
         loss_sum = FixedPoint(loss_bound)
@@ -83,7 +83,7 @@ class SoftmaxObjective:
             totals = message[:size].reshape(self.shape)
             gradient = np.empty(self.shape)
             with np.errstate(all="ignore"):  # what is not finite is counted, and told apart by all ranks together
-                kernel = SoftmaxKernel(parameters, self._partition.dtype)
+                kernel = SoftmaxKernel(parameters, partition.dtype)
                 for some in samples:
                     loss = kernel.loss_and_gradient(some.features, some.classes, gradient)
                     if math.isfinite(loss) and self._gradient_sum.add(gradient, totals):
@@ -92,12 +92,12 @@ class SoftmaxObjective:
                         message[-1] += 1
             return message
 
-        message = self._sum_over_shards(work, self._partition.training)
+        message = self._sum_over_shards(work, partition.training)
         if message[-1]:
             return Evaluation.not_finite(parameters)
         loss = float(loss_sum.value(message[size], message[size + 1])) / n_samples
         gradient = self._gradient_sum.value(message[:size].reshape(self.shape)) / n_samples
-        rounding = self._rounding(parameters, loss)
+        rounding = self._rounding(parameters, loss) + loss_sum.error(partition.n_shards) / n_samples
         bound = -math.inf
         if config.l2 > 0:
             bound = lower_bound(loss, gradient, parameters, self._class_means, config.l2, config.intercept) - rounding
@@ -106,13 +106,15 @@ class SoftmaxObjective:
         if not config.intercept:
             gradient[:, -1] = 0.0
         value = loss + config.l2 / 2 * float(np.vdot(coef, coef))
-        return Evaluation(value, gradient, max(bound, 0.0 if config.l2 > 0 else bound), rounding)
+        if config.l2 > 0:
+            bound = max(0.0, bound)  # the objective is a sum of terms that are none of them negative
+        return Evaluation(value, gradient, bound, rounding)
 
     def scores(self, parameters: NDArray[np.float64], *, held_out: bool) -> Scores:
         """Return accuracy and log loss on the held-out or on the training samples. Collective."""
         partition = self._partition
         n_samples = partition.n_held_out if held_out else partition.n_training
-        loss_bound = self._loss_bound(parameters, n_samples)
+        loss_bound = self._loss_bound(parameters, n_samples, self._largest_held_out if held_out else self._largest)
         if not math.isfinite(loss_bound):
             return Scores(math.nan, math.inf)
         loss_sum = FixedPoint(loss_bound)
@@ -152,22 +154,27 @@ class SoftmaxObjective:
         """Agree on each feature's magnitudes, the bounds of all later sums, and on the classes' means."""
         partition, cluster = self._partition, self._cluster
         width = self.shape[1]
-        largest = np.zeros(width)
         sums: list[tuple[int, NDArray[np.float64]]] = []
-        for some in (*partition.training, *partition.held_out):
-            if len(some.features):
-                np.maximum(largest[:-1], np.abs(some.features).max(axis=0), out=largest[:-1])
+        self._largest = self._agree_on_largest(partition.training)
+        self._largest_held_out = self._agree_on_largest(partition.held_out)
         for some in partition.training:
             magnitudes = np.append(np.abs(some.features).sum(axis=0, dtype=np.float64), len(some.features))
             sums.append((some.shard, magnitudes))
-        largest[-1] = 1.0
-        cluster.maximum(largest)
-        self._largest = largest
         magnitudes = exact_sum(sums, (width,), partition.n_shards, cluster)
         self._mean_magnitude = magnitudes / partition.n_training
         self._gradient_sum = FixedPoint(magnitudes)
         if self._config.l2 > 0:
             self._class_means = self._sum_by_class() / partition.n_training
+
+    def _agree_on_largest(self, samples: Sequence[Samples]) -> NDArray[np.float64]:
+        """Return the largest magnitude of each feature on all ranks, and a 1 for the intercept. Collective."""
+        largest = np.zeros(self.shape[1])
+        largest[-1] = 1.0
+        for some in samples:
+            if len(some.features):
+                np.maximum(largest[:-1], np.abs(some.features).max(axis=0), out=largest[:-1])
+        self._cluster.maximum(largest)
+        return largest
 
     def _sum_by_class(self) -> NDArray[np.float64]:
         """Return the sum over samples of e_y (x, 1)^T, shape (n_classes, n_features + 1). Collective."""
@@ -187,10 +194,9 @@ class SoftmaxObjective:
         with np.errstate(over="ignore", invalid="ignore"):
             return float(np.max(np.abs(parameters) @ magnitudes))
 
-    def _loss_bound(self, parameters: NDArray[np.float64], n_samples: int) -> float:
+    def _loss_bound(self, parameters: NDArray[np.float64], n_samples: int, largest: NDArray[np.float64]) -> float:
         """Bound the sum of the losses, with room for the rounding of scores in float32."""
-        largest = self._largest_score(parameters, self._largest)
-        return 1.01 * n_samples * (math.log(self.shape[0]) + 2 * largest)
+        return 1.01 * n_samples * (math.log(self.shape[0]) + 2 * self._largest_score(parameters, largest))
 
     def _rounding(self, parameters: NDArray[np.float64], loss: float) -> float:
         """Estimate how far rounding may have moved the mean loss.

@@ -64,7 +64,6 @@ class SoftmaxKernel:
     parameters : ndarray of float64, (n_classes, n_features + 1)
     dtype : numpy.dtype
         The features' type.
-
     """
 
     def __init__(self, parameters: NDArray[np.float64], dtype: np.dtype) -> None:

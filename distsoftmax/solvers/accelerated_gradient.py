@@ -45,7 +45,6 @@ class AcceleratedState(State):
         The paper's t_k, here m; 1 after a restart.
     next_size : float
         The step size to try next.
-
     """
 
     last_plain: Array

@@ -17,7 +17,6 @@ class GradientDescent:
     ----------
     learning_rate : float
         Above 0. The objective falls at every step where it is below 2 / (largest curvature).
-
     """
 
     state_type = State
@@ -47,7 +46,6 @@ class GradientDescent:
         ------
         Diverged
             The objective is not finite after the step.
-
         """
         parameters = state.parameters - self._learning_rate * state.gradient
         reached = objective(parameters)

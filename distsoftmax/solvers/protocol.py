@@ -28,7 +28,6 @@ class Evaluation:
         A proven bound that the optimum is not below; -inf where there is none.
     rounding : float
         How far rounding may have moved `value`.
-
     """
 
     value: float
@@ -68,7 +67,6 @@ class State:
         The length of the last step.
     exhausted : bool
         Whether no further decrease can be measured in the arithmetic used.
-
     """
 
     step: int
@@ -119,7 +117,6 @@ def first_evaluation(objective: Objective, parameters: Array) -> Evaluation:
     ------
     Diverged
         The objective is not finite there.
-
     """
     evaluation = objective(parameters)
     if math.isinf(evaluation.value):

@@ -44,7 +44,7 @@ def our_steps(folder: Path, turn: int, steps: int) -> list[float]:
     ]
     subprocess.run(command, check=True, capture_output=True)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [line["seconds"] for line in lines[3:]]
+    return [line["seconds"] for line in lines[4:]]
 
 
 def ddp_steps(folder: Path, steps: int) -> list[float]:

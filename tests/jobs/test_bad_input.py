@@ -42,6 +42,8 @@ FILES = {
     "no y": ("d.npz", npz(X=X), [], ["has no array y; it holds X"]),
     "not a zip": ("d.npz", csv("text"), [], ["is not a .npz archive"]),
     "nan in npz": ("d.npz", npz(X=np.where(X == 7, np.nan, X), y=Y), [], ["row 4, column x1: the value is nan"]),
+    "labels for npz": ("d.npz", npz(X=X, y=Y), ["--labels", "y.npy"], ["belongs to a .npy file alone"]),
+    "a label column for npz": ("d.npz", npz(X=X, y=Y), LABEL, ["--label names a column of a CSV file"]),
     "npy without labels": ("d.npy", lambda path: np.save(path, X), [], ["--labels"]),
     "unknown ending": ("d.parquet", csv("x"), [], [".csv, .npz or .npy"]),
     "held-out none": ("d.csv", csv(GOOD), [*LABEL, "--valid-fraction", 0.01], ["holds none of them out"]),
@@ -120,6 +122,10 @@ def test_what_may_not_be_read_or_written_is_refused(mpirun, table, tmp_path):
     [
         (["--l2", 0.1], "--l2 was 0.0, now it is 0.1"),
         (["--seed", 1], "--seed was 0, now it is 1"),
+        (["--learning-rate", 0.1], "--learning-rate was auto, now it is 0.1"),
+        (["--shards", 7], "there were 64 shards, now there are 7"),
+        (["--valid-fraction", 0.5], "held out fraction were 0.0, now they are 0.5"),
+        (["--dtype", "float64"], "dtype were float32, now they are float64"),
         (["--resume", "never"], "holds a run already"),
     ],
 )
@@ -157,6 +163,11 @@ def test_data_that_do_not_fit_the_model_are_refused(mpirun, model, table, tmp_pa
     np.savez(tmp_path / "wide.npz", X=np.ones((5, 9)))
     ended = mpirun(2, "predict", model, "--data", "wide.npz", "--out", "p.csv")
     check(ended, ["has 9 features, the model 4"], tmp_path)
+    ended = mpirun(2, "predict", model, "--data", table, "--out", "nowhere/p.csv")
+    check(ended, ["--out nowhere/p.csv: cannot be written there"], tmp_path)
+    (tmp_path / "renamed.csv").write_text("xa,b,kind,c,d\n" + "1,2,cat,3,4\n")
+    ended = mpirun(2, "predict", model, "--data", "renamed.csv", "--label", "kind", "--out", "p.csv")
+    check(ended, ["lacks the model's features a"], tmp_path)
     assert not (tmp_path / "p.csv").exists()
 
 

@@ -148,7 +148,7 @@ def test_held_out_scores_come_at_the_cadence_asked_for(mpirun, table, tmp_path):
     assert lines[-1]["held_out_log_loss"] == pytest.approx(lines[-1]["objective"], rel=1e-5)
     for line in lines:
         assert line["slowest_compute_seconds"] >= line["fastest_compute_seconds"] > 0
-        assert line["seconds"] > 0
+        assert line["seconds"] is None if line["step"] == 0 else line["seconds"] > 0
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -196,7 +196,7 @@ def test_idle_cores_and_ranks_without_a_shard_are_pointed_out(mpirun, tmp_path):
 
     ended = mpirun(1, "train", "--max-steps", 1, "--out", tmp_path / "one")
     if os.cpu_count() > 1:
-        assert f"mpirun -n {os.cpu_count()} uses them all" in ended.out
+        assert f"cores are idle; mpirun -n {os.cpu_count()} " in ended.out
     ended = mpirun(3, "train", "--max-steps", 1, "--shards", 2, "--out", tmp_path / "three")
     assert "1 ranks have no shard; --shards 12" in ended.out
 

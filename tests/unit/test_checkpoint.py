@@ -61,8 +61,9 @@ def same(one, other):
 def test_a_state_comes_back_with_the_same_bits_and_types(tmp_path):
     save_checkpoint(tmp_path, state(), circumstances(), keep=3)
     (path,) = checkpoint_paths(tmp_path)
-    loaded, then = load_checkpoint(path, AcceleratedState)
-    assert same(loaded, state())
+    checkpoint = load_checkpoint(path)
+    then = checkpoint.circumstances
+    assert same(checkpoint.state(AcceleratedState), state())
     assert then.platform == "here"
     np.testing.assert_array_equal(then.shard_digests, circumstances().shard_digests)
 
@@ -83,12 +84,12 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
         try:
-            loaded, then = load_checkpoint(path, AcceleratedState)
+            checkpoint = load_checkpoint(path)
         except CheckpointDamaged:
             noticed += 1
             continue
-        assert same(loaded, state())  # a byte of padding
-        assert then.options == circumstances().options
+        assert same(checkpoint.state(AcceleratedState), state())  # a byte of padding
+        assert checkpoint.circumstances.options == circumstances().options
     assert noticed > 0.95 * len(whole)
 
 
@@ -99,7 +100,7 @@ def test_every_truncation_is_noticed(tmp_path):
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointDamaged):
-            load_checkpoint(path, AcceleratedState)
+            load_checkpoint(path)
 
 
 def test_a_damaged_checkpoint_is_reported_and_passed_over(tmp_path):
@@ -108,15 +109,35 @@ def test_a_damaged_checkpoint_is_reported_and_passed_over(tmp_path):
     newest = checkpoint_paths(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:-5])
     warnings = []
-    path, loaded, _ = newest_checkpoint(tmp_path, AcceleratedState, warnings.append)
-    assert loaded.step == 2
-    assert path == checkpoint_paths(tmp_path)[1]
+    found = newest_checkpoint(tmp_path, warnings.append)
+    assert found.state(AcceleratedState).step == 2
+    assert found.path == checkpoint_paths(tmp_path)[1]
     assert len(warnings) == 1
     assert newest.name in warnings[0]
 
 
+def test_a_save_never_removes_itself_for_damaged_files_of_later_steps(tmp_path):
+    for step in (4, 5, 7):
+        save_checkpoint(tmp_path, state(step), circumstances(), keep=3)
+    for path in checkpoint_paths(tmp_path):
+        path.write_bytes(path.read_bytes()[:-1])
+    warnings = []
+    assert newest_checkpoint(tmp_path, warnings.append) is None
+    assert "starts anew" in warnings[-1]
+    for step in (0, 1, 2):
+        save_checkpoint(tmp_path, state(step), circumstances(), keep=1)
+    assert newest_checkpoint(tmp_path, warnings.append).state(AcceleratedState).step == 2
+
+
+def test_only_our_own_leftovers_are_removed(tmp_path):
+    for name in (".notes.tmp", ".step-0000000002.safetensors.77.tmp", ".config.toml.1.tmp"):
+        (tmp_path / name).touch()
+    durable.remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".notes.tmp"]
+
+
 def test_no_checkpoint_is_no_error(tmp_path):
-    assert newest_checkpoint(tmp_path / "none", AcceleratedState, print) is None
+    assert newest_checkpoint(tmp_path / "none", print) is None
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "open"])
@@ -130,7 +151,7 @@ def test_a_save_that_fails_raises_and_leaves_the_earlier_ones(tmp_path, monkeypa
     with pytest.raises(OutputError, match="No space left"):
         save_checkpoint(tmp_path, state(2), circumstances(), keep=3)
     monkeypatch.undo()
-    assert newest_checkpoint(tmp_path, AcceleratedState, print)[1].step == 1
+    assert newest_checkpoint(tmp_path, print).state(AcceleratedState).step == 1
     assert not list(tmp_path.glob(".*.tmp"))
 
 
@@ -161,7 +182,7 @@ def test_a_save_killed_at_any_call_leaves_a_checkpoint_that_loads(tmp_path, at):
     script = KILLED_SAVE.format(tests=os.path.dirname(__file__), folder=str(tmp_path), at=at)
     status = subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode
     assert status in (0, 9)
-    _, loaded, _ = newest_checkpoint(tmp_path, AcceleratedState, lambda text: pytest.fail(text))
+    loaded = newest_checkpoint(tmp_path, lambda text: pytest.fail(text)).state(AcceleratedState)
     assert same(loaded, state(loaded.step))
     durable.remove_leftovers(tmp_path)
     assert not list(tmp_path.glob(".*.tmp"))
@@ -190,7 +211,7 @@ def test_the_same_run_is_not_refused(tmp_path):
 def test_a_checkpoint_of_another_solver_is_refused(tmp_path):
     save_checkpoint(tmp_path, state(), circumstances(), keep=1)
     with pytest.raises(InputError, match="another solver"):
-        load_checkpoint(checkpoint_paths(tmp_path)[0], State)
+        load_checkpoint(checkpoint_paths(tmp_path)[0]).state(State)
 
 
 def test_metrics_beyond_the_resumed_step_are_dropped(tmp_path):
@@ -200,7 +221,7 @@ def test_metrics_beyond_the_resumed_step_are_dropped(tmp_path):
         metrics.write({"step": step, "objective": np.inf, "certified_gap": None})
     with path.open("a") as file:
         file.write('{"step": 5, "obj')  # cut short by a crash
-    MetricsFile(path, 2).write({"step": 3})
+    MetricsFile(path, 3).write({"step": 3})
     lines = path.read_text().splitlines()
     assert [line[:10] for line in lines] == [f'{{"step": {step}' for step in range(4)]
     assert '"objective": null' in lines[0]

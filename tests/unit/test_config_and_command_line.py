@@ -400,8 +400,13 @@ def test_the_name_of_the_file_of_options_is_not_saved():
 FREE = {
     "data",
     "labels",
+    "label",
+    "header",
     "valid",
     "valid_labels",
+    "valid_fraction",
+    "shards",
+    "dtype",
     "max_steps",
     "tolerance",
     *(f.name for f in dataclasses.fields(RunConfig)),
@@ -417,7 +422,7 @@ def test_identity_tells_apart_what_takes_other_steps_and_nothing_else(part, name
 
 
 def test_identity_goes_by_the_names_of_the_command_line():
-    assert TrainConfig(data=DataConfig(valid_fraction=0.5)).identity()["valid-fraction"] == 0.5
+    assert TrainConfig(solver=SolverConfig(learning_rate=0.5)).identity()["learning-rate"] == 0.5
     assert not {"max-steps", "tolerance", "max_steps"} & set(TrainConfig().identity())
 
 

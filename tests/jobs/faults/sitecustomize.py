@@ -1,4 +1,7 @@
-"""Makes a rank misbehave in its 20th evaluation: FAULT=<rank>:<what>. Python imports this module at its start."""
+"""Makes a rank misbehave from its 200th call of the kernel on: FAULT=<rank>:<what>.
+
+Python imports this module at its start.
+"""
 
 import os
 import sys
@@ -24,9 +27,9 @@ class Loader:
     def find_spec(self, name, path=None, target=None):
         if name == "distsoftmax.objective.distributed":
             sys.meta_path.remove(self)
-            import distsoftmax.objective.softmax as kernels
+            from distsoftmax.objective.softmax import SoftmaxKernel
 
-            real, calls = kernels.loss_and_gradient, 0
+            real, calls = SoftmaxKernel.loss_and_gradient, 0
 
             def faulty(*arguments):
                 nonlocal calls
@@ -35,7 +38,7 @@ class Loader:
                     misbehave(what)
                 return real(*arguments)
 
-            kernels.loss_and_gradient = faulty
+            SoftmaxKernel.loss_and_gradient = faulty
         return
 
 

@@ -39,21 +39,14 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     DistSoftmaxError
         On every rank: bad input, a save that failed, an objective that left the finite numbers.
     """
-    coordinator = Coordinator(config, cluster)
-    try:
-        return _train(config, cluster, coordinator)
-    finally:
-        coordinator.progress.clear()
-
-
-def _train(config: TrainConfig, cluster: Cluster, coordinator: Coordinator) -> int:
     signals = StopSignals()
+    coordinator = Coordinator(config, cluster)
     partition = load_partition(config.data, config.objective.intercept, cluster, coordinator.progress.show)
     objective = SoftmaxObjective(partition, config.objective, cluster, config.run.threads)
     solver = make_solver(config.solver)
     state = coordinator.restore(partition, solver.state_type) or solver.init(objective, np.zeros(objective.shape))
     coordinator.open_folder(state)
-    coordinator.progress.clear()
+    coordinator.progress.leave()
     cluster.say(opening(partition, cluster, config.run.threads))
 
     started: float | None = None  # the first round takes no step: nothing to measure
@@ -82,7 +75,6 @@ def _train(config: TrainConfig, cluster: Cluster, coordinator: Coordinator) -> i
         started, compute, communication = now, objective.compute_seconds, cluster.communication_seconds
         state = solver.step(objective, state)
 
-    coordinator.progress.clear()
     coordinator.check_saved()
     if reason is None:
         name = signal.Signals(verdict.signal).name

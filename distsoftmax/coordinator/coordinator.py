@@ -150,7 +150,6 @@ class Coordinator:
         ------
         OutputError
         """
-        self.progress.clear()
         raise OutputError(self._cluster.broadcast(self.failure)).on_all_ranks()
 
     def check_saved(self) -> None:

@@ -10,7 +10,10 @@ from typing import Literal
 
 import psutil
 from rich.console import Console
+from rich.control import Control
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import ControlType
+from rich.table import Column
 
 LAUNCHERS = ("mpirun", "mpiexec", "prterun", "srun", "orterun")
 REFRESH_SECONDS = 0.1
@@ -31,25 +34,14 @@ class ProgressLine:
     def __init__(self, mode: Literal["auto", "always", "never"], *, silent: bool) -> None:
         self._silent = silent
         self._last = 0.0
+        self._drawn = False
         self._bar: Progress | None = None
         width = None if silent else _terminal_width()
         if silent or mode == "never" or (mode == "auto" and width is None):
             return
-        console = Console(file=sys.stderr, force_terminal=True, width=width or 100, legacy_windows=False)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[text]}"),
-        )
-        self._bar = Progress(
-            *columns,
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._console = Console(file=sys.stderr, force_terminal=True, width=width or 100, legacy_windows=False)
+        words = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True))
+        self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn(), words)
 
     def show(self, description: str, completed: int, total: int, text: str = "") -> None:
         """Say that `completed` of `total` is done, with a few words on how it goes."""
@@ -62,22 +54,29 @@ class ProgressLine:
                     print(f"{description}: {completed} of {total} {text}".rstrip(), file=sys.stderr, flush=True)
                 self._last = now
             return
-        if not self._bar.live.is_started:
-            self._bar.start()
         if not self._bar.tasks or self._bar.tasks[-1].description != description:
-            for task in self._bar.task_ids:
-                self._bar.remove_task(task)
+            self.leave()
             self._bar.add_task(description, total=total, text=text)
-            self._last = 0.0
         self._bar.update(self._bar.task_ids[-1], completed=completed, text=text)
         if now - self._last >= REFRESH_SECONDS or completed >= total:
-            self._bar.refresh()
+            self._draw()
             self._last = now
 
-    def clear(self) -> None:
-        """Take the moving line away, so that other text can be printed."""
-        if self._bar is not None and self._bar.live.is_started:
-            self._bar.stop()
+    def leave(self) -> None:
+        """Leave the moving line where it stands; what comes next is printed below it."""
+        if self._bar is not None:
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+        self._drawn = False
+        self._last = 0.0
+
+    def _draw(self) -> None:
+        """Draw the line over the last one. It ends in a newline: Open MPI holds back a line that has not ended."""
+        assert self._bar is not None
+        if self._drawn:
+            self._console.control(Control.move(0, -1), Control((ControlType.ERASE_IN_LINE, 2)))
+        self._console.print(self._bar.get_renderable(), no_wrap=True, overflow="crop")
+        self._drawn = True
 
 
 def _terminal_width() -> int | None:

@@ -3,6 +3,7 @@
 They use the mpirun and the python of the active environment.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -66,8 +67,12 @@ class Process:
         """The process ids of the ranks."""
         import psutil
 
-        children = psutil.Process(self.popen.pid).children(recursive=True)
-        return [p.pid for p in children if any(part.startswith("distsoftmax.") for part in p.cmdline())]
+        found = []
+        for process in psutil.Process(self.popen.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # ended since it was listed
+                if any(part.startswith("distsoftmax.") for part in process.cmdline()):
+                    found.append(process.pid)
+        return found
 
     def wait_for(self, condition, what):
         while not condition():

@@ -120,13 +120,18 @@ def on_a_terminal(arguments, cwd, during=None):
 LONG = ["--max-steps", "3000", "--tolerance", "0", "--learning-rate", "1e-3"]
 
 
-def test_a_terminal_shows_a_moving_line(tmp_path):
-    shown, status = on_a_terminal(["mpirun", "-n", "2", "python", "-m", "distsoftmax.train", *LONG], tmp_path)
+def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):
+    seen = []
+
+    def note(shown):
+        seen.extend(re.findall(rb"step (\d+)  objective", shown)[-1:])
+
+    shown, status = on_a_terminal(["mpirun", "-n", "2", "python", "-m", "distsoftmax.train", *LONG], tmp_path, note)
     assert status == 0, shown
     steps = [int(step) for step in re.findall(r"step (\d+)  objective", shown)]
-    assert len(steps) > 3
     assert steps == sorted(steps)
-    assert "\x1b[" in shown
+    assert len({int(step) for step in seen}) > 3  # shown as they came, not all at the end
+    assert "\x1b[1A" in shown  # each over the one before
 
 
 def test_ctrl_c_on_a_terminal_saves_and_says_how_to_go_on(tmp_path):

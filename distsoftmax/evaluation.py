@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,12 @@ class Evaluation:
         """The harmonic mean of precision and recall; 0 where both are."""
         return _ratio(2 * np.diag(self.confusion), self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
 
+    def by_class(self) -> Iterator[tuple[str, float, float, float, int]]:
+        """Yield (class, precision, recall, F1, number of samples) for each class."""
+        support = self.confusion.sum(axis=1)
+        columns = (self.precision.tolist(), self.recall.tolist(), self.f1.tolist(), support.tolist())
+        yield from zip(self.classes, *columns, strict=True)
+
 
 def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
     """Evaluate a model on a source. Collective.
@@ -87,15 +94,8 @@ def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
 def as_json(evaluation: Evaluation) -> str:
     """Return one JSON object."""
     per_class = {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-        for name, p, r, f, n in zip(
-            evaluation.classes,
-            evaluation.precision,
-            evaluation.recall,
-            evaluation.f1,
-            evaluation.confusion.sum(axis=1),
-            strict=True,
-        )
+        name: {"precision": precision, "recall": recall, "f1": f1, "support": support}
+        for name, precision, recall, f1, support in evaluation.by_class()
     }
     return json.dumps(
         {
@@ -112,15 +112,8 @@ def as_table(evaluation: Evaluation) -> str:
     """Return a table for people: the classes, and the pairs most often confused."""
     width = max(5, *(len(name) for name in evaluation.classes))
     rows = [
-        f"{name:<{width}}  {p:9.4f}  {r:6.4f}  {f:6.4f}  {n:7d}"
-        for name, p, r, f, n in zip(
-            evaluation.classes,
-            evaluation.precision,
-            evaluation.recall,
-            evaluation.f1,
-            evaluation.confusion.sum(axis=1),
-            strict=True,
-        )
+        f"{name:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:7d}"
+        for name, precision, recall, f1, support in evaluation.by_class()
     ]
     head = f"{'class':<{width}}  precision  recall      f1  samples"
     summary = (

@@ -5,8 +5,6 @@ config -> partition -> objective, solver -> state -> step, commit, record -> ...
 
 from __future__ import annotations
 
-import shlex
-import signal
 import time
 
 import numpy as np
@@ -15,7 +13,7 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.control import commit
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.coordinator.report import closing, opening
+from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.coordinator.signals import StopSignals
 from distsoftmax.data.partition import load_partition
 from distsoftmax.model import Model
@@ -77,10 +75,7 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
 
     coordinator.check_saved()
     if reason is None:
-        name = signal.Signals(verdict.signal).name
-        place = shlex.quote(str(coordinator.folder / "config.toml"))
-        cluster.say(f"stopped by {name} after step {state.step}; go on with")
-        cluster.say(f"mpirun -n {cluster.size} python -m distsoftmax.train --config {place}")
+        cluster.say(interrupted(state, verdict.signal, coordinator.folder, cluster.size))
         return RESUMABLE
     coef, intercept = partition.standardization.in_own_units(state.parameters)
     model = Model(coef, intercept, partition.classes, partition.feature_names)

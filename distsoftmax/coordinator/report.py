@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distsoftmax.cluster.communicator import Cluster
@@ -60,6 +63,15 @@ def closing(
         f"model sha256 {model.sha256}",
     ]
     return "\n".join(lines)
+
+
+def interrupted(state: State, number: int, folder: Path, n_ranks: int) -> str:
+    """Return the last lines of a run that a signal has ended early, with the one that resumes it."""
+    config = shlex.quote(str(folder / "config.toml"))
+    return (
+        f"stopped by {signal.Signals(number).name} after step {state.step}; go on with\n"
+        f"mpirun -n {n_ranks} python -m distsoftmax.train --config {config}"
+    )
 
 
 def _cores() -> int:

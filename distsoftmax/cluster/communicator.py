@@ -114,9 +114,14 @@ class Cluster:
             raise first.on_all_ranks()
 
     def say(self, text: str, *, to_stderr: bool = False) -> None:
-        """Print a text, on rank 0 alone."""
-        if self.rank == 0:
-            print(text, file=sys.stderr if to_stderr else sys.stdout, flush=True)
+        """Print a text, on rank 0 alone. A reader that has gone, as `| head` does, is no reason to end a run."""
+        if self.rank != 0:
+            return
+        name = "stderr" if to_stderr else "stdout"
+        try:
+            print(text, file=getattr(sys, name), flush=True)
+        except BrokenPipeError:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open to the end)
 
     def leave(self, status: int) -> NoReturn:
         """Exit, once every rank has come here: a launcher may kill the others as soon as one has left. Collective."""

@@ -191,6 +191,13 @@ def test_predictions_and_evaluation_agree_with_scikit_learns_formulas(mpirun, ru
     assert f"accuracy {found['accuracy']:.4f}" in without_mpirun.out
 
 
+def test_a_reader_that_has_gone_does_not_end_the_run(run, tmp_path):
+    job = "python -m distsoftmax.train --max-steps 5 --out run"
+    ended = run("bash", "-c", f"({job}; echo $? >&2) | true")
+    assert ended.err.split() == ["0"]
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_idle_cores_and_ranks_without_a_shard_are_pointed_out(mpirun, tmp_path):
     import os
 

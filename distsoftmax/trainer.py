@@ -73,6 +73,7 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
         started, compute, communication = now, objective.compute_seconds, cluster.communication_seconds
         state = solver.step(objective, state)
 
+    signals.ignore()
     coordinator.check_saved()
     if reason is None:
         cluster.say(interrupted(state, verdict.signal, coordinator.folder, cluster.size))

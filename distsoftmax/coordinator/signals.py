@@ -22,5 +22,10 @@ class StopSignals:
         for number in STOPPING:
             signal.signal(number, self._note)
 
+    def ignore(self) -> None:
+        """Take no further notice: the run is over, and a second signal must not kill it while it leaves."""
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import signal
@@ -58,6 +59,17 @@ def test_a_signal_to_mpirun_saves_and_the_run_goes_on_with_the_same_bits(mpirun,
     assert ended.status == 75, ended.err
     assert re.search(rf"^stopped by {number.name} after step \d+", ended.out, re.MULTILINE)
     assert resumed(run, "cut", ended, 3) == uninterrupted(mpirun)
+
+
+def test_signals_that_keep_coming_change_nothing(start_long):
+    process = start_long(2, "cut")
+    while process.popen.poll() is None:
+        for rank in process.ranks():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank, signal.SIGUSR1)
+        time.sleep(0.005)
+    ended = process.wait()
+    assert ended.status == 75, ended.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)

@@ -20,8 +20,8 @@ suite() {
     "$@" 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     local summary
-    summary=$(grep -E '^=*[^=]*(passed|failed|skipped|error).* in [0-9.]+s' "$log" | tail -n 1)
-    count() { grep -oE "[0-9]+ $1" <<<"$summary" | grep -oE '[0-9]+' || echo 0; }
+    summary=$(grep -aE '^=*[^=]*(passed|failed|skipped|error).* in [0-9.]+s' "$log" | tail -n 1)
+    count() { grep -aoE "[0-9]+ $1" <<<"$summary" | grep -oE '[0-9]+' || echo 0; }
     passed=$((passed + $(count passed)))
     skipped=$((skipped + $(count skipped)))
     local bad=$(($(count failed) + $(count error)))
@@ -38,8 +38,8 @@ in_job() {
     # shellcheck disable=SC2016
     timeout --kill-after=10 240 mpirun -n "$1" bash -c '
         rank=${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}
-        if [ "$rank" = 0 ]; then exec python -m pytest -q --with-mpi tests/mpi; fi
-        exec python -m pytest -q --with-mpi tests/mpi >"$0/rank-$rank" 2>&1' "$logs"
+        if [ "$rank" = 0 ]; then exec python -m pytest -q --color=no --with-mpi tests/mpi; fi
+        exec python -m pytest -q --color=no --with-mpi tests/mpi >"$0/rank-$rank" 2>&1' "$logs"
     status=$?
     [ "$status" -eq 0 ] || tail -n 30 "$logs"/rank-* 2>/dev/null
     return "$status"
@@ -52,13 +52,13 @@ for mpi in "${mpis[@]}"; do
     # shellcheck source=/dev/null
     source "$venv/bin/activate"
     if [ "$first" = 1 ]; then
-        suite "unit" python -m pytest -q tests/unit
+        suite "unit" python -m pytest -q --color=no tests/unit
         first=0
     fi
     for ranks in 1 2 3 4; do
         suite "mpi, $ranks ranks, $mpi" in_job "$ranks"
     done
-    suite "jobs, $mpi" timeout --kill-after=10 1200 python -m pytest -q --durations=5 tests/jobs
+    suite "jobs, $mpi" timeout --kill-after=10 1200 python -m pytest -q --color=no --durations=5 tests/jobs
     deactivate
 done
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -8,15 +8,13 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.model import load_model
 
-RANKS = [1, 2, 3, 4, 5, 7]
-
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_the_number_of_ranks_or_threads_digits(mpirun, tmp_path, dtype):
     options = ["--dtype", dtype, "--max-steps", 30, "--l2", 1e-4, "--out"]
     found = {
         (ranks, threads): mpirun(ranks, "train", "--threads", threads, *options, tmp_path / f"{ranks}-{threads}").sha256
-        for ranks, threads in [(ranks, 1) for ranks in RANKS] + [(1, 2), (1, 3), (3, 2)]
+        for ranks, threads in [(1, 1), (1, 3), (2, 1), (3, 2), (4, 1), (5, 3), (7, 1)]
     }
     assert len(set(found.values())) == 1, found
 

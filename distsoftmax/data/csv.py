@@ -23,6 +23,7 @@ from distsoftmax.data.source import Exchange, LabelColumn, SourceSpec
 from distsoftmax.errors import InputError
 
 NEWLINE, RETURN, QUOTE, COMMA = b'\n\r",'
+NOT_UTF8 = "the bytes are not UTF-8 text; convert the file to UTF-8"
 STRAY_QUOTE = "a quote stands within an unquoted field; put the field in quotes, and write the quote inside it twice"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SCAN_BYTES = 16 << 20
@@ -81,10 +82,10 @@ class CsvSource:
         data = self._read_bytes(int(self._offsets[shard]), int(self._offsets[shard + 1]))
         if len(data) >= LARGEST_SHARD_BYTES:
             raise InputError(f"{self.path}: shard {shard} is larger than 2 GiB; cut the file finer with --shards")
-        stray = _stray_quote(data)
-        if stray is not None:
-            before = csv.reader(io.StringIO(data[:stray].decode("utf-8", errors="replace"), newline=""))
-            raise InputError(f"{self.path}: row {first + sum(1 for cells in before if cells)}: {STRAY_QUOTE}")
+        for place, complaint in ((data.find(0), NOT_UTF8), (_stray_quote(data), STRAY_QUOTE)):
+            if place >= 0:
+                before = csv.reader(io.StringIO(data[:place].decode("utf-8", errors="replace"), newline=""))
+                raise InputError(f"{self.path}: row {first + sum(1 for cells in before if cells)}: {complaint}")
         try:
             table = _parse(data, columns)
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
@@ -98,6 +99,8 @@ class CsvSource:
         head = self._read_bytes(0, min(FIRST_RECORD_BYTES, self._size))
         start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
         text = re.sub(r"\A(\r?\n)+", "", head[start:].decode("utf-8", errors="surrogateescape"))
+        if "\0" in text.partition("\n")[0]:
+            raise InputError(f"{self.path}: the first line: {NOT_UTF8}")
         lines = io.StringIO(text, newline="\n")  # a return alone ends no line, neither here nor in the scan
         try:
             record = next(csv.reader(lines, strict=True), None)
@@ -109,8 +112,8 @@ class CsvSource:
         if not record:
             raise InputError(f"{self.path}: holds only blank lines")
         if not _is_utf8(record):
-            raise InputError(f"{self.path}: the first line's bytes are not UTF-8; convert the file to UTF-8")
-        if _stray_quote(text[: lines.tell()].encode("utf-8")) is not None:
+            raise InputError(f"{self.path}: the first line: {NOT_UTF8}")
+        if _stray_quote(text[: lines.tell()].encode("utf-8")) >= 0:
             raise InputError(f"{self.path}: the first line: {STRAY_QUOTE}")
         return start, record
 
@@ -201,7 +204,7 @@ class CsvSource:
                     continue
                 row += 1
                 if not _is_utf8(cells):
-                    return InputError(f"{self.path}: row {row}: the bytes are not UTF-8; convert the file to UTF-8")
+                    return InputError(f"{self.path}: row {row}: {NOT_UTF8}")
                 if len(cells) != len(columns.names):
                     return InputError(
                         f"{self.path}: row {row}: {len(cells)} columns, expected {len(columns.names)} "
@@ -217,14 +220,14 @@ class CsvSource:
         return InputError(f"{self.path}: rows {first_row + 1} and following: {reason}; quote fields as RFC 4180 says")
 
 
-def _stray_quote(data: bytes) -> int | None:
-    """Return where a quote opens that neither begins a field nor follows a closing one: parsers disagree on those."""
+def _stray_quote(data: bytes) -> int:
+    """Return where a quote opens within an unquoted field, which parsers understand differently; -1 if nowhere."""
     characters = np.frombuffer(data, dtype=np.uint8)
     opening = np.flatnonzero(characters == QUOTE)[::2]
     opening = opening[opening > 0]
     before = characters[opening - 1]
     stray = opening[(before != COMMA) & (before != NEWLINE) & (before != QUOTE)]
-    return int(stray[0]) if stray.size else None
+    return int(stray[0]) if stray.size else -1
 
 
 def _is_utf8(cells: list[str]) -> bool:

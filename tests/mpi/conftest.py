@@ -3,12 +3,22 @@
 A test that fails on one rank would leave the others waiting in a collective call, so it ends the job.
 """
 
+import shutil
 import sys
+import tempfile
 
 import pytest
 from mpi4py import MPI
 
 from distsoftmax.cluster.communicator import Cluster
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Give each rank a folder of its own: pytest's common one is tidied up by each rank while the others use it."""
+    if config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="distsoftmax-rank-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.shards import DividedSource, RawShard, divide_source
 from distsoftmax.data.source import SourceSpec
-from distsoftmax.errors import InputError
 from distsoftmax.model import Model, load_model
 from distsoftmax.objective.softmax import SoftmaxKernel
 
@@ -35,11 +34,7 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
         needs_labels=needs_labels,
     )
     divided = divide_source(spec, None, cluster)
-    found, wanted = len(divided.source.feature_names), len(model.feature_names)
-    if found != wanted:
-        raise InputError(
-            f"{config.data}: has {found} features, the model {wanted}; give the same columns"
-        ).on_all_ranks()
+    divided.require_features(len(model.feature_names), "the model")
     return model, divided
 
 

@@ -60,7 +60,7 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
             communication_seconds=cluster.communication_seconds - communication,
         )
         if verdict.failed:
-            coordinator.raise_failure()
+            coordinator.check_saved()
         last = reason is not None or verdict.signal != 0
         every = config.run.evaluate_every
         scored = partition.n_held_out > 0 and (last or (every > 0 and state.step % every == 0))

@@ -143,17 +143,8 @@ class Coordinator:
             self.failure = str(error)
         self.progress.show("training", state.step, self._config.solver.max_steps, _in_words(state))
 
-    def raise_failure(self) -> None:
-        """Raise on every rank what rank 0 could not do. Collective; called where the verdict says that it failed.
-
-        Raises
-        ------
-        OutputError
-        """
-        raise OutputError(self._cluster.broadcast(self.failure)).on_all_ranks()
-
     def check_saved(self) -> None:
-        """Raise on every rank, after the loop, what rank 0 could not do in its last step. Collective.
+        """Raise on every rank what rank 0 could not do. Collective.
 
         Raises
         ------

@@ -135,11 +135,7 @@ def _read_held_out_file(
     )
     divided = divide_source(spec, None, cluster)
     path = divided.source.path
-    found = len(divided.source.feature_names)
-    if found != len(source.feature_names):
-        raise InputError(
-            f"{path}: has {found} features, the training data {len(source.feature_names)}; give the same columns"
-        ).on_all_ranks()
+    divided.require_features(len(source.feature_names), "the training data")
     with cluster.agreement():
         held_out = [
             Samples(

@@ -65,6 +65,20 @@ class DividedSource:
             self._check_finite(features, first_row)
             yield RawShard(number, first_row, features, labels)
 
+    def require_features(self, n_features: int, owner: str) -> None:
+        """Refuse a source with another number of features than its `owner` has.
+
+        Raises
+        ------
+        InputError
+            On every rank, which must all call it.
+        """
+        found = len(self.source.feature_names)
+        if found != n_features:
+            raise InputError(
+                f"{self.source.path}: has {found} features, {owner} {n_features}; give the same columns"
+            ).on_all_ranks()
+
     def _check_finite(self, features: NDArray, first_row: int) -> None:
         if features.dtype.kind != "f" or np.isfinite(features).all():
             return

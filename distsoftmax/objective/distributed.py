@@ -58,7 +58,6 @@ class SoftmaxObjective:
 
     def __init__(self, partition: Partition, config: ObjectiveConfig, cluster: Cluster, threads: int = 1) -> None:
         self.shape = (len(partition.classes), len(partition.feature_names) + 1)
-        self.strong_convexity = config.l2
         self.compute_seconds = 0.0
         self._partition = partition
         self._config = config
@@ -101,13 +100,12 @@ class SoftmaxObjective:
         bound = -math.inf
         if config.l2 > 0:
             bound = lower_bound(loss, gradient, parameters, self._class_means, config.l2, config.intercept) - rounding
+            bound = max(0.0, bound)  # the objective is a sum of terms that are none of them negative
         coef = parameters[:, :-1]
         gradient[:, :-1] += config.l2 * coef
         if not config.intercept:
             gradient[:, -1] = 0.0
         value = loss + config.l2 / 2 * float(np.vdot(coef, coef))
-        if config.l2 > 0:
-            bound = max(0.0, bound)  # the objective is a sum of terms that are none of them negative
         return Evaluation(value, gradient, bound, rounding)
 
     def scores(self, parameters: NDArray[np.float64], *, held_out: bool) -> Scores:

@@ -13,8 +13,7 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import exact_sum
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.labels import class_codes
-from distsoftmax.objective.softmax import SoftmaxKernel
-from distsoftmax.scoring import open_for_scoring, predict_shards
+from distsoftmax.scoring import kernel_of, open_for_scoring
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,14 @@ def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
     n_classes = len(model.classes)
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     losses = []
-    kernel = SoftmaxKernel(model.parameters, np.dtype(np.float64))
+    kernel = kernel_of(model)
     with cluster.agreement():
-        for shard, probabilities in predict_shards(model, divided, cluster):
+        for shard in divided.read(cluster):
             codes = class_codes(config.data, shard, model.classes)
+            # the loss is from the scores: a probability may be 0 in floating point, its true logarithm is finite
+            loss, probabilities = kernel.loss_and_probabilities(shard.features, codes)
             np.add.at(confusion, (codes, probabilities.argmax(axis=1)), 1)
-            # from the scores: a probability may be 0 in floating point, its logarithm's true value is finite
-            loss = kernel.loss_and_accuracy(shard.features.astype(np.float64), codes)
-            losses.append((shard.number, np.array(loss.total)))
+            losses.append((shard.number, np.array(loss)))
     cluster.sum_integers(confusion)
     total = exact_sum(losses, (), divided.n_shards, cluster)
     return Evaluation(model.classes, confusion, float(total) / divided.source.n_rows)

@@ -43,7 +43,7 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
 
     from distsoftmax.coordinator.durable import write_atomically
     from distsoftmax.errors import InputError
-    from distsoftmax.scoring import open_for_scoring, predict_shards
+    from distsoftmax.scoring import kernel_of, open_for_scoring
 
     out = Path(config.out)
     with cluster.agreement():
@@ -51,9 +51,11 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
             raise InputError(f"--out {out}: cannot be written there; name a file in a folder that exists")
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
     names = np.array(model.classes)
+    kernel = kernel_of(model)
     text = io.BytesIO()
     with cluster.agreement():
-        for shard, probabilities in predict_shards(model, divided, cluster):
+        for shard in divided.read(cluster):
+            probabilities = kernel.probabilities(shard.features)
             columns = {"prediction": pa.array(names[probabilities.argmax(axis=1)])}
             if config.probabilities:
                 for name, column in zip(model.classes, probabilities.T, strict=True):

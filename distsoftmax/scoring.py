@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ScoringConfig
-from distsoftmax.data.shards import DividedSource, RawShard, divide_source
+from distsoftmax.data.shards import DividedSource, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.model import Model, load_model
 from distsoftmax.objective.softmax import SoftmaxKernel
@@ -38,14 +35,6 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
     return model, divided
 
 
-def predict_shards(
-    model: Model, divided: DividedSource, cluster: Cluster
-) -> Iterator[tuple[RawShard, NDArray[np.floating]]]:
-    """Yield this rank's shards with the probability of each class for each row, (rows, n_classes). Not collective.
-
-    Computed in float64: the model takes the features in their own units, which may be far from 0.
-    """
-    kernel = SoftmaxKernel(model.parameters, np.dtype(np.float64))
-    for shard in divided.read(cluster):
-        features = np.ascontiguousarray(shard.features, dtype=np.float64)
-        yield shard, kernel.probabilities(features)
+def kernel_of(model: Model) -> SoftmaxKernel:
+    """Return the kernel of a model, in float64: it takes the features in their own units, which may be far from 0."""
+    return SoftmaxKernel(model.parameters, np.dtype(np.float64))

@@ -63,7 +63,7 @@ class SoftmaxKernel:
     ----------
     parameters : ndarray of float64, (n_classes, n_features + 1)
     dtype : numpy.dtype
-        The features' type.
+        The type to compute in; features of another one are converted a block at a time.
     """
 
     def __init__(self, parameters: NDArray[np.float64], dtype: np.dtype) -> None:
@@ -106,15 +106,22 @@ class SoftmaxKernel:
             total += float(np.sum(np.log(scores.sum(axis=0), dtype=np.float64) - of_class))
         return Loss(total, n_correct)
 
-    def probabilities(self, features: Floats) -> Floats:
+    def probabilities(self, features: NDArray) -> Floats:
         """Return the probability of each class for each sample, shape (rows, n_classes)."""
+        return self.loss_and_probabilities(features, np.zeros(len(features), dtype=np.intp))[1]
+
+    def loss_and_probabilities(self, features: NDArray, classes: NDArray[np.intp]) -> tuple[float, Floats]:
+        """Return the loss summed over the samples, and the probability of each class for each, (rows, n_classes)."""
+        total = 0.0
         result: Floats = np.empty((len(features), len(self._coef)), dtype=self._dtype)
-        for start, block, scores, _ in self._score_blocks(features, np.zeros(len(features), dtype=np.intp)):
-            scores -= scores.max(axis=0)
+        for start, block, scores, samples in self._score_blocks(features, classes):
+            of_class = _subtract_largest(scores, samples)
             np.exp(scores, out=scores)
-            scores /= scores.sum(axis=0)
+            sums = scores.sum(axis=0)
+            total += float(np.sum(np.log(sums, dtype=np.float64) - of_class))
+            scores /= sums
             result[start : start + len(block)] = scores.T
-        return result
+        return total, result
 
     def _score_blocks(
         self, features: Floats, classes: NDArray[np.intp]
@@ -122,11 +129,11 @@ class SoftmaxKernel:
         """Yield (first row, features, scores, classes) block by block; the scores may be overwritten."""
         rows, n_features = features.shape
         n_classes = len(self._coef)
-        size = block_rows(rows, n_features, n_classes, features.itemsize)
+        size = block_rows(rows, n_features, n_classes, self._dtype.itemsize)
         if self._scores.size < n_classes * size:
             self._scores = np.empty(n_classes * size, dtype=self._dtype)
         for start in range(0, rows, max(size, 1)):
-            block = features[start : start + size]
+            block = np.ascontiguousarray(features[start : start + size], dtype=self._dtype)
             scores = self._scores[: n_classes * len(block)].reshape(n_classes, len(block))
             _multiply(self._coef, block, scores)
             scores += self._intercept

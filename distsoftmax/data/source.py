@@ -1,18 +1,20 @@
-"""What a reader offers, and the choice of the reader for a file."""
+"""What a reader offers: a table of samples in one or several files (parts), read a shard at a time."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.errors import InputError
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Value = TypeVar("Value")
+Features: TypeAlias = "NDArray | csr_array"
 
 
 class Exchange(Protocol):
@@ -29,6 +31,12 @@ class Exchange(Protocol):
     def allgather(self, value: Value) -> list[Value]:
         """Return every rank's value, in the order of the ranks. Collective."""
 
+    def alltoall(self, values: Sequence[Value]) -> list[Value]:
+        """Give values[r] to rank r; return what each rank gave to this one, in the order of the ranks. Collective."""
+
+    def agreement(self) -> AbstractContextManager[None]:
+        """Run a block without collective calls, and raise the first rank's error on all. Collective at its end."""
+
 
 class _Alone:
     rank = 0
@@ -37,16 +45,47 @@ class _Alone:
     def allgather(self, value: Value) -> list[Value]:
         return [value]
 
+    def alltoall(self, values: Sequence[Value]) -> list[Value]:
+        return list(values)
+
+    def agreement(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 ALONE: Exchange = _Alone()
 
 
 @dataclass(frozen=True)
-class LabelColumn:
-    """Labels as read: distinct texts, and for each row the index of its text."""
+class TextColumn:
+    """A column as read: distinct texts, and for each row the index of its text; -1 where the cell is missing."""
 
     texts: tuple[str, ...]
     codes: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows as a source holds them.
+
+    Attributes
+    ----------
+    features : ndarray or csr_array, (rows, n_features)
+        As stored; NaN where a cell holds no number. A csr_array has sorted, distinct column indices in each row.
+    labels : TextColumn or None
+        None where no labels were asked for.
+    weights : ndarray of float64, (rows,), or None
+        As read, NaN where missing; None where no column of weights was asked for.
+    categories : tuple of TextColumn
+        The text columns declared with --one-hot, in the order of `Source.category_names`.
+    """
+
+    features: Features
+    labels: TextColumn | None = None
+    weights: NDArray[np.float64] | None = None
+    categories: tuple[TextColumn, ...] = ()
+
+
+Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,93 +94,97 @@ class SourceSpec:
 
     Attributes
     ----------
-    expected_names : tuple of str or None
-        The features a model was trained on, where one is at hand: they tell a header from a row, and which columns to
-        take.
+    paths, labels_paths : tuple of str
+        Files, globs or folders of parts; and the .npy files with the labels of features in arrays.
+    features : tuple of str
+        The feature columns of a table; empty for all that are nothing else.
+    one_hot : tuple of str
+        The text columns of a table that are taken as categories; ("auto",) for all that hold no numbers.
+    index_base : {"auto", "0", "1"}
+        The first column's index in svmlight files; auto finds it over the whole source.
+    n_features : int or None
+        The number of columns of svmlight files; None finds the largest index over the whole source.
+    expected_names, expected_categories : sequence of str or None
+        The features and the text columns a model was trained on, where one is at hand: they tell a header from a row,
+        and which columns to take, in which order.
     needs_labels : bool
         Whether the labels are read.
     """
 
-    path: str
-    labels_path: str | None = None
+    paths: tuple[str, ...]
+    labels_paths: tuple[str, ...] = ()
+    format: Format = "auto"
     label: str | None = None
+    weight: str | None = None
     header: Literal["auto", "yes", "no"] = "auto"
-    expected_names: tuple[str, ...] | None = None
+    separator: str = "auto"
+    decimal: str = "."
+    features: tuple[str, ...] = ()
+    one_hot: tuple[str, ...] = ()
+    index_base: Literal["auto", "0", "1"] = "auto"
+    n_features: int | None = None
+    expected_names: Sequence[str] | None = None
+    expected_categories: tuple[str, ...] | None = None
     needs_labels: bool = True
 
 
 class Source(Protocol):
-    """A table of samples that is read a shard at a time.
+    """A table of samples in one or several parts, one after the other.
+
+    A source is made without opening a file. Its life: `scan`, then `divide`, then any number of `read`.
 
     Attributes
     ----------
     path : str
-        What an error calls it.
+        What an error calls the whole.
     n_rows : int
-    feature_names : tuple of str
-        In the source, or made up as x0, x1, ...
+    feature_names : sequence of str
+        The columns of `RawRows.features`: in the source, or made up as x0, x1, ...
+    category_names : tuple of str
+        The text columns taken as categories.
+    sparse : bool
+        Whether features come as csr_array.
+    is_text : bool
+        Whether the numbers are stored as text, so that their type says nothing.
+    index_base : int or None
+        The first column's index in svmlight files, once found; None for other formats.
     headless_by_guess : bool
         Whether the first line was taken for a row although it might be a header.
+    notes : tuple of str
+        What the user should know, once: that a compressed file cannot be divided, say.
     """
 
     path: str
     n_rows: int
-    feature_names: tuple[str, ...]
+    feature_names: Sequence[str]
+    category_names: tuple[str, ...]
+    sparse: bool
+    is_text: bool
+    index_base: int | None
     headless_by_guess: bool
+    notes: tuple[str, ...]
 
-    def count_rows(self, exchange: Exchange) -> None:
-        """Set `n_rows`. Collective.
-
-        Raises
-        ------
-        InputError
-            On every rank, where the rows cannot be told apart.
-        """
-
-    def divide(self, bounds: NDArray[np.int64], exchange: Exchange) -> None:
-        """Fix the shards: shard s holds the rows bounds[s] to bounds[s + 1]. Collective."""
-
-    def read(self, shard: int) -> tuple[NDArray[np.generic], LabelColumn | None]:
-        """Return a shard's features, (rows, n_features), as stored, and its labels. Shards are asked for in order.
+    def scan(self, exchange: Exchange) -> None:
+        """Open the parts and find rows and columns; the ranks divide the work. Collective.
 
         Raises
         ------
         InputError
-            Naming file, row (counted from 1, the header left out) and column.
+            On every rank: a part is missing, empty, damaged, or does not fit the others.
         """
 
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+        """Fix the shards: shard s holds the rows bounds[s] to bounds[s + 1]; rank r reads those of owned[r]. Collective."""
 
-def open_source(spec: SourceSpec) -> Source:
-    """Open a file with the reader for its ending. Not collective.
+    def read(self, shard: int) -> RawRows:
+        """Return a shard that this rank owns. Not collective; any order, and as often as needed.
 
-    Raises
-    ------
-    InputError
-        The file is missing, empty, unreadable or of an unknown kind, or its columns are not the ones asked for.
-    """
-    path = Path(spec.path)
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise InputError(f"{path}: is empty")
-    except FileNotFoundError:
-        here = os.getcwd()
-        raise InputError(f"{path}: no such file; give a .csv, .npz or .npy file (seen from {here})") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; give a single .csv, .npz or .npy file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    kind = path.suffix.lower()
-    if spec.labels_path is not None and kind != ".npy":
-        raise InputError(f"{path}: a file of labels belongs to a .npy file alone; leave {spec.labels_path} out")
-    if spec.label is not None and kind in (".npz", ".npy"):
-        raise InputError(f"{path}: --label names a column of a CSV file; the labels of {kind} files are an array")
-    if kind == ".csv":
-        from distsoftmax.data.csv import CsvSource
+        Raises
+        ------
+        InputError
+            Naming file, row (counted from 1 in its file, the header left out) and column; or the file has changed
+            since it was scanned.
+        """
 
-        return CsvSource(spec)
-    if kind in (".npz", ".npy"):
-        from distsoftmax.data.arrays import open_npy, open_npz
-
-        return open_npz(spec) if kind == ".npz" else open_npy(spec)
-    raise InputError(f"{path}: the ending {kind or 'is missing, and'} tells no format; rename it .csv, .npz or .npy")
+    def place(self, row: int) -> tuple[str, int]:
+        """Return the file of a row of the source, and the row's number in it, counted from 1."""

@@ -1,0 +1,98 @@
+"""The parts of a source: from the words of a user to files, in an order that is the same for everyone."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+
+from distsoftmax.data.source import Exchange
+from distsoftmax.errors import InputError
+
+MAGIC = ("*", "?", "[")
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells that a file has changed: size and time of change, as when it was scanned."""
+
+    path: str
+    size: int
+    modified: int  # nanoseconds
+
+    @classmethod
+    def of(cls, path: str) -> FileState:
+        """Return a file's present state.
+
+        Raises
+        ------
+        InputError
+            It cannot be seen from here, or cannot be read.
+        """
+        try:
+            if os.path.isdir(path):
+                raise InputError(f"{path}: is a folder within a folder of parts; name its files, as in '{path}/*'")
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file (seen from {os.getcwd()})") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        return cls(path, status.st_size, status.st_mtime_ns)
+
+    def require_unchanged(self) -> None:
+        """Compare with the file as it is now. Cheap: one system call.
+
+        Raises
+        ------
+        InputError
+            It is not the file that was scanned.
+        """
+        try:
+            status = os.stat(self.path)
+        except OSError as error:
+            raise InputError(f"{self.path}: has gone since it was scanned: {error.strerror}") from None
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified):
+            raise InputError(f"{self.path}: has changed since it was scanned; start again once it is complete")
+
+
+def find_parts(words: tuple[str, ...], exchange: Exchange) -> tuple[FileState, ...]:
+    """Return the files that the words name, in their order; those of a folder or a glob by name. Collective.
+
+    Files whose names begin with a dot or an underscore are left out of folders and globs, as other tools write such
+    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list; each then sees that it can open
+    every file.
+
+    Raises
+    ------
+    InputError
+        On every rank: nothing is there, or some rank cannot see a file.
+    """
+    paths: list[str] = []
+    with exchange.agreement():
+        if exchange.rank == 0:
+            for word in words:
+                paths += _expand(word)
+    paths = exchange.allgather(paths)[0]
+    with exchange.agreement():
+        states = tuple(FileState.of(path) for path in paths)
+    return states
+
+
+def _expand(word: str) -> list[str]:
+    if os.path.isdir(word):
+        found = [os.path.join(word, name) for name in sorted(os.listdir(word)) if name[0] not in "._"]
+        if not found:
+            raise InputError(f"{word}: is a folder with no parts in it")
+        return found
+    if os.path.exists(word) or not any(mark in word for mark in MAGIC):
+        return [word]
+    found = sorted(path for path in glob.glob(word) if os.path.basename(path)[0] not in "._")
+    if not found:
+        raise InputError(f"{word}: matches no file (seen from {os.getcwd()})")
+    return found
+
+
+def called(words: tuple[str, ...]) -> str:
+    """Return what an error calls a source of several parts."""
+    return words[0] if len(words) == 1 else f"{words[0]} and {len(words) - 1} more"

@@ -1,0 +1,115 @@
+"""Threads that stand for the ranks of a cluster, and a source read by them together."""
+
+import contextlib
+import threading
+
+import numpy as np
+from scipy.sparse import csr_array, issparse, vstack
+
+from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.data.formats import open_source
+from distsoftmax.data.shards import default_n_shards, shard_bounds
+from distsoftmax.data.source import SourceSpec
+from distsoftmax.errors import DistSoftmaxError
+
+PARTS = [1, 2, 3, 5, 16]
+SHARDS = [None, 1, 2, 3, 50]
+
+
+class Rank:
+    """One of several threads that stand for the ranks of a cluster; see `data.source.Exchange`."""
+
+    def __init__(self, rank, size, barrier, board):
+        self.rank, self.size = rank, size
+        self._barrier, self._board = barrier, board
+
+    def allgather(self, value):
+        self._board[self.rank] = value
+        self._barrier.wait()
+        values = list(self._board)
+        self._barrier.wait()
+        return values
+
+    def alltoall(self, values):
+        assert len(values) == self.size
+        return [given[self.rank] for given in self.allgather(list(values))]
+
+    @contextlib.contextmanager
+    def agreement(self):
+        own = None
+        try:
+            yield
+        except DistSoftmaxError as error:
+            own = error
+        first = next((error for error in self.allgather(own) if error is not None), None)
+        if first is not None:
+            raise first.on_all_ranks()
+
+
+def on_ranks(size, work):
+    """Return what `work(rank)` returns or raises on each of `size` threads."""
+    barrier, board, outcomes = threading.Barrier(size, timeout=20), [None] * size, [None] * size
+
+    def run(number):
+        try:
+            outcomes[number] = work(Rank(number, size, barrier, board))
+        except Exception as error:
+            outcomes[number] = error
+            if not getattr(error, "agreed", False):
+                barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads), "a rank hangs"
+    return outcomes
+
+
+class Table:
+    """What the ranks together read: features (dense or csr_array), labels (texts), weights, categories (texts)."""
+
+    def __init__(self, source, shards):
+        self.source = source
+        self.names = tuple(source.feature_names)
+        features = [rows.features for rows in shards]
+        if source.sparse:
+            assert all(issparse(some) and some.shape[1] == len(self.names) for some in features)
+            self.features = vstack([csr_array(some) for some in features], format="csr")
+        else:
+            self.features = np.concatenate(features)
+        assert self.features.shape == (source.n_rows, len(self.names))
+        self.labels = texts_of([rows.labels for rows in shards])
+        weights = [rows.weights for rows in shards if rows.weights is not None]
+        self.weights = np.concatenate(weights) if weights else None
+        self.categories = [
+            texts_of([rows.categories[place] for rows in shards]) for place in range(len(source.category_names))
+        ]
+
+
+def texts_of(columns):
+    """The cells of a column that was read a shard at a time; None for a missing one, and for no column at all."""
+    if any(column is None for column in columns):
+        return None
+    return [column.texts[code] if code >= 0 else None for column in columns for code in column.codes]
+
+
+def read(*paths, ranks=1, shards=None, **spec):
+    """Return the `Table` that so many ranks read together, or raise what a rank raises."""
+
+    def work(rank):
+        source = open_source(SourceSpec(paths=tuple(str(path) for path in paths), **spec), rank)
+        source.scan(rank)
+        n_shards = shards or default_n_shards(source.n_rows) or 1
+        owned = [owned_shards(number, rank.size, n_shards) for number in range(rank.size)]
+        source.divide(shard_bounds(source.n_rows, n_shards), owned, rank)
+        return source, [source.read(shard) for shard in owned[rank.rank]]
+
+    outcomes = on_ranks(ranks, work)
+    for error in outcomes:
+        if isinstance(error, Exception) and not isinstance(error, threading.BrokenBarrierError):
+            raise error
+    assert len({source.n_rows for source, _ in outcomes}) == 1
+    assert len({source.index_base for source, _ in outcomes}) == 1
+    return Table(outcomes[0][0], [rows for _, own in outcomes for rows in own])

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 import tyro
 
@@ -116,9 +116,11 @@ def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
             if key not in sections:
                 raise InputError(f"{path}: unknown section [{key}]{_nearest(key, sections)}")
             for name, inner in value.items():
-                yield _argument(path, name, inner, sections[key])
+                yield from _arguments(path, name, inner, sections[key])
         else:
-            yield _argument(path, key, value, {name: kind for part in sections.values() for name, kind in part.items()})
+            yield from _arguments(
+                path, key, value, {name: kind for part in sections.values() for name, kind in part.items()}
+            )
 
 
 def _sections(config_type: type) -> dict[str, dict[str, object]]:
@@ -131,18 +133,25 @@ def _sections(config_type: type) -> dict[str, dict[str, object]]:
     }
 
 
-def _argument(path: str, key: str, value: object, known: dict[str, object]) -> str:
+def _arguments(path: str, key: str, value: object, known: dict[str, object]) -> Iterator[str]:
     name = key.replace("_", "-")
     if name not in known:
         raise InputError(f"{path}: unknown key {key}{_nearest(name, known)}")
     if isinstance(value, bool) != (known[name] is bool):
         expected = "true or false" if known[name] is bool else "a text or a number"
         raise InputError(f"{path}: {key} is {value!r}; it must be {expected}")
+    takes_several = get_origin(known[name]) is tuple
     if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    if not isinstance(value, (str, int, float)):
-        raise InputError(f"{path}: {key} is {value!r}; it must be a single text, number or truth value")
-    return f"--{name}={value}"
+        yield f"--{name}" if value else f"--no-{name}"
+    elif takes_several and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        yield from (f"--{name}", *value)
+    elif takes_several and isinstance(value, str):
+        yield from (f"--{name}", value)
+    elif isinstance(value, (str, int, float)):
+        yield f"--{name}={value}"
+    else:
+        expected = "a text, or a list of texts" if takes_several else "a single text, number or truth value"
+        raise InputError(f"{path}: {key} is {value!r}; it must be {expected}")
 
 
 def _nearest(name: str, known: list[str] | dict[str, Any]) -> str:

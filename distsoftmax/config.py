@@ -16,6 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from distsoftmax.errors import InputError
 
+Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
 Text = Annotated[  # as `str | None`, tyro would take the word None for no text
     str | None,
     PrimitiveConstructorSpec(
@@ -34,29 +35,60 @@ def _require(holds: bool, option: str, value: object, expected: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The samples, and what is done to them before training."""
+class SourceConfig:
+    """The files that hold samples, and how they are read."""
 
-    data: Text = None
-    """A .csv, .npz (arrays X and y) or .npy file. Without it: scikit-learn's digits."""
-    labels: Text = None
-    """The .npy file of labels that belongs to a .npy file of features."""
+    data: tuple[str, ...] = ()
+    """Files, globs or folders of parts: CSV, TSV, svmlight, Parquet, .npy, .npz or HDF5."""
+    labels: tuple[str, ...] = ()
+    """The .npy files of labels that belong to .npy files of features, or to a sparse matrix in .npz."""
+    format: Format = "auto"
+    """The format of the files; by default found by their content, then by their names."""
     label: Text = None
-    """The label column of a CSV file: its name, or its number counted from 0."""
+    """The label column: its name, or its number counted from 0 in a CSV file."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a CSV file holds the column names."""
-    valid: Text = None
-    """A file of samples held out from training, in the same form as --data."""
-    valid_labels: Text = None
-    """The .npy file of labels that belongs to --valid."""
+    separator: str = "auto"
+    """What separates the cells of a CSV file: a character, or tab, space, comma, semicolon, pipe."""
+    decimal: Literal[".", ","] = "."
+    """The decimal mark of a CSV file."""
+    index_base: Literal["auto", "0", "1"] = "auto"
+    """The index of the first column in svmlight files; auto: as in training or, there, 0 where that occurs anywhere,
+    else 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(SourceConfig):
+    """The samples, and what is done to them before training. Without --data: scikit-learn's digits."""
+
+    weight: Text = None
+    """The column of sample weights; a weight of 2 counts like two rows."""
+    class_weight: Text = None
+    """balanced, so that all classes weigh the same in sum, or a JSON file of each class's weight."""
+    features: tuple[str, ...] = ()
+    """The feature columns; by default all that are nothing else."""
+    one_hot: tuple[str, ...] = ()
+    """Text columns that are taken as categories, a feature for each; auto: all that hold no numbers."""
+    impute: Literal["error", "mean", "zero"] = "error"
+    """What stands for a missing number: its column's mean, zero, or nothing, which is an error."""
+    n_features: int | None = None
+    """The number of columns of svmlight files; by default the largest index that occurs."""
+    valid: tuple[str, ...] = ()
+    """Samples held out from training, in the same form as --data."""
+    valid_labels: tuple[str, ...] = ()
+    """The .npy files of labels that belong to --valid."""
     valid_fraction: float | None = None
     """The fraction of --data held out from training; by default 0, and 0.2 for the built-in digits."""
     standardize: bool = True
     """Train on features with mean 0 and standard deviation 1; --l2 acts in these units. The saved model takes the
     features as they are. Without an intercept the features are scaled but not centred."""
+    center: Literal["auto", "yes", "no"] = "auto"
+    """Whether --standardize subtracts the mean; by default for dense features, not for sparse ones."""
     dtype: Literal["stored", "float32", "float64"] = "stored"
-    """The type the features are kept and multiplied in. By default that of a floating-point array, and float32 for
-    text and integers."""
+    """The type the features are multiplied in. By default that of a floating-point array, and float32 for text and
+    integers."""
+    memory: Text = None
+    """How much of the features a rank keeps in memory, as in 2GiB; the rest is read again each step. The same bits."""
     shards: int | None = None
     """The number of slices the data is cut into. It fixes the bits of the model; by default it follows from the
     number of samples."""
@@ -76,11 +108,16 @@ class DataConfig:
         _require(
             fraction is None or 0 <= fraction < 1, "valid_fraction", fraction, "it must be at least 0 and less than 1"
         )
-        if self.valid is not None and fraction:
+        _require(
+            self.n_features is None or self.n_features >= 1, "n_features", self.n_features, "it must be at least 1"
+        )
+        if self.valid and fraction:
             raise InputError("--valid and --valid-fraction both hold samples out: give one of them")
-        if self.data is None:
-            for option in ("labels", "label", "valid", "valid_labels"):
-                if getattr(self, option) is not None:
+        if self.center == "yes" and not self.standardize:
+            raise InputError("--center yes is a part of --standardize: leave --no-standardize out")
+        if not self.data:
+            for option in ("labels", "label", "weight", "features", "one_hot", "valid", "valid_labels", "n_features"):
+                if getattr(self, option):
                     name = option.replace("_", "-")
                     raise InputError(f"--{name} was given without --data: name the file it belongs to with --data FILE")
 
@@ -89,7 +126,7 @@ class DataConfig:
         """The fraction of the source held out from training."""
         if self.valid_fraction is not None:
             return self.valid_fraction
-        return 0.2 if self.data is None else 0.0
+        return 0.0 if self.data else 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +219,7 @@ class TrainConfig:
             name: {
                 item.name.replace("_", "-"): getattr(part, item.name)
                 for item in fields(part)
-                if getattr(part, item.name) is not None and item.name != "config"
+                if getattr(part, item.name) not in (None, ()) and item.name != "config"
             }
             for name, part in parts.items()
         }
@@ -193,27 +230,24 @@ class TrainConfig:
         Two runs whose identity and partition agree take the same steps, so a checkpoint of one may be resumed by the
         other. When the run ends is left out, and so is what the partition tells better than the options do.
         """
-        free = {"data", "labels", "label", "header", "valid", "valid_labels", "valid_fraction", "shards", "dtype"}
-        free |= {"max_steps", "tolerance"}
+        kept_data = {"standardize", "center", "impute", "seed"}
+        free = {item.name for item in fields(DataConfig)} - kept_data | {"max_steps", "tolerance"}
         parts = (self.data, self.objective, self.solver)
         named = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
         return {name.replace("_", "-"): value for name, value in named.items() if name not in free}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringConfig:
+class ScoringConfig(SourceConfig):
     """What `predict` and `evaluate` are told of the model and the samples."""
 
     model: Positional[str]
     """The model.safetensors that training saved, or the folder it stands in."""
-    data: str
-    """A .csv, .npz or .npy file of samples."""
-    labels: Text = None
-    """The .npy file of labels that belongs to a .npy file of features."""
-    label: Text = None
-    """The label column of a CSV file: its name, or its number counted from 0."""
-    header: Literal["auto", "yes", "no"] = "auto"
-    """Whether the first line of a CSV file holds the column names."""
+
+    def __post_init__(self) -> None:
+        """Refuse a call without samples."""
+        if not self.data:
+            raise InputError("no samples are given: name them with --data FILE")
 
     @property
     def model_path(self) -> Path:

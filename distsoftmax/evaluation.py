@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import exact_sum
+from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.labels import class_codes
-from distsoftmax.scoring import kernel_of, open_for_scoring
+from distsoftmax.scoring import Scorer, open_for_scoring
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,15 @@ def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
     n_classes = len(model.classes)
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     losses = []
-    kernel = kernel_of(model)
+    scorer = Scorer(model, divided)
     with cluster.agreement():
-        for shard in divided.read(cluster):
-            codes = class_codes(config.data, shard, model.classes)
+        for shard, features in scorer.shards():
+            codes = class_codes(divided, shard.number, shard.rows.labels, model.classes)
             # the loss is from the scores: a probability may be 0 in floating point, its true logarithm is finite
-            loss, probabilities = kernel.loss_and_probabilities(shard.features, codes)
+            loss, probabilities = scorer.kernel.loss_and_probabilities(features, codes)
             np.add.at(confusion, (codes, probabilities.argmax(axis=1)), 1)
-            losses.append((shard.number, np.array(loss)))
+            losses.append(ShardSum(shard.number, np.array(loss)))
+    scorer.say_unseen(cluster)
     cluster.sum_integers(confusion)
     total = exact_sum(losses, (), divided.n_shards, cluster)
     return Evaluation(model.classes, confusion, float(total) / divided.source.n_rows)

@@ -5,17 +5,78 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from distsoftmax.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+TENSOR_TYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "bool": "BOOL"}
+Buffer: TypeAlias = "bytes | memoryview"
+
+
+class NumberedNames(Sequence[str]):
+    """The names x0, x1, ... of features that have none; ten million of them take no memory."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
+        numbers = range(self._count)[place]
+        return f"x{numbers}" if isinstance(numbers, int) else tuple(f"x{number}" for number in numbers)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, NumberedNames):
+            return self._count == other._count
+        return isinstance(other, Sequence) and len(other) == self._count and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(("NumberedNames", self._count))
+
+    def __repr__(self) -> str:
+        return f"NumberedNames({self._count})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the columns of a source become features; a model takes raw rows, so it keeps this.
+
+    Attributes
+    ----------
+    numeric : sequence of str
+        The columns taken as numbers.
+    fill : ndarray of float64, () or (n_numeric,), or None
+        What stands for a missing number; None: a missing cell is an error.
+    categories : tuple of (str, tuple of str)
+        The text columns, each with the categories seen in training; each category is a feature, 1 where it stands.
+    index_base : int or None
+        The index of the first column in svmlight files.
+    """
+
+    numeric: Sequence[str]
+    fill: NDArray[np.float64] | None = None
+    categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    index_base: int | None = None
+
+    @property
+    def feature_names(self) -> Sequence[str]:
+        """The features' names: the numeric columns, then column=category."""
+        if not self.categories:
+            return self.numeric
+        return (*self.numeric, *(f"{column}={text}" for column, texts in self.categories for text in texts))
 
 
 @dataclass(frozen=True)
@@ -28,14 +89,19 @@ class Model:
     intercept : ndarray of float64, (n_classes,)
     classes : tuple of str
         The labels, in the order of the rows of `coef`.
-    feature_names : tuple of str
-        In the order of the columns of `coef`.
+    encoding : Encoding
+        How the columns of a source become the columns of `coef`.
     """
 
     coef: NDArray[np.float64]
     intercept: NDArray[np.float64]
     classes: tuple[str, ...]
-    feature_names: tuple[str, ...]
+    encoding: Encoding
+
+    @property
+    def feature_names(self) -> Sequence[str]:
+        """The features' names, in the order of the columns of `coef`."""
+        return self.encoding.feature_names
 
     @property
     def parameters(self) -> NDArray[np.float64]:
@@ -45,23 +111,32 @@ class Model:
     @property
     def sha256(self) -> str:
         """The SHA-256 of the coefficients' bytes, then the intercepts', little-endian, in hexadecimal."""
-        digest = hashlib.sha256(self.coef.astype("<f8").tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.coef, dtype="<f8").view(np.uint8).data)
         digest.update(self.intercept.astype("<f8").tobytes())
         return digest.hexdigest()
 
-    def to_bytes(self) -> bytes:
-        """Return the content of the model's file: safetensors, with the names as JSON in its metadata."""
+    def file_content(self) -> list[Buffer]:
+        """Return the content of the model's file, with the names as JSON in its metadata; see `tensor_file`."""
+        encoding = self.encoding
+        columns = {
+            "numeric": _names_as_json(encoding.numeric),
+            "categories": encoding.categories,
+            "index_base": encoding.index_base,
+        }
         metadata = {
             "format": "distsoftmax model",
             "format_version": str(FORMAT_VERSION),
             "classes": json.dumps(self.classes),
-            "feature_names": json.dumps(self.feature_names),
+            "feature_names": json.dumps(_names_as_json(self.feature_names)),
+            "columns": json.dumps(columns),
         }
         tensors = {
             "coef": np.ascontiguousarray(self.coef, dtype="<f8"),
             "intercept": np.ascontiguousarray(self.intercept, dtype="<f8"),
         }
-        return save(tensors, metadata)
+        if encoding.fill is not None:
+            tensors["fill"] = np.array(encoding.fill, dtype="<f8")
+        return tensor_file(tensors, metadata)
 
 
 def load_model(path: Path) -> Model:
@@ -82,18 +157,51 @@ def load_model(path: Path) -> Model:
                 raise InputError(f"{path}: is not a model of distsoftmax")
             if version != str(FORMAT_VERSION):
                 raise InputError(
-                    f"{path}: has format version {version}; this program reads {FORMAT_VERSION}: update it"
+                    f"{path}: has format version {version}; this program reads {FORMAT_VERSION}: train it again"
                 )
-            model = Model(
-                file.get_tensor("coef"),
-                file.get_tensor("intercept"),
-                tuple(json.loads(metadata["classes"])),
-                tuple(json.loads(metadata["feature_names"])),
+            columns = json.loads(metadata["columns"])
+            encoding = Encoding(
+                numeric=_names_from_json(columns["numeric"]),
+                fill=file.get_tensor("fill") if "fill" in file.keys() else None,  # noqa: SIM118 (no mapping)
+                categories=tuple((name, tuple(texts)) for name, texts in columns["categories"]),
+                index_base=columns["index_base"],
             )
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            classes = tuple(json.loads(metadata["classes"]))
+            model = Model(file.get_tensor("coef"), file.get_tensor("intercept"), classes, encoding)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is damaged or unreadable: {error}") from None
     if model.coef.shape != (len(model.classes), len(model.feature_names)) or model.intercept.shape != (
         len(model.classes),
     ):
         raise InputError(f"{path}: is damaged: its names do not fit its tensors")
     return model
+
+
+def tensor_file(tensors: Mapping[str, NDArray], metadata: Mapping[str, str]) -> list[Buffer]:
+    """Return the content of a safetensors file, piece by piece, without a copy of the tensors.
+
+    The library's own `save` returns a copy of everything in one piece, and its `save_file` neither syncs nor says which
+    error the system gave. The format: the header's length as 8 bytes, the header as JSON padded to a multiple of 8, the
+    tensors' bytes.
+    """
+    little_endian = {name: tensor.astype(tensor.dtype.newbyteorder("<"), copy=False) for name, tensor in tensors.items()}
+    ordered = sorted(little_endian, key=lambda name: (-little_endian[name].itemsize, name))  # so that all are aligned
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in ordered:
+        tensor = little_endian[name]
+        start, end = end, end + tensor.nbytes
+        dtype = TENSOR_TYPES[tensor.dtype.name]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    pieces: list[Buffer] = [len(text).to_bytes(8, "little"), text]
+    return pieces + [np.ascontiguousarray(little_endian[name]).reshape(-1).view(np.uint8).data for name in ordered]
+
+
+def _names_as_json(names: Sequence[str]) -> list[str] | dict[str, int]:
+    return {"numbered": len(names)} if isinstance(names, NumberedNames) else list(names)
+
+
+def _names_from_json(value: list[str] | dict[str, int]) -> Sequence[str]:
+    return NumberedNames(value["numbered"]) if isinstance(value, dict) else tuple(value)

@@ -43,7 +43,7 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
 
     from distsoftmax.coordinator.durable import write_atomically
     from distsoftmax.errors import InputError
-    from distsoftmax.scoring import kernel_of, open_for_scoring
+    from distsoftmax.scoring import Scorer, open_for_scoring
 
     out = Path(config.out)
     with cluster.agreement():
@@ -51,11 +51,11 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
             raise InputError(f"--out {out}: cannot be written there; name a file in a folder that exists")
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
     names = np.array(model.classes)
-    kernel = kernel_of(model)
+    scorer = Scorer(model, divided)
     text = io.BytesIO()
     with cluster.agreement():
-        for shard in divided.read(cluster):
-            probabilities = kernel.probabilities(shard.features)
+        for shard, features in scorer.shards():
+            probabilities = scorer.kernel.probabilities(features)
             columns = {"prediction": pa.array(names[probabilities.argmax(axis=1)])}
             if config.probabilities:
                 for name, column in zip(model.classes, probabilities.T, strict=True):
@@ -65,7 +65,8 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
     parts = list(cluster.in_rank_order(text.getvalue()))
     with cluster.agreement():
         if cluster.rank == 0:
-            write_atomically(out, b"".join(parts))
+            write_atomically(out, *parts)
+    scorer.say_unseen(cluster)
     cluster.say(f"{divided.source.n_rows} predictions: {config.out}")
     return 0
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ScoringConfig
-from distsoftmax.data.shards import DividedSource, divide_source
+from distsoftmax.data.encoding import encode
+from distsoftmax.data.features import Prepared, SparseFeatures
+from distsoftmax.data.shards import DividedSource, RawShard, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.model import Model, load_model
 from distsoftmax.objective.softmax import SoftmaxKernel
@@ -22,19 +27,48 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
     """
     with cluster.agreement():
         model = load_model(config.model_path)
-    spec = SourceSpec(
-        path=config.data,
-        labels_path=config.labels,
-        label=config.label,
-        header=config.header,
-        expected_names=model.feature_names,
-        needs_labels=needs_labels,
-    )
+    spec = replace(SourceSpec.of(config).expecting(model.encoding), needs_labels=needs_labels)
     divided = divide_source(spec, None, cluster)
-    divided.require_features(len(model.feature_names), "the model")
+    divided.require_features(len(model.encoding.numeric), "the model")
     return model, divided
 
 
-def kernel_of(model: Model) -> SoftmaxKernel:
-    """Return the kernel of a model, in float64: it takes the features in their own units, which may be far from 0."""
-    return SoftmaxKernel(model.parameters, np.dtype(np.float64))
+class Scorer:
+    """A model over the shards of a source, in float64: features in their own units may be far from 0.
+
+    Attributes
+    ----------
+    n_unseen : int
+        Cells of this rank that hold a category the model never saw.
+    """
+
+    def __init__(self, model: Model, divided: DividedSource) -> None:
+        self._encoding = model.encoding
+        self._divided = divided
+        self._sparse = divided.source.sparse
+        self.kernel = SoftmaxKernel(model.parameters, np.dtype(np.float64), sparse=self._sparse)
+        self.n_unseen = 0
+
+    def shards(self) -> Iterator[tuple[RawShard, Prepared]]:
+        """Yield this rank's shards, each with its features. Not collective.
+
+        Raises
+        ------
+        InputError
+            See `DividedSource.read`.
+        """
+        for shard in self._divided.read_all(missing=self._encoding.fill is not None):
+            features, n_unseen = encode(shard.rows, self._encoding)
+            self.n_unseen += n_unseen
+            if isinstance(features, np.ndarray):
+                yield shard, features
+            else:
+                yield shard, SparseFeatures.from_csr(features.astype(np.float64))
+
+    def say_unseen(self, cluster: Cluster) -> None:
+        """Tell how many cells held categories that training never saw. Collective."""
+        total = sum(cluster.allgather(self.n_unseen))
+        if total:
+            cluster.say(
+                f"note: {total} cells hold a category that training never saw; they count as none", to_stderr=True
+            )

@@ -79,7 +79,7 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
         cluster.say(interrupted(state, verdict.signal, coordinator.folder, cluster.size))
         return RESUMABLE
     coef, intercept = partition.standardization.in_own_units(state.parameters)
-    model = Model(coef, intercept, partition.classes, partition.feature_names)
+    model = Model(coef, intercept, partition.classes, partition.encoding)
     path = coordinator.save_model(model)
     scores = objective.scores(state.parameters, held_out=False), held_out
     cluster.say(closing(state, reason, scores, partition, model, str(path)))

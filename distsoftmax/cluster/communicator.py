@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -59,6 +59,12 @@ class Cluster:
         with self._counted():
             gathered: list[Value] = self._communicator.allgather(value)
             return gathered
+
+    def alltoall(self, values: Sequence[Value]) -> list[Value]:
+        """Give values[r] to rank r; return what each rank gave to this one, in the order of the ranks. Collective."""
+        with self._counted():
+            received: list[Value] = self._communicator.alltoall(values)
+            return received
 
     def broadcast(self, value: Value) -> Value:
         """Return rank 0's value on every rank. Collective."""

@@ -11,7 +11,9 @@ Summation", IEEE Transactions on Computers 64(7), 2015, with an integer for thei
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
 
     from distsoftmax.cluster.communicator import Cluster
 
+Place: TypeAlias = "NDArray[np.int64] | int | EllipsisType"
+
 FIRST_LIMB_BITS = 60  # sums stay below 2^60 by the bound, with room for a bound that rounding made too small
 SECOND_LIMB_BITS = 40  # a remainder is at most 1/2, so 2^22 shards fit
 LARGEST_SHIFT = 1000  # 2^1000 and 2^-1000 are ordinary float64; a column whose bound is below 2^-940 loses low bits
 
 
 class FixedPoint:
-    """Numbers as int64, each with its own power of two.
+    """Numbers as int64, each with its own power of two, `scale`.
 
     Parameters
     ----------
@@ -45,24 +49,16 @@ class FixedPoint:
     def __init__(self, bound: ArrayLike) -> None:
         _, exponent = np.frexp(np.asarray(bound, dtype=np.float64))
         self.shift = np.clip(FIRST_LIMB_BITS - exponent.astype(np.int64), -LARGEST_SHIFT, LARGEST_SHIFT)
-        self._scale = np.ldexp(1.0, self.shift)
+        self.scale = np.ldexp(1.0, self.shift)
+        self.inverse_scale = np.ldexp(1.0, -self.shift)
 
     def error(self, n_shards: int) -> float:
         """Return how far a sum of two limbs over so many shards may be off, at most."""
         return float(np.ldexp(n_shards / 2 * 2.0**-SECOND_LIMB_BITS, -int(np.min(self.shift))))
 
-    def add(self, partial: NDArray[np.float64], total: NDArray[np.int64]) -> bool:
-        """Add a shard's partial, destroyed on the way, to int64 totals of one limb. False where it is not finite."""
-        np.multiply(partial, self._scale, out=partial)
-        if not np.isfinite(np.vdot(partial, partial)):  # one pass; squares of numbers below 2^62 cannot overflow
-            return False
-        np.rint(partial, out=partial)
-        np.add(total, partial, out=total, casting="unsafe", dtype=np.int64)
-        return True
-
-    def limbs(self, partial: ArrayLike) -> NDArray[np.int64]:
-        """Return a finite partial as two limbs, shape (2, ...)."""
-        scaled = np.multiply(partial, self._scale)
+    def limbs(self, partial: ArrayLike, place: Place = ...) -> NDArray[np.int64]:
+        """Return a finite partial as two limbs, shape (2, ...); `place` is where it stands among the numbers."""
+        scaled = np.multiply(partial, self.scale[place])
         first = np.rint(scaled)
         second = np.rint((scaled - first) * 2.0**SECOND_LIMB_BITS)  # the difference is exact
         return np.stack([first, second]).astype(np.int64)
@@ -75,8 +71,22 @@ class FixedPoint:
         return np.ldexp(result, -self.shift)
 
 
+@dataclass(frozen=True)
+class ShardSum:
+    """A shard's partial sum: of the whole shape, or of some columns of a vector, 0 elsewhere."""
+
+    shard: int
+    values: NDArray[np.float64]
+    columns: NDArray[np.int64] | None = None
+
+    @property
+    def place(self) -> NDArray[np.int64] | EllipsisType:
+        """Where the values stand in the sum."""
+        return ... if self.columns is None else self.columns
+
+
 def exact_sum(
-    partials: Iterable[tuple[int, NDArray[np.float64]]], shape: tuple[int, ...], n_shards: int, cluster: Cluster
+    partials: Iterable[ShardSum], shape: tuple[int, ...], n_shards: int, cluster: Cluster
 ) -> NDArray[np.float64]:
     """Sum one float64 array a shard over all shards of all ranks: the same bits however they are spread.
 
@@ -84,7 +94,7 @@ def exact_sum(
 
     Parameters
     ----------
-    partials : iterable of (shard, array)
+    partials : iterable of ShardSum
         This rank's shards and their partial sums, each of `shape`. May be empty.
     shape : tuple of int
     n_shards : int
@@ -96,25 +106,30 @@ def exact_sum(
         On every rank: naming the first shard with NaN or an infinity in its partial sum; or the sum itself is beyond
         float64.
     """
-    own = list(partials)
+    own: list[ShardSum] = []
     largest = np.zeros(shape)
     with cluster.agreement():
-        for shard, partial in own:
-            if not np.isfinite(partial).all():
+        for partial in partials:
+            own.append(partial)
+            if not np.isfinite(partial.values).all():
                 raise InputError(
-                    f"shard {shard}: a sum over its samples is not finite; look for values beyond 1e150 or NaN in it"
+                    f"shard {partial.shard}: a sum over its samples is not finite; look for values beyond 1e150 or NaN "
+                    "in it"
                 )
-            np.maximum(largest, np.abs(partial), out=largest)
+            largest[partial.place] = np.maximum(largest[partial.place], np.abs(partial.values))
     cluster.maximum(largest)
     # Bring every element near 1 first, in two exact halves, so that neither 1e300 nor a denormal leaves the range.
     _, exponent = np.frexp(largest)
     half = -exponent // 2
-    fixed = FixedPoint(np.full(shape, float(n_shards)))
+    rest = -exponent - half
+    fixed = FixedPoint(float(n_shards))
     total = np.zeros((2, *shape), dtype=np.int64)
-    for _, partial in own:
-        total += fixed.limbs(np.ldexp(np.ldexp(partial, half), -exponent - half))
+    for partial in own:
+        place = partial.place
+        near_one = np.ldexp(np.ldexp(partial.values, half[place]), rest[place])
+        total[(slice(None), place)] += fixed.limbs(near_one)
     cluster.sum_integers(total)
-    result: NDArray[np.float64] = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), exponent + half)
+    result: NDArray[np.float64] = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), -rest)
     if not np.isfinite(result).all():
         raise InputError("a sum over all samples is beyond the range of float64; rescale the data").on_all_ranks()
     return result

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from distsoftmax.coordinator.durable import write_atomically
 from distsoftmax.errors import CheckpointDamaged, InputError
+from distsoftmax.model import tensor_file
 from distsoftmax.solvers.protocol import State
 
 FORMAT_VERSION = 1
@@ -67,7 +67,7 @@ def save_checkpoint(folder: Path, state: State, circumstances: Circumstances, ke
     )
     metadata = {"format": "distsoftmax checkpoint", "about": about, "checksum": _checksum(about, tensors)}
     written = folder / f"step-{state.step:010d}.safetensors"
-    write_atomically(written, save(tensors, metadata))
+    write_atomically(written, *tensor_file(tensors, metadata))
     # files of later steps are damaged ones that this run has passed over: they count for nothing
     for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
         with contextlib.suppress(OSError):
@@ -186,5 +186,5 @@ def _checksum(about: str, tensors: Mapping[str, NDArray]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
-        digest.update(tensor.tobytes())
+        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from datetime import datetime
@@ -19,7 +20,7 @@ from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.data.partition import Partition
 from distsoftmax.errors import InputError, OutputError
-from distsoftmax.model import Model
+from distsoftmax.model import Model, NumberedNames
 from distsoftmax.solvers.protocol import State
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Coordinator:
                 "held_out_fraction": self._config.data.held_out_fraction,
                 "dtype": partition.dtype.name,
                 "classes": list(partition.classes),
-                "feature_names": list(partition.feature_names),
+                "columns": _columns(partition),
+                "class_weights": None if partition.class_weights is None else partition.class_weights.tolist(),
             },
             self._cluster.platform,
             partition.shard_digests,
@@ -165,7 +167,7 @@ class Coordinator:
         path = self.folder / "model.safetensors"
         with self._cluster.agreement():
             if self._cluster.rank == 0:
-                write_atomically(path, model.to_bytes())
+                write_atomically(path, *model.file_content())
         return path
 
     def _fill_folder(self, state: State) -> None:
@@ -209,6 +211,15 @@ class Coordinator:
             save_checkpoint(self.checkpoints, state, self._circumstances, self._config.run.keep_checkpoints)
             self._saved_step = state.step
         self._last_save = time.monotonic()
+
+
+def _columns(partition: Partition) -> str:
+    """Return the number of features, and a digest of all that makes them from the source's columns."""
+    encoding = partition.encoding
+    names = repr(encoding.numeric if isinstance(encoding.numeric, NumberedNames) else tuple(encoding.numeric))
+    fill = b"" if encoding.fill is None else encoding.fill.tobytes()
+    made = hashlib.sha256(f"{names} {encoding.categories} {encoding.index_base}".encode() + fill).hexdigest()
+    return f"{len(encoding.feature_names)} features ({made[:12]})"
 
 
 def _new_folder() -> str:

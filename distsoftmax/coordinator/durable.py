@@ -13,7 +13,7 @@ from distsoftmax.errors import OutputError
 OUR_TEMPORARY = re.compile(r"\.(config\.toml|metrics\.jsonl|model\.safetensors|step-\d+\.safetensors)\.\d+\.tmp")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     """Write a file so that a crash at any instant leaves the old one or the new one, and the new one stays.
 
     A temporary file in the same folder, fsync, `os.replace`, fsync of the folder.
@@ -26,7 +26,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

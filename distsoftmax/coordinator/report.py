@@ -21,11 +21,16 @@ def opening(partition: Partition, cluster: Cluster, threads: int) -> str:
     """Return the lines on what is about to be done, with advice where the machine is not used well. Collective."""
     held_out = f" and {partition.n_held_out} held-out" if partition.n_held_out else ""
     ranks = "1 rank" if cluster.size == 1 else f"{cluster.size} ranks"
+    kind = f"sparse {partition.dtype}" if partition.sparse else f"{partition.dtype}"
     lines = [
-        f"{partition.n_training} training{held_out} samples x {len(partition.feature_names)} features, "
-        f"{len(partition.classes)} classes, {partition.dtype}; {partition.n_shards} shards on {ranks}",
+        f"{partition.n_training} training{held_out} samples x {len(partition.encoding.feature_names)} features, "
+        f"{len(partition.classes)} classes, {kind}; {partition.n_shards} shards on {ranks}",
         f"platform: {cluster.platform}",
     ]
+    lines += [f"note: {note}" for note in partition.notes]
+    held, streamed = (sum(cluster.allgather(size)) for size in (partition.bytes_held, partition.bytes_streamed))
+    if streamed:
+        lines.append(f"memory: {_in_mib(held)} of features stay, {_in_mib(streamed)} are read again each step")
     if cluster.size > partition.n_shards:
         idle = f"note: {cluster.size - partition.n_shards} ranks have no shard"
         more = f"; --shards {4 * cluster.size} gives each some (another sum, so the model's bits change)"
@@ -72,6 +77,10 @@ def interrupted(state: State, number: int, folder: Path, n_ranks: int) -> str:
         f"stopped by {signal.Signals(number).name} after step {state.step}; go on with\n"
         f"mpirun -n {n_ranks} python -m distsoftmax.train --config {config}"
     )
+
+
+def _in_mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def _cores() -> int:

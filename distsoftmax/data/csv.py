@@ -1,249 +1,248 @@
-"""Samples in a CSV file (RFC 4180, UTF-8), read by ranges of bytes so that each rank reads its own shards alone.
-
-The rows are found by a scan that the ranks divide among them: a newline ends a record where an even number of quotes
-stands before it, so each rank counts the quotes of its range, the ranks exchange the counts, and each then knows the
-starts of the records in its range.
-"""
+"""Samples in CSV files (RFC 4180, UTF-8), plain or compressed, read a shard at a time; see `text_files`."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-import re
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import compute
 from pyarrow import csv as arrow_csv
 
-from distsoftmax.data.csv_columns import Columns, choose_columns, is_number
-from distsoftmax.data.source import Exchange, LabelColumn, SourceSpec
+from distsoftmax.data.csv_columns import AUTO, Columns, choose_columns, is_header, require_same_columns
+from distsoftmax.data.csv_head import (
+    NOT_UTF8,
+    NULL_TEXTS,
+    STRAY_QUOTE,
+    Head,
+    columns_of_text,
+    find_head,
+    find_separator,
+    first_rows,
+    is_number,
+    rows_until_damage,
+    split_record,
+    stray_quote,
+)
+from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.source import Exchange, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.text_files import Piece, TextFiles
 from distsoftmax.errors import InputError
 
-NEWLINE, RETURN, QUOTE, COMMA = b'\n\r",'
-NOT_UTF8 = "the bytes are not UTF-8 text; convert the file to UTF-8"
-STRAY_QUOTE = "a quote stands within an unquoted field; put the field in quotes, and write the quote inside it twice"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-SCAN_BYTES = 16 << 20
-LARGEST_SHARD_BYTES = 2**31 - 1  # what the parser takes as one block
-FIRST_RECORD_BYTES = 16 << 20  # a header longer than this is taken for a file that is no CSV
+LARGEST_PIECE_BYTES = 2**31 - 1  # what the parser takes as one block
+BLOCK_ROWS = 1024  # a matrix is filled so many rows at a time, column by column: they stay in cache
+TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
 class CsvSource:
-    """A CSV file; see `Source`.
+    """CSV files with the same columns; see `Source`.
 
-    Raises
-    ------
-    InputError
-        The first record is no header and no row, or the label column makes no sense.
+    Features are float64, with NaN where a cell is empty or says NA, NaN or null. Labels and categories are taken as
+    they stand; an empty cell is a missing category, and an error as a label.
     """
 
-    def __init__(self, spec: SourceSpec) -> None:
-        self.path = spec.path
-        self._size = os.path.getsize(spec.path)
-        self._start, record = self._first_record()
-        self._columns: Columns = choose_columns(spec, record)
-        self.feature_names = self._columns.feature_names
-        self.headless_by_guess = spec.header == "auto" and not self._columns.has_header
+    sparse = False
+    is_text = True
+    index_base: int | None = None
+
+    def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
+        self.path = called(spec.paths)
         self.n_rows = 0
-        self._first_row = 0  # the row of the first record start in this rank's range
-        self._starts = np.zeros(0, dtype=np.int64)
-        self._offsets = self._starts
-        self._bounds = self._starts
+        self.feature_names: Sequence[str] = ()
+        self.category_names: tuple[str, ...] = ()
+        self.headless_by_guess = False
+        self.notes: tuple[str, ...] = ()
+        self._spec = spec
+        self._files = TextFiles(parts, quoted=True)
+        self._separator = ","
+        self._skip: list[int] = []
+        self._columns = Columns((), False, None, None, (), ())
 
-    def count_rows(self, exchange: Exchange) -> None:
-        """See `Source.count_rows`. The ranks divide the file among them."""
-        self._starts = self._scan(exchange)
-        counts = exchange.allgather(self._starts.size)
-        skipped = 1 if self._columns.has_header else 0
-        self._first_row = sum(counts[: exchange.rank]) - skipped
-        self.n_rows = sum(counts) - skipped
+    def scan(self, exchange: Exchange) -> None:
+        """See `Source.scan`. Columns and header follow from the first part with anything in it. Collective."""
+        spec, files = self._spec, self._files
+        with exchange.agreement():
+            heads = {part: find_head(files, part) for part in range(exchange.rank, len(files.parts), exchange.size)}
+        own_first = min((part for part, head in heads.items() if head.record), default=None)
+        records = exchange.allgather(None if own_first is None else (own_first, heads[own_first].record))
+        first, record = min((some for some in records if some is not None), default=(-1, b""))
+        if first < 0:
+            raise InputError(f"{self.path}: holds nothing, or only blank lines").on_all_ranks()
+        first_path = files.parts[first].path
+        with exchange.agreement():
+            self._separator = find_separator(spec, first_path, record)
+            cells = split_record(first_path, record, self._separator)
+            has_header = is_header(spec, first_path, cells)
+            for part, head in heads.items():
+                if head.record and part != first:
+                    path = files.parts[part].path
+                    own_cells = split_record(path, head.record, self._separator)
+                    require_same_columns(spec, (first_path, cells), (path, own_cells), has_header)
+        self._skip, with_rows = self._find_starts(heads, has_header, exchange)
+        holds_text: set[int] = set()
+        if spec.one_hot == AUTO and with_rows is not None:
+            with exchange.agreement():
+                if with_rows in heads:
+                    holds_text = columns_of_text(self._first_rows(with_rows), spec.decimal)
+            holds_text = set().union(*exchange.allgather(holds_text))
+        with exchange.agreement():
+            self._columns = choose_columns(spec, first_path, cells, has_header, holds_text)
+        self.feature_names = tuple(self._columns.names[column] for column in self._columns.features)
+        self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)
+        self.headless_by_guess = spec.header == "auto" and not has_header
+        files.scan(exchange, self._skip)
+        self.n_rows = int(files.n_records.sum())
+        self.notes = files.notes
 
-    def divide(self, bounds: NDArray[np.int64], exchange: Exchange) -> None:
-        """See `Source.divide`. Each bound's byte is known to the rank that scanned it."""
-        own = bounds - self._first_row
-        mine = (own >= 0) & (own < self._starts.size)
-        offsets = np.full(bounds.size, -1, dtype=np.int64)
-        offsets[mine] = self._starts[own[mine]]
-        self._offsets = np.max(exchange.allgather(offsets), axis=0)
-        self._offsets[bounds == self.n_rows] = self._size
-        self._bounds = bounds
-        self._starts = self._starts[:0]
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+        """See `Source.divide`."""
+        self._files.divide(bounds, owned, exchange)
 
-    def read(self, shard: int) -> tuple[NDArray[np.float64], LabelColumn | None]:
+    def read(self, shard: int) -> RawRows:
         """See `Source.read`; the features are float64."""
-        first, stop = (int(row) for row in self._bounds[shard : shard + 2])
         columns = self._columns
-        if first == stop:
-            empty = LabelColumn((), np.zeros(0, dtype=np.intp)) if columns.label is not None else None
-            return np.empty((0, len(columns.features))), empty
-        data = self._read_bytes(int(self._offsets[shard]), int(self._offsets[shard + 1]))
-        if len(data) >= LARGEST_SHARD_BYTES:
-            raise InputError(f"{self.path}: shard {shard} is larger than 2 GiB; cut the file finer with --shards")
-        for place, complaint in ((data.find(0), NOT_UTF8), (_stray_quote(data), STRAY_QUOTE)):
+        tables = [self._parse(piece) for piece in self._files.pieces(shard)]
+        table = pa.concat_tables(tables) if tables else None
+        return RawRows(
+            features=_matrix(table, columns.features),
+            labels=_texts(table, columns.label) if columns.label is not None else None,
+            weights=_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
+            categories=tuple(_without_empty(_texts(table, column)) for column in columns.categories),
+        )
+
+    def place(self, row: int) -> tuple[str, int]:
+        """See `Source.place`."""
+        return self._files.place(row)
+
+    def _find_starts(
+        self, heads: dict[int, Head], has_header: bool, exchange: Exchange
+    ) -> tuple[list[int], int | None]:
+        """Return the byte at which each part's rows begin, and the first part that has any. Collective."""
+        own = {
+            part: (head.stop if has_header else head.start, head.has_more if has_header else bool(head.record))
+            for part, head in heads.items()
+        }
+        known = {part: some for gathered in exchange.allgather(own) for part, some in gathered.items()}
+        starts = [known[part][0] for part in sorted(known)]
+        return starts, min((part for part, (_, has_rows) in known.items() if has_rows), default=None)
+
+    def _first_rows(self, part: int) -> list[list[str]]:
+        return first_rows(self._files, part, self._skip[part], self._separator)
+
+    def _parse(self, piece: Piece) -> pa.Table:
+        """Parse whole records. Columns go by their numbers, c0, c1, ..., for a header may name two alike."""
+        columns, data = self._columns, piece.data
+        if len(data) >= LARGEST_PIECE_BYTES:
+            raise InputError(
+                f"{self._where(piece, 0)}: a shard is larger than 2 GiB; cut the source finer with --shards"
+            )
+        for place, complaint in ((data.find(0), NOT_UTF8), (stray_quote(data, self._separator), STRAY_QUOTE)):
             if place >= 0:
-                before = csv.reader(io.StringIO(data[:place].decode("utf-8", errors="replace"), newline=""))
-                raise InputError(f"{self.path}: row {first + sum(1 for cells in before if cells)}: {complaint}")
+                before = data[:place].decode("utf-8", errors="replace") + "."
+                row = sum(1 for _ in rows_until_damage(before, self._separator)) - 1
+                raise InputError(f"{self._where(piece, row)}: {complaint}")
+        wanted = {f"c{column}": TEXT for column in (columns.label, *columns.categories) if column is not None}
+        wanted |= {f"c{column}": pa.float64() for column in (columns.weight, *columns.features) if column is not None}
         try:
-            table = _parse(data, columns)
-        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise self._complaint(data, first, str(error)) from None
-        if table.num_rows != stop - first:
-            raise self._complaint(data, first, f"{stop - first} records were found but {table.num_rows} were parsed")
-        return self._features(table, first), self._labels(table, first)
+            table = arrow_csv.read_csv(
+                pa.py_buffer(data),
+                read_options=arrow_csv.ReadOptions(
+                    use_threads=False,
+                    block_size=len(data) + 1,
+                    column_names=[f"c{column}" for column in range(len(columns.names))],
+                ),
+                parse_options=arrow_csv.ParseOptions(delimiter=self._separator, newlines_in_values=b'"' in data),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types=wanted,
+                    include_columns=list(wanted),
+                    null_values=list(NULL_TEXTS),
+                    decimal_point=self._spec.decimal,
+                ),
+            )
+        except pa.ArrowException as error:
+            raise self._complaint(piece, str(error)) from None
+        if table.num_rows != piece.n_records:
+            found = f"{piece.n_records} records were found but {table.num_rows} were parsed"
+            raise self._complaint(piece, found)
+        self._require_labels(piece, table)
+        return table
 
-    def _first_record(self) -> tuple[int, list[str]]:
-        """Return the byte at which the first record starts, and its cells."""
-        head = self._read_bytes(0, min(FIRST_RECORD_BYTES, self._size))
-        start = len(BYTE_ORDER_MARK) if head.startswith(BYTE_ORDER_MARK) else 0
-        text = re.sub(r"\A(\r?\n)+", "", head[start:].decode("utf-8", errors="surrogateescape"))
-        if "\0" in text.partition("\n")[0]:
-            raise InputError(f"{self.path}: the first line: {NOT_UTF8}")
-        lines = io.StringIO(text, newline="\n")  # a return alone ends no line, neither here nor in the scan
-        try:
-            record = next(csv.reader(lines, strict=True), None)
-        except csv.Error as error:
-            raise InputError(
-                f"{self.path}: the first record cannot be read as CSV: {error}; close every quote, and end lines in LF "
-                "or CRLF"
-            ) from None
-        if not record:
-            raise InputError(f"{self.path}: holds only blank lines")
-        if not _is_utf8(record):
-            raise InputError(f"{self.path}: the first line: {NOT_UTF8}")
-        if _stray_quote(text[: lines.tell()].encode("utf-8")) >= 0:
-            raise InputError(f"{self.path}: the first line: {STRAY_QUOTE}")
-        return start, record
-
-    def _read_bytes(self, start: int, stop: int) -> bytes:
-        try:
-            with open(self.path, "rb") as file:
-                file.seek(start)
-                return file.read(max(stop - start, 0))
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from None
-
-    def _scan(self, exchange: Exchange) -> NDArray[np.int64]:
-        """Return the bytes at which the records that this rank's range begins start. Collective."""
-        span = self._size - self._start
-        low = self._start + exchange.rank * span // exchange.size
-        high = self._start + (exchange.rank + 1) * span // exchange.size
-        quotes = 0
-        newlines: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
-        for at in range(low, high, SCAN_BYTES):
-            chunk = np.frombuffer(self._read_bytes(at, min(at + SCAN_BYTES, high)), dtype=np.uint8)
-            ends = np.flatnonzero(chunk == NEWLINE)
-            marks = np.flatnonzero(chunk == QUOTE)
-            inside = (np.searchsorted(marks, ends) + quotes) % 2
-            newlines[0].append(ends[inside == 0] + at)
-            newlines[1].append(ends[inside == 1] + at)
-            quotes += marks.size
-        counts = exchange.allgather(quotes)
-        if sum(counts) % 2:
-            raise InputError(
-                f"{self.path}: a quote is opened and never closed; write a quote inside a field twice"
-            ).on_all_ranks()
-        outside = sum(counts[: exchange.rank]) % 2
-        ends = np.concatenate([np.zeros(0, dtype=np.int64), *newlines[outside]])
-        starts = ends + 1
-        if exchange.rank == 0:
-            starts = np.concatenate([[self._start], starts])
-        return self._without_blank_lines(starts)
-
-    def _without_blank_lines(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Leave out the starts of lines with nothing in them; the parser passes over those too."""
-        starts = starts[starts < self._size]
-        if not starts.size:
-            return starts
-        kept = np.ones(starts.size, dtype=bool)
-        for begin in range(0, starts.size, SCAN_BYTES):
-            some = starts[begin : begin + SCAN_BYTES]
-            base = int(some[0])
-            window = np.memmap(self.path, dtype=np.uint8, mode="r")[base : int(some[-1]) + 2]
-            first = window[some - base]
-            second = window[np.minimum(some - base + 1, window.size - 1)]
-            kept[begin : begin + some.size] = ~((first == NEWLINE) | ((first == RETURN) & (second == NEWLINE)))
-        return starts[kept]
-
-    def _features(self, table: pa.Table, first_row: int) -> NDArray[np.float64]:
-        features = np.empty((table.num_rows, len(self._columns.features)))
-        for place, column in enumerate(self._columns.features):
-            cells = table.column(f"c{column}")
-            if cells.null_count:
-                row = compute.index(compute.is_null(cells), True).as_py()
-                raise InputError(
-                    f"{self.path}: row {first_row + row + 1}, column {self._columns.names[column]}: there is no number "
-                    "(an empty cell, NA or NaN); fill it in or leave the row out"
-                )
-            features[:, place] = cells.to_numpy()
-        return features
-
-    def _labels(self, table: pa.Table, first_row: int) -> LabelColumn | None:
+    def _require_labels(self, piece: Piece, table: pa.Table) -> None:
         if self._columns.label is None:
-            return None
-        cells = table.column(f"c{self._columns.label}")
-        encoded = cells.combine_chunks().dictionary_encode()
-        texts = tuple(encoded.dictionary.to_pylist())
-        codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.intp)
-        if "" in texts:
-            row = int(np.flatnonzero(codes == texts.index(""))[0])
+            return
+        labels = _texts(table, self._columns.label)
+        if "" in labels.texts:
+            row = int(np.flatnonzero(labels.codes == labels.texts.index(""))[0])
             name = self._columns.names[self._columns.label]
-            raise InputError(f"{self.path}: row {first_row + row + 1}: the label in column {name} is missing")
-        return LabelColumn(texts, codes)
+            raise InputError(f"{self._where(piece, row)}: the label in column {name} is missing")
 
-    def _complaint(self, data: bytes, first_row: int, reason: str) -> InputError:
+    def _complaint(self, piece: Piece, reason: str) -> InputError:
         """Find the cell that a parser stumbled over. Slow; for an error only."""
-        columns = self._columns
-        row = first_row
+        names, row = self._columns.names, -1
         try:
-            text = data.decode("utf-8", errors="surrogateescape")
-            for cells in csv.reader(io.StringIO(text, newline=""), strict=True):
+            text = piece.data.decode("utf-8", errors="surrogateescape")
+            for cells in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=self._separator):
                 if not cells:
                     continue
                 row += 1
-                if not _is_utf8(cells):
-                    return InputError(f"{self.path}: row {row}: {NOT_UTF8}")
-                if len(cells) != len(columns.names):
+                if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
+                    return InputError(f"{self._where(piece, row)}: {NOT_UTF8}")
+                if len(cells) != len(names):
                     return InputError(
-                        f"{self.path}: row {row}: {len(cells)} columns, expected {len(columns.names)} "
-                        "as in the first line"
+                        f"{self._where(piece, row)}: {len(cells)} columns, expected {len(names)} as in the first line"
                     )
-                for column in columns.features:
-                    if cells[column] and not is_number(cells[column]):
-                        return InputError(
-                            f"{self.path}: row {row}, column {columns.names[column]}: {cells[column]!r} is not a number"
-                        )
+                for column in (self._columns.weight, *self._columns.features):
+                    if column is not None and not self._may_be_number(cells[column]):
+                        return self._no_number(piece, row, column, cells[column])
         except csv.Error as error:
-            return InputError(f"{self.path}: row {row + 1}: {error}")
-        return InputError(f"{self.path}: rows {first_row + 1} and following: {reason}; quote fields as RFC 4180 says")
+            return InputError(f"{self._where(piece, row + 1)}: {error}")
+        return InputError(f"{self._where(piece, 0)} and following: {reason}; quote fields as RFC 4180 says")
+
+    def _may_be_number(self, cell: str) -> bool:
+        return cell in NULL_TEXTS or is_number(cell, self._spec.decimal)
+
+    def _no_number(self, piece: Piece, row: int, column: int, cell: str) -> InputError:
+        """Say what is wrong with a cell that is no number: the cell, or that its column is taken for numbers."""
+        name = self._columns.names[column]
+        seen = [cells[column] for cells in self._first_rows(piece.part) if column < len(cells)]
+        where = f"{self._where(piece, row)}, column {name}"
+        if column == self._columns.weight or any(is_number(other, self._spec.decimal) for other in seen):
+            return InputError(f"{where}: {cell!r} is not a number")
+        word = name if self._columns.has_header else column
+        return InputError(
+            f"{where} holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --features"
+        )
+
+    def _where(self, piece: Piece, row: int) -> str:
+        return f"{self._files.parts[piece.part].path}: row {piece.first_record + row + 1}"
 
 
-def _stray_quote(data: bytes) -> int:
-    """Return where a quote opens within an unquoted field, which parsers understand differently; -1 if nowhere."""
-    characters = np.frombuffer(data, dtype=np.uint8)
-    opening = np.flatnonzero(characters == QUOTE)[::2]
-    opening = opening[opening > 0]
-    before = characters[opening - 1]
-    stray = opening[(before != COMMA) & (before != NEWLINE) & (before != QUOTE)]
-    return int(stray[0]) if stray.size else -1
+def _matrix(table: pa.Table | None, columns: Sequence[int]) -> NDArray[np.float64]:
+    """Return columns as a matrix (rows, columns), C-contiguous; NaN where a cell holds no number."""
+    if table is None:
+        return np.empty((0, len(columns)))
+    result = np.empty((table.num_rows, len(columns)))
+    cells = [table.column(f"c{column}").to_numpy() for column in columns]
+    step = BLOCK_ROWS
+    for low in range(0, table.num_rows, step):
+        for place, column in enumerate(cells):
+            result[low : low + step, place] = column[low : low + step]
+    return result
 
 
-def _is_utf8(cells: list[str]) -> bool:
-    return not any("\udc80" <= char <= "\udcff" for cell in cells for char in cell)
+def _texts(table: pa.Table | None, column: int) -> TextColumn:
+    if table is None:
+        return TextColumn((), np.zeros(0, dtype=np.intp))
+    cells = table.column(f"c{column}").unify_dictionaries().combine_chunks()
+    return TextColumn(tuple(cells.dictionary.to_pylist()), cells.indices.to_numpy().astype(np.intp))
 
 
-def _parse(data: bytes, columns: Columns) -> pa.Table:
-    """Parse whole records. Columns go by their numbers, c0, c1, ..., for a header may name two alike."""
-    wanted = {f"c{column}": pa.float64() for column in columns.features}
-    if columns.label is not None:
-        wanted[f"c{columns.label}"] = pa.string()
-    return arrow_csv.read_csv(
-        pa.py_buffer(data),
-        read_options=arrow_csv.ReadOptions(
-            use_threads=False, block_size=len(data) + 1, column_names=[f"c{i}" for i in range(len(columns.names))]
-        ),
-        parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-        convert_options=arrow_csv.ConvertOptions(column_types=wanted, include_columns=list(wanted)),
-    )
+def _without_empty(column: TextColumn) -> TextColumn:
+    """Return a column with its empty cells counted as missing."""
+    if "" not in column.texts:
+        return column
+    empty = column.texts.index("")
+    codes = np.where(column.codes == empty, -1, column.codes - (column.codes > empty))
+    return TextColumn(column.texts[:empty] + column.texts[empty + 1 :], codes)

@@ -1,12 +1,17 @@
-"""Which columns of a CSV file are features, which is the label, and whether the first line holds their names."""
+"""Which columns of a CSV file are features, which are anything else, and whether the first line holds their names."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from distsoftmax.data.csv_head import NULL_TEXTS, is_number
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
+
+AUTO = ("auto",)
 
 
 @dataclass(frozen=True)
@@ -16,113 +21,217 @@ class Columns:
     names: tuple[str, ...]
     has_header: bool
     label: int | None
+    weight: int | None
     features: tuple[int, ...]
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """The features' names, in the order of `features`."""
-        return tuple(self.names[column] for column in self.features)
+    categories: tuple[int, ...]
 
 
-def choose_columns(spec: SourceSpec, first_record: list[str]) -> Columns:
-    """Read the first record as a header or as a row, and find the label column.
+def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
+    """Return whether the first record holds names: as the user says, else by guess.
 
-    With ``header="auto"`` the first record is a header where it names the label column or a model's features, or
-    where no cell besides the label is a number.
+    It does where it names a column that the user or a model names, or where no cell that should be a number is one.
 
     Raises
     ------
     InputError
-        The label column is missing or ambiguous, no feature is left, a model's features are not all there, or it
-        cannot be told whether there is a header.
+        It cannot be told.
     """
-    cells = [cell.strip() for cell in first_record]
-    has_header = spec.header == "yes" or (spec.header == "auto" and _looks_like_header(spec, cells))
-    names = tuple(cells) if has_header else tuple(f"x{column}" for column in range(len(cells)))
-    label = _find_label(spec, names, has_header)
-    others = tuple(column for column in range(len(names)) if column != label)
-    _refuse_double_names(spec.path, names, others)
-    features = _pick_expected(spec, names, others, has_header) if spec.expected_names is not None else others
-    if not features:
-        raise InputError(f"{spec.path}: has no column besides the label; there is no feature to learn from")
-    return Columns(names, has_header, label if spec.needs_labels else None, features)
-
-
-def is_number(cell: str) -> bool:
-    """Return whether a cell reads as a number, infinities and NaN among them."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell and cell.isascii()  # Python's own separator and digits
-
-
-def _looks_like_header(spec: SourceSpec, cells: list[str]) -> bool:
-    if spec.expected_names is not None and set(spec.expected_names) <= set(cells):
+    if spec.header != "auto":
+        return spec.header == "yes"
+    if spec.expected_names is not None and {*spec.expected_names, *(spec.expected_categories or ())} <= set(cells):
         return True
-    if spec.label is not None and not spec.label.isdecimal():
+    texts = spec.one_hot if spec.one_hot != AUTO else ()
+    words = [word for word in (spec.label, spec.weight, *spec.features, *texts) if word is not None]
+    numbers = [_number(word) for word in words]
+    if any(
+        number is None or (number >= len(cells) and word in cells) for word, number in zip(words, numbers, strict=True)
+    ):
         return True
-    if spec.label is not None and spec.label in cells and int(spec.label) >= len(cells):
-        return True
-    number = int(spec.label) if spec.label is not None else None
-    numeric = {is_number(cell) for column, cell in enumerate(cells) if column != number and cell}
+    no_numbers = {_number(word) for word in (spec.label, *texts) if word is not None}
+    looked_at = {_number(word) for word in (spec.weight, *spec.features) if word is not None} if spec.features else None
+    numeric = {
+        is_number(cell, spec.decimal)
+        for column, cell in enumerate(cells)
+        if column not in no_numbers and (looked_at is None or column in looked_at) and cell not in NULL_TEXTS
+    }
     if len(numeric) > 1 and spec.label not in cells:
         raise InputError(
-            f"{spec.path}: the first line mixes names and numbers; say --header yes if it holds the columns' names, "
+            f"{path}: the first line mixes names and numbers; say --header yes if it holds the columns' names, "
             "--header no if it is a row"
         )
     return False in numeric
 
 
-def _find_label(spec: SourceSpec, names: tuple[str, ...], has_header: bool) -> int | None:
-    if spec.label is None:
-        if spec.needs_labels:
-            raise InputError(f"{spec.path}: say which column holds the label with --label; {_list(names, has_header)}")
-        return None
-    by_name = [column for column, name in enumerate(names) if name == spec.label and has_header]
-    by_number = int(spec.label) if spec.label.isdecimal() and int(spec.label) < len(names) else None
+def choose_columns(
+    spec: SourceSpec, path: str, cells: Sequence[str], has_header: bool, holds_text: Collection[int]
+) -> Columns:
+    """Find the columns that the user or a model names; `cells` is the first record of the file at `path`.
+
+    `holds_text` are the columns in which text was seen, for --one-hot auto.
+
+    Raises
+    ------
+    InputError
+        A column is missing, ambiguous or named in two roles; no feature is left; a model's features are not all there.
+    """
+    names = tuple(cells) if has_header else tuple(f"x{column}" for column in range(len(cells)))
+    if spec.label is None and spec.needs_labels:
+        raise InputError(f"{path}: say which column holds the label with --label; {_list(names, has_header)}")
+
+    def find(option: str, words: Sequence[str]) -> list[int]:
+        return [_find_column(path, option, word, names, has_header) for word in words]
+
+    label = find("label", [spec.label] if spec.label is not None else [])
+    weight = find("weight", [spec.weight] if spec.weight is not None else [])
+    features = find("features", spec.features)
+    categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
+    _refuse_two_roles(path, names, {"label": label, "weight": weight, "features": features, "one-hot": categories})
+    taken = {*label, *weight}
+    if not features:
+        features = [column for column in range(len(names)) if column not in taken and column not in categories]
+    if spec.one_hot == AUTO:
+        categories = [column for column in features if column in holds_text]
+        features = [column for column in features if column not in holds_text]
+    if spec.expected_names is not None:
+        rest = [column for column in range(len(names)) if column not in taken]
+        features, categories = _pick_expected(spec, path, names, rest, (features, categories), has_header)
+    if not features and not categories:
+        raise InputError(f"{path}: has no column besides the label; there is no feature to learn from")
+    _refuse_double_names(path, [names[column] for column in (*features, *categories)])
+    return Columns(
+        names=names,
+        has_header=has_header,
+        label=label[0] if label and spec.needs_labels else None,
+        weight=weight[0] if weight else None,
+        features=tuple(features),
+        categories=tuple(categories),
+    )
+
+
+def require_same_columns(
+    spec: SourceSpec, first: tuple[str, Sequence[str]], other: tuple[str, Sequence[str]], has_header: bool
+) -> None:
+    """Compare the first records of two parts, each given as path and cells.
+
+    Raises
+    ------
+    InputError
+        One has a header and the other none, or they differ in their columns.
+    """
+    (path, cells), (other_path, other_cells) = first, other
+    pairs = list(zip(cells, other_cells, strict=False))
+    if has_header:
+        has_numbers = any(is_number(cell, spec.decimal) for cell in other_cells)
+        is_unlike, begins, expected = has_numbers and not set(cells) & set(other_cells), "a row", "the columns' names"
+    else:
+        beside_numbers = [other_cell for cell, other_cell in pairs if is_number(cell, spec.decimal)]
+        are_names = [cell not in NULL_TEXTS and not is_number(cell, spec.decimal) for cell in beside_numbers]
+        is_unlike, begins, expected = bool(are_names) and all(are_names), "the columns' names", "a row"
+    if is_unlike:
+        raise InputError(
+            f"{other_path}: begins with {begins}, but {path} with {expected}; give every part the same header, or none"
+        )
+    differing = next((place for place, (cell, other_cell) in enumerate(pairs) if cell != other_cell), None)
+    where = ""
+    if has_header and differing is not None:
+        where = f": column number {differing} is {other_cells[differing]!r}, but {cells[differing]!r} in {path}"
+    if len(cells) != len(other_cells):
+        raise InputError(
+            f"{other_path}: has {len(other_cells)} columns, but {path} has {len(cells)}{where}; every part must have the "
+            "same columns"
+        )
+    if where:
+        order = ": has its columns in another order" if sorted(cells) == sorted(other_cells) else ""
+        raise InputError(f"{other_path}{order}{where}; every part must have the same columns in the same order")
+
+
+def _number(word: str) -> int | None:
+    return int(word) if word.isdecimal() and len(word) < 10 else None
+
+
+def _find_column(path: str, option: str, word: str, names: tuple[str, ...], has_header: bool) -> int:
+    by_name = [column for column, name in enumerate(names) if name == word and has_header]
+    number = _number(word)
+    by_number = number if number is not None and number < len(names) else None
+    known = _list(names, has_header)
     if len(by_name) > 1:
-        raise InputError(f"{spec.path}: {len(by_name)} columns are named {spec.label}; {_list(names, has_header)}")
+        raise InputError(f"{path}: {len(by_name)} columns are named {word}; {known}")
     if by_name and by_number is not None and by_name[0] != by_number:
         raise InputError(
-            f"{spec.path}: --label {spec.label} is ambiguous: column number {by_number} is {names[by_number]}, but "
-            f"column number {by_name[0]} is named {spec.label}; rename that column; {_list(names, has_header)}"
+            f"{path}: --{option} {word} is ambiguous: column number {by_number} is {names[by_number]}, but "
+            f"column number {by_name[0]} is named {word}; rename that column; {known}"
         )
     if by_name:
         return by_name[0]
     if by_number is not None:
         return by_number
-    raise InputError(f"{spec.path}: there is no label column {spec.label}; {_list(names, has_header)}")
+    near = difflib.get_close_matches(word, names, 1) if has_header else []
+    meant = f"; did you mean {near[0]}?" if near else ""
+    role = option.removesuffix("s")
+    raise InputError(f"{path}: there is no {role} column {word}{meant}; {known}")
+
+
+def _refuse_two_roles(path: str, names: tuple[str, ...], roles: dict[str, list[int]]) -> None:
+    seen: dict[int, str] = {}
+    for option, columns in roles.items():
+        for column in columns:
+            if column in seen:
+                both = f"twice in --{option}" if seen[column] == option else f"in both --{seen[column]} and --{option}"
+                raise InputError(f"{path}: column {names[column]} is named {both}; a column has one role")
+            seen[column] = option
 
 
 def _pick_expected(
-    spec: SourceSpec, names: tuple[str, ...], others: tuple[int, ...], has_header: bool
-) -> tuple[int, ...]:
-    """Return the columns a model wants, in its order: by name where the file has names, else by place."""
-    expected = spec.expected_names or ()
-    made_up = all(re.fullmatch(r"x\d+", name) for name in expected)  # the model's source had no names
-    at = {names[column]: column for column in others}
-    missing = [name for name in expected if name not in at]
+    spec: SourceSpec,
+    path: str,
+    names: tuple[str, ...],
+    rest: list[int],
+    chosen: tuple[list[int], list[int]],
+    has_header: bool,
+) -> tuple[list[int], list[int]]:
+    """Return the features and text columns a model wants, in its order: by name where there is a header, else by place.
+
+    `rest` are the columns besides label and weight, `chosen` the features and text columns that the options name.
+    """
+    features = list(spec.expected_names or ())
+    categories = spec.expected_categories
+    wanted = [*features, *(categories or ())]
+    n_chosen = len(chosen[0]) + (len(chosen[1]) if categories is not None else 0)
+    _refuse_double_names(path, [names[column] for column in rest if names[column] in wanted])
+    at = {names[column]: column for column in rest}
+    missing = [name for name in wanted if name not in at]
     if has_header and not missing:
-        return tuple(at[name] for name in expected)
-    if len(others) != len(expected):
+        text = chosen[1] if categories is None else [at[name] for name in categories]
+        return [at[name] for name in features], text
+    made_up = all(re.fullmatch(r"x\d+", name) for name in wanted)  # the model's source had no names
+    if n_chosen != len(wanted):
+        columns = "features and text columns" if categories else "features"
         raise InputError(
-            f"{spec.path}: the model has {len(expected)} features, the file {len(others)}"
+            f"{path}: the model has {len(wanted)} {columns}, the file {n_chosen}"
             + (f"; missing: {', '.join(missing[:10])}" if has_header and not made_up else "")
         )
     if has_header and not made_up:
-        raise InputError(
-            f"{spec.path}: lacks the model's features {', '.join(missing[:10])}; {_list(names, has_header)}"
-        )
-    return others
+        raise InputError(f"{path}: lacks the model's features {', '.join(missing[:10])}; {_list(names, has_header)}")
+    if categories is None or (len(chosen[0]) == len(features) and (spec.features or spec.one_hot not in ((), AUTO))):
+        return chosen
+    if not made_up:
+        if categories:
+            raise InputError(
+                f"{path}: has no header, so that the model's text columns cannot be told from its features; name them "
+                "in a first line, or say their numbers with --one-hot"
+            )
+        return [*chosen[0], *chosen[1]], []
+    places = sorted(wanted, key=lambda name: int(name[1:]))
+    by_place = dict(zip(places, sorted([*chosen[0], *chosen[1]]), strict=True))
+    return [by_place[name] for name in features], [by_place[name] for name in categories]
 
 
-def _refuse_double_names(path: str, names: tuple[str, ...], columns: tuple[int, ...]) -> None:
+def _refuse_double_names(path: str, names: list[str]) -> None:
     seen: set[str] = set()
-    for column in columns:
-        if names[column] in seen:
-            raise InputError(f"{path}: two columns are named {names[column]!r}; give each feature a name of its own")
-        seen.add(names[column])
+    for name in names:
+        if name in seen:
+            raise InputError(f"{path}: two columns are named {name!r}; give each feature a name of its own")
+        seen.add(name)
 
 
 def _list(names: tuple[str, ...], has_header: bool) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, find_parts
-from distsoftmax.data.source import Exchange, Format, Source, SourceSpec
+from distsoftmax.data.source import Exchange, Source, SourceSpec
 from distsoftmax.errors import InputError
 
 HEAD_BYTES = 1 << 16
@@ -52,8 +53,10 @@ def open_source(spec: SourceSpec, exchange: Exchange) -> Source:
         from distsoftmax.data.parquet import ParquetSource
 
         return ParquetSource(spec, parts)
+    from distsoftmax.data.archives import open_npz
+    from distsoftmax.data.array_files import open_npy
     from distsoftmax.data.arrays import ArraySource
-    from distsoftmax.data.array_files import open_hdf5, open_npy, open_npz
+    from distsoftmax.data.hdf5 import open_hdf5
 
     opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[found]
     return ArraySource(spec, parts, find_parts(spec.labels_paths, exchange), opened)
@@ -130,8 +133,8 @@ def _common_format(parts: tuple[FileState, ...], exchange: Exchange) -> Format:
     for number, kind in sorted(kinds.items()):
         if kind != kinds[first]:
             raise InputError(
-                f"{parts[number].path}: is in the {kind} format, but {parts[first].path} in {kinds[first]}; give parts of "
-                "one format, or say it with --format"
+                f"{parts[number].path}: is in the {kind} format, but {parts[first].path} in {kinds[first]}; give parts "
+                "of one format, or say it with --format"
             ).on_all_ranks()
     return kinds[first]
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.shards import RawShard
-from distsoftmax.data.source import Exchange, LabelColumn
+from distsoftmax.data.shards import DividedSource
+from distsoftmax.data.source import Exchange, TextColumn
 from distsoftmax.errors import InputError
 
 
-def find_classes(columns: Iterable[LabelColumn], exchange: Exchange) -> tuple[str, ...]:
+def find_classes(columns: Iterable[TextColumn], exchange: Exchange) -> tuple[str, ...]:
     """Return the distinct labels on all ranks: integers by value, other texts in Unicode's order. Collective."""
     own = {text for column in columns for text in column.texts}
     texts = set().union(*exchange.allgather(own))
@@ -21,7 +21,9 @@ def find_classes(columns: Iterable[LabelColumn], exchange: Exchange) -> tuple[st
     return tuple(sorted(texts))
 
 
-def class_codes(path: str, shard: RawShard, classes: tuple[str, ...]) -> NDArray[np.intp]:
+def class_codes(
+    divided: DividedSource, shard: int, column: TextColumn | None, classes: tuple[str, ...]
+) -> NDArray[np.intp]:
     """Return the class of each row of a shard, shape (rows,).
 
     Raises
@@ -29,19 +31,15 @@ def class_codes(path: str, shard: RawShard, classes: tuple[str, ...]) -> NDArray
     InputError
         A label is none of the classes; names the first row with it.
     """
-    column = shard.labels
     assert column is not None
     number = {text: code for code, text in enumerate(classes)}
     codes = np.array([number.get(text, -1) for text in column.texts], dtype=np.intp)
     result = codes[column.codes] if column.texts else np.zeros(0, dtype=np.intp)
-    strange = np.flatnonzero(result < 0)
-    if strange.size:
-        text = column.texts[column.codes[strange[0]]]
+    for row in np.flatnonzero(result < 0)[:1]:
+        text = column.texts[column.codes[row]]
         known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-        raise InputError(
-            f"{path}: row {shard.first_row + strange[0] + 1}: the class {text!r} was never seen in training; the model "
-            f"knows {known}"
-        )
+        path, place = divided.source.place(int(divided.bounds[shard] + row))
+        raise InputError(f"{path}: row {place}: the class {text!r} was never seen in training; the model knows {known}")
     return result
 
 

@@ -75,8 +75,7 @@ def find_parts(words: tuple[str, ...], exchange: Exchange) -> tuple[FileState, .
                 paths += _expand(word)
     paths = exchange.allgather(paths)[0]
     with exchange.agreement():
-        states = tuple(FileState.of(path) for path in paths)
-    return states
+        return tuple(FileState.of(path) for path in paths)
 
 
 def _expand(word: str) -> list[str]:

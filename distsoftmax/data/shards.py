@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.assignment import owned_shards
-from distsoftmax.data.source import LabelColumn, Source, SourceSpec, open_source
+from distsoftmax.data.formats import open_source
+from distsoftmax.data.source import RawRows, Source, SourceSpec
 from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FEWEST_SHARDS = 64  # enough for even work on a few dozen ranks
 LARGEST_SHARD_ROWS = 16_384
+MISSING_REMEDY = "fill it in, leave the row out, or choose --impute mean or zero"
 
 ShowProgress = Callable[[str, int, int], None]  # (what is done, how much of it is done, how much there is)
 
@@ -28,42 +30,69 @@ def show_nothing(description: str, completed: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class RawShard:
-    """A shard as read: features (rows, n_features) as stored, C-contiguous, and its labels if asked for."""
+    """A shard as read."""
 
     number: int
     first_row: int
-    features: NDArray
-    labels: LabelColumn | None
+    rows: RawRows
 
 
 @dataclass(frozen=True)
 class DividedSource:
-    """A source whose shards are fixed."""
+    """A source whose shards are fixed.
+
+    Attributes
+    ----------
+    bounds : ndarray of int64, (n_shards + 1,)
+        Shard s holds the rows bounds[s] to bounds[s + 1].
+    own : range
+        The shards of this rank.
+    """
 
     source: Source
-    bounds: NDArray[np.int64]  # (n_shards + 1,)
+    bounds: NDArray[np.int64]
+    own: range
 
     @property
     def n_shards(self) -> int:
         """The number of shards on all ranks together."""
         return self.bounds.size - 1
 
-    def read(self, cluster: Cluster, show: ShowProgress = show_nothing) -> Iterator[RawShard]:
-        """Read this rank's shards, one after the other. Not collective.
+    def read(self, number: int, *, missing: bool = False) -> RawShard:
+        """Read a shard of this rank and look at its values. Not collective.
+
+        Parameters
+        ----------
+        number : int
+        missing : bool
+            Whether cells may be missing.
 
         Raises
         ------
         InputError
-            Naming file, row and column of what cannot be used, NaN and infinities among it.
+            Naming file, row and column of what cannot be used.
         """
-        own = owned_shards(cluster.rank, cluster.size, self.n_shards)
-        for number in own:
-            show(f"reading {self.source.path}", number - own.start, len(own))
-            features, labels = self.source.read(number)
-            first_row = int(self.bounds[number])
-            features = np.ascontiguousarray(features)
-            self._check_finite(features, first_row)
-            yield RawShard(number, first_row, features, labels)
+        rows = self.source.read(number)
+        shard = RawShard(number, int(self.bounds[number]), rows)
+        self._check_features(shard, missing)
+        if rows.weights is not None:
+            self._check_weights(shard, rows.weights)
+        if not missing:
+            for name, column in zip(self.source.category_names, rows.categories, strict=True):
+                for row in np.flatnonzero(column.codes < 0)[:1]:
+                    raise InputError(f"{self.place(shard, row)}, column {name}: there is no text; {MISSING_REMEDY}")
+        return shard
+
+    def read_all(self, show: ShowProgress = show_nothing, *, missing: bool = False) -> Iterator[RawShard]:
+        """Read this rank's shards, one after the other; see `read`."""
+        for number in self.own:
+            show(f"reading {self.source.path}", number - self.own.start, len(self.own))
+            yield self.read(number, missing=missing)
+
+    def place(self, shard: RawShard, row: int) -> str:
+        """Return what an error calls a row of a shard."""
+        path, number = self.source.place(shard.first_row + int(row))
+        return f"{path}: row {number}"
 
     def require_features(self, n_features: int, owner: str) -> None:
         """Refuse a source with another number of features than its `owner` has.
@@ -79,32 +108,49 @@ class DividedSource:
                 f"{self.source.path}: has {found} features, {owner} {n_features}; give the same columns"
             ).on_all_ranks()
 
-    def _check_finite(self, features: NDArray, first_row: int) -> None:
-        if features.dtype.kind != "f" or np.isfinite(features).all():
+    def _check_features(self, shard: RawShard, missing: bool) -> None:
+        features = shard.rows.features
+        values = features if isinstance(features, np.ndarray) else features.data
+        if values.dtype.kind != "f" or np.isfinite(values).all():
             return
-        row, column = np.argwhere(~np.isfinite(features))[0]
-        raise InputError(
-            f"{self.source.path}: row {first_row + row + 1}, column {self.source.feature_names[column]}: the value is "
-            f"{features[row, column]}; every feature must be a finite number"
-        )
+        bad = np.isinf(values) if missing else ~np.isfinite(values)
+        if not bad.any():
+            return
+        if isinstance(features, np.ndarray):
+            row, column = np.argwhere(bad)[0]
+            value = features[row, column]
+        else:
+            entry = int(np.flatnonzero(bad)[0])
+            row = np.searchsorted(features.indptr, entry, "right") - 1
+            column, value = features.indices[entry], values[entry]
+        where = f"{self.place(shard, row)}, column {self.source.feature_names[column]}"
+        if np.isnan(value):
+            raise InputError(f"{where}: there is no number (an empty cell, NA or NaN); {MISSING_REMEDY}")
+        raise InputError(f"{where}: the value is {value}; every feature must be a finite number")
+
+    def _check_weights(self, shard: RawShard, weights: NDArray[np.float64]) -> None:
+        for row in np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))[:1]:
+            raise InputError(
+                f"{self.place(shard, row)}: the weight is {weights[row]}; it must be a finite number, 0 or more"
+            )
 
 
 def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Cluster) -> DividedSource:
-    """Open a source where it is not open yet, count its rows and fix its shards. Collective.
+    """Open a source where it is not open yet, find its rows and fix its shards. Collective.
 
     Raises
     ------
     InputError
         On every rank: the source cannot be used, or has no rows.
     """
-    with cluster.agreement():
-        opened = open_source(source) if isinstance(source, SourceSpec) else source
-    opened.count_rows(cluster)
+    opened = open_source(source, cluster) if isinstance(source, SourceSpec) else source
+    opened.scan(cluster)
     if opened.n_rows <= 0:
         raise InputError(f"{opened.path}: holds no samples, only a header or nothing").on_all_ranks()
     bounds = shard_bounds(opened.n_rows, n_shards or default_n_shards(opened.n_rows))
-    opened.divide(bounds, cluster)
-    return DividedSource(opened, bounds)
+    owned = [owned_shards(rank, cluster.size, bounds.size - 1) for rank in range(cluster.size)]
+    opened.divide(bounds, owned, cluster)
+    return DividedSource(opened, bounds, owned[cluster.rank])
 
 
 def default_n_shards(n_rows: int) -> int:

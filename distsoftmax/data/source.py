@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distsoftmax.config import DataConfig, Format, SourceConfig
+from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -85,9 +88,6 @@ class RawRows:
     categories: tuple[TextColumn, ...] = ()
 
 
-Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
     """The name of a source, and how to take it apart.
@@ -126,6 +126,37 @@ class SourceSpec:
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
     needs_labels: bool = True
+
+    @classmethod
+    def of(cls, config: SourceConfig) -> SourceSpec:
+        """Return what the options say of the source named by --data."""
+        spec = cls(
+            paths=config.data,
+            labels_paths=config.labels,
+            format=config.format,
+            label=config.label,
+            header=config.header,
+            separator=config.separator,
+            decimal=config.decimal,
+            index_base=config.index_base,
+        )
+        if not isinstance(config, DataConfig):
+            return spec
+        return replace(
+            spec,
+            weight=config.weight,
+            features=config.features,
+            one_hot=config.one_hot,
+            n_features=config.n_features,
+        )
+
+    def expecting(self, encoding: Encoding) -> SourceSpec:
+        """Return the same source with what is known of its columns from training."""
+        base: Literal["auto", "0", "1"] = self.index_base
+        if base == "auto" and encoding.index_base is not None:
+            base = "1" if encoding.index_base else "0"
+        categories = tuple(name for name, _ in encoding.categories)
+        return replace(self, expected_names=encoding.numeric, expected_categories=categories, index_base=base)
 
 
 class Source(Protocol):
@@ -174,7 +205,10 @@ class Source(Protocol):
         """
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
-        """Fix the shards: shard s holds the rows bounds[s] to bounds[s + 1]; rank r reads those of owned[r]. Collective."""
+        """Fix the shards: shard s holds the rows bounds[s] to bounds[s + 1]; rank r reads owned[r]. Collective.
+
+        The feature names are known from here on.
+        """
 
     def read(self, shard: int) -> RawRows:
         """Return a shard that this rank owns. Not collective; any order, and as often as needed.

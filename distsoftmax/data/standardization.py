@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import exact_sum
-from distsoftmax.data.shards import DividedSource
+from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+from distsoftmax.data.column_sums import (
+    Columns,
+    columns_of,
+    extremes,
+    sum_entry_weights,
+    sum_squares,
+    sum_values,
+)
+from distsoftmax.data.features import COMPACT, Compact, Prepared, SparseFeatures
 from distsoftmax.errors import InputError
+
+Weighted: TypeAlias = "tuple[int, Columns, NDArray[np.float64] | None]"  # shard, features, weights
 
 
 @dataclass(frozen=True)
@@ -23,29 +35,37 @@ class Standardization:
         0 and 1 where features are taken as they are.
     active : bool
         Whether anything is changed at all.
+    offset : ndarray of float64, (n_features,), or None
+        For sparse features that are centred: mean / scale, which the objective subtracts, for a sparse row that is
+        centred is sparse no more.
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     active: bool
+    offset: NDArray[np.float64] | None = None
 
-    def apply(self, features: NDArray, dtype: np.dtype, path: str, names: tuple[str, ...]) -> NDArray[np.floating]:
+    def apply(self, features: NDArray | SparseFeatures, dtype: np.dtype, path: str, names: Sequence[str]) -> Prepared:
         """Return the features in training's units and type; where nothing changes, the same array.
+
+        Small types stay as they are stored and are changed a block at a time.
 
         Raises
         ------
         InputError
             A value is beyond the type; names file and column.
         """
+        if isinstance(features, SparseFeatures):
+            return self._apply_to_sparse(features, dtype, path, names)
+        if features.dtype.name in COMPACT:
+            mean = self.mean.astype(dtype) if self.active and self.mean.any() else None
+            return Compact(np.asarray(features), mean, self.scale.astype(dtype) if self.active else None, dtype)
         with np.errstate(over="ignore"):
             scaled = (features - self.mean) / self.scale if self.active else features
             result = np.ascontiguousarray(scaled, dtype=dtype)
         if result is not features and not np.isfinite(result).all():
             row, column = np.argwhere(~np.isfinite(result))[0]
-            raise InputError(
-                f"{path}: column {names[column]} holds {features[row, column]:g}, which is beyond {dtype}"
-                f"{' after standardization' if self.active else ''}; use --dtype float64, or rescale the column"
-            )
+            raise self._beyond(dtype, path, names[column], float(features[row, column]))
         return result
 
     def in_own_units(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -53,49 +73,118 @@ class Standardization:
         coef = parameters[:, :-1] / self.scale
         return coef, parameters[:, -1] - coef @ self.mean
 
+    def _apply_to_sparse(
+        self, features: SparseFeatures, dtype: np.dtype, path: str, names: Sequence[str]
+    ) -> SparseFeatures:
+        matrix = features.matrix.copy() if self.active else features.matrix
+        with np.errstate(over="ignore"):
+            if self.active:
+                matrix.data = matrix.data / self.scale[features.columns][matrix.indices]
+            data = matrix.data.astype(dtype, copy=False)
+        for entry in np.flatnonzero(~np.isfinite(data))[:1]:
+            name = names[int(features.columns[matrix.indices[entry]])]
+            raise self._beyond(dtype, path, name, float(features.matrix.data[entry]))
+        matrix.data = data
+        return SparseFeatures(features.columns, matrix)
+
+    def _beyond(self, dtype: np.dtype, path: str, name: str, value: float) -> InputError:
+        return InputError(
+            f"{path}: column {name} holds {value:g}, which is beyond {dtype}"
+            f"{' after standardization' if self.active else ''}; use --dtype float64, or rescale the column"
+        )
+
 
 def fit_standardization(
-    rows: list[tuple[int, NDArray]],
-    divided: DividedSource,
-    n_training: int,
+    rows: Callable[[], Iterable[Weighted]],
+    total_weight: float,
+    *,
+    names: Sequence[str],
+    path: str,
+    n_shards: int,
     wanted: bool,
-    intercept: bool,
+    centre: bool,
+    dtype: np.dtype,
     cluster: Cluster,
 ) -> Standardization:
-    """Measure the training rows of all shards, given as (shard, features). Collective.
+    """Measure the training rows of this rank's shards, in a few passes over them. Collective.
 
-    The deviation is the population's (divided by n). A constant feature gets scale 1. Without an intercept nothing is
-    centred, for a shift of the features would bring one in through the back door.
+    The deviation is the population's (divided by the total weight). A constant feature gets scale 1.
+
+    Parameters
+    ----------
+    rows : callable
+        Returns the rows anew for each pass: (shard, features, weights or None), rows of weight 0 left out.
+    total_weight : float
+    centre : bool
+        Whether the mean is subtracted.
+    dtype : numpy.dtype
+        The type to compute in.
 
     Raises
     ------
     InputError
         On every rank: a feature is too large for its squares to be summed.
     """
-    names = divided.source.feature_names
     shape = (len(names),)
-    extremes = np.full((2, *shape), -np.inf)  # the largest value, and minus the smallest
-    for _, features in rows:
-        if len(features):
-            np.maximum(extremes[0], features.max(axis=0), out=extremes[0])
-            np.maximum(extremes[1], -features.min(axis=0).astype(np.float64), out=extremes[1])
-    cluster.maximum(extremes)
-    largest = np.maximum(np.abs(extremes[0]), np.abs(extremes[1]))
-    for column in np.flatnonzero(largest > 1e150):
+    largest, constant, kinds = _measure_extremes(rows, shape, cluster)
+    for column in np.flatnonzero(np.max(np.abs(largest), axis=0) > 1e150)[:1]:
         raise InputError(
-            f"{divided.source.path}: column {names[column]} holds {largest[column]:g}; values beyond 1e150 cannot be "
-            "squared and summed: rescale the column"
+            f"{path}: column {names[column]} holds {np.max(np.abs(largest[:, column])):g}; values beyond 1e150 cannot "
+            "be squared and summed: rescale the column"
         ).on_all_ranks()
     if not wanted:
         return Standardization(np.zeros(shape), np.ones(shape), active=False)
 
-    def total(partials: list[tuple[int, NDArray[np.float64]]]) -> NDArray[np.float64]:
-        return exact_sum(partials, shape, divided.n_shards, cluster)
+    def total(measure: Callable[[Columns, NDArray[np.float64] | None], NDArray[np.float64]]) -> NDArray[np.float64]:
+        partials = (ShardSum(shard, measure(some, weights), columns_of(some)) for shard, some, weights in rows())
+        return exact_sum(partials, shape, n_shards, cluster)
 
-    mean = total([(shard, features.sum(axis=0, dtype=np.float64)) for shard, features in rows]) / n_training
-    constant = extremes[0] == -extremes[1]
-    mean[constant] = extremes[0][constant]
-    squares = total([(shard, np.square(features - mean).sum(axis=0)) for shard, features in rows])
-    deviation = np.sqrt(squares / n_training)
+    mean = total(sum_values) / total_weight
+    mean[constant] = largest[0][constant]
+    squares = total(lambda some, weights: sum_squares(some, mean, weights))
+    if "sparse" in kinds:
+        empty = total_weight - total(lambda some, weights: sum_entry_weights(_sparse(some), weights))
+        squares += np.maximum(empty, 0) * np.square(mean)
+    deviation = np.sqrt(squares / total_weight)
     scale = np.where(constant | (deviation == 0), 1.0, deviation)
-    return Standardization(mean if intercept else np.zeros(shape), scale, active=True)
+    if "compact" in kinds:  # the kernel uses them in its own type: the model must use the same numbers
+        mean, scale = mean.astype(dtype).astype(np.float64), scale.astype(dtype).astype(np.float64)
+    mean = mean if centre else np.zeros(shape)
+    offset = mean / scale if centre and "sparse" in kinds else None
+    return Standardization(mean, scale, active=True, offset=offset)
+
+
+def _measure_extremes(
+    rows: Callable[[], Iterable[Weighted]], shape: tuple[int, ...], cluster: Cluster
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], set[str]]:
+    """Return each column's largest value and minus its smallest, which are constant, and the kinds of features."""
+    found = np.full((2, *shape), -np.inf)
+    kinds: set[str] = set()
+    covered = np.zeros(shape, dtype=np.int64)  # shards that hold the column at all
+    n_shards = 0
+    with cluster.agreement():
+        for _, features, _ in rows():
+            if not len(features):
+                continue
+            n_shards += 1
+            columns = columns_of(features)
+            place = slice(None) if columns is None else columns
+            kinds.add(_kind(features))
+            covered[place] += 1
+            found[:, place] = np.maximum(found[:, place], extremes(features))
+    absent = covered < n_shards  # a column without entry is 0 throughout
+    found[:, absent] = np.maximum(found[:, absent], 0.0)
+    cluster.maximum(found)
+    found += 0.0  # the sign of a 0 may depend on the order
+    return found, found[0] == -found[1], set().union(*cluster.allgather(kinds))
+
+
+def _kind(features: Columns) -> str:
+    if isinstance(features, SparseFeatures):
+        return "sparse"
+    return "compact" if features.dtype.name in COMPACT else "floats"
+
+
+def _sparse(features: Columns) -> SparseFeatures:
+    assert isinstance(features, SparseFeatures)
+    return features

@@ -17,9 +17,12 @@ r in the simplex. The entropy is concave, so H(q_i) >= (1 - a) H(p_i) + a H(r), 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+RUN = 1 << 17  # numbers that are worked on at once
 
 
 def lower_bound(
@@ -45,27 +48,38 @@ def lower_bound(
     intercept : bool
         Whether the intercepts are free.
     """
-    entropy = loss - float(np.vdot(gradient, parameters))
+    entropy = loss - math.fsum(float(np.vdot(gradient[run], parameters[run])) for run in row_runs(gradient))
     data_gradient = gradient[:, :-1]
     if not intercept:
-        return entropy - _squared_norm(data_gradient) / (2 * l2)
+        return entropy - squared_norm(data_gradient) / (2 * l2)
     excess = gradient[:, -1] - gradient[:, -1].mean()  # its sum is 0 but for rounding
     shares = class_means[:, -1]
     mean_probabilities = excess + shares
     mix = min(1.0, max(0.0, float(np.max(excess / np.maximum(mean_probabilities, 1e-300)))))
     if mix == 0.0:
-        return entropy - _squared_norm(data_gradient) / (2 * l2)
+        return entropy - squared_norm(data_gradient) / (2 * l2)
     repair = np.maximum(shares if mix == 1.0 else mean_probabilities - excess / mix, 0.0)
     if repair.sum() < 0.5:  # rounding is all there is
         return -math.inf
     repair /= repair.sum()
-    repair_gradient = np.outer(repair, class_means[:, :-1].sum(axis=0)) - class_means[:, :-1]
-    mixed = (1 - mix) * data_gradient + mix * repair_gradient
-    return (1 - mix) * entropy + mix * _entropy(repair) - _squared_norm(mixed) / (2 * l2)
+    mean = class_means[:, :-1].sum(axis=0)
+    squares = []
+    for run in row_runs(data_gradient):
+        repair_gradient = np.outer(repair[run], mean) - class_means[run, :-1]
+        squares.append(squared_norm((1 - mix) * data_gradient[run] + mix * repair_gradient))
+    return (1 - mix) * entropy + mix * _entropy(repair) - math.fsum(squares) / (2 * l2)
 
 
-def _squared_norm(array: NDArray[np.float64]) -> float:
-    return float(np.vdot(array, array))
+def row_runs(array: NDArray[np.float64]) -> Iterator[slice]:
+    """Yield runs of rows small enough that copies of them cost no memory to speak of."""
+    rows = max(RUN // max(array.shape[1], 1), 1)
+    for start in range(0, len(array), rows):
+        yield slice(start, start + rows)
+
+
+def squared_norm(array: NDArray[np.float64]) -> float:
+    """Return the sum of squares, without a copy of all of it where it is not contiguous."""
+    return math.fsum(float(np.vdot(array[run], array[run])) for run in row_runs(array))
 
 
 def _entropy(distribution: NDArray[np.float64]) -> float:

@@ -83,7 +83,9 @@ class AcceleratedGradient:
         while True:
             plain = state.parameters - size * state.gradient
             next_momentum = (1 + math.sqrt(1 + 4 * momentum * momentum)) / 2
-            point = plain + (momentum - 1) / next_momentum * (plain - last_plain)
+            point = plain - last_plain
+            point *= (momentum - 1) / next_momentum
+            point += plain
             reached = objective(point)
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = _curvature(state, point, reached)

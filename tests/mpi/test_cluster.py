@@ -3,7 +3,7 @@ import pytest
 
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.control import commit
-from distsoftmax.cluster.exact_sum import exact_sum
+from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.cluster.platform import agree_on_platform, describe
 from distsoftmax.errors import InputError, OutputError, PlatformMismatch, ReplicaMismatch
 
@@ -18,14 +18,14 @@ def partials(n_shards, shape):
 @pytest.mark.parametrize("n_shards", [1, 2, 7, 64])
 def test_an_exact_sum_has_the_same_bits_on_any_number_of_ranks(cluster, alone, n_shards):
     values = partials(n_shards, (3, 4))
-    own = [(shard, values[shard]) for shard in owned_shards(cluster.rank, cluster.size, n_shards)]
+    own = [ShardSum(shard, values[shard]) for shard in owned_shards(cluster.rank, cluster.size, n_shards)]
     together = exact_sum(own, (3, 4), n_shards, cluster)
-    by_one = exact_sum(list(enumerate(values)), (3, 4), n_shards, alone)
+    by_one = exact_sum([ShardSum(shard, some) for shard, some in enumerate(values)], (3, 4), n_shards, alone)
     assert together.tobytes() == by_one.tobytes()
 
 
 def test_a_shard_that_is_not_finite_is_named_on_every_rank(cluster):
-    own = [(cluster.rank, np.array(np.nan if cluster.rank == cluster.size - 1 else 1.0))]
+    own = [ShardSum(cluster.rank, np.array(np.nan if cluster.rank == cluster.size - 1 else 1.0))]
     with pytest.raises(InputError, match=f"shard {cluster.size - 1}:") as found:
         exact_sum(own, (), cluster.size, cluster)
     assert found.value.agreed

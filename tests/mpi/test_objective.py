@@ -53,7 +53,7 @@ def test_objective_has_the_same_bits_on_any_number_of_ranks_and_threads(cluster,
 def test_partition_is_the_same_on_any_number_of_ranks(cluster, alone, held_out):
     config = DataConfig(valid_fraction=held_out, seed=3)
     ours, theirs = load_partition(config, True, cluster), load_partition(config, True, alone)
-    for name in ("n_shards", "n_rows", "n_training", "n_held_out", "classes", "feature_names", "dtype"):
+    for name in ("n_shards", "n_rows", "n_training", "n_held_out", "classes", "encoding", "dtype"):
         assert getattr(ours, name) == getattr(theirs, name)
     np.testing.assert_array_equal(ours.shard_digests, theirs.shard_digests)
     for name in ("mean", "scale"):
@@ -68,7 +68,7 @@ def test_standardization_is_scikit_learns(cluster, folder):
     features, classes = load_iris(return_X_y=True)
     features = np.column_stack([features * [1, 1e6, 1e-6, 1] + [0, 1e9, 0, 0], np.full(len(features), 0.1)])
     path = save(cluster, folder / "iris.npz", X=features, y=classes)
-    partition = load_partition(DataConfig(data=path), True, cluster)
+    partition = load_partition(DataConfig(data=(path,)), True, cluster)
     expected = StandardScaler().fit(features)
     np.testing.assert_allclose(partition.standardization.mean, expected.mean_, rtol=1e-13)
     np.testing.assert_allclose(partition.standardization.scale, expected.scale_, rtol=1e-6)
@@ -86,14 +86,14 @@ def test_standardization_without_intercept_does_not_centre(cluster):
 def test_distributed_gradient_agrees_with_one_pass_over_all_rows(cluster, folder):
     features, classes = load_iris(return_X_y=True)
     path = save(cluster, folder / "iris.npz", X=features, y=classes)
-    partition = load_partition(DataConfig(data=path, standardize=False), True, cluster)
+    partition = load_partition(DataConfig(data=(path,), standardize=False), True, cluster)
     objective = SoftmaxObjective(partition, ObjectiveConfig(), cluster)
     parameters = parameters_of(objective)
     found = objective(parameters)
-    gradient = np.empty(parameters.shape)
-    loss = SoftmaxKernel(parameters, features.dtype).loss_and_gradient(features, classes, gradient)
+    loss, gradient = SoftmaxKernel(parameters, features.dtype).loss_and_gradient(features, classes)
     assert found.value == pytest.approx(loss / 150, rel=1e-14)
-    np.testing.assert_allclose(found.gradient, gradient / 150, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(found.gradient[:, :-1], gradient.coef.values / 150, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(found.gradient[:, -1], gradient.intercept / 150, rtol=1e-12, atol=1e-14)
 
 
 def test_scores_beyond_the_finite_numbers_are_reported_as_such_on_every_rank(cluster):
@@ -107,7 +107,7 @@ def test_scores_beyond_the_finite_numbers_are_reported_as_such_on_every_rank(clu
 def test_more_ranks_than_rows_are_no_obstacle(cluster, alone, folder, rows):
     path = save(cluster, folder / f"few-{rows}.npz", X=np.arange(2.0 * rows).reshape(rows, 2), y=np.arange(rows) % 2)
     for shards in (None, 11):
-        config = DataConfig(data=path, shards=shards)
+        config = DataConfig(data=(path,), shards=shards)
         ours = SoftmaxObjective(load_partition(config, True, cluster), ObjectiveConfig(l2=0.1), cluster)
         theirs = SoftmaxObjective(load_partition(config, True, alone), ObjectiveConfig(l2=0.1), alone)
         assert bits(ours(parameters_of(ours))) == bits(theirs(parameters_of(ours)))
@@ -118,7 +118,7 @@ def test_bad_rows_are_named_alike_on_every_rank(cluster, folder):
     features[[61, 170], 1] = [np.inf, np.nan]
     path = save(cluster, folder / "bad.npz", X=features, y=np.arange(200) % 2)
     with pytest.raises(InputError, match=r"bad.npz: row 62, column x1: the value is inf") as found:
-        load_partition(DataConfig(data=path), True, cluster)
+        load_partition(DataConfig(data=(path,)), True, cluster)
     assert found.value.agreed
 
 
@@ -133,13 +133,13 @@ def test_bad_rows_are_named_alike_on_every_rank(cluster, folder):
 def test_data_that_teach_nothing_are_refused_on_every_rank(cluster, folder, arrays, words):
     path = save(cluster, folder / "useless.npz", **arrays)
     with pytest.raises(InputError, match=words) as found:
-        load_partition(DataConfig(data=path), True, cluster)
+        load_partition(DataConfig(data=(path,)), True, cluster)
     assert found.value.agreed
 
 
 def test_features_beyond_float32_are_refused_by_column(cluster, folder):
     path = save(cluster, folder / "large.npz", X=np.array([[1.0, 1e39], [2.0, 1.0]]), y=np.arange(2))
-    config = DataConfig(data=path, dtype="float32", standardize=False)
+    config = DataConfig(data=(path,), dtype="float32", standardize=False)
     with pytest.raises(InputError, match="column x1 holds 1e.39.*--dtype float64"):
         load_partition(config, True, cluster)
 
@@ -148,12 +148,12 @@ def test_a_class_that_only_held_out_rows_have_is_refused(cluster, folder):
     features = np.arange(80.0).reshape(40, 2)
     options = {"valid_fraction": 0.1, "shards": 1, "standardize": False}
     common = save(cluster, folder / "common.npz", X=features, y=np.arange(40) % 2)
-    held_out = load_partition(DataConfig(data=common, **options), True, cluster).held_out
+    held_out = load_partition(DataConfig(data=(common,), **options), True, cluster).held_out
     first_values = [samples.features[0, 0] for samples in held_out if len(samples.features)]
     row = max(value for values in cluster.allgather(first_values) for value in values) // 2
     rare = save(cluster, folder / "rare.npz", X=features, y=np.where(np.arange(40) == row, 7, np.arange(40) % 2))
     with pytest.raises(InputError, match="class '7' is in the held-out samples but never seen in training"):
-        load_partition(DataConfig(data=rare, **options), True, cluster)
+        load_partition(DataConfig(data=(rare,), **options), True, cluster)
 
 
 def test_held_out_values_beyond_float32_are_refused_by_column(cluster, folder):
@@ -161,7 +161,7 @@ def test_held_out_values_beyond_float32_are_refused_by_column(cluster, folder):
     good = save(cluster, folder / "good.npz", X=rows, y=np.arange(10) % 2)
     bad = save(cluster, folder / "bad.npz", X=np.where(rows == 7, 1e45, rows), y=np.arange(10) % 2)
     with pytest.raises(InputError, match=r"bad.npz: column x1 holds 1e.45, which is beyond float32"):
-        load_partition(DataConfig(data=good, valid=bad, dtype="float32"), True, cluster)
+        load_partition(DataConfig(data=(good,), valid=(bad,), dtype="float32"), True, cluster)
 
 
 def test_held_out_samples_do_not_move_the_bits_of_training(cluster, folder):
@@ -169,8 +169,8 @@ def test_held_out_samples_do_not_move_the_bits_of_training(cluster, folder):
     good = save(cluster, folder / "iris.npz", X=features, y=classes)
     wild = save(cluster, folder / "wild.npz", X=features * 1e30, y=classes)
     found = []
-    for valid in (None, good, wild):
-        partition = load_partition(DataConfig(data=good, valid=valid), True, cluster)
+    for valid in ((), (good,), (wild,)):
+        partition = load_partition(DataConfig(data=(good,), valid=valid), True, cluster)
         objective = SoftmaxObjective(partition, ObjectiveConfig(l2=1e-3), cluster)
         found.append(bits(objective(parameters_of(objective))))
     assert found[0] == found[1] == found[2]

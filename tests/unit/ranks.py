@@ -17,7 +17,7 @@ SHARDS = [None, 1, 2, 3, 50]
 
 
 class Rank:
-    """One of several threads that stand for the ranks of a cluster; see `data.source.Exchange`."""
+    """One of several threads that stand for the ranks of a cluster; it can do what `Cluster` does for data."""
 
     def __init__(self, rank, size, barrier, board):
         self.rank, self.size = rank, size
@@ -33,6 +33,12 @@ class Rank:
     def alltoall(self, values):
         assert len(values) == self.size
         return [given[self.rank] for given in self.allgather(list(values))]
+
+    def sum_integers(self, values):
+        values[...] = np.sum(self.allgather(values.copy()), axis=0, dtype=np.int64)
+
+    def maximum(self, values):
+        values[...] = np.max(self.allgather(values.copy()), axis=0)
 
     @contextlib.contextmanager
     def agreement(self):
@@ -58,7 +64,9 @@ def on_ranks(size, work):
             if not getattr(error, "agreed", False):
                 barrier.abort()
 
-    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(size)]
+    threads = [
+        threading.Thread(target=run, args=(number,), name=f"rank {number}", daemon=True) for number in range(size)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from distsoftmax.coordinator import durable
 from distsoftmax.coordinator.checkpoint import (
@@ -17,7 +18,7 @@ from distsoftmax.coordinator.checkpoint import (
 )
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.errors import CheckpointDamaged, InputError, OutputError
-from distsoftmax.model import Model, load_model
+from distsoftmax.model import Encoding, Model, NumberedNames, load_model, tensor_file
 from distsoftmax.solvers.accelerated_gradient import AcceleratedState
 from distsoftmax.solvers.protocol import State
 
@@ -229,14 +230,49 @@ def test_metrics_beyond_the_resumed_step_are_dropped(tmp_path):
 
 def model():
     generator = np.random.default_rng(0)
-    return Model(generator.standard_normal((3, 2)), generator.standard_normal(3), ("a", "b,\n", "é"), ("x", "y z"))
+    encoding = Encoding(
+        numeric=("x", "y z"), fill=np.array([0.1, np.pi]), categories=(("colour", ("", "é=\n")),), index_base=1
+    )
+    return Model(generator.standard_normal((3, 4)), generator.standard_normal(3), ("a", "b,\n", "é"), encoding)
+
+
+def content(model):
+    return b"".join(model.file_content())
+
+
+def test_the_files_are_those_of_the_safetensors_library():
+    tensors = {
+        "b": np.array([True, False, True]),
+        "f": np.arange(6.0).reshape(2, 3).T,
+        "i": np.array(-(2**62)),
+        "s": np.ones((0, 3), dtype=np.float32),
+        "g": np.arange(3, dtype=">f8"),
+    }
+    found = safetensors.numpy.load(b"".join(tensor_file(tensors, {"name": "é\n"})))
+    assert set(found) == set(tensors)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor)
+        assert found[name].dtype.name == tensor.dtype.name
+
+
+def test_a_million_made_up_names_take_no_room():
+    names = NumberedNames(1_000_000)
+    wide = Model(np.zeros((2, 1_000_000)), np.zeros(2), ("a", "b"), Encoding(numeric=names))
+    assert len(wide.file_content()[1]) < 1000
+    assert names[999_999] == "x999999"
+    assert names[-3:] == ("x999997", "x999998", "x999999")
+    assert NumberedNames(2) == ("x0", "x1")
+    assert NumberedNames(2) != ("x0", "x2")
 
 
 def test_a_model_comes_back_as_it_was(tmp_path):
     path = tmp_path / "model.safetensors"
-    path.write_bytes(model().to_bytes())
+    path.write_bytes(content(model()))
     loaded = load_model(path)
-    assert (loaded.classes, loaded.feature_names) == (model().classes, model().feature_names)
+    assert loaded.classes == model().classes
+    assert loaded.feature_names == ("x", "y z", "colour=", "colour=é=\n")
+    assert (loaded.encoding.categories, loaded.encoding.index_base) == (model().encoding.categories, 1)
+    assert loaded.encoding.fill.tobytes() == model().encoding.fill.tobytes()
     assert loaded.coef.tobytes() == model().coef.tobytes()
     assert loaded.sha256 == model().sha256
 
@@ -252,7 +288,7 @@ def test_sha256_is_over_the_little_endian_bytes():
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
 def test_a_damaged_model_is_refused(tmp_path, length):
     path = tmp_path / "model.safetensors"
-    path.write_bytes(model().to_bytes()[:length])
+    path.write_bytes(content(model())[:length])
     with pytest.raises(InputError, match="damaged"):
         load_model(path)
 

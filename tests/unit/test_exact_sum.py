@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsoftmax.cluster.assignment import owned_shards
-from distsoftmax.cluster.exact_sum import FixedPoint, exact_sum
+from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, exact_sum
 from distsoftmax.data.shards import default_n_shards, shard_bounds
 from distsoftmax.errors import InputError
+from distsoftmax.objective.gradient_sum import GradientSum
+from distsoftmax.objective.linear import Part
+from distsoftmax.objective.softmax import Gradient
 
 
 class OneRank:
@@ -29,7 +32,7 @@ class OneRank:
 
 
 def summed(values):
-    partials = [(shard, np.array(value)) for shard, value in enumerate(values)]
+    partials = [ShardSum(shard, np.array(value)) for shard, value in enumerate(values)]
     return float(exact_sum(partials, (), len(values), OneRank()))
 
 
@@ -85,25 +88,54 @@ def test_partials_over_18_decades_are_summed_30_times_closer_than_by_floats():
 
 
 def test_the_most_that_the_bound_allows_does_not_overflow():
-    bound = 1.0
-    fixed = FixedPoint(np.array([bound]))
-    total = np.zeros(1, dtype=np.int64)
+    gradients = GradientSum(np.ones(2), 1, by_column=False)
+    total = np.zeros(2, dtype=np.int64)
     for _ in range(3):  # three times the bound: more than rounding could ever add
-        assert fixed.add(np.array([bound]), total)
-    assert fixed.value(total)[0] == 3.0
+        assert gradients.add(Gradient(Part(np.ones((1, 1))), np.ones(1)), total)
+    assert gradients.value(total).tolist() == [[3.0, 3.0]]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_partial_that_is_not_finite_is_refused(bad):
-    fixed = FixedPoint(np.ones(3))
-    assert not fixed.add(np.array([0.0, bad, 0.0]), np.zeros(3, dtype=np.int64))
+@pytest.mark.parametrize("columns", [None, np.array([2, 5])])
+def test_a_gradient_that_is_not_finite_is_refused(bad, columns):
+    gradients = GradientSum(np.ones(10 if columns is not None else 3), 2, by_column=columns is not None)
+    total = np.zeros(gradients.size, dtype=np.int64)
+    good, strange = np.zeros((2, 2)), np.array([[0.0, 1.0], [bad, 0.0]])
+    assert gradients.add(Gradient(Part(good, columns), np.zeros(2)), total)
+    assert not gradients.add(Gradient(Part(strange, columns), np.zeros(2)), total)
+    assert not gradients.add(Gradient(Part(good, columns), np.array([0.0, bad])), total)
+
+
+def test_sparse_gradients_sum_to_the_bits_of_dense_ones():
+    generator = np.random.default_rng(0)
+    n_features, n_classes = 500, 90  # more numbers than are added at once
+    dense = GradientSum(np.full(n_features + 1, 100.0), n_classes, by_column=False)
+    sparse = GradientSum(np.full(n_features + 1, 100.0), n_classes, by_column=True)
+    totals = np.zeros((2, dense.size), dtype=np.int64)
+    for _ in range(5):
+        columns = np.flatnonzero(generator.random(n_features) < 0.8)
+        values = generator.standard_normal((columns.size, n_classes))
+        spread = np.zeros((n_classes, n_features))
+        spread[:, columns] = values.T
+        intercept = generator.standard_normal(n_classes)
+        assert dense.add(Gradient(Part(spread), intercept), totals[0])
+        assert sparse.add(Gradient(Part(values, columns), intercept), totals[1])
+    assert dense.value(totals[0]).tobytes() == sparse.value(totals[1]).tobytes()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_sum_that_is_not_finite_names_the_shard(bad):
-    partials = [(3, np.array([1.0, 2.0])), (17, np.array([0.0, bad]))]
+    partials = [ShardSum(3, np.array([1.0, 2.0])), ShardSum(17, np.array([0.0, bad]))]
     with pytest.raises(InputError, match="shard 17"):
         exact_sum(partials, (2,), 64, OneRank())
+
+
+def test_sums_over_some_columns_are_those_over_all():
+    generator = np.random.default_rng(2)
+    spread = generator.standard_normal((6, 40)) * (generator.random((6, 40)) < 0.3)
+    some = [ShardSum(shard, row[np.flatnonzero(row)], np.flatnonzero(row)) for shard, row in enumerate(spread)]
+    whole = [ShardSum(shard, row) for shard, row in enumerate(spread)]
+    assert exact_sum(some, (40,), 6, OneRank()).tobytes() == exact_sum(whole, (40,), 6, OneRank()).tobytes()
 
 
 @given(st.integers(1, 300), st.integers(1, 200))
@@ -140,9 +172,9 @@ def test_shuffled_threads_of_partials_add_to_the_same_integers():
     for seed in range(3):
         order = list(range(64))
         random.Random(seed).shuffle(order)
-        total = np.zeros((5, 7), dtype=np.int64)
+        total = np.zeros((2, 5, 7), dtype=np.int64)
         for shard in order:
-            assert fixed.add(partials[shard].copy(), total)
-        results.append(fixed.value(total).tobytes())
+            total += fixed.limbs(partials[shard])
+        results.append(fixed.value(total[0], total[1]).tobytes())
     assert len(set(results)) == 1
     np.testing.assert_allclose(np.frombuffer(results[0]).reshape(5, 7), partials.sum(axis=0), rtol=1e-13, atol=1e-14)

@@ -5,7 +5,11 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-from distsoftmax.objective.softmax import SCORES_BYTES, SoftmaxKernel, block_rows
+from scipy.sparse import csr_array
+
+from distsoftmax.data.features import Compact, SparseFeatures
+from distsoftmax.objective.linear import SCORES_BYTES, block_rows
+from distsoftmax.objective.softmax import SoftmaxKernel
 
 SHAPES = [(1, 1, 2), (7, 3, 2), (300, 5, 4), (1000, 60, 11), (257, 130, 200)]
 
@@ -18,9 +22,24 @@ def problem(rows, n_features, n_classes, dtype=np.float64, seed=0):
     return features, classes, parameters
 
 
-def loss_and_gradient(features, classes, parameters):
-    gradient = np.full(parameters.shape, np.nan)
-    return SoftmaxKernel(parameters, features.dtype).loss_and_gradient(features, classes, gradient), gradient
+def whole(gradient, shape):
+    """A kernel's gradient in one array, (n_classes, n_features + 1)."""
+    result = np.zeros(shape)
+    values, columns = gradient.coef.values, gradient.coef.columns
+    if columns is None:
+        result[:, :-1] = values
+    else:
+        result[:, columns] = values.T
+    result[:, -1] = gradient.intercept
+    return result
+
+
+def loss_and_gradient(features, classes, parameters, weights=None):
+    sparse = isinstance(features, SparseFeatures)
+    dtype = features.matrix.dtype if sparse else features.dtype
+    kernel = SoftmaxKernel(parameters, dtype, sparse=sparse)
+    loss, gradient = kernel.loss_and_gradient(features, classes, weights)
+    return loss, whole(gradient, parameters.shape)
 
 
 def reference(features, classes, parameters):
@@ -107,12 +126,14 @@ def test_no_rows_have_no_loss():
 def test_a_kernel_used_again_gives_the_same_bits(dtype):
     first, second = problem(500, 20, 10, dtype, seed=1), problem(90, 20, 10, dtype, seed=2)
     kernel = SoftmaxKernel(first[2], np.dtype(dtype))
-    gradient = np.empty(first[2].shape)
-    once = kernel.loss_and_gradient(first[0], first[1], gradient), gradient.copy()
-    kernel.loss_and_gradient(second[0], second[1], gradient)
-    again = kernel.loss_and_gradient(first[0], first[1], gradient), gradient.copy()
-    assert once[0] == again[0]
-    assert once[1].tobytes() == again[1].tobytes()
+
+    def call(features, classes, parameters):
+        loss, gradient = kernel.loss_and_gradient(features, classes)
+        return loss, whole(gradient, parameters.shape).tobytes()
+
+    once = call(*first)
+    call(*second)
+    assert call(*first) == once
 
 
 def test_no_probability_is_denormal():
@@ -133,9 +154,8 @@ def test_arguments_are_left_as_they_were():
 
 def test_no_temporary_is_larger_than_a_block_by_classes():
     features, classes, parameters = problem(200_000, 4, 20)
-    gradient = np.empty(parameters.shape)
     tracemalloc.start()
-    SoftmaxKernel(parameters, features.dtype).loss_and_gradient(features, classes, gradient)
+    SoftmaxKernel(parameters, features.dtype).loss_and_gradient(features, classes)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2 * SCORES_BYTES  # all scores at once would take 32 MB
@@ -147,3 +167,81 @@ def test_blocks_are_even_and_stay_in_cache(rows, n_classes):
     size = block_rows(rows, 50, n_classes, 8)
     assert 1 <= size <= rows
     assert size * n_classes * 8 <= SCORES_BYTES or size <= 32
+
+
+def sparse_problem(rows, n_features, n_classes, dtype=np.float64, seed=0):
+    features, classes, parameters = problem(rows, n_features, n_classes, np.float64, seed)
+    features *= np.random.default_rng(seed + 1).random(features.shape) < 0.2
+    features = features.astype(dtype)
+    return features, SparseFeatures.from_csr(csr_array(features)), classes, parameters
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2), (300, 50, 4), (257, 130, 200), (1000, 400, 3)], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sparse_and_dense_agree(shape, weighted):
+    dense, sparse, classes, parameters = sparse_problem(*shape)
+    weights = np.random.default_rng(5).random(shape[0]) * 3 if weighted else None
+    expected = loss_and_gradient(dense, classes, parameters, weights)
+    found = loss_and_gradient(sparse, classes, parameters, weights)
+    assert found[0] == pytest.approx(expected[0], rel=1e-12)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-12, atol=1e-12 * np.abs(expected[1]).max())
+    dense_kernel = SoftmaxKernel(parameters, dense.dtype)
+    sparse_kernel = SoftmaxKernel(parameters, dense.dtype, sparse=True)
+    assert sparse_kernel.loss_and_accuracy(sparse, classes).n_correct == (
+        dense_kernel.loss_and_accuracy(dense, classes).n_correct
+    )
+    np.testing.assert_allclose(
+        sparse_kernel.probabilities(sparse), dense_kernel.probabilities(dense), rtol=1e-12, atol=1e-300
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_weight_counts_like_repeated_rows(dtype):
+    features, classes, parameters = problem(400, 7, 3, dtype)
+    times = np.random.default_rng(3).integers(0, 4, 400)
+    expected = loss_and_gradient(features.repeat(times, axis=0), classes.repeat(times), parameters)
+    found = loss_and_gradient(features, classes, parameters, times.astype(np.float64))
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    assert found[0] == pytest.approx(expected[0], rel=tolerance)
+    np.testing.assert_allclose(found[1], expected[1], rtol=tolerance, atol=tolerance * 400)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hessian_product_agrees_with_differences_of_the_gradient(kind, weighted):
+    dense, sparse, classes, parameters = sparse_problem(300, 9, 4)
+    features = dense if kind == "dense" else sparse
+    weights = np.random.default_rng(5).random(300) if weighted else None
+    direction = np.random.default_rng(6).standard_normal(parameters.shape)
+    kernel = SoftmaxKernel(parameters, np.dtype(np.float64), sparse=kind == "sparse")
+    found = whole(kernel.hessian_product(features, direction, weights), parameters.shape)
+    step = 1e-5
+    ahead, behind = (
+        loss_and_gradient(features, classes, parameters + sign * step * direction, weights)[1] for sign in (1, -1)
+    )
+    np.testing.assert_allclose(found, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int8", "int16", "float16", "bool"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_small_types_give_the_bits_of_the_floats_they_stand_for(stored, dtype):
+    generator = np.random.default_rng(0)
+    values = generator.integers(0, 2 if stored == "bool" else 100, (500, 30)).astype(stored)
+    mean, scale = (generator.random(30).astype(dtype) + 1 for _ in range(2))
+    floats = (values.astype(dtype) - mean) / scale
+    classes, parameters = generator.integers(0, 3, 500), generator.standard_normal((3, 31))
+    kernel = SoftmaxKernel(parameters, np.dtype(dtype))
+    found = kernel.loss_and_gradient(Compact(values, mean, scale, np.dtype(dtype)), classes)
+    loss, gradient = found[0], whole(found[1], parameters.shape)
+    expected = loss_and_gradient(floats, classes, parameters)
+    assert loss == expected[0]
+    assert gradient.tobytes() == expected[1].tobytes()
+
+
+def test_column_indices_beyond_two_to_the_31_are_right():
+    wide = 5_000_000_000
+    indices = np.array([3, wide - 1, 3, 2**31 + 7], dtype=np.int64)
+    rows = csr_array((np.array([1.0, 2.0, 3.0, 4.0]), indices, np.array([0, 2, 4])), shape=(2, wide))
+    sparse = SparseFeatures.from_csr(rows)
+    np.testing.assert_array_equal(sparse.columns, [3, 2**31 + 7, wide - 1])
+    np.testing.assert_array_equal(sparse.matrix.toarray(), [[1, 0, 2], [3, 4, 0]])

@@ -1,0 +1,134 @@
+"""From raw columns to features: missing numbers filled, categories spread over columns of 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+from distsoftmax.data.source import Features, RawRows, Source, TextColumn
+from distsoftmax.errors import InputError
+from distsoftmax.model import Encoding
+
+Impute = Literal["error", "mean", "zero"]
+LARGEST_NUMBER_OF_CATEGORIES = 10_000
+
+
+@dataclass(frozen=True)
+class ColumnMeans:
+    """What a shard tells of the means of its columns, missing cells left out.
+
+    Attributes
+    ----------
+    sums, weights : ndarray of float64, (n_numeric,)
+        Sum of weight * value, and of the weights, over the cells that hold a number.
+    """
+
+    shard: int
+    sums: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def measure_columns(shard: int, rows: RawRows, training: NDArray[np.bool_]) -> ColumnMeans:
+    """Sum the dense numeric columns of a shard's training rows."""
+    features = np.asarray(rows.features)[training]
+    weights = np.ones(len(features)) if rows.weights is None else rows.weights[training]
+    present = np.isfinite(features) if features.dtype.kind == "f" else np.ones(features.shape, dtype=bool)
+    values = np.where(present, features, 0).astype(np.float64)
+    return ColumnMeans(shard, (values * weights[:, None]).sum(axis=0), weights @ present)
+
+
+def fit_encoding(
+    source: Source,
+    impute: Impute,
+    categories: Sequence[Iterable[str]],
+    means: Iterable[ColumnMeans],
+    n_shards: int,
+    cluster: Cluster,
+) -> Encoding:
+    """Agree on categories and fill values. Collective.
+
+    Parameters
+    ----------
+    categories : sequence of iterable of str
+        For each text column the texts in this rank's shards.
+    means : iterable of ColumnMeans
+        Of this rank's shards; used for ``impute="mean"`` alone.
+
+    Raises
+    ------
+    InputError
+        On every rank: a text column has more categories than make sense.
+    """
+    found = []
+    for name, texts in zip(source.category_names, categories, strict=True):
+        everywhere = sorted(set().union(*cluster.allgather(set(texts))))
+        if len(everywhere) > LARGEST_NUMBER_OF_CATEGORIES:
+            raise InputError(
+                f"{source.path}: column {name} holds {len(everywhere)} different texts, too many for categories (at "
+                f"most {LARGEST_NUMBER_OF_CATEGORIES}); leave it out with --features"
+            ).on_all_ranks()
+        found.append((name, tuple(everywhere)))
+    fill = None
+    if impute == "zero" or (impute == "mean" and source.sparse):
+        fill = np.zeros(())
+    elif impute == "mean":
+        own, shape = list(means), (len(source.feature_names),)
+        totals = exact_sum([ShardSum(some.shard, some.sums) for some in own], shape, n_shards, cluster)
+        weights = exact_sum([ShardSum(some.shard, some.weights) for some in own], shape, n_shards, cluster)
+        fill = np.divide(totals, weights, out=np.zeros(shape), where=weights > 0)
+    return Encoding(numeric=source.feature_names, fill=fill, categories=tuple(found), index_base=source.index_base)
+
+
+def encode(rows: RawRows, encoding: Encoding) -> tuple[Features, int]:
+    """Return the features of raw rows, (rows, n_features), and how many cells hold a category never seen in training.
+
+    A category that is missing or was never seen is 0 in every column. The type is that of the numeric columns.
+    """
+    features = rows.features
+    if encoding.fill is not None:
+        features = _filled(features, encoding.fill)
+    if not encoding.categories:
+        return features, 0
+    features = np.asarray(features)
+    n_unseen = 0
+    width = sum(len(texts) for _, texts in encoding.categories)
+    dtype = features.dtype if features.shape[1] else np.dtype(np.uint8)
+    result = np.zeros((len(features), features.shape[1] + width), dtype=dtype)
+    result[:, : features.shape[1]] = features
+    first = features.shape[1]
+    for column, (_, texts) in zip(rows.categories, encoding.categories, strict=True):
+        places = _places(column, texts)
+        seen = np.flatnonzero(places >= 0)
+        result[seen, first + places[seen]] = 1
+        n_unseen += int(np.count_nonzero((places < 0) & (column.codes >= 0)))
+        first += len(texts)
+    return result, n_unseen
+
+
+def _places(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.intp]:
+    """Return for each row the place of its category; -1 where it is missing or unknown."""
+    place = {text: number for number, text in enumerate(texts)}
+    of_text = np.array([*(place.get(text, -1) for text in column.texts), -1], dtype=np.intp)
+    places: NDArray[np.intp] = of_text[column.codes]  # a missing cell's -1 takes the last
+    return places
+
+
+def _filled(features: Features, fill: NDArray[np.float64]) -> Features:
+    if isinstance(features, np.ndarray):
+        if features.dtype.kind != "f":
+            return features
+        missing = np.isnan(features)
+        if not missing.any():
+            return features
+        return np.where(missing, fill.astype(features.dtype), features)
+    missing = np.isnan(features.data)
+    if missing.any():
+        features = features.copy()
+        features.data[missing] = 0.0
+    return features

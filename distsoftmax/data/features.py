@@ -1,0 +1,106 @@
+"""Features in memory besides plain arrays of floats: small types kept as stored, and sparse rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+COMPACT = frozenset({"bool", "uint8", "int8", "uint16", "int16", "float16"})
+
+
+@dataclass(frozen=True)
+class Compact:
+    """An array of a small type, kept as stored, whose rows come out as floats in training's units.
+
+    Attributes
+    ----------
+    stored : ndarray, (rows, n_features)
+        Of a type in `COMPACT`.
+    mean, scale : ndarray, (n_features,), or None
+        In the type to compute in; rows come out as (stored - mean) / scale. None where nothing is changed.
+    dtype : numpy.dtype
+        The type to compute in.
+    """
+
+    stored: NDArray
+    mean: NDArray[np.floating] | None
+    scale: NDArray[np.floating] | None
+    dtype: np.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.stored.shape
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> NDArray[np.floating]:
+        block = self.stored[rows].astype(self.dtype)
+        if self.mean is not None:
+            block -= self.mean
+        if self.scale is not None:
+            block /= self.scale
+        return block
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.stored.nbytes
+
+
+@dataclass(frozen=True)
+class SparseFeatures:
+    """The rows of a shard in compressed form, over the columns that occur in it.
+
+    Nothing here is as wide as the source: the work on a shard follows its non-zeros.
+
+    Attributes
+    ----------
+    columns : ndarray of int64, (n_local,)
+        The source's columns that occur, ascending.
+    matrix : csr_array, (rows, n_local)
+        Column k of it is the source's columns[k].
+    """
+
+    columns: NDArray[np.int64]
+    matrix: csr_array
+
+    @classmethod
+    def from_csr(cls, rows: csr_array) -> SparseFeatures:
+        """Gather the columns of a matrix of any width, with indices of 32 or 64 bits."""
+        from scipy.sparse import csr_array
+
+        columns, local = np.unique(rows.indices, return_inverse=True)
+        shape = (rows.shape[0], columns.size)
+        small = np.int32 if rows.indptr[-1] < 2**31 else np.int64  # no shard has 2^31 columns without as many entries
+        matrix = csr_array((rows.data, local.reshape(-1).astype(small), rows.indptr.astype(small)), shape=shape)
+        return cls(columns.astype(np.int64), matrix)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of rows, and of columns that occur in them."""
+        return tuple(self.matrix.shape)
+
+    def __len__(self) -> int:
+        return int(self.matrix.shape[0])
+
+    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> SparseFeatures:
+        if isinstance(rows, slice) and rows == slice(0, len(self)):
+            return self
+        return SparseFeatures(self.columns, self.matrix[rows])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        matrix = self.matrix
+        return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes + self.columns.nbytes)
+
+
+Prepared: TypeAlias = "NDArray[np.floating] | Compact | SparseFeatures"

@@ -1,0 +1,78 @@
+"""Samples in HDF5 files: the datasets X and y, read a run of rows at a time with h5py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.data.array_files import Arrays, find_labels, in_native_order, require_held
+from distsoftmax.data.parts import FileState
+from distsoftmax.data.source import SourceSpec
+from distsoftmax.errors import InputError
+
+
+class DatasetRows:
+    """A dataset of an open HDF5 file; see `Rows`.
+
+    Raises
+    ------
+    InputError
+        It is no dataset, or its values lie in other files.
+    """
+
+    def __init__(self, path: str, file: Any, name: str) -> None:
+        import h5py
+
+        self._place = f"{path}: dataset {name}"
+        is_elsewhere = isinstance(file.get(name, getlink=True), h5py.ExternalLink)
+        dataset: Any = None if is_elsewhere else file[name]
+        if not is_elsewhere and not isinstance(dataset, h5py.Dataset):
+            raise InputError(f"{self._place}: is no dataset but a {type(dataset).__name__.lower()}")
+        if is_elsewhere or dataset.is_virtual or dataset.external:
+            # a file that is missing would read as zeros, and one that changes would not be seen
+            raise InputError(f"{self._place}: its values lie in other files; give those as parts, or make a plain copy")
+        self._dataset = dataset
+        self.shape: tuple[int, ...] = dataset.shape or ()
+        self._is_text = h5py.check_string_dtype(dataset.dtype) is not None
+        self.dtype = np.dtype("U") if self._is_text else dataset.dtype.newbyteorder("=")
+
+    def read(self, first: int, stop: int) -> NDArray:
+        """See `Rows.read`."""
+        try:
+            if self._is_text:
+                return np.array(self._dataset.asstr()[first:stop].tolist(), dtype=str)
+            return in_native_order(self._dataset[first:stop])
+        except Exception as error:  # h5py raises about anything on a damaged file
+            raise InputError(f"{self._place}: rows {first + 1} to {stop} cannot be read: {error}") from None
+
+
+def open_hdf5(part: FileState, spec: SourceSpec) -> Arrays:
+    """Open the dataset X of a file; and those of the labels, y or the one named, and of the weights.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, lacks a dataset, or h5py is missing.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise InputError(f"{part.path}: reading HDF5 needs h5py: pip install 'distsoftmax[hdf5]'") from None
+    try:
+        file = h5py.File(part.path, "r")  # closes with the last of its datasets
+        held = list(file)
+        require_held(part, "X", held, "dataset")
+        label = find_labels(part, spec, held, "dataset")
+        if spec.weight is not None:
+            require_held(part, spec.weight, held, "dataset")
+        return Arrays(
+            DatasetRows(part.path, file, "X"),
+            DatasetRows(part.path, file, label) if label is not None else None,
+            DatasetRows(part.path, file, spec.weight) if spec.weight is not None else None,
+        )
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        raise InputError(f"{part.path}: is damaged, or no HDF5 file: {error}") from None

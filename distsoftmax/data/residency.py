@@ -1,0 +1,167 @@
+"""Which of a rank's shards stay in memory, and the reading again of those that do not.
+
+The first shards stay, as many as the bound allows; the others are read from the source each time they are needed, by a
+thread that is one shard ahead. Whatever is done to shards is done to both kinds by the same functions, so that the
+bits are the same.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress
+from distsoftmax.data.source import RawRows
+from distsoftmax.errors import InputError
+
+Value = TypeVar("Value")
+POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+IN_FLIGHT = 6  # shards at hand at once: read ahead, being read, being converted and in use, some of them twice as large
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that a text such as 2GiB, 500MB or 1e9 means; MB and MiB are both 2^20 bytes.
+
+    Raises
+    ------
+    InputError
+        It means none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if match is None:
+        raise InputError(f"--memory is {text}; give bytes, or a number with MiB or GiB, as in 2GiB")
+    return int(float(match[1]) * 2 ** POWERS[match[2]])
+
+
+class ShardStore:
+    """The shards of a rank, in order, as often as needed.
+
+    Parameters
+    ----------
+    divided : DividedSource
+    bound : int or None
+        Bytes to keep in memory; None keeps everything.
+    missing : bool
+        Whether cells may be missing.
+    """
+
+    def __init__(self, divided: DividedSource, bound: int | None, *, missing: bool = False) -> None:
+        self.divided = divided
+        self._bound = bound
+        self._missing = missing
+        self._held: dict[int, Any] = {}
+        self._functions: list[Callable[[int, Any], Any]] = []
+        self.bytes_held = 0
+        self.bytes_streamed = 0
+
+    def first_read(self, show: ShowProgress) -> Iterator[RawShard]:
+        """Read every shard once, and keep those that fit. The values are `RawRows` from here on. Not collective.
+
+        Raises
+        ------
+        InputError
+            The source cannot be used; or the bound leaves no room for the shards at hand while they are worked on.
+        """
+        largest = 0
+        for shard in self.divided.read_all(show, missing=self._missing):
+            size = size_of(shard.rows)
+            largest = max(largest, size)
+            if self._bound is None or self.bytes_held + size + IN_FLIGHT * largest <= self._bound:
+                self._held[shard.number] = shard.rows
+                self.bytes_held += size
+            else:
+                self.bytes_streamed += size
+            yield shard
+        if self._bound is not None and self.bytes_streamed and IN_FLIGHT * largest > self._bound:
+            n_shards = self.divided.n_shards
+            raise InputError(
+                f"{self.divided.source.path}: --memory {self._bound >> 20}MiB is too little for shards of "
+                f"{largest / 2**20:.3g} MiB, of which {IN_FLIGHT} are at hand at once; allow "
+                f"{(IN_FLIGHT * largest >> 20) + 1}MiB, or cut finer, as with --shards {4 * n_shards}"
+            )
+
+    def apply(self, function: Callable[[int, Any], Any]) -> None:
+        """Replace each shard's value by function(number, value); of those read again, each time they are read."""
+        self._functions.append(function)
+        for number, value in self._held.items():
+            self._held[number] = function(number, value)
+
+    def trim(self, size: Callable[[Any], int]) -> None:
+        """Let go of the last shards, where what became of them takes more than the bound."""
+        sizes = {number: size(value) for number, value in self._held.items()}
+        room = self._bound - IN_FLIGHT * max(sizes.values(), default=0) if self._bound is not None else 0
+        self.bytes_held = sum(sizes.values())
+        for number in sorted(self._held, reverse=True):
+            if self._bound is None or self.bytes_held <= room:
+                break
+            del self._held[number]
+            self.bytes_held -= sizes[number]
+            self.bytes_streamed += sizes[number]
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """Yield (number, value) of each shard of this rank, in order."""
+        streamed = [number for number in self.divided.own if number not in self._held]
+        again = read_ahead(self._read_again(number) for number in streamed)
+        for number in self.divided.own:
+            yield number, self._held[number] if number in self._held else next(again)
+
+    def _read_again(self, number: int) -> Any:
+        value: Any = self.divided.read(number, missing=self._missing).rows
+        for function in self._functions:
+            value = function(number, value)
+        return value
+
+
+def size_of(rows: RawRows) -> int:
+    """Return the bytes of the features of some rows."""
+    features = rows.features
+    if isinstance(features, np.ndarray):
+        return features.nbytes
+    return int(features.data.nbytes + features.indices.nbytes + features.indptr.nbytes)
+
+
+class _Failed(Generic[Value]):
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def read_ahead(items: Iterable[Value]) -> Iterator[Value]:
+    """Yield the items of an iterable, which a thread works on one item ahead; its errors are raised here."""
+    ahead: queue.Queue[Any] = queue.Queue(maxsize=1)
+    done = threading.Event()
+    end = object()
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not _put(ahead, item, done):
+                    return
+            _put(ahead, end, done)
+        except BaseException as error:  # raised where the items are used
+            _put(ahead, _Failed(error), done)
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ahead.get()) is not end:
+            if isinstance(item, _Failed):
+                raise item.error
+            yield item
+    finally:
+        done.set()
+        thread.join()
+
+
+def _put(ahead: queue.Queue[Any], item: object, done: threading.Event) -> bool:
+    """Put an item as soon as there is room; False where nobody waits for it any more."""
+    while not done.is_set():
+        with suppress(queue.Full):
+            ahead.put(item, timeout=0.05)
+            return True
+    return False

@@ -1,0 +1,166 @@
+"""Samples in svmlight files, as libsvm and scikit-learn write them: sparse rows of text; see `svmlight_lines`.
+
+Whether indices count from 0 or from 1, and how many columns there are, shows in the whole source only. Where it is not
+said, each rank parses its shards as soon as they are fixed, and keeps them until they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.data.formats import HEAD_BYTES
+from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.source import Exchange, RawRows, SourceSpec
+from distsoftmax.data.svmlight_lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
+from distsoftmax.data.text_files import Piece, TextFiles
+from distsoftmax.errors import InputError
+from distsoftmax.model import NumberedNames
+
+KEPT_BYTES = 2 << 30  # what a rank keeps of the shards it parsed before they are read; the others are parsed again
+
+
+class SvmlightSource:
+    """Parts in the svmlight format; see `Source`.
+
+    Where a model's features are given, there are as many columns, and their names are the model's.
+    """
+
+    sparse = True
+    is_text = True
+    headless_by_guess = False
+    category_names = ()
+
+    def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
+        self.path = called(spec.paths)
+        self.n_rows = 0
+        self.index_base: int | None = None if spec.index_base == "auto" else int(spec.index_base)
+        self.feature_names: Sequence[str] = ()
+        self.notes: tuple[str, ...] = ()
+        self._spec = spec
+        self._files = TextFiles(parts, quoted=False)
+        self._bounds = np.zeros(1, dtype=np.int64)
+        self._kept: dict[int, Lines] = {}
+        self._n_features = spec.n_features
+        if spec.expected_names is not None:
+            self._n_features, self.feature_names = len(spec.expected_names), spec.expected_names
+        elif spec.n_features is not None:
+            self.feature_names = NumberedNames(spec.n_features)
+
+    def scan(self, exchange: Exchange) -> None:
+        """See `Source.scan`. The ranks divide the bytes among them."""
+        self._files.scan(exchange)
+        self.n_rows = int(self._files.n_records.sum())
+        self.notes = self._files.notes
+        has_query_ids = False
+        with exchange.agreement():
+            if exchange.rank == 0 and self.n_rows:
+                head = self._files.head(int(self._files.n_records.argmax()), HEAD_BYTES)
+                has_query_ids = QUERY_ID.search(COMMENT.sub(b"", head)) is not None
+        if exchange.allgather(has_query_ids)[0]:
+            self.notes += (f"{self.path}: the query ids (qid) are ignored",)
+
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+        """See `Source.divide`. Finds the base of the indices and the number of columns.
+
+        Raises
+        ------
+        InputError
+            On every rank: a line is no sample, has an index out of range, or there is not one feature.
+        """
+        self._files.divide(bounds, owned, exchange)
+        self._bounds = bounds
+        if self.index_base is None or self._n_features is None:
+            self._look_at_indices(owned[exchange.rank], exchange)
+
+    def read(self, shard: int) -> RawRows:
+        """See `Source.read`; the features are a csr_array of float64, with the zeros that are written out."""
+        from scipy.sparse import csr_array
+
+        lines = self._kept.pop(shard, None)
+        if lines is None:
+            lines = self._parse(shard)
+            self._check_indices(shard, lines)
+        shape = (lines.indptr.size - 1, len(self.feature_names))
+        dtype = np.int32 if max(shape[1], lines.values.size) < 2**31 else np.int64
+        indices = lines.indices - self.index_base if self.index_base else lines.indices
+        features = csr_array((lines.values, indices.astype(dtype, copy=False), lines.indptr.astype(dtype)), shape=shape)
+        features.has_canonical_format = True  # the parser saw that indices ascend
+        return RawRows(features, lines.labels)
+
+    def place(self, row: int) -> tuple[str, int]:
+        """See `Source.place`."""
+        return self._files.place(row)
+
+    def _look_at_indices(self, own: range, exchange: Exchange) -> None:
+        """Find the smallest and the largest index, and with them what is not known yet. Collective."""
+        smallest, largest, kept_bytes = 2**63, -1, 0
+        with exchange.agreement():
+            for shard in own:
+                lines = self._parse(shard)
+                if lines.indices.size:
+                    smallest = min(smallest, int(lines.indices.min()))
+                    largest = max(largest, int(lines.indices.max()))
+                kept_bytes += lines.indices.nbytes + lines.values.nbytes
+                if kept_bytes <= KEPT_BYTES:
+                    self._kept[shard] = lines
+        found = exchange.allgather((smallest, largest))
+        if self.index_base is None:
+            self.index_base = 0 if min(first for first, _ in found) == 0 else 1
+        if self._n_features is None:
+            self._n_features = max(0, max(last for _, last in found) + 1 - self.index_base)
+            self.feature_names = NumberedNames(self._n_features)
+        with exchange.agreement():
+            for shard, lines in self._kept.items():
+                self._check_indices(shard, lines)
+        if not self._n_features:
+            raise InputError(
+                f"{self.path}: has not one index:value pair; there is no feature to learn from"
+            ).on_all_ranks()
+
+    def _parse(self, shard: int) -> Lines:
+        row = int(self._bounds[shard])
+        blocks = []
+        for piece in self._files.pieces(shard):
+            blocks.append(self._parse_piece(piece, row))
+            row += piece.n_records
+        return join_lines(blocks or [parse_lines(b"", needs_labels=self._spec.needs_labels)])
+
+    def _parse_piece(self, piece: Piece, row: int) -> Lines:
+        try:
+            lines = parse_lines(piece.data, needs_labels=self._spec.needs_labels)
+        except BadLine as error:
+            raise self._complaint(row + min(error.row, piece.n_records - 1), str(error)) from None
+        if lines.indptr.size - 1 != piece.n_records:
+            raise self._complaint(
+                row,
+                f"{piece.n_records} lines from here on should be samples, but {lines.indptr.size - 1} are; each needs "
+                "a label or an index:value pair",
+            )
+        return lines
+
+    def _check_indices(self, shard: int, lines: Lines) -> None:
+        """Refuse an index that is no column's."""
+        assert self.index_base is not None
+        assert self._n_features is not None
+        limit = self._n_features + self.index_base
+        if not lines.indices.size or (lines.indices.min() >= self.index_base and lines.indices.max() < limit):
+            return
+        entry = int(np.flatnonzero((lines.indices < self.index_base) | (lines.indices >= limit))[0])
+        row = int(self._bounds[shard]) + int(np.searchsorted(lines.indptr, entry, side="right")) - 1
+        index, is_model = int(lines.indices[entry]), self._spec.expected_names is not None
+        if index < self.index_base:
+            said = "in the model's data" if is_model else "as --index-base 1 says"
+            raise self._complaint(
+                row, f"index 0 stands where indices count from 1, {said}; --index-base 0 counts from 0"
+            )
+        knows = f"the model knows {self._n_features} features" if is_model else f"--n-features is {self._n_features}"
+        counted = f"{self.index_base} to {limit - 1}"
+        remedy = "take the features it was trained on" if is_model else "raise it, or take the index out"
+        raise self._complaint(row, f"index {index} is too large: {knows}, with indices from {counted}; {remedy}")
+
+    def _complaint(self, row: int, reason: str) -> InputError:
+        path, number = self.place(row)
+        return InputError(f"{path}: row {number}: {reason}")

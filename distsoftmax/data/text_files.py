@@ -1,0 +1,324 @@
+"""The records of text files in parts, found by a scan that the ranks divide among them by bytes.
+
+A newline ends a record; within double quotes it does not, where the format has quotes. So each rank counts the quotes
+in its range of a part, the ranks exchange the counts, and each then knows which newlines of its range end a record.
+
+A rank keeps the bytes it scanned until its shards are cut from them, so that a file is read once. A compressed part
+cannot be divided: one rank decompresses and scans it, and ships each shard's text to the shard's owner.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.data.formats import compression_of
+from distsoftmax.data.parts import FileState
+from distsoftmax.data.record_scan import Range, Stretch, decompress, opened, scan_range
+from distsoftmax.data.source import Exchange
+from distsoftmax.errors import InputError
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+KEPT_BYTES = 2 << 30  # what a rank keeps of the plain parts it scanned; the rest is read again
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a shard has of one part: whole records, and the blank lines among and around them.
+
+    Attributes
+    ----------
+    part : int
+    first_record : int
+        The number of the first record within its part, counted from 0.
+    n_records : int
+        At least one.
+    data : bytes
+        The last record may lack its newline.
+    """
+
+    part: int
+    first_record: int
+    n_records: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where a piece lies: records and bytes of a part."""
+
+    part: int
+    first_record: int
+    n_records: int
+    start: int
+    stop: int
+
+
+@dataclass
+class _Chunk:
+    """Bytes kept from the scan, and the shards that still want some of them."""
+
+    start: int
+    data: bytes
+    wanted: set[int] = field(default_factory=set)
+
+    def overlaps(self, span: _Span) -> bool:
+        return self.start < span.stop and span.start < self.start + len(self.data)
+
+
+class TextFiles:
+    """The records of text files, one part after the other, without the blank lines.
+
+    Parameters
+    ----------
+    parts : tuple of FileState
+    quoted : bool
+        True (CSV): a newline within double quotes ends no record, and a blank line has nothing in it. False (svmlight):
+        every newline ends a record, and a blank line has at most blanks and a comment (``# ...``) in it.
+
+    Attributes
+    ----------
+    n_records : ndarray of int64, (n_parts,)
+        After `scan`.
+    notes : tuple of str
+        After `scan`; see `Source.notes`.
+    """
+
+    def __init__(self, parts: tuple[FileState, ...], *, quoted: bool) -> None:
+        self.parts = parts
+        self.n_records = np.zeros(len(parts), dtype=np.int64)
+        self.notes: tuple[str, ...] = ()
+        self._quoted = quoted
+        self._compressions: dict[int, str | None] = {}
+        self._readers: dict[int, int] = {}  # of the compressed parts: the rank that decompresses each
+        self._skip = [0] * len(parts)
+        self._sizes = [part.size for part in parts]  # decompressed, after the scan
+        self._first = np.zeros(len(parts) + 1, dtype=np.int64)  # the number of each part's first record
+        self._found: list[tuple[int, NDArray[np.int64]]] = []  # of each own stretch: first record, starts of records
+        self._chunks: dict[int, list[_Chunk]] = {}  # by part, in order
+        self._kept_bytes = 0
+        self._texts: dict[tuple[int, int], bytes] = {}  # by shard and compressed part
+        self._bounds = self._offsets = np.zeros(1, dtype=np.int64)
+
+    def head(self, part: int, n_bytes: int) -> bytes:
+        """Return the first bytes of a part, decompressed; fewer where there are no more. Not collective.
+
+        Raises
+        ------
+        InputError
+            The part cannot be read, has changed, or its compressed stream is damaged.
+        """
+        compression = self._compression(part)
+        if compression is not None:
+            return decompress(self.parts[part], compression, n_bytes)
+        with opened(self.parts[part]) as read:
+            return read(0, min(n_bytes, self.parts[part].size))
+
+    def scan(self, exchange: Exchange, skip: Sequence[int] | None = None) -> None:
+        """Find the records. Each rank reads its range of the bytes. Collective.
+
+        Parameters
+        ----------
+        skip : sequence of int, or None
+            How many bytes at the start of each part are no records: a header. None: a byte order mark, if there is one.
+
+        Raises
+        ------
+        InputError
+            On every rank: a part cannot be read, has changed, is damaged, or leaves a quote open.
+        """
+        self._look(exchange, skip)
+        stretches = []
+        with exchange.agreement():
+            for where in self._own_ranges(exchange):
+                stretches.append(self._scan(where))
+        own = [(some.part, some.part_bytes, some.quotes, [starts.size for starts in some.starts]) for some in stretches]
+        quotes = [0] * len(self.parts)
+        for rank, found in enumerate(exchange.allgather(own)):
+            for place, (part, part_bytes, n_quotes, counts) in enumerate(found):
+                inside = quotes[part] % 2
+                if rank == exchange.rank:
+                    self._found.append((int(self.n_records[part]), stretches[place].starts[inside]))
+                quotes[part] += n_quotes
+                self.n_records[part] += counts[inside]
+                self._sizes[part] = part_bytes
+        odd = next((part for part, count in enumerate(quotes) if count % 2), None)
+        if odd is not None:
+            raise InputError(
+                f"{self.parts[odd].path}: a quote is opened and never closed; write a quote inside a field twice"
+            ).on_all_ranks()
+        np.cumsum(self.n_records, out=self._first[1:])
+        self._found = [
+            (first + int(self._first[stretch.part]), starts)
+            for (first, starts), stretch in zip(self._found, stretches, strict=True)
+        ]
+
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+        """Fix the shards over all parts' records; see `Source.divide`. Collective."""
+        known = []
+        for first, starts in self._found:
+            shards = np.flatnonzero((bounds >= first) & (bounds < first + starts.size))
+            known.append((shards, starts[bounds[shards] - first]))
+        self._bounds, self._offsets = bounds, np.zeros(bounds.size, dtype=np.int64)
+        for some in exchange.allgather(known):
+            for shards, offsets in some:
+                self._offsets[shards] = offsets
+        self._found.clear()
+        self._ship(owned, exchange)
+        for shard in owned[exchange.rank]:
+            for span in self._spans(shard):
+                for chunk in self._chunks.get(span.part, ()):
+                    if chunk.overlaps(span):
+                        chunk.wanted.add(shard)
+        for part in self._chunks:
+            self._release(part)
+
+    def pieces(self, shard: int) -> list[Piece]:
+        """Return a shard's text, a piece for each part it touches, in order. Not collective; as often as needed.
+
+        Raises
+        ------
+        InputError
+            A part has changed since it was scanned, or cannot be read any more.
+        """
+        result = []
+        for span in self._spans(shard):
+            self.parts[span.part].require_unchanged()
+            text = self._texts.get((shard, span.part))
+            data = text if text is not None else self._cut(span)
+            result.append(Piece(span.part, span.first_record, span.n_records, data))
+            if span.part in self._chunks:
+                for chunk in self._chunks[span.part]:
+                    chunk.wanted.discard(shard)
+                self._release(span.part)
+        return result
+
+    def place(self, record: int) -> tuple[str, int]:
+        """Return the file of a record, and the record's number in it, counted from 1."""
+        part = int(np.searchsorted(self._first, record, side="right")) - 1
+        return self.parts[part].path, record - int(self._first[part]) + 1
+
+    def _compression(self, part: int) -> str | None:
+        if part not in self._compressions:
+            try:
+                self._compressions[part] = compression_of(self.parts[part].path)
+            except OSError as error:
+                raise InputError(f"{self.parts[part].path}: cannot be read: {error.strerror}") from None
+        return self._compressions[part]
+
+    def _look(self, exchange: Exchange, skip: Sequence[int] | None) -> None:
+        """Find which parts are compressed, and who reads them; and which begin with a byte order mark. Collective."""
+        own: dict[int, tuple[str | None, int]] = {}
+        with exchange.agreement():
+            for part in range(exchange.rank, len(self.parts), exchange.size):
+                marked = skip is None and self.head(part, len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
+                own[part] = self._compression(part), len(BYTE_ORDER_MARK) if marked else 0
+        for some in exchange.allgather(own):
+            for part, (compression, mark) in some.items():
+                self._compressions[part], self._skip[part] = compression, mark
+        if skip is not None:
+            self._skip = list(skip)
+        edges, at = self._edges(exchange.size), 0
+        for part, state in enumerate(self.parts):
+            if self._compressions[part] is not None:  # the rank in whose range its middle lies
+                self._readers[part] = bisect_right(edges, at + state.size // 2) - 1
+            at += state.size
+        if self._readers:
+            first, others = self.parts[min(self._readers)].path, len(self._readers) - 1
+            are = f"and {others} more are" if others else "is"
+            whole = "each whole" if others else "it whole"
+            self.notes = (f"{first} {are} compressed and cannot be divided: one rank reads {whole}",)
+
+    def _edges(self, n_ranks: int) -> list[int]:
+        """Return where the ranks' ranges begin and end in all parts' bytes, one part after the other."""
+        total = sum(part.size for part in self.parts)
+        return [rank * total // n_ranks for rank in range(n_ranks + 1)]
+
+    def _own_ranges(self, exchange: Exchange) -> Iterator[Range]:
+        """Yield what this rank scans; of a compressed part, what it is before decompression."""
+        low, high = self._edges(exchange.size)[exchange.rank : exchange.rank + 2]
+        at = 0
+        for part, state in enumerate(self.parts):
+            skip = self._skip[part]
+            start, stop = max(low - at, skip), min(high - at, state.size)
+            if self._readers.get(part) == exchange.rank:
+                yield Range(part, skip, state.size, True, state.size)
+            elif part not in self._readers and start < stop:
+                yield Range(part, start, stop, start == skip, state.size)
+            at += state.size
+
+    def _scan(self, where: Range) -> Stretch:
+        state, compression = self.parts[where.part], self._compressions[where.part]
+        if compression is None:
+            with opened(state) as read:
+                return scan_range(where, self._quoted, read, lambda at, data: self._keep(where.part, at, data))
+        text = decompress(state, compression)
+        self._chunks[where.part] = [_Chunk(0, text)]
+        where = replace(where, high=len(text), part_bytes=len(text))
+        return scan_range(where, self._quoted, lambda at, n_bytes: text[at : at + n_bytes], lambda at, data: None)
+
+    def _keep(self, part: int, start: int, data: bytes) -> None:
+        if self._kept_bytes + len(data) <= KEPT_BYTES:
+            self._kept_bytes += len(data)
+            self._chunks.setdefault(part, []).append(_Chunk(start, data))
+
+    def _release(self, part: int) -> None:
+        """Let go of the chunks from which every shard has had its text."""
+        self._chunks[part] = [chunk for chunk in self._chunks[part] if chunk.wanted]
+
+    def _spans(self, shard: int) -> list[_Span]:
+        low, high = int(self._bounds[shard]), int(self._bounds[shard + 1])
+        part = int(np.searchsorted(self._first, low, side="right")) - 1
+        spans = []
+        while low < high:
+            first, stop = int(self._first[part]), int(self._first[part + 1])
+            end = min(high, stop)
+            if low < end:
+                from_byte = self._skip[part] if low == first else int(self._offsets[shard])
+                to_byte = self._sizes[part] if end == stop else int(self._offsets[shard + 1])
+                spans.append(_Span(part, low - first, end - low, from_byte, to_byte))
+            low, part = end, part + 1
+        return spans
+
+    def _ship(self, owned: Sequence[range], exchange: Exchange) -> None:
+        """Send the text of compressed parts to the shards' owners, one part of each reader at a time. Collective."""
+        mine = [part for part, reader in self._readers.items() if reader == exchange.rank]
+        for number in range(max(Counter(self._readers.values()).values(), default=0)):
+            outgoing: list[dict[tuple[int, int], bytes]] = [{} for _ in owned]
+            if number < len(mine):
+                part = mine[number]
+                (whole,) = self._chunks.pop(part)
+                low = int(np.searchsorted(self._bounds, self._first[part], side="right")) - 1
+                high = int(np.searchsorted(self._bounds, self._first[part + 1]))
+                for rank, shards in enumerate(owned):
+                    for shard in range(max(low, shards.start), min(high, shards.stop)):
+                        for span in self._spans(shard):
+                            if span.part == part:
+                                outgoing[rank][shard, part] = whole.data[span.start : span.stop]
+            self._texts.update(outgoing[exchange.rank])
+            outgoing[exchange.rank] = {}
+            for texts in exchange.alltoall(outgoing):
+                self._texts.update(texts)
+
+    def _cut(self, span: _Span) -> bytes:
+        """Return a span's bytes: from the chunks where they are kept, else from the file."""
+        blocks, at = [], span.start
+        for chunk in self._chunks.get(span.part, ()):
+            if chunk.overlaps(span):
+                if at < chunk.start:
+                    blocks.append(self._read_again(span.part, at, chunk.start))
+                    at = chunk.start
+                blocks.append(chunk.data[at - chunk.start : span.stop - chunk.start])
+                at += len(blocks[-1])
+        if at < span.stop:
+            blocks.append(self._read_again(span.part, at, span.stop))
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def _read_again(self, part: int, start: int, stop: int) -> bytes:
+        with opened(self.parts[part]) as read:
+            return read(start, stop - start)

@@ -1,0 +1,108 @@
+"""What is measured of the features before the first step: the bounds of all later sums, and the classes' means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, exact_sum
+from distsoftmax.data.column_sums import bincount, columns_of, extremes, sum_by_class, sum_magnitudes
+from distsoftmax.data.partition import Partition, Samples
+from distsoftmax.objective.gradient_sum import GradientSum
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureBounds:
+    """Numbers that all ranks know of the features, in training's units, the intercept's 1 last.
+
+    Attributes
+    ----------
+    largest, largest_held_out : ndarray of float64, (n_features + 1,)
+        The largest magnitude of each feature.
+    mean_magnitude : ndarray of float64, (n_features + 1,)
+        The weighted mean of each feature's magnitude.
+    gradient_sum : GradientSum
+    class_means : ndarray of float64, (n_classes, n_features + 1), or of size 0
+        The weighted mean over all samples of e_y (x, 1)^T, where it was asked for.
+    """
+
+    largest: NDArray[np.float64]
+    largest_held_out: NDArray[np.float64]
+    mean_magnitude: NDArray[np.float64]
+    gradient_sum: GradientSum
+    class_means: NDArray[np.float64]
+
+
+def measure_features(
+    partition: Partition, shape: tuple[int, int], by_class: bool, offset: NDArray[np.float64] | None, cluster: Cluster
+) -> FeatureBounds:
+    """Measure the samples of all ranks. Collective.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The parameters'.
+    by_class : bool
+        Whether the classes' means are measured.
+    offset : ndarray or None
+        See `Standardization.offset`; the means are those of the centred features.
+    """
+    width = shape[1]
+    largest = _agree_on_largest(partition.training, width, cluster)
+    largest_held_out = _agree_on_largest(partition.held_out, width, cluster)
+    partials = (
+        ShardSum(some.shard, sum_magnitudes(some.features, some.weights), columns_of(some.features))
+        for some in partition.training
+    )
+    magnitudes = np.empty(width)
+    magnitudes[:-1] = exact_sum(partials, (width - 1,), partition.n_shards, cluster)
+    magnitudes[-1] = partition.total_weight
+    class_means = np.empty((0, 0))
+    if by_class:
+        class_means = _sum_by_class(partition, shape, magnitudes, cluster)
+        class_means /= partition.total_weight
+        if offset is not None:
+            class_means[:, :-1] -= np.outer(class_means[:, -1], offset)
+    return FeatureBounds(
+        largest=largest,
+        largest_held_out=largest_held_out,
+        mean_magnitude=magnitudes / partition.total_weight,
+        gradient_sum=GradientSum(magnitudes, shape[0], by_column=partition.sparse),
+        class_means=class_means,
+    )
+
+
+def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Cluster) -> NDArray[np.float64]:
+    """Return the largest magnitude of each feature on all ranks, and a 1 for the intercept. Collective."""
+    largest = np.zeros(width)
+    largest[-1] = 1.0
+    with cluster.agreement():
+        for some in samples:
+            if len(some.features):
+                columns = columns_of(some.features)
+                place = slice(0, width - 1) if columns is None else columns
+                largest[place] = np.maximum(largest[place], extremes(some.features).max(axis=0))
+    cluster.maximum(largest)
+    return largest
+
+
+def _sum_by_class(
+    partition: Partition, shape: tuple[int, int], magnitudes: NDArray[np.float64], cluster: Cluster
+) -> NDArray[np.float64]:
+    """Return the sum over samples of weight * e_y (x, 1)^T, shape (n_classes, n_features + 1). Collective."""
+    fixed = FixedPoint(magnitudes)
+    limbs = np.zeros((2, *shape), dtype=np.int64)
+    with cluster.agreement():
+        for some in partition.training:
+            sums = sum_by_class(some.features, some.classes, some.weights, shape[0])
+            columns = columns_of(some.features)
+            place = np.arange(shape[1] - 1) if columns is None else columns
+            limbs[:, :, place] += fixed.limbs(sums, place)
+            counts = bincount(some.classes, some.weights, shape[0])
+            limbs[:, :, -1] += fixed.limbs(counts, -1)
+    cluster.sum_integers(limbs)
+    return fixed.value(limbs[0], limbs[1])

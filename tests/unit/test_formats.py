@@ -1,0 +1,172 @@
+"""One suite for every reader: the same table gives the same bits, whatever the format, the parts and the ranks."""
+
+import threading
+
+import numpy as np
+import pytest
+import tables
+from ranks import on_ranks, read
+
+from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.config import DataConfig, ObjectiveConfig
+from distsoftmax.data.formats import open_source
+from distsoftmax.data.partition import load_partition
+from distsoftmax.data.parts import FileState, find_parts
+from distsoftmax.data.shards import shard_bounds
+from distsoftmax.data.source import SourceSpec
+from distsoftmax.errors import InputError
+from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
+
+RANKS = [1, 2, 3, 5]
+CUTS = {"one file": tables.ONE, "seven parts": tables.SEVEN}
+
+
+def needs(name):
+    if name == "hdf5":
+        pytest.importorskip("h5py", reason="h5py is not installed")
+
+
+def train(paths, options, rank, steps=3):
+    """Return the bits of a model after a few steps."""
+    partition = load_partition(DataConfig(data=paths, dtype="float64", **options), True, rank)
+    objective = SoftmaxObjective(partition, ObjectiveConfig(l2=1e-3), rank)
+    solver = AcceleratedGradient()
+    state = solver.init(objective, np.zeros(objective.shape))
+    for _ in range(steps):
+        state = solver.step(objective, state)
+    return state.parameters.tobytes(), state.value
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The bits of the model from one file on one rank: of dense features, and of sparse ones."""
+    folder = tmp_path_factory.mktemp("expected")
+    found = {}
+    for kind, name in (("dense", "npz"), ("sparse", "csr npz")):
+        paths, options = tables.write(folder / kind, name, tables.ONE)
+        (found[kind],) = on_ranks(1, lambda rank, paths=paths, options=options: train(paths, options, rank))
+    return found
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("name", tables.FORMATS)
+def test_the_same_table_gives_the_same_bits_in_every_format(tmp_path, expected, name, cuts, ranks):
+    needs(name)
+    paths, options = tables.write(tmp_path, name, CUTS[cuts])
+    outcomes = on_ranks(ranks, lambda rank: train(paths, options, rank))
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    assert set(outcomes) == {expected["dense" if name in tables.DENSE else "sparse"]}
+
+
+@pytest.mark.parametrize("name", tables.FORMATS)
+def test_rows_come_in_the_order_of_the_parts(tmp_path, name):
+    needs(name)
+    paths, options = tables.write(tmp_path, name, tables.SEVEN)
+    labels = options.pop("labels", ())
+    table = read(*paths, ranks=3, labels_paths=labels, **options)
+    features = table.features if name in tables.DENSE else table.features.toarray()
+    np.testing.assert_array_equal(features, tables.FEATURES)
+    assert table.labels == [str(label) for label in tables.CLASSES]
+    for row, part, place in ((0, 0, 1), (1, 1, 1), (49, 1, 49), (50, 3, 1), (64, 4, 1), (210, 6, 31)):
+        assert table.source.place(row) == (paths[part], place)
+
+
+@pytest.mark.parametrize("name", tables.FORMATS)
+def test_a_folder_and_a_glob_name_the_same_parts(tmp_path, name):
+    needs(name)
+    paths, options = tables.write(tmp_path, name, tables.SEVEN)
+    options["labels_paths"] = options.pop("labels", ())
+    folder = tmp_path / "parts"
+    (folder / "_SUCCESS").write_text("")
+    (folder / ".part-0.crc").write_text("x")
+    if not options["labels_paths"]:  # a folder within would be a part that is none
+        assert read(folder, **options).labels == read(*paths, **options).labels
+    assert read(folder / "part-*", **options).labels == read(*paths, **options).labels
+
+
+@pytest.mark.parametrize("name", tables.FORMATS)
+@pytest.mark.parametrize("change", ["grown", "cut short", "gone"])
+def test_a_part_that_changes_between_scan_and_read_is_refused(tmp_path, name, change):
+    needs(name)
+    paths, options = tables.write(tmp_path, name, tables.SEVEN)
+    options["labels_paths"] = options.pop("labels", ())
+
+    def spoil():
+        with open(paths[5], "r+b") as file:
+            if change == "grown":
+                file.seek(0, 2)
+                file.write(b"1,2,3\n")
+            if change == "cut short":
+                file.truncate(20)
+        if change == "gone":
+            (tmp_path / "parts" / paths[5].rpartition("/")[2]).unlink()
+
+    def work(rank):
+        source = open_source(SourceSpec(paths=paths, **options), rank)
+        source.scan(rank)
+        source.divide(shard_bounds(source.n_rows, 9), [owned_shards(0, 1, 9)], rank)
+        for shard in range(9):
+            source.read(shard)
+        spoil()
+        for shard in range(9):
+            source.read(shard)
+
+    (outcome,) = on_ranks(1, work)
+    if name in ("csv gzip", "csv zstd", "svmlight gzip") and outcome is None:
+        return  # the text is held since it was decompressed once: nothing is read again
+    assert isinstance(outcome, InputError), outcome
+    assert "part-5" in str(outcome)
+
+
+@pytest.mark.parametrize(("one", "other"), [("csv", "parquet"), ("npz", "csv"), ("svmlight", "csv"), ("npy", "npz")])
+def test_parts_of_different_formats_are_refused(tmp_path, one, other):
+    first, _ = tables.write(tmp_path / "one", one, tables.ONE)
+    second, _ = tables.write(tmp_path / "other", other, tables.ONE)
+    with pytest.raises(InputError, match=r"part-0.* is in the \w+ format, but .*part-0"):
+        read(*first, *second, ranks=2)
+
+
+@pytest.mark.parametrize("name", tables.FORMATS)
+def test_the_format_is_found_without_the_ending(tmp_path, name):
+    needs(name)
+    paths, options = tables.write(tmp_path, name, tables.ONE)
+    options["labels_paths"] = options.pop("labels", ())
+    bare = tmp_path / "data"
+    bare.write_bytes((tmp_path / "parts" / paths[0].rpartition("/")[2]).read_bytes())
+    if name == "tsv":
+        options["separator"] = "tab"
+    assert read(bare, **options).labels == [str(label) for label in tables.CLASSES]
+
+
+def test_places_without_parts_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "nested" / "deeper").mkdir(parents=True)
+    (tmp_path / "zero.csv").write_text("")
+    for word, message in {
+        "empty": "is a folder with no parts in it",
+        "*.parquet": "matches no file",
+        "none.csv": "no such file",
+        "nested": "is a folder within a folder",
+        "zero.csv": "is empty",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            read(tmp_path / word, ranks=3)
+
+
+def test_a_file_that_only_some_ranks_can_see_is_refused_by_all(tmp_path, monkeypatch):
+    paths, _ = tables.write(tmp_path, "csv", tables.SEVEN)
+    state_of = FileState.of
+
+    def of(path):
+        if threading.current_thread().name == "rank 2" and "part-4" in path:
+            raise InputError(f"{path}: no such file")
+        return state_of(path)
+
+    monkeypatch.setattr(FileState, "of", of)
+    outcomes = on_ranks(3, lambda rank: find_parts(paths, rank))
+    assert all(isinstance(outcome, InputError) and "part-4" in str(outcome) for outcome in outcomes)
+    assert all(outcome.agreed for outcome in outcomes)

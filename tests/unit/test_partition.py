@@ -1,0 +1,386 @@
+"""What is made of the rows of a source: categories, missing numbers, weights, standardisation, memory."""
+
+import numpy as np
+import pytest
+from memory_source import MemorySource
+from ranks import Rank, on_ranks
+from scipy.sparse import csr_array
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from distsoftmax.config import DataConfig, ObjectiveConfig
+from distsoftmax.data import partition as partition_module
+from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
+from distsoftmax.data.features import Compact, SparseFeatures
+from distsoftmax.data.partition import load_partition
+from distsoftmax.data.residency import parse_memory, read_ahead
+from distsoftmax.data.shards import divide_source
+from distsoftmax.errors import InputError
+from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
+
+RANKS = [1, 2, 3, 5]
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Load the partition of a `MemorySource` on a rank."""
+    monkeypatch.setattr(
+        partition_module,
+        "_open_training_source",
+        lambda config, cluster: divide_source(cluster.source, config.shards, cluster),
+    )
+
+    def load(source, rank, intercept=True, **options):
+        rank.source = source
+        return load_partition(DataConfig(data=("memory",), **options), intercept, rank)
+
+    return load
+
+
+def alone(work):
+    (outcome,) = on_ranks(1, work)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def fit(partition, rank, l2=1e-2, intercept=True, steps=5000):
+    objective = SoftmaxObjective(partition, ObjectiveConfig(l2=l2, intercept=intercept), rank)
+    solver = AcceleratedGradient()
+    state = solver.init(objective, np.zeros(objective.shape))
+    while state.step < steps and not state.exhausted:
+        state = solver.step(objective, state)
+    return state
+
+
+def dense_of(partition, portion="training"):
+    """The features of a portion as one dense array, in training's units."""
+    width = len(partition.encoding.feature_names)
+    blocks = []
+    for some in getattr(partition, portion):
+        if isinstance(some.features, SparseFeatures):
+            block = np.zeros((len(some.features), width))
+            block[:, some.features.columns] = some.features.matrix.toarray()
+        else:
+            block = some.features[:]
+        blocks.append(block)
+    return np.concatenate(blocks)
+
+
+def problem(rows=400, n_features=8, n_classes=3, seed=0, density=0.5):
+    generator = np.random.default_rng(seed)
+    features = generator.standard_normal((rows, n_features)) * (generator.random((rows, n_features)) < density)
+    features[:, 2] = 0.0
+    features[:, 3] = 2.5
+    scores = features @ generator.standard_normal((n_features, n_classes)) + generator.gumbel(size=(rows, n_classes))
+    return features, scores.argmax(axis=1)
+
+
+def bits(state):
+    return state.parameters.tobytes(), state.value
+
+
+@pytest.mark.parametrize("options", [{}, {"standardize": False}, {"center": "no"}, {"valid_fraction": 0.3}], ids=str)
+@pytest.mark.parametrize("kind", ["dense", "sparse", "uint8", "weighted", "categories", "streamed"])
+def test_the_model_has_the_same_bits_on_any_number_of_ranks(load, kind, options):
+    features, labels = problem()
+    generator = np.random.default_rng(1)
+    weights = generator.integers(0, 4, 400) / 4.0 if kind == "weighted" else None
+    categories = {"colour": generator.choice(["red", "green", "blue"], 400).tolist()} if kind == "categories" else {}
+    if kind == "sparse":
+        features = csr_array(features)
+    if kind == "uint8":
+        features = generator.integers(0, 255, features.shape).astype(np.uint8)
+    if kind == "streamed":
+        options = {**options, "memory": "6KiB", "shards": 40}
+
+    def work(rank):
+        source = MemorySource(features, labels, weights, categories)
+        return bits(fit(load(source, rank, **options), rank, steps=6))
+
+    found = [outcome for ranks in RANKS for outcome in on_ranks(ranks, work)]
+    for outcome in found:
+        if isinstance(outcome, Exception):
+            raise outcome
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("center", ["auto", "yes", "no"])
+@pytest.mark.parametrize("fraction", [0.0, 0.2])
+def test_sparse_and_dense_features_give_the_same_objective(load, center, fraction):
+    features, labels = problem()
+    expected_center = {"auto": "no"}.get(center, center)
+    options = {"dtype": "float64", "valid_fraction": fraction}
+
+    def work(rank):
+        dense = load(MemorySource(features, labels), rank, center=expected_center, **options)
+        sparse = load(MemorySource(csr_array(features), labels), rank, center=center, **options)
+        parameters = np.random.default_rng(0).standard_normal((3, 9))
+        values = [SoftmaxObjective(some, ObjectiveConfig(l2=1e-3), rank)(parameters) for some in (dense, sparse)]
+        return dense, sparse, values
+
+    dense, sparse, (one, other) = alone(work)
+    np.testing.assert_allclose(sparse.standardization.scale, dense.standardization.scale, rtol=1e-12)
+    np.testing.assert_allclose(sparse.standardization.mean, dense.standardization.mean, rtol=1e-12, atol=1e-14)
+    assert other.value == pytest.approx(one.value, rel=1e-12)
+    assert other.lower_bound == pytest.approx(one.lower_bound, rel=1e-9)
+    np.testing.assert_allclose(other.gradient, one.gradient, rtol=1e-12, atol=1e-12 * np.abs(one.gradient).max())
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_scaling_without_centring_is_scikit_learns(load, kind):
+    features, labels = problem()
+    source = MemorySource(csr_array(features) if kind == "sparse" else features, labels)
+    partition = alone(lambda rank: load(source, rank, center="no", dtype="float64"))
+    expected = StandardScaler(with_mean=False).fit_transform(features)
+    np.testing.assert_allclose(dense_of(partition), expected, rtol=1e-12)
+    assert not partition.standardization.mean.any()
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_a_weight_counts_like_repeated_rows(load, kind, standardize):
+    features, labels = problem()
+    times = np.random.default_rng(1).integers(0, 4, len(labels))
+    convert = csr_array if kind == "sparse" else np.asarray
+
+    def work(rank):
+        weighted = MemorySource(convert(features), labels, times.astype(np.float64))
+        repeated = MemorySource(convert(features.repeat(times, axis=0)), labels.repeat(times))
+        return [
+            fit(load(source, rank, standardize=standardize, dtype="float64"), rank) for source in (weighted, repeated)
+        ]
+
+    weighted, repeated = alone(work)
+    assert weighted.value == pytest.approx(repeated.value, rel=1e-12)
+    np.testing.assert_allclose(weighted.parameters, repeated.parameters, atol=1e-10)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_balanced_class_weights_are_scikit_learns(load, weighted):
+    features, labels = problem(density=1.0)
+    labels = np.where(np.random.default_rng(2).random(400) < 0.7, 0, labels)
+    weights = np.random.default_rng(3).integers(1, 4, 400).astype(np.float64) if weighted else np.ones(400)
+    source = MemorySource(features, labels, weights if weighted else None)
+
+    def work(rank):
+        return fit(load(source, rank, class_weight="balanced", standardize=False, dtype="float64"), rank)
+
+    state = alone(work)
+    by_class = np.bincount(labels, weights)
+    balanced = (by_class.sum() / (3 * by_class))[labels] * weights
+    judge = LogisticRegression(C=1 / (1e-2 * balanced.sum()), tol=1e-12, solver="newton-cg", max_iter=1000)
+    judge.fit(features, labels, sample_weight=balanced)
+    np.testing.assert_allclose(state.parameters[:, :-1], judge.coef_, atol=1e-6)
+
+
+def test_class_weights_from_a_file(load, tmp_path):
+    features, labels = problem()
+    path = tmp_path / "weights.json"
+    path.write_text('{"0": 1, "1": 2, "2": 0.5}')
+
+    def work(rank):
+        by_file = load(MemorySource(features, labels), rank, class_weight=str(path), standardize=False)
+        by_column = load(
+            MemorySource(features, labels, np.array([1, 2, 0.5])[labels]), rank, standardize=False, weight="w"
+        )
+        return [fit(some, rank, steps=10) for some in (by_file, by_column)]
+
+    by_file, by_column = alone(work)
+    assert bits(by_file) == bits(by_column)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "expected one JSON object"),
+        ("{", "is not JSON"),
+        ('{"0": 1, "1": 1}', "class '2' has the weight None"),
+        ('{"0": 1, "1": -1, "2": 1}', "class '1' has the weight -1"),
+        ('{"0": 1, "1": 1, "2": 1, "9": 1}', "there is no class '9'"),
+    ],
+)
+def test_class_weights_that_make_no_sense_are_refused(load, tmp_path, text, words):
+    path = tmp_path / "weights.json"
+    path.write_text(text)
+    features, labels = problem()
+    with pytest.raises(InputError, match=words):
+        alone(lambda rank: load(MemorySource(features, labels), rank, class_weight=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [([1, -1, 1], "row 2: the weight is -1"), ([1, 1, np.nan], "row 3: the weight is nan"), ([0, 1, 0], "weight 0")],
+)
+def test_weights_that_make_no_sense_are_refused(load, weights, words):
+    source = MemorySource(np.eye(3), [0, 1, 0], np.array(weights, dtype=np.float64))
+    with pytest.raises(InputError, match=words):
+        alone(lambda rank: load(source, rank))
+
+
+@pytest.mark.parametrize("impute", ["mean", "zero"])
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_missing_numbers_are_filled_as_scikit_learn_does(load, impute, ranks):
+    features, labels = problem(density=1.0)
+    features[np.random.default_rng(4).random(features.shape) < 0.1] = np.nan
+    source = MemorySource(features, labels)
+    judge = SimpleImputer(strategy="mean") if impute == "mean" else SimpleImputer(strategy="constant", fill_value=0)
+    outcomes = on_ranks(ranks, lambda rank: load(source, rank, impute=impute, standardize=False, dtype="float64"))
+    found = np.concatenate([dense_of(partition) for partition in outcomes])
+    np.testing.assert_allclose(found, judge.fit_transform(features), rtol=1e-12, atol=1e-14)
+    assert len({partition.encoding.fill.tobytes() for partition in outcomes}) == 1
+
+
+def test_a_missing_number_is_named(load):
+    features, labels = problem()
+    features[123, 5] = np.nan
+    with pytest.raises(InputError, match="memory: row 124, column x5: there is no number.*--impute"):
+        alone(lambda rank: load(MemorySource(features, labels), rank))
+    sparse = csr_array(np.where(features == 2.5, 0, features))
+    with pytest.raises(InputError, match="memory: row 124, column x5: there is no number"):
+        alone(lambda rank: load(MemorySource(sparse, labels), rank))
+    features[123, 5] = np.inf
+    with pytest.raises(InputError, match="row 124, column x5: the value is inf"):
+        alone(lambda rank: load(MemorySource(features, labels), rank, impute="mean"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_categories_become_the_columns_of_scikit_learns_encoder(load, ranks):
+    features, labels = problem()
+    generator = np.random.default_rng(5)
+    cells = {
+        "colour": generator.choice(["red", "green", "blue", "é "], 400).tolist(),
+        "size": generator.choice(["L", "M"], 400).tolist(),
+    }
+    source = MemorySource(features, labels, None, cells)
+    outcomes = on_ranks(ranks, lambda rank: load(source, rank, standardize=False, dtype="float64", shards=7))
+    judge = OneHotEncoder(sparse_output=False).fit(np.column_stack(list(cells.values())))
+    expected = np.column_stack([features, judge.transform(np.column_stack(list(cells.values())))])
+    np.testing.assert_array_equal(np.concatenate([dense_of(partition) for partition in outcomes]), expected)
+    assert outcomes[0].encoding.feature_names[-3:] == ("colour=é ", "size=L", "size=M")
+
+
+def test_a_missing_category_is_an_error_or_none_of_the_columns(load):
+    features, labels = problem()
+    cells = ["a", "b", None, *(["a"] * 397)]
+    source = MemorySource(features, labels, None, {"kind": cells})
+    with pytest.raises(InputError, match="memory: row 3, column kind: there is no text"):
+        alone(lambda rank: load(source, rank))
+    partition = alone(lambda rank: load(source, rank, impute="zero", standardize=False))
+    np.testing.assert_array_equal(dense_of(partition)[:4, -2:], [[1, 0], [0, 1], [0, 0], [1, 0]])
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int8", "int16", "uint16", "float16", "bool"])
+def test_small_types_stay_as_they_are_stored(load, stored):
+    features = np.random.default_rng(0).integers(0, 2, (300, 20)).astype(stored)
+    labels = np.arange(300) % 2
+
+    def work(rank):
+        small = load(MemorySource(features, labels), rank, dtype="float64")
+        large = load(MemorySource(features.astype(np.float64), labels), rank, dtype="float64")
+        return small, [fit(some, rank, steps=10) for some in (small, large)]
+
+    partition, (one, other) = alone(work)
+    assert all(isinstance(some.features, Compact) for some in partition.training)
+    assert sum(some.features.nbytes for some in partition.training) == features.nbytes
+    assert bits(one) == bits(other)
+    assert alone(lambda rank: load(MemorySource(features, labels), rank)).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "uint8"])
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_shards_beyond_the_memory_bound_are_read_again_and_give_the_same_bits(load, kind, fraction):
+    features, labels = problem()
+    features = {"dense": features, "sparse": csr_array(features), "uint8": features.astype(np.uint8)}[kind]
+
+    def work(rank, **options):
+        source = MemorySource(features, labels)
+        partition = load(source, rank, shards=40, valid_fraction=fraction, **options)
+        before = source.reads
+        state = fit(partition, rank, steps=5)
+        objective = SoftmaxObjective(partition, ObjectiveConfig(), rank, threads=3)
+        if fraction:
+            objective.scores(state.parameters, held_out=True)
+        return partition, bits(state), source.reads - before
+
+    whole, expected, reads = alone(work)
+    assert reads == 0
+    assert whole.bytes_streamed == 0
+    bound = whole.bytes_held // 2
+    part, found, reads = alone(lambda rank: work(rank, memory=str(bound)))
+    assert found == expected
+    assert reads > 0
+    assert 0 < part.bytes_held <= bound
+    assert part.bytes_streamed > 0
+
+
+def test_a_memory_bound_below_what_is_at_hand_is_refused(load):
+    features, labels = problem()
+    with pytest.raises(InputError, match=r"--memory 0MiB is too little for shards of .* --shards 16"):
+        alone(lambda rank: load(MemorySource(features, labels), rank, memory="1000", shards=4))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GiB", 2 << 30), ("1.5 g", 3 << 29), ("500MB", 500 << 20), ("4096", 4096), ("1e6", 10**6), ("3 kib", 3072)],
+)
+def test_memory_is_read_with_its_unit(text, size):
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "2 XB", "1.2.3"])
+def test_memory_that_is_no_size_is_refused(text):
+    with pytest.raises(InputError, match="--memory"):
+        parse_memory(text)
+
+
+def test_an_error_while_reading_ahead_is_raised_where_the_items_are_used():
+    def items():
+        yield 1
+        raise InputError("the disk is gone")
+
+    ahead = read_ahead(items())
+    assert next(ahead) == 1
+    with pytest.raises(InputError, match="the disk is gone"):
+        next(ahead)
+
+
+def test_reading_ahead_ends_when_nobody_wants_more():
+    import threading
+
+    taken = []
+    ahead = read_ahead(taken.append(number) or number for number in range(1000))
+    assert next(ahead) == 0
+    ahead.close()
+    assert len(taken) <= 4
+    assert not any(thread.name == "read-ahead" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_column_sums_of_sparse_rows_are_those_of_dense_ones(weighted):
+    features, classes = problem()
+    features[:, 6] = -1 - np.abs(features[:, 6])  # no zero, and negative
+    sparse = SparseFeatures.from_csr(csr_array(features))
+    own = sparse.columns
+    weights = np.random.default_rng(0).random(400) if weighted else None
+    for measure in (sum_values, sum_magnitudes):
+        np.testing.assert_allclose(measure(sparse, weights), measure(features, weights)[own], rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(extremes(sparse), extremes(features)[:, own])
+    by_class = [sum_by_class(some, classes, weights, 3) for some in (sparse, features)]
+    np.testing.assert_allclose(by_class[0], by_class[1][:, own], rtol=1e-12, atol=1e-12)
+    mean = np.full(8, 0.5)
+    stored = np.where(features == 0, 0, np.square(features - mean))
+    expected = ((np.ones(400) if weights is None else weights) @ stored)[own]
+    np.testing.assert_allclose(sum_squares(sparse, mean, weights), expected, rtol=1e-12)
+
+
+def test_a_rank_of_threads_is_a_cluster():
+    def work(rank):
+        assert isinstance(rank, Rank)
+        values = np.array([rank.rank, 1])
+        rank.sum_integers(values)
+        return values.tolist()
+
+    assert on_ranks(3, work) == [[3, 3]] * 3

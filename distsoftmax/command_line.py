@@ -144,9 +144,7 @@ def _arguments(path: str, key: str, value: object, known: dict[str, object]) -> 
     if isinstance(value, bool):
         yield f"--{name}" if value else f"--no-{name}"
     elif takes_several and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        yield from (f"--{name}", *value)
-    elif takes_several and isinstance(value, str):
-        yield from (f"--{name}", value)
+        yield from [f"--{name}={value[0]}"] if len(value) == 1 else [f"--{name}", *value]
     elif isinstance(value, (str, int, float)):
         yield f"--{name}={value}"
     else:

@@ -7,6 +7,7 @@ default and help text stand here and nowhere else.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from distsoftmax.errors import InputError
 
 Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
+POWERS_OF_TWO = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 Text = Annotated[  # as `str | None`, tyro would take the word None for no text
     str | None,
     PrimitiveConstructorSpec(
@@ -32,6 +34,20 @@ Text = Annotated[  # as `str | None`, tyro would take the word None for no text
 def _require(holds: bool, option: str, value: object, expected: str) -> None:
     if not holds:
         raise InputError(f"--{option.replace('_', '-')} is {value}; {expected}")
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that a text such as 2GiB, 500MB or 1e9 means; MB and MiB are both 2^20 bytes.
+
+    Raises
+    ------
+    InputError
+        It means none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if match is None:
+        raise InputError(f"--memory is {text}; give bytes, or a number with MiB or GiB, as in 2GiB")
+    return int(float(match[1]) * 2 ** POWERS_OF_TWO[match[2]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +127,8 @@ class DataConfig(SourceConfig):
         _require(
             self.n_features is None or self.n_features >= 1, "n_features", self.n_features, "it must be at least 1"
         )
+        if self.memory is not None:
+            parse_memory(self.memory)
         if self.valid and fraction:
             raise InputError("--valid and --valid-fraction both hold samples out: give one of them")
         if self.center == "yes" and not self.standardize:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.array_checks import PartSummary, label_column, require_alike, summarize, summarize_labels
-from distsoftmax.data.array_files import Opener, open_array
+from distsoftmax.data.array_files import Arrays, Opener, open_array
 from distsoftmax.data.joined_parts import JoinedParts
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.source import Exchange, Features, RawRows, SourceSpec, TextColumn
@@ -47,7 +47,7 @@ class ArraySource:
         self._spec = spec
         self._parts = parts
         self._labels_parts = labels_parts if spec.needs_labels else ()
-        self._open_part = lambda part: opener(part, spec)
+        self._open_part: Callable[[FileState], Arrays] = lambda part: opener(part, spec)
         self._features = JoinedParts(parts, [0] * len(parts), self._open_part)
         self._labels = JoinedParts(self._labels_parts, [0] * len(self._labels_parts), open_array)
         self._dtype = np.dtype(np.float64)

@@ -161,7 +161,7 @@ class CsvSource:
                     decimal_point=self._spec.decimal,
                 ),
             )
-        except pa.ArrowException as error:
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             raise self._complaint(piece, str(error)) from None
         if table.num_rows != piece.n_records:
             found = f"{piece.n_records} records were found but {table.num_rows} were parsed"

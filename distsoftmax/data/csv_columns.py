@@ -137,8 +137,8 @@ def require_same_columns(
         where = f": column number {differing} is {other_cells[differing]!r}, but {cells[differing]!r} in {path}"
     if len(cells) != len(other_cells):
         raise InputError(
-            f"{other_path}: has {len(other_cells)} columns, but {path} has {len(cells)}{where}; every part must have the "
-            "same columns"
+            f"{other_path}: has {len(other_cells)} columns, but {path} has {len(cells)}{where}; every part must have "
+            "the same columns"
         )
     if where:
         order = ": has its columns in another order" if sorted(cells) == sorted(other_cells) else ""
@@ -220,7 +220,7 @@ def _pick_expected(
                 f"{path}: has no header, so that the model's text columns cannot be told from its features; name them "
                 "in a first line, or say their numbers with --one-hot"
             )
-        return [*chosen[0], *chosen[1]], []
+        return sorted([*chosen[0], *chosen[1]]), []
     places = sorted(wanted, key=lambda name: int(name[1:]))
     by_place = dict(zip(places, sorted([*chosen[0], *chosen[1]]), strict=True))
     return [by_place[name] for name in features], [by_place[name] for name in categories]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class DatasetRows:
     Raises
     ------
     InputError
-        It is no dataset, or its values lie in other files.
+        It is no dataset, its values lie in other files, or some were never written.
     """
 
     def __init__(self, path: str, file: Any, name: str) -> None:
@@ -33,6 +34,8 @@ class DatasetRows:
         if is_elsewhere or dataset.is_virtual or dataset.external:
             # a file that is missing would read as zeros, and one that changes would not be seen
             raise InputError(f"{self._place}: its values lie in other files; give those as parts, or make a plain copy")
+        if not _is_whole(dataset):
+            raise InputError(f"{self._place}: is damaged or was never written whole; its shape is {dataset.shape}")
         self._dataset = dataset
         self.shape: tuple[int, ...] = dataset.shape or ()
         self._is_text = h5py.check_string_dtype(dataset.dtype) is not None
@@ -46,6 +49,17 @@ class DatasetRows:
             return in_native_order(self._dataset[first:stop])
         except Exception as error:  # h5py raises about anything on a damaged file
             raise InputError(f"{self._place}: rows {first + 1} to {stop} cannot be read: {error}") from None
+
+
+def _is_whole(dataset: Any) -> bool:
+    """Return whether the file has a place for every value: those without one would read as zeros."""
+    shape = dataset.shape or ()
+    if dataset.chunks is None:
+        missing = math.prod(shape) * dataset.dtype.itemsize - dataset.id.get_storage_size()
+        # text of variable length takes more than h5py's type says
+        return bool(missing <= 0 if dataset.dtype.hasobject else missing == 0) or dataset.shape is None
+    n_chunks = math.prod(-(-length // chunk) for length, chunk in zip(shape, dataset.chunks, strict=True))
+    return bool(dataset.id.get_num_chunks() == n_chunks)
 
 
 def open_hdf5(part: FileState, spec: SourceSpec) -> Arrays:

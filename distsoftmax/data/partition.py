@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.config import DataConfig
+from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.column_sums import Columns
 from distsoftmax.data.encoding import encode
 from distsoftmax.data.features import Prepared, SparseFeatures
 from distsoftmax.data.labels import class_codes
-from distsoftmax.data.residency import ShardStore, parse_memory
+from distsoftmax.data.residency import ShardStore
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
 from distsoftmax.data.source import RawRows, SourceSpec
 from distsoftmax.data.standardization import Standardization, fit_standardization

@@ -19,7 +19,7 @@ from distsoftmax.errors import InputError
 NEWLINE, RETURN, QUOTE, HASH = b'\n\r"#'
 BLANKS = re.compile(rb"[ \t\r\v\f]*")
 FIRST_OF_BLANK_LINE = np.frombuffer(b" \t\r\v\f", dtype=np.uint8)
-SCAN_BYTES = 16 << 20
+SCAN_BYTES = 4 << 20  # large enough for a file system, small enough for a cache
 PEEK_BYTES = 2  # beyond the bytes scanned at once: they tell whether a record that starts there is a blank line
 READ_BYTES = 1 << 20  # of a compressed stream; of a line of many blanks
 
@@ -67,19 +67,19 @@ def scan_range(where: Range, quoted: bool, read: Read, keep: Callable[[int, byte
         n_bytes = min(SCAN_BYTES, where.high - at)
         data = read(at, min(n_bytes + PEEK_BYTES, where.part_bytes - at))
         keep(at, data)
-        characters = np.frombuffer(data, dtype=np.uint8)
-        starts = np.flatnonzero(characters[:n_bytes] == NEWLINE) + 1
-        if where.is_first and at == where.low:
-            starts = np.concatenate([[0], starts])
-        starts = starts[starts < len(data)]
-        starts = starts[~_are_blank(data, starts, at, where.part_bytes, quoted, read)]
-        marks = empty
+        characters = np.frombuffer(data, dtype=np.uint8)[:n_bytes]
+        ends = np.flatnonzero(characters == NEWLINE)
+        is_open = np.full(ends.size, quotes % 2 == 1)
         if quoted and data.find(b'"', 0, n_bytes) >= 0:
-            marks = np.flatnonzero(characters[:n_bytes] == QUOTE)
-        parity = (np.searchsorted(marks, starts) + quotes) % 2
-        outside.append(starts[parity == 0] + at)
-        inside.append(starts[parity == 1] + at)
-        quotes += marks.size
+            marks = characters == QUOTE
+            is_open ^= np.logical_xor.accumulate(marks)[ends]
+            quotes += np.count_nonzero(marks)
+        starts = ends + 1
+        if where.is_first and at == where.low:
+            starts, is_open = np.insert(starts, 0, 0), np.insert(is_open, 0, False)
+        is_record = ~_are_blank(data, starts, at, where.part_bytes, quoted, read)
+        outside.append(starts[is_record & ~is_open] + at)
+        inside.append(starts[is_record & is_open] + at)
     return Stretch(where.part, where.part_bytes, quotes, (np.concatenate(outside), np.concatenate(inside)))
 
 
@@ -88,7 +88,8 @@ def _are_blank(
 ) -> NDArray[np.bool_]:
     """Return which of the lines that start at `starts` in `data` are no records; `data` stands at byte `at`."""
     characters = np.frombuffer(data, dtype=np.uint8)
-    first, second = characters[starts], characters[np.minimum(starts + 1, len(data) - 1)]
+    first = characters.take(starts, mode="clip")  # where the part ends that is its last newline: nothing starts there
+    second = characters.take(starts + 1, mode="clip")
     blank: NDArray[np.bool_] = (first == NEWLINE) | ((first == RETURN) & (second == NEWLINE))
     if quoted:
         return blank
@@ -156,7 +157,7 @@ def decompress(state: FileState, compression: str, n_bytes: int | None = None) -
                 if not block:
                     break
                 text.write(block)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         early = "; the compressed file ends too early" if "runcated" in str(error) else ""
         raise InputError(f"{state.path}: is cut short or damaged: {error}{early}") from None
     return text.getvalue()

@@ -8,7 +8,6 @@ bits are the same.
 from __future__ import annotations
 
 import queue
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -21,22 +20,7 @@ from distsoftmax.data.source import RawRows
 from distsoftmax.errors import InputError
 
 Value = TypeVar("Value")
-POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 IN_FLIGHT = 6  # shards at hand at once: read ahead, being read, being converted and in use, some of them twice as large
-
-
-def parse_memory(text: str) -> int:
-    """Return the bytes that a text such as 2GiB, 500MB or 1e9 means; MB and MiB are both 2^20 bytes.
-
-    Raises
-    ------
-    InputError
-        It means none.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
-    if match is None:
-        raise InputError(f"--memory is {text}; give bytes, or a number with MiB or GiB, as in 2GiB")
-    return int(float(match[1]) * 2 ** POWERS[match[2]])
 
 
 class ShardStore:

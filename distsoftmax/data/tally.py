@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.data.column_sums import extremes
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.residency import size_of
-from distsoftmax.data.source import Features, TextColumn
+from distsoftmax.data.source import Features, RawRows, TextColumn
 
 Place: TypeAlias = Callable[[int], str]  # what an error calls a row of the shard at hand
+KindOf: TypeAlias = Callable[[str], Literal["number", "word", "nothing"]]  # what a cell of text reads as
 Rows: TypeAlias = "NDArray[np.bool_] | None"  # which rows weigh more than 0; None: all
 
 
@@ -36,19 +38,18 @@ class TextTally:
     ----------
     rows, weighted : Counter of str
         The rows with each text; and those of them whose weight is above 0, where there are weights.
-    missing, numbers : int
-        Cells without text, and cells that read as a number.
-    first_row : str or None
-        The text in the first row of the source.
-    first_missing, first_word : Spot or None
-        The first cell without text, and the first that is no number.
+    missing, numbers, words : int
+        Cells without text; cells that read as a number, and those that do not, where these are told apart.
+    first_row, first_missing, first_word : Spot or None
+        The first row of the source, the first cell without text, and the first that is no number.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     weighted: Counter[str] = field(default_factory=Counter)
     missing: int = 0
     numbers: int = 0
-    first_row: str | None = None
+    words: int = 0
+    first_row: Spot | None = None
     first_missing: Spot | None = None
     first_word: Spot | None = None
 
@@ -62,11 +63,12 @@ class TextTally:
         if missing.size and self.first_missing is None:
             self.first_missing = Spot(place(int(missing[0])))
 
-    def look_for_words(self, column: TextColumn, place: Place, is_number: Callable[[str], bool]) -> None:
-        """Tell the cells of a shard that are numbers from those that are not."""
-        numeric = np.array([*(is_number(text) for text in column.texts), False], dtype=bool)[column.codes]
-        self.numbers += int(np.count_nonzero(numeric))
-        words = np.flatnonzero(~numeric & (column.codes >= 0))
+    def look_for_words(self, column: TextColumn, place: Place, kind_of: KindOf) -> None:
+        """Tell the cells of a shard that are numbers from those that are words."""
+        kinds = np.array([*(kind_of(text) for text in column.texts), "nothing"])[column.codes]
+        self.numbers += int(np.count_nonzero(kinds == "number"))
+        words = np.flatnonzero(kinds == "word")
+        self.words += words.size
         if words.size and self.first_word is None:
             self.first_word = Spot(place(int(words[0])), value=column.texts[column.codes[words[0]]])
 
@@ -81,7 +83,8 @@ class TextTally:
         self.weighted.update(later.weighted)
         self.missing += later.missing
         self.numbers += later.numbers
-        self.first_row = later.first_row if self.first_row is None else self.first_row
+        self.words += later.words
+        self.first_row = self.first_row or later.first_row
         self.first_missing = self.first_missing or later.first_missing
         self.first_word = self.first_word or later.first_word
 
@@ -151,39 +154,107 @@ class NumberTally:
         self._covering = np.zeros(n_columns, dtype=np.int32)  # shards in which a column has an entry
         self._n_shards = 0
 
-    def add(self, shard: int, features: Features, place: Place, weighted: Rows = None) -> None:
+    def add(self, shard: int, rows: RawRows, place: Place, weighted: Rows = None) -> None:
         """Count the values of a shard."""
+        features = rows.features
         values = features if isinstance(features, np.ndarray) else features.data
         self.stored.add(values.dtype.name)
         self.nonzero += int(np.count_nonzero(values))
         self.entries += int(values.size)
         finite = np.isfinite(values) if values.dtype.kind == "f" else None
-        if finite is not None and not finite.all():
-            self._count_bad(features, values, place)
-        else:
+        if finite is not None and finite.all():
             finite = None
+        if finite is not None:
+            self._count_bad(features, values, place)
         if isinstance(features, np.ndarray):
-            self._add_dense(features, finite, weighted)
-        else:
-            self._add_sparse(shard, features, finite, weighted)
-
-    def close(self) -> None:
-        """Take the entries that sparse shards lack for the zeros they are, once all shards are counted."""
-        absent = self._covering < self._n_shards
-        self.extremes[:, absent] = np.maximum(self.extremes[:, absent], 0.0)
-
-    def _add_dense(self, features: NDArray, finite: Rows, weighted: Rows) -> None:
-        if weighted is not None:
-            features, finite = features[weighted], None if finite is None else finite[weighted]
-        if not len(features):
+            self._widen(slice(None), *_extremes(features, finite, weighted))
             return
-        if finite is None:
-            found = extremes(features)
-        else:
-            found = np.stack([np.where(finite, some, -np.inf).max(axis=0) for some in (features, -features)])
-        np.maximum(self.extremes, found, out=self.extremes)
-        self._covering += 1
+        if finite is not None:
+            features = features.copy()
+            features.data[~finite] = 0
+        gathered = SparseFeatures.from_csr(features)
+        rest = gathered.nbytes - gathered.matrix.data.nbytes
+        self.sparse_bytes[:, shard] = max(size_of(rows), gathered.nbytes), values.size, rest
+        some = gathered if weighted is None else gathered[weighted]
+        self._widen(gathered.columns, extremes(some), len(some))
+
+    def join(self, cluster: Cluster) -> None:
+        """Add what all ranks have counted, once all shards are. Collective."""
+        absent = self._covering < self._n_shards  # an entry that sparse rows lack is 0
+        np.maximum(self.extremes, 0.0, out=self.extremes, where=absent)
+        cluster.maximum(self.extremes)
+        self.extremes += 0.0  # the sign of a 0 may depend on the order
+        cluster.sum_integers(self.sparse_bytes)
+        own = (self.first_missing, self.first_infinite, self.nonzero, self.entries, self.stored)
+        missing, infinite, nonzero, entries, stored = zip(*cluster.allgather(own), strict=True)
+        self.first_missing = next((spot for spot in missing if spot is not None), None)
+        self.first_infinite = next((spot for spot in infinite if spot is not None), None)
+        self.nonzero, self.entries, self.stored = sum(nonzero), sum(entries), set().union(*stored)
+        self.missing = self._joined(self.missing, self.first_missing, cluster)
+        self.infinite = self._joined(self.infinite, self.first_infinite, cluster)
+
+    def _joined(
+        self, counts: NDArray[np.int64] | None, first: Spot | None, cluster: Cluster
+    ) -> NDArray[np.int64] | None:
+        if first is None:
+            return None
+        total = np.zeros(self.extremes.shape[1], dtype=np.int64) if counts is None else counts
+        cluster.sum_integers(total)
+        return total
+
+    def _widen(self, columns: NDArray[np.int64] | slice, found: NDArray[np.float64], n_rows: int) -> None:
+        if not n_rows:
+            return
+        self.extremes[:, columns] = np.maximum(self.extremes[:, columns], found)
+        self._covering[columns] += 1
         self._n_shards += 1
 
-    def _add_sparse(self, shard: int, features: Features, finite: Rows, weighted: Rows) -> None:
-        n_bytes = size_of_features(features)
+    def _count_bad(self, features: Features, values: NDArray, place: Place) -> None:
+        missing, infinite = np.isnan(values), np.isinf(values)
+        self.missing = _count_cells(features, missing, self.missing)
+        self.infinite = _count_cells(features, infinite, self.infinite)
+        self.first_missing = self.first_missing or _first_cell(features, missing, place)
+        self.first_infinite = self.first_infinite or _first_cell(features, infinite, place)
+
+
+def _count_texts(counter: Counter[str], texts: tuple[str, ...], codes: NDArray[np.intp]) -> None:
+    counts = np.bincount(codes[codes >= 0], minlength=len(texts))
+    for code in np.flatnonzero(counts).tolist():
+        counter[texts[code]] += int(counts[code])
+
+
+def _extremes(features: NDArray, finite: Rows, weighted: Rows) -> tuple[NDArray[np.float64], int]:
+    """Return the extremes of the finite values of the rows that weigh more than 0, and the number of these rows."""
+    if weighted is not None:
+        features, finite = features[weighted], None if finite is None else finite[weighted]
+    if finite is None or not len(features):
+        return extremes(features), len(features)
+    both = [np.where(finite, some, -np.inf).max(axis=0) for some in (features, -features)]
+    return np.stack(both).astype(np.float64), len(features)
+
+
+def _count_cells(
+    features: Features, marked: NDArray[np.bool_], counts: NDArray[np.int64] | None
+) -> NDArray[np.int64] | None:
+    """Add the marked values of a shard to the counts by column, which begin with the first of them."""
+    if not marked.any():
+        return counts
+    if counts is None:
+        counts = np.zeros(features.shape[1], dtype=np.int64)
+    if isinstance(features, np.ndarray):
+        counts += np.count_nonzero(marked, axis=0)
+    else:
+        columns, found = np.unique(features.indices[marked], return_counts=True)
+        counts[columns] += found
+    return counts
+
+
+def _first_cell(features: Features, marked: NDArray[np.bool_], place: Place) -> Spot | None:
+    if not marked.any():
+        return None
+    if isinstance(features, np.ndarray):
+        row, column = np.argwhere(marked)[0].tolist()
+        return Spot(place(row), column, float(features[row, column]))
+    entry = int(np.flatnonzero(marked)[0])
+    row = int(np.searchsorted(features.indptr, entry, "right")) - 1
+    return Spot(place(row), int(features.indices[entry]), float(features.data[entry]))

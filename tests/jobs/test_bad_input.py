@@ -1,5 +1,6 @@
 """Each bad input ends with its own message, exit status 2, on one line of rank 0, and leaves no folder behind."""
 
+import gzip
 import os
 
 import numpy as np
@@ -16,13 +17,22 @@ def npz(**arrays):
     return lambda path: np.savez(path, **arrays)
 
 
+def parts(**texts):
+    def write(folder):
+        folder.mkdir()
+        for name, text in texts.items():
+            (folder / f"{name}.csv").write_text(text)
+
+    return write
+
+
 X = np.arange(80.0).reshape(40, 2)
 Y = np.arange(40) % 2
 LABEL = ["--label", "kind"]
 
 FILES = {
     "missing file": ("none.csv", None, LABEL, ["none.csv: no such file"]),
-    "a folder": ("folder.csv", lambda path: path.mkdir(), LABEL, ["is a folder"]),
+    "a folder": ("folder.csv", lambda path: path.mkdir(), LABEL, ["is a folder with no parts"]),
     "empty file": ("d.csv", csv(""), LABEL, ["d.csv: is empty"]),
     "header only": ("d.csv", csv("a,b,kind\n"), LABEL, ["d.csv: holds no samples"]),
     "ragged row": ("d.csv", csv(GOOD + "1,2,3,x\n"), LABEL, ["d.csv: row 41: 4 columns, expected 3"]),
@@ -36,16 +46,26 @@ FILES = {
     "label column ambiguous": ("d.csv", csv("1,0,kind\n1,2,x\n"), ["--label", "1"], ["--label 1 is ambiguous"]),
     "one class": ("d.csv", csv("a,b,kind\n1,2,x\n3,4,x\n"), LABEL, ["all samples are of one class, 'x'"]),
     "a header taken for a row": ("d.csv", csv("9,1,2\nx,1,2\ny,3,4\nx,4,5\n"), ["--label", "0"], ["--header"]),
-    "a header or a row": ("d.csv", csv("1,NA,x\n4,5,y\n"), ["--label", "2"], ["mixes names and numbers", "--header"]),
+    "a header or a row": ("d.csv", csv("1,two,x\n4,5,y\n"), ["--label", "2"], ["mixes names and numbers", "--header"]),
     "X and y of different length": ("d.npz", npz(X=X, y=Y[:-1]), [], ["40 samples but 39 labels"]),
     "objects": ("d.npz", npz(X=X, y=np.array([None] * 40)), [], ["holds Python objects"]),
     "no y": ("d.npz", npz(X=X), [], ["has no array y; it holds X"]),
-    "not a zip": ("d.npz", csv("text"), [], ["is not a .npz archive"]),
-    "nan in npz": ("d.npz", npz(X=np.where(X == 7, np.nan, X), y=Y), [], ["row 4, column x1: the value is nan"]),
-    "labels for npz": ("d.npz", npz(X=X, y=Y), ["--labels", "y.npy"], ["belongs to a .npy file alone"]),
-    "a label column for npz": ("d.npz", npz(X=X, y=Y), LABEL, ["--label names a column of a CSV file"]),
+    "not a zip": ("d.npz", csv("text"), [], ["d.npz: the content is not that of a npz file"]),
+    "nan in npz": ("d.npz", npz(X=np.where(X == 7, np.nan, X), y=Y), [], ["row 4, column x1: there is no number"]),
+    "labels for npz": ("d.npz", npz(X=X, y=Y), ["--labels", "y.npy"], ["y.npy: no such file"]),
+    "a label column for npz": ("d.npz", npz(X=X, y=Y), LABEL, ["has no array kind; it holds X, y"]),
     "npy without labels": ("d.npy", lambda path: np.save(path, X), [], ["--labels"]),
-    "unknown ending": ("d.parquet", csv("x"), [], [".csv, .npz or .npy"]),
+    "no Parquet": ("d.parquet", csv("x"), LABEL, ["d.parquet: the content is not that of a parquet file"]),
+    "text not declared": ("d.csv", csv("a,b,kind\n1,red,x\n2,blue,y\n"), LABEL, ["column b", "--one-hot b"]),
+    "negative weight": ("d.csv", csv(GOOD + "1,-2,x\n"), [*LABEL, "--weight", "b"], ["row 41: the weight is -2"]),
+    "parts that differ": ("d", parts(one=GOOD, two=GOOD.replace("b,", "c,")), LABEL, ["one.csv", "two.csv", "c"]),
+    "mixed formats": ("d", parts(one=GOOD, two="1 1:2 3:4\n"), LABEL, ["svmlight format", "one.csv"]),
+    "no parts": ("d", lambda path: path.mkdir(), LABEL, ["d: is a folder with no parts in it"]),
+    "index 0 one-based": ("d.svm", csv("1 0:2 3:4\n2 1:1\n"), ["--index-base", "1"], ["d.svm: row 1", "index 0"]),
+    "falling indices": ("d.svm", csv("1 1:2 3:4\n2 4:1 2:1\n"), [], ["d.svm: row 2", "ascend"]),
+    "cut gzip": ("d.csv.gz", lambda path: path.write_bytes(gzip.compress(GOOD.encode())[:-20]), LABEL, ["d.csv.gz"]),
+    "memory": ("d.csv", csv(GOOD), [*LABEL, "--memory", "much"], ["--memory is much; give bytes"]),
+    "class weights": ("d.csv", csv(GOOD), [*LABEL, "--class-weight", "w.json"], ["w.json: cannot be read"]),
     "held-out none": ("d.csv", csv(GOOD), [*LABEL, "--valid-fraction", 0.01], ["holds none of them out"]),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -101,7 +102,7 @@ def write(folder, name, cuts):
     folder = folder / "parts"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for number, (start, stop) in enumerate(itertools.pairwise(cuts)):
         paths.append(folder / f"part-{number}.{ending}")
         write_part(paths[-1], slice(start, stop))
     options = dict(options)

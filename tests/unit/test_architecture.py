@@ -9,7 +9,17 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"train", "evaluate", "predict", "scoring", "evaluation", "command_line"},
+    {
+        "train",
+        "evaluate",
+        "predict",
+        "scoring",
+        "evaluation",
+        "describe",
+        "description",
+        "description_table",
+        "command_line",
+    },
     {"trainer"},
     {"coordinator"},
     {"cluster", "objective", "solvers", "data"},
@@ -56,7 +66,7 @@ def test_mpi4py_is_imported_in_cluster_alone(module):
         assert not any(name.split(".")[0] == "mpi4py" for name in imports(PACKAGE / module))
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "describe"])
 def test_a_command_does_not_load_numpy_before_the_blas_is_pinned(command):
     import subprocess
     import sys

@@ -22,15 +22,27 @@ OPTIONS = [(part, item.name) for part, config in PARTS.items() for item in datac
 
 # for each option a value that is not its default
 OTHERS = {
-    "data": "data.csv",
-    "labels": "y.npy",
+    "data": ("data.csv",),
+    "labels": ("y.npy", "z.npy"),
+    "format": "svmlight",
     "label": "the class",
     "header": "yes",
-    "valid": "valid.csv",
-    "valid_labels": "valid_y.npy",
+    "separator": ";",
+    "decimal": ",",
+    "index_base": "0",
+    "weight": "w",
+    "class_weight": "balanced",
+    "features": ("a", "b c"),
+    "one_hot": ("auto",),
+    "impute": "mean",
+    "n_features": 10,
+    "valid": ("valid.csv", "more.csv"),
+    "valid_labels": ("valid_y.npy",),
     "valid_fraction": 0.1,
     "standardize": False,
+    "center": "no",
     "dtype": "float64",
+    "memory": "2GiB",
     "shards": 7,
     "seed": 2**63 - 1,
     "l2": 1e-05,
@@ -71,8 +83,8 @@ def refusal(*arguments):
 def with_other(part, name):
     """Return a config all of whose options have their defaults but one, and --data where that one needs it."""
     values = {name: OTHERS[name]}
-    if name in ("labels", "label", "valid", "valid_labels"):
-        values["data"] = "data.csv"
+    if name in ("labels", "label", "weight", "features", "one_hot", "n_features", "valid", "valid_labels"):
+        values["data"] = ("data.csv",)
     return TrainConfig(**{part: PARTS[part](**values)})
 
 
@@ -104,11 +116,13 @@ OUT_OF_RANGE = [
     (DataConfig, {"valid_fraction": 1.0}, "--valid-fraction is 1.0; it must be at least 0 and less than 1"),
     (DataConfig, {"valid_fraction": -0.1}, "--valid-fraction is -0.1; it must be at least 0 and less than 1"),
     (DataConfig, {"valid_fraction": math.nan}, "--valid-fraction is nan; it must be at least 0 and less than 1"),
-    (DataConfig, {"data": "a", "valid": "b", "valid_fraction": 0.1}, "--valid and --valid-fraction both"),
-    (DataConfig, {"labels": "y.npy"}, "--labels was given without --data"),
+    (DataConfig, {"data": ("a",), "valid": ("b",), "valid_fraction": 0.1}, "--valid and --valid-fraction both"),
+    (DataConfig, {"n_features": 0, "data": ("a",)}, "--n-features is 0; it must be at least 1"),
+    (DataConfig, {"one_hot": ("a",)}, "--one-hot was given without --data"),
+    (DataConfig, {"labels": ("y.npy",)}, "--labels was given without --data"),
     (DataConfig, {"label": "y"}, "--label was given without --data"),
-    (DataConfig, {"valid": "b.csv"}, "--valid was given without --data"),
-    (DataConfig, {"valid_labels": "b.npy"}, "--valid-labels was given without --data"),
+    (DataConfig, {"valid": ("b.csv",)}, "--valid was given without --data"),
+    (DataConfig, {"valid_labels": ("b.npy",)}, "--valid-labels was given without --data"),
     (ObjectiveConfig, {"l2": -1e-300}, "--l2 is -1e-300; it must be a finite number, 0 or more"),
     (ObjectiveConfig, {"l2": math.inf}, "--l2 is inf; it must be a finite number, 0 or more"),
     (ObjectiveConfig, {"l2": math.nan}, "--l2 is nan; it must be a finite number, 0 or more"),
@@ -147,7 +161,7 @@ def test_the_command_line_refuses_the_same(part, options, message):
     [
         (DataConfig, {"shards": 1, "seed": 0, "valid_fraction": 0.0}),
         (DataConfig, {"seed": 2**63 - 1, "valid_fraction": 0.999}),
-        (DataConfig, {"data": "a.csv", "valid": "b.csv", "valid_fraction": 0.0}),
+        (DataConfig, {"data": ("a.csv",), "valid": ("b.csv",), "valid_fraction": 0.0}),
         (ObjectiveConfig, {"l2": 0.0}),
         (SolverConfig, {"learning_rate": 5e-324, "max_steps": 0, "tolerance": 0.0}),
         (RunConfig, {"checkpoint_every": 1, "checkpoint_seconds": 0.0, "keep_checkpoints": 1}),
@@ -162,7 +176,7 @@ def test_the_ends_of_a_range_belong_to_it(part, options):
 
 @pytest.mark.parametrize(
     ("options", "fraction"),
-    [({}, 0.2), ({"data": "a.csv"}, 0.0), ({"valid_fraction": 0.3}, 0.3), ({"valid_fraction": 0.0}, 0.0)],
+    [({}, 0.2), ({"data": ("a.csv",)}, 0.0), ({"valid_fraction": 0.3}, 0.3), ({"valid_fraction": 0.0}, 0.0)],
     ids=str,
 )
 def test_only_the_digits_are_held_out_by_default(options, fraction):
@@ -170,7 +184,7 @@ def test_only_the_digits_are_held_out_by_default(options, fraction):
 
 
 @pytest.mark.parametrize(
-    "config", [TrainConfig(), *(part() for part in PARTS.values()), ScoringConfig(model="m", data="d")]
+    "config", [TrainConfig(), *(part() for part in PARTS.values()), ScoringConfig(model="m", data=("d",))]
 )
 def test_configs_are_frozen(config):
     for item in dataclasses.fields(config):
@@ -188,6 +202,10 @@ def test_no_arguments_give_the_defaults():
     assert train() == TrainConfig()
 
 
+def as_words(key, value):
+    return [f"--{key}", *(value if isinstance(value, tuple) else [value])]
+
+
 @pytest.mark.parametrize(("part", "name"), OPTIONS)
 def test_each_option_sets_its_own_field(part, name):
     if OTHERS[name] is None:
@@ -196,7 +214,7 @@ def test_each_option_sets_its_own_field(part, name):
     arguments = []
     for key, value in expected.sections()[part].items():
         if value != TrainConfig().sections()[part].get(key):
-            arguments += [f"--no-{key}"] if value is False else [f"--{key}", value]
+            arguments += [f"--no-{key}"] if value is False else as_words(key, value)
     assert arguments
     assert train(*arguments) == expected
 
@@ -263,7 +281,7 @@ def test_nothing_is_printed_by_parsing(capfd):
 def test_a_file_of_options_may_have_sections_or_not(toml, content, form):
     path = toml(content)
     assert train(*(["--config", path] if form == "two words" else [f"--config={path}"])) == TrainConfig(
-        data=DataConfig(data="a.csv"),
+        data=DataConfig(data=("a.csv",)),
         objective=ObjectiveConfig(l2=0.5, intercept=False),
         solver=SolverConfig(max_steps=3),
         run=RunConfig(threads=2, config=str(path)),
@@ -350,7 +368,7 @@ def test_each_option_reads_back_from_the_file_that_is_saved(tmp_path, part, name
     "text", ["", "-1", "--l2", "a=b", "a b", 'a"b', "a\\b", "é日本", "1e5", "true", "None", "auto", "#"]
 )
 def test_any_text_reads_back_from_the_file_that_is_saved(tmp_path, text):
-    config = TrainConfig(data=DataConfig(data=text, label=text), run=RunConfig(out=text))
+    config = TrainConfig(data=DataConfig(data=(text,), label=text), run=RunConfig(out=text))
     assert reads_back(config, tmp_path / "config.toml") == config
 
 
@@ -373,7 +391,7 @@ positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 )
 def test_whatever_is_saved_reads_back(scratch, text, l2, rate, fraction, seed, flag):
     config = TrainConfig(
-        data=DataConfig(data=text, valid_fraction=fraction, seed=seed, standardize=flag),
+        data=DataConfig(data=(text,), valid_fraction=fraction, seed=seed, standardize=flag),
         objective=ObjectiveConfig(l2=l2, intercept=not flag),
         solver=SolverConfig(learning_rate=rate, tolerance=l2),
         run=RunConfig(out=text, checkpoint_seconds=math.inf),
@@ -385,7 +403,9 @@ def test_the_saved_sections_hold_every_option_that_is_set():
     sections = tomllib.loads(tomli_w.dumps(with_other("run", "checkpoint_every").sections()))
     expected = {
         part: {
-            item.name.replace("_", "-"): item.default for item in dataclasses.fields(config) if item.default is not None
+            item.name.replace("_", "-"): item.default
+            for item in dataclasses.fields(config)
+            if item.default not in (None, ())
         }
         for part, config in PARTS.items()
     }
@@ -401,7 +421,17 @@ FREE = {
     "data",
     "labels",
     "label",
+    "format",
     "header",
+    "separator",
+    "decimal",
+    "index_base",
+    "weight",
+    "class_weight",
+    "features",
+    "one_hot",
+    "n_features",
+    "memory",
     "valid",
     "valid_labels",
     "valid_fraction",
@@ -428,18 +458,38 @@ def test_identity_goes_by_the_names_of_the_command_line():
 
 def test_scoring_takes_the_model_by_its_place():
     config = parse(ScoringConfig, ["runs/a", "--data", "b.csv", "--label", "y"], "predict")
-    assert config == ScoringConfig(model="runs/a", data="b.csv", label="y")
+    assert config == ScoringConfig(model="runs/a", data=("b.csv",), label="y")
 
 
 @pytest.mark.parametrize(
     "arguments", [[], ["runs/a"], ["--data", "b.csv"], ["runs/a", "runs/b", "--data", "c.csv"]], ids=str
 )
 def test_scoring_needs_one_model_and_its_data(arguments):
-    with pytest.raises(Farewell) as caught:
+    with pytest.raises((Farewell, InputError)) as caught:
         parse(ScoringConfig, arguments, "predict")
-    assert caught.value.status == 2
+    assert getattr(caught.value, "status", 2) == 2
 
 
 def test_a_model_is_named_by_its_file_or_its_folder(tmp_path):
-    assert ScoringConfig(model=str(tmp_path), data="d").model_path == tmp_path / "model.safetensors"
-    assert ScoringConfig(model=str(tmp_path / "m.st"), data="d").model_path == tmp_path / "m.st"
+    assert ScoringConfig(model=str(tmp_path), data=("d",)).model_path == tmp_path / "model.safetensors"
+    assert ScoringConfig(model=str(tmp_path / "m.st"), data=("d",)).model_path == tmp_path / "m.st"
+
+
+@pytest.mark.parametrize("words", ['["a.csv", "b c.csv"]', '"a.csv"', "[]"])
+def test_an_option_that_takes_several_words_takes_one_or_a_list(toml, words):
+    found = train("--config", toml(f"data = {words}\n")).data.data
+    assert found == {"[": ("a.csv", "b c.csv"), '"': ("a.csv",), "[]": ()}["[]" if words == "[]" else words[0]]
+
+
+def test_the_command_line_wins_over_a_list_in_the_file(toml):
+    path = toml('data = ["a.csv", "b.csv"]\n')
+    assert train("--config", path, "--data", "c.csv", "d.csv").data.data == ("c.csv", "d.csv")
+
+
+@pytest.mark.parametrize("words", ["[1]", "[[]]", "[true]"])
+def test_a_list_of_anything_but_texts_is_refused(toml, words):
+    assert "must be a text, or a list of texts" in refusal("--config", toml(f"data = {words}\n"))
+
+
+def test_centring_without_standardisation_is_refused():
+    assert "--center yes is a part of --standardize" in refusal("--center", "yes", "--no-standardize")

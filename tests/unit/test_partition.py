@@ -9,12 +9,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from distsoftmax.config import DataConfig, ObjectiveConfig
+from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
 from distsoftmax.data import partition as partition_module
 from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
 from distsoftmax.data.features import Compact, SparseFeatures
 from distsoftmax.data.partition import load_partition
-from distsoftmax.data.residency import parse_memory, read_ahead
+from distsoftmax.data.residency import read_ahead
 from distsoftmax.data.shards import divide_source
 from distsoftmax.errors import InputError
 from distsoftmax.objective.distributed import SoftmaxObjective

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
-
 from scipy.sparse import csr_array
 
 from distsoftmax.data.features import Compact, SparseFeatures

@@ -34,9 +34,9 @@ class Logistic:
 
     def __call__(self, parameters):
         self.evaluations += 1
-        gradient = np.empty(parameters.shape)
-        loss = SoftmaxKernel(parameters, self.features.dtype).loss_and_gradient(self.features, self.classes, gradient)
-        loss, gradient = loss / len(self.features), gradient / len(self.features)
+        loss, found = SoftmaxKernel(parameters, self.features.dtype).loss_and_gradient(self.features, self.classes)
+        gradient = np.column_stack([found.coef.values, found.intercept]) / len(self.features)
+        loss = loss / len(self.features)
         bound = -math.inf
         if self.l2 > 0:
             bound = lower_bound(loss, gradient, parameters, self.class_means, self.l2, self.intercept)

@@ -255,6 +255,39 @@ def test_what_is_no_number_is_refused(complaint, text):
     assert f"row 2: the value {text!r} of index 3 is not a number" in complaint(f"1 3:1\n1 2:1 3:{text}\n")
 
 
+TIDY = "1 4:1.5\n2 1:-1e-5 3:2\n1\n+1 1:7 2:1 3:0\nspam 2:1\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TIDY,
+        TIDY.replace("\n", " \n"),
+        TIDY.replace("\n", "\r\n"),
+        TIDY.replace(" ", "\t"),
+        TIDY.replace(" ", "  "),
+        TIDY.replace("\n", " # x 3:1\n"),
+        "\n# x\n" + TIDY.replace("\n", "\n\n \n"),
+        re.sub(r"^(\S+)", r"\1 qid:3", TIDY, flags=re.MULTILINE),
+    ],
+    ids=["tidy", "blanks at ends", "CRLF", "tabs", "two blanks", "comments", "blank lines", "query ids"],
+)
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_usual_files_need_no_loop_over_lines(text, chunk_bytes):
+    slowly = mock.patch.object(svmlight_lines, "_parse_slowly", side_effect=AssertionError)
+    with slowly, mock.patch.object(svmlight_lines, "CHUNK_BYTES", chunk_bytes):
+        lines = parse_lines(text.encode())
+    assert (lines.indptr.tolist(), lines.indices.tolist()) == ([0, 1, 3, 3, 6, 7], [4, 1, 3, 1, 2, 3, 2])
+    assert lines.values.tolist() == [1.5, -1e-5, 2, 7, 1, 0, 1]
+    assert [lines.labels.texts[code] for code in lines.labels.codes] == ["1", "2", "1", "1", "spam"]
+
+
+@pytest.mark.parametrize("line", ["1 3:", "1 :3", "1 3:4:5 6", "1 3 4:5:6", "1 3:4 5:6:7 8", "a:b 3", "1 3", "1 3:4 5"])
+def test_words_that_are_no_pairs_are_never_taken_for_numbers(line):
+    with mock.patch.object(svmlight_lines, "_numbers", side_effect=AssertionError), pytest.raises(BadLine):
+        parse_lines(line.encode())
+
+
 def test_explicit_zeros_are_kept(write):
     table = read(write("1 1:0 3:-0.0\n2 2:0\n"))
     assert table.features.nnz == 3
@@ -323,6 +356,10 @@ BAD = {
     "1 3::4": r"row 2: the value ':4' of index 3 is not a number",
     "1 3:4:5": r"row 2: the value '4:5' of index 3 is not a number",
     "1 3 :4": r"row 2: '3' stands where index:value is expected",
+    "1 3:4:5 6": r"row 2: the value '4:5' of index 3 is not a number",
+    "1 3 4:5:6": r"row 2: '3' stands where index:value is expected",
+    "1 3:4 5:6:7 8": r"row 2: the value '6:7' of index 5 is not a number",
+    "a:b 3": r"row 2: the label is missing: the line starts with 'a:b'",
     "1 3:a": r"row 2: the value 'a' of index 3 is not a number",
     "1 3:1#2": r"row 2: the value '1#2' of index 3 is not a number",
     "1 3:1\r 4:1": r"row 2: the value '1\\r' of index 3 is not a number",
@@ -342,6 +379,8 @@ BAD = {
     "3:1": r"row 2: the label is missing: the line starts with '3:1'",
     " 3:1 4:1": r"row 2: the label is missing: the line starts with '3:1'",
     "qid:3 4:1": r"row 2: the label is missing: the line starts with '4:1'",
+    "aqid:3 4:1": r"row 2: the label is missing: the line starts with 'aqid:3'",
+    "qid:3a 4:1": r"row 2: the label is missing: the line starts with 'qid:3a'",
     "1,3 4:1": r"row 2: the label is '1,3'; one label a sample",
     "1, 3 4:1": r"row 2: the label is '1,'; one label a sample",
     "a\x00 3:1": r"row 2: the label 'a\\x00' holds a control character",
@@ -356,7 +395,7 @@ def test_a_bad_line_is_named(complaint, line, message, chunk_bytes):
     line = line if isinstance(line, bytes) else line.encode()
     with mock.patch.object(svmlight_lines, "CHUNK_BYTES", chunk_bytes):
         for data in (b"1 3:1\n" + line, b"# x\n\n1 3:1 # y\n \r\n" + line + b"\n1 2:3\n"):
-            assert re.search(rf"table\.svm: {message}", complaint(data))
+            assert re.search(rf"table\.svm: {message}", complaint(data, shards=1))
             assert re.search(
                 rf"table\.svm: {message}", complaint(data, ranks=3, shards=3, index_base="1", n_features=9)
             )
@@ -482,6 +521,20 @@ def test_a_shard_can_be_read_again(write, keep, options):
             [],
         ]
         assert all(shard.features.has_canonical_format for shard in shards)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept_bytes", "n_parsed"), [({}, 2**31, 3), ({}, 40, 5), ({"n_features": 9}, 0, 6)]
+)
+def test_a_shard_is_parsed_once_where_there_is_room_for_it(write, options, kept_bytes, n_parsed):
+    path = write("1 3:1 4:1\n2 2:1 5:1\n3 1:1 2:1\n")
+    parsed = mock.patch.object(svmlight, "parse_lines", side_effect=parse_lines)
+    with parsed as calls, mock.patch.object(svmlight, "KEPT_BYTES", kept_bytes):
+        read_alone(path, [0, 1, 2, 3], **options)
+    assert calls.call_count == n_parsed  # a row's indices and values have 24 bytes
+    with parsed as calls:
+        read_alone(path, [0, 1, 2, 3], index_base="1", n_features=9)
+    assert calls.call_count == 3
 
 
 def test_a_file_that_changes_is_noticed(write):

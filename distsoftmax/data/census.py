@@ -1,0 +1,101 @@
+"""All that is counted of a source by its ranks together: the same on each, and on any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
+from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress
+from distsoftmax.data.tally import KindOf, NumberTally, Spot, TextTally, WeightTally
+
+
+@dataclass(frozen=True)
+class Census:
+    """What is counted of a source.
+
+    Attributes
+    ----------
+    labels : TextTally or None
+    weights : WeightTally or None
+        None where the source was not asked for them.
+    total_weight : float
+        The sum of the weights that can be used; the number of rows where there are none.
+    categories : tuple of TextTally
+        In the order of `Source.category_names`.
+    """
+
+    numbers: NumberTally
+    labels: TextTally | None
+    weights: WeightTally | None
+    total_weight: float
+    categories: tuple[TextTally, ...]
+
+
+def take_census(
+    divided: DividedSource,
+    undeclared: Collection[str],
+    kind_of: KindOf,
+    cluster: Cluster,
+    show: ShowProgress,
+) -> Census:
+    """Read this rank's shards and count what is in them. Collective.
+
+    Parameters
+    ----------
+    undeclared : collection of str
+        The text columns that nobody declared as categories: they may be columns of numbers that went wrong.
+    kind_of : callable
+        What a text of such a column reads as.
+
+    Raises
+    ------
+    InputError
+        On every rank: a shard cannot be read at all.
+    """
+    source = divided.source
+    numbers = NumberTally(len(source.feature_names), divided.n_shards if source.sparse else 0)
+    labels, weights = TextTally(), WeightTally()
+    categories = tuple(TextTally() for _ in source.category_names)
+    sums: list[ShardSum] = []
+    has_labels = has_weights = False
+    with cluster.agreement():
+        for number in divided.own:
+            show(f"reading {source.path}", number - divided.own.start, len(divided.own))
+            shard = RawShard(number, int(divided.bounds[number]), source.read(number))
+            rows = shard.rows
+
+            def place(row: int, shard: RawShard = shard) -> str:
+                return divided.place(shard, row)
+
+            weighted = None
+            if rows.weights is not None:
+                has_weights, weighted = True, rows.weights > 0
+                sums.append(ShardSum(number, np.array(weights.add(rows.weights, place))))
+            if rows.labels is not None:
+                has_labels = True
+                labels.add(rows.labels, place, weighted)
+                if number == 0 and rows.labels.codes.size and rows.labels.codes[0] >= 0:
+                    text = rows.labels.texts[rows.labels.codes[0]]
+                    labels.first_row = Spot(source.place(0)[0], value=text)
+            for name, tally, column in zip(source.category_names, categories, rows.categories, strict=True):
+                tally.add(column, place)
+                tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)
+                if name in undeclared:
+                    tally.look_for_words(column, place, kind_of)
+            numbers.add(number, rows, place, weighted)
+    numbers.join(cluster)
+    everywhere = cluster.allgather((labels, weights, categories, has_labels, has_weights))
+    labels, weights, categories = TextTally(), WeightTally(), tuple(TextTally() for _ in source.category_names)
+    for others_labels, others_weights, others_categories, _, _ in everywhere:  # in the order of the rows
+        labels.merge(others_labels)
+        weights.merge(others_weights)
+        for tally, others in zip(categories, others_categories, strict=True):
+            tally.merge(others)
+    has_labels, has_weights = (any(some[place] for some in everywhere) for place in (3, 4))
+    total = float(exact_sum(sums, (), divided.n_shards, cluster)) if has_weights else float(source.n_rows)
+    return Census(numbers, labels if has_labels else None, weights if has_weights else None, total, categories)

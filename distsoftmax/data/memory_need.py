@@ -1,0 +1,126 @@
+"""How much memory a rank will need, before anyone has started a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.data.features import COMPACT
+from distsoftmax.data.residency import IN_FLIGHT
+
+BYTES_A_ROW = 8  # a class, or a weight
+PARAMETER_ARRAYS = 12  # the solver's state, the gradient, its integer sums and those on the way
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryNeed:
+    """What that rank needs which has the most, where so many ranks share the work; in bytes.
+
+    Attributes
+    ----------
+    ranks, shards, rows : int
+        The ranks of the run; the shards and rows of a rank.
+    features_read, features_kept : int
+        Its features while they are read and made ready, and later.
+    classes : int
+        The classes and weights of its rows.
+    parameters : int or None
+        Parameters and solver; None where the classes are not known.
+    total : int
+        All of it, with the features as --memory bounds them where it is given.
+    """
+
+    ranks: int
+    shards: int
+    rows: int
+    features_read: int
+    features_kept: int
+    classes: int
+    parameters: int | None
+    total: int
+
+
+@dataclass(frozen=True)
+class ShardBytes:
+    """The bytes of each shard's features: as read, at most until they are ready, and as kept; int64, (n_shards,)."""
+
+    read: NDArray[np.int64]
+    ready: NDArray[np.int64]
+    kept: NDArray[np.int64]
+
+    @classmethod
+    def of_dense(
+        cls, rows: NDArray[np.int64], n_numeric: int, n_texts: int, width: int, stored: np.dtype, dtype: np.dtype
+    ) -> ShardBytes:
+        """Return those of dense rows with `n_texts` columns of text, which become `width` features in all."""
+        read = rows * (n_numeric * stored.itemsize)
+        codes = rows * (n_texts * np.dtype(np.intp).itemsize)
+        kept = stored if stored.name in COMPACT else dtype
+        return cls(read, np.maximum(read + codes, rows * (width * stored.itemsize)), rows * (width * kept.itemsize))
+
+    @classmethod
+    def of_sparse(cls, counted: NDArray[np.int64], stored: np.dtype, dtype: np.dtype) -> ShardBytes:
+        """Return those of sparse rows; `counted` is `NumberTally.sparse_bytes`."""
+        read, n_values, rest = counted
+        return cls(read, np.maximum(read, n_values * stored.itemsize + rest), n_values * dtype.itemsize + rest)
+
+    @property
+    def least_bound(self) -> int:
+        """The least that --memory may be: the shards at hand at once where all are read again each step."""
+        return IN_FLIGHT * int(self.read.max())
+
+
+def memory_needs(
+    rank_counts: Iterable[int],
+    bounds: NDArray[np.int64],
+    sizes: ShardBytes,
+    *,
+    weighted: bool,
+    n_parameters: int | None,
+    bound: int | None,
+) -> tuple[MemoryNeed, ...]:
+    """Return what a rank needs for each number of ranks.
+
+    Parameters
+    ----------
+    rank_counts : iterable of int
+    bounds : ndarray of int64, (n_shards + 1,)
+        The rows at which shards begin and end.
+    sizes : ShardBytes
+    weighted : bool
+        Whether there are sample weights.
+    n_parameters : int or None
+        Coefficients and intercepts; None where the classes are not known.
+    bound : int or None
+        What --memory allows for features.
+    """
+    parameters = None if n_parameters is None else PARAMETER_ARRAYS * n_parameters * np.dtype(np.float64).itemsize
+    needs = []
+    for ranks in rank_counts:
+        first = np.arange(ranks + 1, dtype=np.int64) * sizes.read.size // ranks  # as `owned_shards` has it
+        rows = int(np.diff(bounds[first]).max())
+        ready, kept = (_most(of_shard, first) for of_shard in (sizes.ready, sizes.kept))
+        classes = rows * BYTES_A_ROW * (2 if weighted else 1)
+        most = max(ready, kept)
+        needs.append(
+            MemoryNeed(
+                ranks=ranks,
+                shards=int(np.diff(first).max()),
+                rows=rows,
+                features_read=ready,
+                features_kept=kept,
+                classes=classes,
+                parameters=parameters,
+                total=(most if bound is None else min(most, bound)) + classes + (parameters or 0),
+            )
+        )
+    return tuple(needs)
+
+
+def _most(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:
+    """Return the largest sum over the shards of a rank; rank r has the shards first[r] to first[r + 1]."""
+    sums = np.concatenate([[0], np.cumsum(of_shard)])[first]
+    return int(np.diff(sums).max())

@@ -1,0 +1,267 @@
+"""What a source holds and what a run on it would need, found by all ranks together; see `description_table`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.config import DataConfig, Format, parse_memory
+from distsoftmax.data.census import Census, take_census
+from distsoftmax.data.diagnosis import Diagnosis, Problem
+from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
+from distsoftmax.data.formats import find_format
+from distsoftmax.data.memory_need import MemoryNeed, ShardBytes, memory_needs
+from distsoftmax.data.parts import FileState, find_parts
+from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
+from distsoftmax.data.source import Source, SourceSpec
+from distsoftmax.data.tally import KindOf
+from distsoftmax.errors import InputError
+
+COLUMNS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of a kind: how many, in how many columns, and the columns with the most."""
+
+    cells: int
+    columns: int
+    worst: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Categories:
+    """A text column: its distinct texts, whether there are more than were counted, and its cells without text."""
+
+    column: str
+    texts: int
+    more: bool
+    missing: int
+    declared: bool
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Sample weights; the total is of those that can be used."""
+
+    total: float
+    zero: int
+    negative: int
+    not_finite: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What is shown of a source; the fields of the JSON object.
+
+    Attributes
+    ----------
+    files, bytes : int
+        The parts, and their size on disk.
+    features : int
+        Those a run would have: the numeric columns, and one for each category.
+    nonzero : int
+        Values that are not 0, categories left out.
+    stored, computed : str
+        The type of the values in the files, and the one a run would compute in.
+    classes : dict of str to int, or None
+        The samples of each class, the largest first.
+    shard_rows : tuple of int
+        The rows of the smallest and the largest shard.
+    memory_bound, least_memory : int
+        What --memory is, where it is given, and the least that it may be; in bytes.
+    """
+
+    path: str
+    format: Format
+    files: int
+    bytes: int
+    rows: int
+    numeric: int
+    categories: tuple[Categories, ...]
+    features: int
+    sparse: bool
+    nonzero: int
+    stored: str
+    computed: str
+    index_base: int | None
+    classes: dict[str, int] | None
+    missing: Cells
+    infinite: Cells
+    constant: int
+    weights: Weights | None
+    shards: int
+    shard_rows: tuple[int, int]
+    memory: tuple[MemoryNeed, ...]
+    memory_bound: int | None
+    least_memory: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def stops_training(self) -> bool:
+        """Whether training would refuse the source."""
+        return any(problem.severity == "error" for problem in self.problems)
+
+
+def describe(config: DataConfig, ranks: int | None, cluster: Cluster, show: ShowProgress = show_nothing) -> Description:
+    """Read a source once and say what is in it. Collective.
+
+    Parameters
+    ----------
+    config : DataConfig
+    ranks : int or None
+        The number of ranks of a run; None for 1, 2, 4, ...
+
+    Raises
+    ------
+    InputError
+        On every rank: the source cannot be read at all.
+    """
+    bound = parse_memory(config.memory) if config.memory is not None else None
+    parts = find_parts(config.data, cluster)
+    labels_parts = find_parts(config.labels, cluster)
+    divided, no_labels = _open(config, cluster)
+    source = divided.source
+    undeclared = frozenset(source.category_names if not config.one_hot else ())
+    census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
+    stored = np.dtype(max(census.numbers.stored))
+    computed = _computed(config, source, stored)
+    width = len(source.feature_names) + sum(len(tally.rows) for tally in census.categories)
+    sizes = _shard_bytes(divided, census, width, stored, computed)
+    labels = census.labels
+    diagnosis = Diagnosis(
+        config=config,
+        source=source,
+        census=census,
+        sizes=sizes,
+        bound=bound,
+        ranks=ranks,
+        undeclared=undeclared,
+        no_labels=no_labels,
+    )
+    rows = np.diff(divided.bounds)
+    return Description(
+        path=source.path,
+        format=_format_of(config, parts, cluster),
+        files=len(parts) + len(labels_parts),
+        bytes=sum(part.size for part in (*parts, *labels_parts)),
+        rows=source.n_rows,
+        numeric=len(source.feature_names),
+        categories=tuple(_categories(source, census, undeclared)),
+        features=width,
+        sparse=source.sparse,
+        nonzero=census.numbers.nonzero,
+        stored="text" if source.is_text else stored.name,
+        computed=computed.name,
+        index_base=source.index_base,
+        classes=None if labels is None else dict(sorted(labels.rows.items(), key=lambda item: (-item[1], item[0]))),
+        missing=_cells(census.numbers.missing, source, [tally.missing for tally in census.categories]),
+        infinite=_cells(census.numbers.infinite, source),
+        constant=int(diagnosis.constant_columns().size),
+        weights=_weights(census),
+        shards=divided.n_shards,
+        shard_rows=(int(rows.min()), int(rows.max())),
+        memory=memory_needs(
+            [ranks] if ranks is not None else _powers_of_two(divided.n_shards),
+            divided.bounds,
+            sizes,
+            weighted=census.weights is not None,
+            n_parameters=None if labels is None else len(labels.rows) * (width + 1),
+            bound=bound,
+        ),
+        memory_bound=bound,
+        least_memory=sizes.least_bound,
+        problems=diagnosis.problems(),
+    )
+
+
+def as_json(description: Description) -> str:
+    """Return one JSON object."""
+    return json.dumps(asdict(description), allow_nan=False)
+
+
+def _open(config: DataConfig, cluster: Cluster) -> tuple[DividedSource, str | None]:
+    """Open the source, without labels where none are named and it has none of its own; tell why. Collective."""
+    spec = SourceSpec.of(config)
+    if not spec.one_hot:
+        spec = replace(spec, one_hot=("auto",))  # text columns are to be seen, not to be in the way
+    try:
+        return divide_source(spec, config.shards, cluster), None
+    except InputError as error:
+        if config.label is not None or config.labels or not error.agreed:
+            raise
+        return divide_source(replace(spec, needs_labels=False), config.shards, cluster), str(error)
+
+
+def _format_of(config: DataConfig, parts: Sequence[FileState], cluster: Cluster) -> Format:
+    """Return the format of all parts. Collective; only the first rank looks."""
+    found: Format | None = None
+    with cluster.agreement():
+        if cluster.rank == 0 and config.format == "auto":
+            found = next(kind for kind in map(find_format, parts) if kind is not None)
+    return cluster.allgather(found)[0] or config.format
+
+
+def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:
+    if not source.is_text:
+        return lambda text: "word"
+    from distsoftmax.data.csv_head import NULL_TEXTS, is_number
+
+    def kind_of(text: str) -> Literal["number", "word", "nothing"]:
+        if text in NULL_TEXTS:
+            return "nothing"
+        return "number" if is_number(text, config.decimal) else "word"
+
+    return kind_of
+
+
+def _computed(config: DataConfig, source: Source, stored: np.dtype) -> np.dtype:
+    """Return the type that training would compute in."""
+    if config.dtype != "stored":
+        return np.dtype(config.dtype)
+    return stored if stored.name in ("float32", "float64") and not source.is_text else np.dtype(np.float32)
+
+
+def _shard_bytes(
+    divided: DividedSource, census: Census, width: int, stored: np.dtype, computed: np.dtype
+) -> ShardBytes:
+    if divided.source.sparse:
+        return ShardBytes.of_sparse(census.numbers.sparse_bytes, stored, computed)
+    n_numeric, n_texts = len(divided.source.feature_names), len(census.categories)
+    return ShardBytes.of_dense(np.diff(divided.bounds), n_numeric, n_texts, width, stored, computed)
+
+
+def _powers_of_two(most: int) -> list[int]:
+    return [2**power for power in range(most.bit_length())]
+
+
+def _categories(source: Source, census: Census, undeclared: frozenset[str]) -> Iterator[Categories]:
+    for name, tally in zip(source.category_names, census.categories, strict=True):
+        count = len(tally.rows)
+        most = LARGEST_NUMBER_OF_CATEGORIES
+        yield Categories(name, min(count, most), count > most, tally.missing, name not in undeclared)
+
+
+def _cells(counts: NDArray[np.int64] | None, source: Source, in_texts: Sequence[int] = ()) -> Cells:
+    """Return the cells by column, those of text columns among them."""
+    named = [(name, count) for name, count in zip(source.category_names, in_texts, strict=False) if count]
+    cells, columns = sum(count for _, count in named), len(named)
+    if counts is not None:
+        affected = np.flatnonzero(counts)
+        worst = affected[np.argsort(-counts[affected], kind="stable")[:COLUMNS_SHOWN]].tolist()
+        named = [*((source.feature_names[column], int(counts[column])) for column in worst), *named]
+        cells, columns = cells + int(counts.sum()), columns + affected.size
+    return Cells(cells, columns, tuple(sorted(named, key=lambda pair: -pair[1])[:COLUMNS_SHOWN]))
+
+
+def _weights(census: Census) -> Weights | None:
+    counted = census.weights
+    if counted is None:
+        return None
+    return Weights(census.total_weight, counted.zero, counted.negative, counted.not_finite)

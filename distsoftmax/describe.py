@@ -62,6 +62,8 @@ def command(config: DescribeConfig, cluster: Cluster) -> int:
     progress = ProgressLine("auto", silent=cluster.rank != 0)
     description = describe(config, config.ranks, cluster, progress.show)
     progress.leave()
+    for note in description.notes:
+        cluster.say(f"note: {note}", to_stderr=True)
     cluster.say(as_json(description) if config.json else as_table(description))
     return 2 if description.stops_training else 0
 

@@ -76,6 +76,8 @@ class Description:
         The rows of the smallest and the largest shard.
     memory_bound, least_memory : int
         What --memory is, where it is given, and the least that it may be; in bytes.
+    notes : tuple of str
+        What the reader says of this reading, which may depend on the number of ranks; shown apart.
     """
 
     path: str
@@ -102,6 +104,7 @@ class Description:
     memory_bound: int | None
     least_memory: int
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
 
     @property
     def stops_training(self) -> bool:
@@ -124,41 +127,55 @@ def describe(config: DataConfig, ranks: int | None, cluster: Cluster, show: Show
         On every rank: the source cannot be read at all.
     """
     bound = parse_memory(config.memory) if config.memory is not None else None
-    parts = find_parts(config.data, cluster)
-    labels_parts = find_parts(config.labels, cluster)
+    parts = (*find_parts(config.data, cluster), *find_parts(config.labels, cluster))
     divided, no_labels = _open(config, cluster)
     source = divided.source
+    kind = _format_of(config, parts, cluster)
     undeclared = frozenset(source.category_names if not config.one_hot else ())
     census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
     stored = np.dtype(max(census.numbers.stored))
     computed = _computed(config, source, stored)
-    width = len(source.feature_names) + sum(len(tally.rows) for tally in census.categories)
+    width = _width(source, census)
     sizes = _shard_bytes(divided, census, width, stored, computed)
-    labels = census.labels
+    needs = memory_needs(
+        [ranks] if ranks is not None else _powers_of_two(divided.n_shards),
+        divided.bounds,
+        sizes,
+        weighted=census.weights is not None,
+        n_parameters=None if census.labels is None else len(census.labels.rows) * (width + 1),
+        bound=bound,
+    )
     diagnosis = Diagnosis(
         config=config,
         source=source,
         census=census,
         sizes=sizes,
+        needs=needs,
         bound=bound,
-        ranks=ranks,
         undeclared=undeclared,
         no_labels=no_labels,
     )
-    rows = np.diff(divided.bounds)
+    return _told(diagnosis, kind, parts, divided, "text" if source.is_text else stored.name, computed.name)
+
+
+def _told(
+    diagnosis: Diagnosis, kind: Format, parts: Sequence[FileState], divided: DividedSource, stored: str, computed: str
+) -> Description:
+    source, census = divided.source, diagnosis.census
+    labels, rows = census.labels, np.diff(divided.bounds)
     return Description(
         path=source.path,
-        format=_format_of(config, parts, cluster),
-        files=len(parts) + len(labels_parts),
-        bytes=sum(part.size for part in (*parts, *labels_parts)),
+        format=kind,
+        files=len(parts),
+        bytes=sum(part.size for part in parts),
         rows=source.n_rows,
         numeric=len(source.feature_names),
-        categories=tuple(_categories(source, census, undeclared)),
-        features=width,
+        categories=tuple(_categories(source, census, diagnosis.undeclared)),
+        features=_width(source, census),
         sparse=source.sparse,
         nonzero=census.numbers.nonzero,
-        stored="text" if source.is_text else stored.name,
-        computed=computed.name,
+        stored=stored,
+        computed=computed,
         index_base=source.index_base,
         classes=None if labels is None else dict(sorted(labels.rows.items(), key=lambda item: (-item[1], item[0]))),
         missing=_cells(census.numbers.missing, source, [tally.missing for tally in census.categories]),
@@ -167,23 +184,19 @@ def describe(config: DataConfig, ranks: int | None, cluster: Cluster, show: Show
         weights=_weights(census),
         shards=divided.n_shards,
         shard_rows=(int(rows.min()), int(rows.max())),
-        memory=memory_needs(
-            [ranks] if ranks is not None else _powers_of_two(divided.n_shards),
-            divided.bounds,
-            sizes,
-            weighted=census.weights is not None,
-            n_parameters=None if labels is None else len(labels.rows) * (width + 1),
-            bound=bound,
-        ),
-        memory_bound=bound,
-        least_memory=sizes.least_bound,
+        memory=diagnosis.needs,
+        memory_bound=diagnosis.bound,
+        least_memory=diagnosis.sizes.least_bound,
         problems=diagnosis.problems(),
+        notes=source.notes,
     )
 
 
 def as_json(description: Description) -> str:
     """Return one JSON object."""
-    return json.dumps(asdict(description), allow_nan=False)
+    told = asdict(description)
+    del told["notes"]
+    return json.dumps(told, allow_nan=False)
 
 
 def _open(config: DataConfig, cluster: Cluster) -> tuple[DividedSource, str | None]:
@@ -235,6 +248,11 @@ def _shard_bytes(
         return ShardBytes.of_sparse(census.numbers.sparse_bytes, stored, computed)
     n_numeric, n_texts = len(divided.source.feature_names), len(census.categories)
     return ShardBytes.of_dense(np.diff(divided.bounds), n_numeric, n_texts, width, stored, computed)
+
+
+def _width(source: Source, census: Census) -> int:
+    """Return the number of features a run would have."""
+    return len(source.feature_names) + sum(len(tally.rows) for tally in census.categories)
 
 
 def _powers_of_two(most: int) -> list[int]:

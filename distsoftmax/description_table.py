@@ -92,8 +92,11 @@ def _cells_of_a_kind(what: str, cells: Cells, n_rows: int) -> list[str]:
 
 
 def _memory(description: Description) -> list[str]:
-    head = ("ranks", "shards", "rows", "features while read", "as kept", "classes", "parameters", "in all")
+    head = ["ranks", "shards", "rows", "features while read", "as kept", "classes", "parameters", "in all"]
     rows = [_memory_row(need) for need in description.memory]
+    if description.memory_bound is not None:
+        head.append("read again")
+        rows = [[*row, "yes" if need.reads_again else "no"] for row, need in zip(rows, description.memory, strict=True)]
     bound, least = description.memory_bound, _size(description.least_memory)
     bounded = "" if bound is None else f"; in all with features of {_size(bound)} at most"
     return [
@@ -103,10 +106,10 @@ def _memory(description: Description) -> list[str]:
     ]
 
 
-def _memory_row(need: MemoryNeed) -> tuple[str, ...]:
+def _memory_row(need: MemoryNeed) -> list[str]:
     parameters = "not known" if need.parameters is None else _in_mib(need.parameters)
     sizes = (_in_mib(need.features_read), _in_mib(need.features_kept), _in_mib(need.classes))
-    return (str(need.ranks), str(need.shards), str(need.rows), *sizes, parameters, _in_mib(need.total))
+    return [str(need.ranks), str(need.shards), str(need.rows), *sizes, parameters, _in_mib(need.total)]
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Iterator[str]:

@@ -29,7 +29,7 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
         model = load_model(config.model_path)
     spec = replace(SourceSpec.of(config).expecting(model.encoding), needs_labels=needs_labels)
     divided = divide_source(spec, None, cluster)
-    divided.require_features(len(model.encoding.numeric), "the model")
+    divided.require_columns(model.encoding, "the model")
     return model, divided
 
 

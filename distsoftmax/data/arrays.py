@@ -33,6 +33,7 @@ class ArraySource:
 
     category_names: tuple[str, ...] = ()
     is_text = False
+    is_held = False
     index_base: int | None = None
     headless_by_guess = False
 
@@ -146,6 +147,7 @@ class HeldArrays:
     category_names: tuple[str, ...] = ()
     sparse = False
     is_text = False
+    is_held = False
     index_base: int | None = None
     headless_by_guess = False
     notes: tuple[str, ...] = ()

@@ -96,6 +96,7 @@ def take_census(
         weights.merge(others_weights)
         for tally, others in zip(categories, others_categories, strict=True):
             tally.merge(others)
+            tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)
     has_labels, has_weights = (any(some[place] for some in everywhere) for place in (3, 4))
     total = float(exact_sum(sums, (), divided.n_shards, cluster)) if has_weights else float(source.n_rows)
     return Census(numbers, labels if has_labels else None, weights if has_weights else None, total, categories)

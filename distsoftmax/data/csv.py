@@ -45,6 +45,7 @@ class CsvSource:
 
     sparse = False
     is_text = True
+    is_held = False
     index_base: int | None = None
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
@@ -55,7 +56,7 @@ class CsvSource:
         self.headless_by_guess = False
         self.notes: tuple[str, ...] = ()
         self._spec = spec
-        self._files = TextFiles(parts, quoted=True)
+        self._files = TextFiles(parts, quoted=True, kept_bytes=spec.kept_bytes)
         self._separator = ","
         self._skip: list[int] = []
         self._columns = Columns((), False, None, None, (), ())
@@ -94,7 +95,7 @@ class CsvSource:
         self.headless_by_guess = spec.header == "auto" and not has_header
         files.scan(exchange, self._skip)
         self.n_rows = int(files.n_records.sum())
-        self.notes = files.notes
+        self.notes, self.is_held = files.notes, files.is_held
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
         """See `Source.divide`."""

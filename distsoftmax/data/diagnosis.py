@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distsoftmax.config import DataConfig
 from distsoftmax.data.census import Census
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.memory_need import ShardBytes
+from distsoftmax.data.memory_need import MemoryNeed, ShardBytes
 from distsoftmax.data.residency import IN_FLIGHT
 from distsoftmax.data.shards import MISSING_REMEDY
 from distsoftmax.data.source import Source
@@ -43,8 +43,10 @@ class Diagnosis:
     ----------
     config : DataConfig
         The options training would have.
-    bound, ranks : int or None
-        The bytes that --memory allows, and the ranks there would be.
+    needs : tuple of MemoryNeed
+        For the numbers of ranks there may be.
+    bound : int or None
+        The bytes that --memory allows.
     undeclared : frozenset of str
         Text columns that nobody declared as categories.
     no_labels : str or None
@@ -55,8 +57,8 @@ class Diagnosis:
     source: Source
     census: Census
     sizes: ShardBytes
+    needs: tuple[MemoryNeed, ...]
     bound: int | None
-    ranks: int | None
     undeclared: frozenset[str]
     no_labels: str | None
 
@@ -69,7 +71,6 @@ class Diagnosis:
             *self._of_texts(),
             *self._of_weights(),
             *self._of_memory(),
-            *(note(text) for text in self.source.notes),
         ]
         return tuple(sorted(found, key=lambda problem: problem.severity))
 
@@ -226,16 +227,32 @@ class Diagnosis:
             yield note(f"{self.source.path}: {weights.zero} rows have weight 0 and do not count")
 
     def _of_memory(self) -> Iterator[Problem]:
-        least, n_shards = self.sizes.least_bound, self.sizes.read.size
+        path, least, n_shards = self.source.path, self.sizes.least_bound, self.sizes.read.size
         if self.bound is not None and least > self.bound:
             yield error(
-                f"{self.source.path}: --memory {self.bound >> 20}MiB is too little for shards of "
-                f"{least / IN_FLIGHT / 2**20:.3g} MiB, of which {IN_FLIGHT} are at hand at once; allow "
-                f"{(least >> 20) + 1}MiB, or cut finer, as with --shards {4 * n_shards}"
+                f"{path}: --memory {self.bound >> 20}MiB is too little for shards of {least / IN_FLIGHT / 2**20:.3g} "
+                f"MiB, of which {IN_FLIGHT} are at hand at once; allow {(least >> 20) + 1}MiB, or cut finer, as with "
+                f"--shards {4 * n_shards}"
             )
-        if self.ranks is not None and self.ranks > n_shards:
-            remedy = f"; --shards {4 * self.ranks} gives each some" if self.source.n_rows >= self.ranks else ""
-            yield note(f"{self.source.path}: {self.ranks - n_shards} of {self.ranks} ranks would have no shard{remedy}")
+        if self.source.is_held:
+            yield self._held_text(path)
+        for need in self.needs:
+            if need.ranks > n_shards:
+                more = f"; --shards {4 * need.ranks} gives each some" if self.source.n_rows >= need.ranks else ""
+                yield note(f"{path}: {need.ranks - n_shards} of {need.ranks} ranks would have no shard{more}")
+
+    def _held_text(self, path: str) -> Problem:
+        """Tell what training does with text that is held in memory anyway, as it was compressed."""
+        remedy = "decompress it, or write it as Parquet"
+        beyond = [need.ranks for need in self.needs if need.exceeds]
+        if not beyond:
+            return note(f"{path}: text that is compressed stays in memory besides the features; {remedy}")
+        on_few = "" if len(beyond) == len(self.needs) else f" on {max(beyond)} ranks or fewer"
+        refused = (
+            f"{path}: text that is compressed cannot be read again from the middle, so --memory cannot bound "
+            f"it{on_few}; {remedy}"
+        )
+        return note(refused) if on_few else error(refused)
 
 
 def error(text: str) -> Problem:

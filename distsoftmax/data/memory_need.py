@@ -31,6 +31,9 @@ class MemoryNeed:
         Parameters and solver; None where the classes are not known.
     total : int
         All of it, with the features as --memory bounds them where it is given.
+    exceeds, reads_again : bool
+        Whether the features as read are more than --memory allows; and whether they are that or become it, so that
+        some are read again each step.
     """
 
     ranks: int
@@ -41,6 +44,8 @@ class MemoryNeed:
     classes: int
     parameters: int | None
     total: int
+    exceeds: bool
+    reads_again: bool
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ def memory_needs(
         ready, kept = (_most(of_shard, first) for of_shard in (sizes.ready, sizes.kept))
         classes = rows * BYTES_A_ROW * (2 if weighted else 1)
         most = max(ready, kept)
+        exceeds = bound is not None and _most_at_hand(sizes.read, first) > bound
         needs.append(
             MemoryNeed(
                 ranks=ranks,
@@ -115,9 +121,18 @@ def memory_needs(
                 classes=classes,
                 parameters=parameters,
                 total=(most if bound is None else min(most, bound)) + classes + (parameters or 0),
+                exceeds=exceeds,
+                reads_again=exceeds or (bound is not None and _most_at_hand(sizes.kept, first) > bound),
             )
         )
     return tuple(needs)
+
+
+def _most_at_hand(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:
+    """Return the most that a rank's shards take together with those at hand."""
+    first = np.unique(first)  # without the ranks that have no shard
+    sums, largest = np.add.reduceat(of_shard, first[:-1]), np.maximum.reduceat(of_shard, first[:-1])
+    return int((sums + IN_FLIGHT * largest).max())
 
 
 def _most(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:

@@ -128,7 +128,7 @@ def load_partition(
         notes += ("sparse features are scaled to standard deviation 1 but not centred; --center yes does both",)
     if config.valid:
         rest = None if bound is None else max(bound - store.bytes_held, 0)
-        held_out, n_held_out = _read_held_out(config, divided, survey, transform, rest, cluster, show)
+        held_out, n_held_out = _read_held_out(config, survey, transform, rest, cluster, show)
     return Partition(
         training=Portion(store, 0),
         held_out=held_out,
@@ -208,7 +208,6 @@ def _take(features: Any, rows: NDArray[np.bool_]) -> Any:
 
 def _read_held_out(
     config: DataConfig,
-    trained: DividedSource,
     survey: Survey,
     transform: Standardization,
     bound: int | None,
@@ -218,7 +217,7 @@ def _read_held_out(
     """Read the source named by --valid. Collective."""
     spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels, weight=None)
     divided = divide_source(spec.expecting(survey.encoding), None, cluster)
-    divided.require_features(len(trained.source.feature_names), "the training data")
+    divided.require_columns(survey.encoding, "the training data")
     store = ShardStore(divided, bound, missing=config.impute != "error")
     codes: dict[int, NDArray[np.intp]] = {}
     path, names = divided.source.path, survey.encoding.feature_names

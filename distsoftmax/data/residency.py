@@ -62,6 +62,11 @@ class ShardStore:
             else:
                 self.bytes_streamed += size
             yield shard
+        if self.bytes_streamed and self.divided.source.is_held:
+            raise InputError(
+                f"{self.divided.source.path}: text that is compressed cannot be read again from the middle, so --memory "
+                "cannot bound it; decompress it, or write it as Parquet"
+            )
         if self._bound is not None and self.bytes_streamed and IN_FLIGHT * largest > self._bound:
             n_shards = self.divided.n_shards
             raise InputError(

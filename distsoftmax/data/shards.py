@@ -13,6 +13,7 @@ from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.data.formats import open_source
 from distsoftmax.data.source import RawRows, Source, SourceSpec
 from distsoftmax.errors import InputError
+from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Cluster
@@ -94,18 +95,23 @@ class DividedSource:
         path, number = self.source.place(shard.first_row + int(row))
         return f"{path}: row {number}"
 
-    def require_features(self, n_features: int, owner: str) -> None:
-        """Refuse a source with another number of features than its `owner` has.
+    def require_columns(self, encoding: Encoding, owner: str) -> None:
+        """Refuse a source with other columns than its `owner` has: another number of features, other categories.
 
         Raises
         ------
         InputError
             On every rank, which must all call it.
         """
-        found = len(self.source.feature_names)
-        if found != n_features:
+        found, expected = len(self.source.feature_names), len(encoding.numeric)
+        if found != expected:
             raise InputError(
-                f"{self.source.path}: has {found} features, {owner} {n_features}; give the same columns"
+                f"{self.source.path}: has {found} features, {owner} {expected}; give the same columns"
+            ).on_all_ranks()
+        categories = tuple(name for name, _ in encoding.categories)
+        if self.source.category_names != categories:
+            raise InputError(
+                f"{self.source.path}: lacks text columns that {owner} has: {', '.join(categories)}"
             ).on_all_ranks()
 
     def _check_features(self, shard: RawShard, missing: bool) -> None:

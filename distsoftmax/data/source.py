@@ -88,6 +88,9 @@ class RawRows:
     categories: tuple[TextColumn, ...] = ()
 
 
+KEPT_WITHIN_A_BOUND = 32 << 20  # bytes of text, where --memory bounds the features
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
     """The name of a source, and how to take it apart.
@@ -104,6 +107,9 @@ class SourceSpec:
         The first column's index in svmlight files; auto finds it over the whole source.
     n_features : int or None
         The number of columns of svmlight files; None finds the largest index over the whole source.
+    kept_bytes : int or None
+        How much of text files a rank may keep between the scan and the reading; the rest is read twice. None: what
+        the reader thinks right.
     expected_names, expected_categories : sequence of str or None
         The features and the text columns a model was trained on, where one is at hand: they tell a header from a row,
         and which columns to take, in which order.
@@ -123,6 +129,7 @@ class SourceSpec:
     one_hot: tuple[str, ...] = ()
     index_base: Literal["auto", "0", "1"] = "auto"
     n_features: int | None = None
+    kept_bytes: int | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
     needs_labels: bool = True
@@ -144,6 +151,7 @@ class SourceSpec:
             return spec
         return replace(
             spec,
+            kept_bytes=None if config.memory is None else KEPT_WITHIN_A_BOUND,
             weight=config.weight,
             features=config.features,
             one_hot=config.one_hot,
@@ -177,6 +185,8 @@ class Source(Protocol):
         Whether features come as csr_array.
     is_text : bool
         Whether the numbers are stored as text, so that their type says nothing.
+    is_held : bool
+        Whether the source holds all it has read in memory anyway, as text that was compressed.
     index_base : int or None
         The first column's index in svmlight files, once found; None for other formats.
     headless_by_guess : bool
@@ -191,6 +201,7 @@ class Source(Protocol):
     category_names: tuple[str, ...]
     sparse: bool
     is_text: bool
+    is_held: bool
     index_base: int | None
     headless_by_guess: bool
     notes: tuple[str, ...]

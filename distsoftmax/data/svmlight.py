@@ -30,8 +30,9 @@ class SvmlightSource:
 
     sparse = True
     is_text = True
+    is_held = False
     headless_by_guess = False
-    category_names = ()
+    category_names: tuple[str, ...] = ()
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         self.path = called(spec.paths)
@@ -40,7 +41,7 @@ class SvmlightSource:
         self.feature_names: Sequence[str] = ()
         self.notes: tuple[str, ...] = ()
         self._spec = spec
-        self._files = TextFiles(parts, quoted=False)
+        self._files = TextFiles(parts, quoted=False, kept_bytes=spec.kept_bytes)
         self._bounds = np.zeros(1, dtype=np.int64)
         self._kept: dict[int, Lines] = {}
         self._n_features = spec.n_features
@@ -53,7 +54,7 @@ class SvmlightSource:
         """See `Source.scan`. The ranks divide the bytes among them."""
         self._files.scan(exchange)
         self.n_rows = int(self._files.n_records.sum())
-        self.notes = self._files.notes
+        self.notes, self.is_held = self._files.notes, self._files.is_held
         has_query_ids = False
         with exchange.agreement():
             if exchange.rank == 0 and self.n_rows:
@@ -97,6 +98,7 @@ class SvmlightSource:
     def _look_at_indices(self, own: range, exchange: Exchange) -> None:
         """Find the smallest and the largest index, and with them what is not known yet. Collective."""
         smallest, largest, kept_bytes = 2**63, -1, 0
+        limit = KEPT_BYTES if self._spec.kept_bytes is None else self._spec.kept_bytes
         with exchange.agreement():
             for shard in own:
                 lines = self._parse(shard)
@@ -104,7 +106,7 @@ class SvmlightSource:
                     smallest = min(smallest, int(lines.indices.min()))
                     largest = max(largest, int(lines.indices.max()))
                 kept_bytes += lines.indices.nbytes + lines.values.nbytes
-                if kept_bytes <= KEPT_BYTES:
+                if kept_bytes <= limit:
                     self._kept[shard] = lines
         found = exchange.allgather((smallest, largest))
         if self.index_base is None:

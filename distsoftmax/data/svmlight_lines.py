@@ -99,7 +99,7 @@ def parse_lines(data: bytes, *, needs_labels: bool = True) -> Lines:
                 _label_column(words, n_rows) if needs_labels else None,
                 np.concatenate([[0], np.cumsum(words.counts)]),
                 words.indices.astype(np.int32 if fits else np.int64),
-                np.ascontiguousarray(words.values),
+                words.values,
             )
         )
         n_rows += words.counts.size
@@ -170,10 +170,11 @@ def _parse_words(chunk: bytes, needs_labels: bool) -> _Words | None:
     starts = np.concatenate([[0], ends[:-1] + 1])
     stops = ends[last]
     is_word = ends > starts
-    n_words = np.diff(np.cumsum(is_word)[last], prepend=0)  # in each line
+    n_words = np.diff(last, prepend=-1)  # in each line
     counts = np.diff(np.searchsorted(colons, stops), prepend=0)
     if not is_word.all():
         starts, ends = starts[is_word], ends[is_word]
+        n_words = np.diff(np.cumsum(is_word)[last], prepend=0)
         n_words, counts = n_words[n_words > 0], counts[n_words > 0]
     labelled = n_words - counts
     if not ((labelled == 1) | ((labelled == 0) & (not needs_labels))).all():
@@ -186,8 +187,8 @@ def _parse_words(chunk: bytes, needs_labels: bool) -> _Words | None:
     if (colons <= starts).any() or (ends - colons <= 1).any():
         return None  # a word with no colon or several, or nothing on one side of it
     try:
-        indices = _numbers(chunk, starts, colons, pa.int64())
-        values = _numbers(chunk, colons + 1, ends, pa.float64())
+        indices = _numbers(chunk, starts, colons, np.int64)
+        values = _numbers(chunk, colons + 1, ends, np.float64)
     except pa.ArrowInvalid:
         return None
     if not _ascend(indices, counts) or (b"(" in chunk and not np.isfinite(values).all()):
@@ -217,7 +218,7 @@ def _pieces(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], ki
     return pa.Array.from_buffers(kind, offsets.size - 1, buffers, starts.size)
 
 
-def _numbers(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], kind: pa.DataType) -> NDArray:
+def _numbers(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], dtype: type) -> NDArray:
     """Parse the words between starts and ends.
 
     Raises
@@ -225,8 +226,9 @@ def _numbers(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], k
     ArrowInvalid
         One is no number.
     """
-    parsed = _pieces(chunk, starts, ends, pa.large_string()).cast(kind)
-    return np.frombuffer(parsed.buffers()[1], dtype=kind.to_pandas_dtype(), count=len(parsed))[1::2]
+    parsed = _pieces(chunk, starts, ends, pa.large_string()).cast(pa.from_numpy_dtype(dtype))
+    numbers: NDArray = np.frombuffer(parsed.buffers()[1], dtype=dtype, count=len(parsed))[1::2].copy()
+    return numbers
 
 
 def _distinct(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> tuple[list[bytes], NDArray[np.intp]]:

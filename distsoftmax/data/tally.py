@@ -183,7 +183,6 @@ class NumberTally:
         absent = self._covering < self._n_shards  # an entry that sparse rows lack is 0
         np.maximum(self.extremes, 0.0, out=self.extremes, where=absent)
         cluster.maximum(self.extremes)
-        self.extremes += 0.0  # the sign of a 0 may depend on the order
         cluster.sum_integers(self.sparse_bytes)
         own = (self.first_missing, self.first_infinite, self.nonzero, self.entries, self.stored)
         missing, infinite, nonzero, entries, stored = zip(*cluster.allgather(own), strict=True)

@@ -23,8 +23,8 @@ from distsoftmax.data.record_scan import Range, Stretch, decompress, opened, sca
 from distsoftmax.data.source import Exchange
 from distsoftmax.errors import InputError
 
+KEPT_BYTES = 2 << 30
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-KEPT_BYTES = 2 << 30  # what a rank keeps of the plain parts it scanned; the rest is read again
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ class TextFiles:
     quoted : bool
         True (CSV): a newline within double quotes ends no record, and a blank line has nothing in it. False (svmlight):
         every newline ends a record, and a blank line has at most blanks and a comment (``# ...``) in it.
+    kept_bytes : int or None
+        What a rank keeps, at most, of the plain parts it scanned; the rest is read again. None: `KEPT_BYTES`.
 
     Attributes
     ----------
@@ -89,11 +91,12 @@ class TextFiles:
         After `scan`; see `Source.notes`.
     """
 
-    def __init__(self, parts: tuple[FileState, ...], *, quoted: bool) -> None:
+    def __init__(self, parts: tuple[FileState, ...], *, quoted: bool, kept_bytes: int | None = None) -> None:
         self.parts = parts
         self.n_records = np.zeros(len(parts), dtype=np.int64)
         self.notes: tuple[str, ...] = ()
         self._quoted = quoted
+        self._most_kept = KEPT_BYTES if kept_bytes is None else kept_bytes
         self._compressions: dict[int, str | None] = {}
         self._readers: dict[int, int] = {}  # of the compressed parts: the rank that decompresses each
         self._skip = [0] * len(parts)
@@ -104,6 +107,11 @@ class TextFiles:
         self._kept_bytes = 0
         self._texts: dict[tuple[int, int], bytes] = {}  # by shard and compressed part
         self._bounds = self._offsets = np.zeros(1, dtype=np.int64)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether text is held as long as the source lives, for a compressed part cannot be read again in the middle."""
+        return bool(self._readers)
 
     def head(self, part: int, n_bytes: int) -> bytes:
         """Return the first bytes of a part, decompressed; fewer where there are no more. Not collective.
@@ -162,7 +170,7 @@ class TextFiles:
         """Fix the shards over all parts' records; see `Source.divide`. Collective."""
         known = []
         for first, starts in self._found:
-            shards = np.flatnonzero((bounds >= first) & (bounds < first + starts.size))
+            shards = np.arange(*np.searchsorted(bounds, (first, first + starts.size)))
             known.append((shards, starts[bounds[shards] - first]))
         self._bounds, self._offsets = bounds, np.zeros(bounds.size, dtype=np.int64)
         for some in exchange.allgather(known):
@@ -263,7 +271,7 @@ class TextFiles:
         return scan_range(where, self._quoted, lambda at, n_bytes: text[at : at + n_bytes], lambda at, data: None)
 
     def _keep(self, part: int, start: int, data: bytes) -> None:
-        if self._kept_bytes + len(data) <= KEPT_BYTES:
+        if self._kept_bytes + len(data) <= self._most_kept:
             self._kept_bytes += len(data)
             self._chunks.setdefault(part, []).append(_Chunk(start, data))
 
@@ -272,18 +280,19 @@ class TextFiles:
         self._chunks[part] = [chunk for chunk in self._chunks[part] if chunk.wanted]
 
     def _spans(self, shard: int) -> list[_Span]:
-        low, high = int(self._bounds[shard]), int(self._bounds[shard + 1])
-        part = int(np.searchsorted(self._first, low, side="right")) - 1
-        spans = []
-        while low < high:
-            first, stop = int(self._first[part]), int(self._first[part + 1])
-            end = min(high, stop)
-            if low < end:
-                from_byte = self._skip[part] if low == first else int(self._offsets[shard])
-                to_byte = self._sizes[part] if end == stop else int(self._offsets[shard + 1])
-                spans.append(_Span(part, low - first, end - low, from_byte, to_byte))
-            low, part = end, part + 1
-        return spans
+        low, high = self._bounds[shard : shard + 2]
+        parts = range(int(np.searchsorted(self._first, low, side="right")) - 1, int(np.searchsorted(self._first, high)))
+        return [span for part in parts if (span := self._span(shard, part)) is not None] if low < high else []
+
+    def _span(self, shard: int, part: int) -> _Span | None:
+        """Return what a shard has of a part, if anything."""
+        first, stop = int(self._first[part]), int(self._first[part + 1])
+        low, high = max(first, int(self._bounds[shard])), min(stop, int(self._bounds[shard + 1]))
+        if low >= high:
+            return None
+        from_byte = self._skip[part] if low == first else int(self._offsets[shard])
+        to_byte = self._sizes[part] if high == stop else int(self._offsets[shard + 1])
+        return _Span(part, low - first, high - low, from_byte, to_byte)
 
     def _ship(self, owned: Sequence[range], exchange: Exchange) -> None:
         """Send the text of compressed parts to the shards' owners, one part of each reader at a time. Collective."""
@@ -297,9 +306,9 @@ class TextFiles:
                 high = int(np.searchsorted(self._bounds, self._first[part + 1]))
                 for rank, shards in enumerate(owned):
                     for shard in range(max(low, shards.start), min(high, shards.stop)):
-                        for span in self._spans(shard):
-                            if span.part == part:
-                                outgoing[rank][shard, part] = whole.data[span.start : span.stop]
+                        span = self._span(shard, part)
+                        if span is not None:
+                            outgoing[rank][shard, part] = whole.data[span.start : span.stop]
             self._texts.update(outgoing[exchange.rank])
             outgoing[exchange.rank] = {}
             for texts in exchange.alltoall(outgoing):

@@ -68,6 +68,14 @@ def test_what_cannot_be_read_ends_with_one_error(mpirun, tmp_path):
     assert "d.npz: is not a .npz archive" in ended.err
 
 
+def test_what_the_reader_notes_of_its_reading_stands_apart(alone, mpirun, tmp_path):
+    (tmp_path / "d.svm").write_text("".join(f"{row % 2} qid:{row} 1:{row} 3:2\n" for row in range(40)))
+    by_itself = alone("describe", "d.svm", deadline=60)
+    job = mpirun(3, "describe", "d.svm", deadline=60)
+    assert by_itself.out == job.out
+    assert job.err == "note: d.svm: the query ids (qid) are ignored\n"
+
+
 def test_no_data_is_refused(mpirun):
     ended = mpirun(2, "describe", "--label", "kind", deadline=60)
     assert ended.status == 2

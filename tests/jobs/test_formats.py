@@ -109,6 +109,16 @@ def test_the_model_takes_raw_rows_and_reports_unseen_categories(mpirun, run, col
     assert json.loads(scored.out)["accuracy"] > 0.6
 
 
+def test_rows_without_the_models_text_columns_are_refused(mpirun, columns, tmp_path):
+    assert mpirun(1, "train", "--data", columns, *OPTIONS, *QUICK, "--out", "run").status == 0
+    np.savez(tmp_path / "bare.npz", X=np.ones((3, 2)))
+    (tmp_path / "bare.csv").write_text("size,length\n1,2\n")
+    for data, words in (("bare.npz", "lacks text columns that the model has: colour"), ("bare.csv", "colour")):
+        ended = mpirun(2, "predict", "run", "--data", data, "--out", "p.csv")
+        assert ended.status == 2
+        assert words in ended.err
+
+
 def test_other_columns_belong_to_another_run(mpirun, columns):
     assert mpirun(2, "train", "--data", columns, *OPTIONS, *QUICK, "--out", "run").status == 0
     for changes, words in (

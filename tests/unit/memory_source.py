@@ -20,6 +20,7 @@ class MemorySource:
     path = "memory"
     headless_by_guess = False
     is_text = False
+    is_held = False
     index_base = None
     notes = ()
 

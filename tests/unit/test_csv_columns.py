@@ -144,6 +144,15 @@ def test_a_cell_without_a_number_makes_no_column_one_of_text(write):
     assert (table.names, table.source.category_names) == (("a",), ("b",))
 
 
+def test_columns_are_judged_by_the_first_thousand_rows(write):
+    rows = [f"{row},{row},u" for row in range(1500)]
+    table = "\n".join(["a,b,y", *rows[:999], "red,1,u", *rows[1000:1200], "2,blue,u", *rows[1201:]])
+    path = write(table)
+    with pytest.raises(InputError, match=r"row 1201, column b: 'blue' is not a number"):
+        read(path, label="y", one_hot=("auto",), shards=5)
+    assert read(path, label="y", one_hot=("auto",), features=("a",)).source.category_names == ("a",)
+
+
 def test_text_alone_is_enough_to_learn_from(write):
     table = read(write("a,y\nred,u\nblue,v\n"), label="y", one_hot=("a",), shards=2)
     assert (table.features.shape, table.categories) == ((2, 0), [["red", "blue"]])

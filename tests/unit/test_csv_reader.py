@@ -182,6 +182,15 @@ def test_rows_are_counted_from_one_with_the_header_left_out(complaint, header):
     assert "row 1," in text
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("width", [20_000, 120_000])
+def test_the_first_record_may_be_long_and_stand_far_below(write, width, ranks):
+    names = [f"column{number}" for number in range(width)]
+    table = "\n" * 70_000 + ",".join([*names, "y"]) + "\n" + "1," * width + "u\n"
+    found = read(write(table), label="y", features=names[:3], ranks=ranks)
+    assert (found.features.tolist(), found.labels) == ([[1, 1, 1]], ["u"])
+
+
 def test_a_field_may_be_large(write):
     field = "u" * 200_000
     assert read(write(f'a,y\n1,"{field}\n"\n2,v\n'), label="y", ranks=3).labels == [field + "\n", "v"]
@@ -383,12 +392,13 @@ def tables(draw):
     width = draw(st.integers(1, 3))
     row = st.tuples(st.lists(numbers, min_size=width, max_size=width), texts | awkward, texts | awkward | st.just(""))
     parts = draw(st.lists(st.lists(row, max_size=5), min_size=1, max_size=4))
+    separator = draw(st.sampled_from(",;\t|"))
     contents = []
     for rows in parts:
         end = draw(st.sampled_from(["\n", "\r\n"]))
         quoting = draw(st.sampled_from([csv.QUOTE_NONNUMERIC, csv.QUOTE_ALL]))
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator=end, quoting=quoting)
+        writer = csv.writer(text, delimiter=separator, lineterminator=end, quoting=quoting)
         writer.writerow([*(f"f{column}" for column in range(width)), "the label", "kind"])
         for features, label, kind in rows:
             text.write(end * draw(st.integers(0, 2)))

@@ -186,6 +186,7 @@ def test_a_sound_source_is_described_alike_in_every_format(tmp_path, name, cuts)
     paths, options = write(tmp_path, name, cuts)
     description = described(*paths, ranks=3, **options)
     assert errors(description) == []
+    assert all("compressed" in note for note in notes(description))
     assert (description.rows, description.numeric, description.features) == (N_ROWS, 5, 5)
     assert description.classes == dict(Counter(map(str, CLASSES.tolist())).most_common())
     assert description.nonzero == np.count_nonzero(FEATURES)
@@ -197,6 +198,7 @@ def test_a_sound_source_is_described_alike_in_every_format(tmp_path, name, cuts)
     assert description.files == len(paths) + len(labels)
     assert description.bytes == sum(Path(path).stat().st_size for path in (*paths, *labels))
     assert description.shards == 64
+    assert as_json(description) == as_json(described(*paths, **options))
     assert description.shard_rows == (N_ROWS // 64, -(-N_ROWS // 64))
 
 
@@ -248,18 +250,45 @@ def test_memory_of_categories_is_that_of_a_run(tmp_path):
     assert need.parameters == 12 * 2 * 8 * 8
 
 
-@pytest.mark.parametrize("bound", range(1000, 1400, 7))
+@pytest.mark.parametrize("bound", [*range(1190, 1210, 3), 1200, 2000, 5000, 10_000])
 def test_a_bound_on_memory_is_too_little_where_training_says_so(tmp_path, bound):
     np.savez(tmp_path / "d.npz", X=FEATURES, y=CLASSES)
     refused = refusal(tmp_path / "d.npz", shards=50, memory=str(bound))
     description = described(tmp_path / "d.npz", shards=50, memory=str(bound))
     assert errors(description) == ([] if refused is None else [refused])
+    for need in description.memory if refused is None else ():
+        config = DataConfig(data=(str(tmp_path / "d.npz"),), shards=50, memory=str(bound))
+        partitions = together(need.ranks, lambda rank, config=config: load_partition(config, True, rank))
+        assert need.reads_again == any(partition.bytes_streamed for partition in partitions)
     assert (bound >= description.least_memory) == (refused is None)
     assert all(need.total <= bound + 8 * need.rows + need.parameters for need in description.memory)
 
 
+@pytest.mark.parametrize("bound", [2000, 4000, 8000, 16_000, 40_000])
+def test_features_are_read_again_where_a_run_reads_them_again(tmp_path, bound):
+    path = tmp_path / "d.csv"
+    path.write_text("a,colour,kind\n" + "".join(f"{i},{'rgb'[i % 3]}{i % 30},{'xy'[i % 2]}\n" for i in range(90)))
+    options = {"label": "kind", "one_hot": ("colour",), "memory": str(bound), "shards": 30}
+    for need in described(path, **options).memory:
+        config = DataConfig(data=(str(path),), **options)
+        partitions = together(need.ranks, lambda rank, config=config: load_partition(config, True, rank))
+        assert need.reads_again == any(partition.bytes_streamed for partition in partitions)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("bound", ["2KiB", "4KiB", "9KiB", "1MiB"])
+def test_compressed_text_cannot_be_bounded_where_training_says_so(tmp_path, bound, ranks):
+    paths, options = write(tmp_path, "csv gzip", ONE)
+    options |= {"memory": bound, "shards": 50}
+    refused = refusal(*paths, ranks=ranks, **options)
+    description = described(*paths, for_ranks=ranks, **options)
+    assert errors(description) == ([] if refused is None else [refused])
+    assert refused is not None or any("stays in memory besides the features" in note for note in notes(description))
+
+
 UNLABELLED = {
     "csv": "say which column holds the label with --label; the columns are a, b, kind, c, d, e",
+    "parquet": "say which column holds the label with --label; the columns are a, b, c, d, e, kind",
     "npy": "name the .npy file of its labels with --labels FILE",
     "npz": "has no array y; it holds X",
 }
@@ -377,14 +406,23 @@ def test_only_the_worst_columns_and_the_largest_classes_are_shown(tmp_path):
 
 
 def test_too_many_categories_are_neither_kept_nor_taken(tmp_path):
-    lines = "".join(f"{i},name {i},{'xy'[i % 2]}\n" for i in range(10_050))
+    lines = "".join(f"{i},name {i},{'xy'[i % 2]}\n" for i in range(21_000))
     (tmp_path / "d.csv").write_text("a,id,kind\n" + lines)
     for options in ({"one_hot": ("id",)}, {}):
-        description = described(tmp_path / "d.csv", label="kind", ranks=2, **options)
-        (said,) = errors(description)
+        shown = [described(tmp_path / "d.csv", label="kind", ranks=ranks, **options) for ranks in RANKS]
+        assert len(set(map(as_json, shown))) == 1
+        (said,) = errors(shown[0])
         assert "column id holds more than 10000 different texts, too many for categories" in said
-        (column,) = description.categories
+        (column,) = shown[0].categories
         assert (column.texts, column.more) == (10_000, True)
+    rows = np.zeros((21_000, 1)), ["a"] * 21_000, None, {"id": [f"name {i}" for i in range(21_000)]}
+    assert len(counted(1, 10, *rows)[0].categories[0].rows) == 10_001
+
+
+@pytest.mark.parametrize(("impute", "constant"), [("mean", 2), ("zero", 1)])
+def test_a_constant_column_may_vary_once_it_is_filled(tmp_path, impute, constant):
+    (tmp_path / "d.csv").write_text("a,b,c,kind\n1,0,1,x\n,,2,y\n1,0,3,x\n")
+    assert described(tmp_path / "d.csv", label="kind", impute=impute).constant == constant
 
 
 def test_columns_by_the_million_take_a_few_numbers_each_and_no_names(tmp_path, monkeypatch):

@@ -170,3 +170,24 @@ def test_a_file_that_only_some_ranks_can_see_is_refused_by_all(tmp_path, monkeyp
     outcomes = on_ranks(3, lambda rank: find_parts(paths, rank))
     assert all(isinstance(outcome, InputError) and "part-4" in str(outcome) for outcome in outcomes)
     assert all(outcome.agreed for outcome in outcomes)
+
+
+@pytest.mark.parametrize("name", ["csv gzip", "svmlight gzip"])
+def test_compressed_text_is_not_read_again_shard_by_shard(tmp_path, name):
+    paths, options = tables.write(tmp_path, name, tables.SEVEN)
+    bound = {"csv gzip": "600", "svmlight gzip": "900"}[name]
+    (outcome,) = on_ranks(1, lambda rank: train(paths, {**options, "memory": bound, "shards": 100}, rank))
+    assert isinstance(outcome, InputError)
+    assert "decompress it, or write it as Parquet" in str(outcome)
+
+
+@pytest.mark.parametrize("name", [name for name in tables.FORMATS if not name.endswith(("gzip", "zstd"))])
+def test_every_format_is_read_again_for_the_same_bits(tmp_path, name):
+    needs(name)
+    paths, options = tables.write(tmp_path, name, tables.SEVEN)
+    whole, streamed = (
+        on_ranks(2, lambda rank, bound=bound: train(paths, {**options, "shards": 30, **bound}, rank))
+        for bound in ({}, {"memory": "2500"})
+    )
+    assert not any(isinstance(outcome, Exception) for outcome in whole + streamed), streamed
+    assert set(streamed) == set(whole)

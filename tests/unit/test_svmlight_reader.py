@@ -524,7 +524,8 @@ def test_a_shard_can_be_read_again(write, keep, options):
 
 
 @pytest.mark.parametrize(
-    ("options", "kept_bytes", "n_parsed"), [({}, 2**31, 3), ({}, 40, 5), ({"n_features": 9}, 0, 6)]
+    ("options", "kept_bytes", "n_parsed"),
+    [({}, 2**31, 3), ({}, 40, 5), ({"n_features": 9}, 0, 6), ({"kept_bytes": 40}, 2**31, 5)],
 )
 def test_a_shard_is_parsed_once_where_there_is_room_for_it(write, options, kept_bytes, n_parsed):
     path = write("1 3:1 4:1\n2 2:1 5:1\n3 1:1 2:1\n")

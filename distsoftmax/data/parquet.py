@@ -1,0 +1,142 @@
+"""Samples in Parquet files, read by row groups so that each rank reads those of its own shards alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from distsoftmax.data.joined_parts import JoinedParts
+from distsoftmax.data.parquet_columns import Columns, Types, choose_columns, require_same_columns
+from distsoftmax.data.parquet_part import OpenPart, column_types, leaf_numbers, may_hold_nulls, open_file, row_counts
+from distsoftmax.data.parquet_types import number_type
+from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.source import Exchange, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.texts import join_columns, take_rows
+from distsoftmax.errors import InputError
+
+FLOAT = np.dtype(np.float64)
+
+
+class ParquetSource:
+    """Parquet files; see `Source`."""
+
+    sparse = False
+    is_text = False
+    is_held = False
+    index_base: int | None = None
+    headless_by_guess = False
+
+    def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
+        self.path = called(spec.paths)
+        self.n_rows = 0
+        self.feature_names: Sequence[str] = ()
+        self.category_names: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        self._spec = spec
+        self._parts = parts
+        self._columns = Columns(None, None, (), (), (), ())
+        self._dtype = FLOAT
+        self._joined = self._join([0] * len(parts))
+        self._bounds = np.zeros(1, dtype=np.int64)
+
+    def scan(self, exchange: Exchange) -> None:
+        """See `Source.scan`. Each rank reads the footers of some of the parts; empty files among them are skipped."""
+        footers: dict[int, tuple[parquet.FileMetaData, Types]] = {}
+        with exchange.agreement():
+            for number in range(exchange.rank, len(self._parts), exchange.size):
+                if self._parts[number].size:
+                    file = open_file(self._parts[number])
+                    footers[number] = (file.metadata, column_types(self._parts[number], file))
+        own_groups = {number: row_counts(metadata) for number, (metadata, _) in footers.items()}
+        groups = {number: counts for some in exchange.allgather(own_groups) for number, counts in some.items()}
+        if not groups:
+            raise InputError(f"{self._parts[0].path}: is empty").on_all_ranks()
+        first = min((number for number, counts in groups.items() if sum(counts)), default=min(groups))
+        own_types = footers[first][1] if first in footers else None
+        types = next(some for some in exchange.allgather(own_types) if some is not None)
+        with exchange.agreement():
+            self._columns = choose_columns(self._spec, self._parts[first].path, types)
+            for number, (_, other) in footers.items():
+                if sum(groups[number]):
+                    self._require_like(self._parts[first].path, types, self._parts[number].path, other)
+            with_rows = [footer for number, footer in footers.items() if sum(groups[number])]
+            own_found = _found_types(self._columns, with_rows)
+        found = set().union(*exchange.allgather(own_found))
+        self._dtype = np.result_type(*sorted(found)) if found else FLOAT  # from all parts, so the same on all ranks
+        self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self._parts))])
+        self.n_rows = self._joined.n_rows
+        self.feature_names = self._columns.feature_names
+        self.category_names = self._columns.categories
+        self.notes = tuple(self._find_notes(groups, exchange.size))
+
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+        """See `Source.divide`. No communication is needed."""
+        self._bounds = bounds
+
+    def read(self, shard: int) -> RawRows:
+        """See `Source.read`; the features are of one type that holds those of all columns, in all parts."""
+        columns = self._columns
+        first, stop = int(self._bounds[shard]), int(self._bounds[shard + 1])
+        features = np.empty((stop - first, len(columns.feature_names)), dtype=self._dtype)
+        labels: list[TextColumn] = []
+        weights = [np.zeros(0)]
+        categories: list[list[TextColumn]] = [[] for _ in columns.categories]
+        done = 0
+        for _, part, begin, end in self._joined.pieces(first, stop):
+            for group, low, high in part.groups(begin, end):
+                rows = slice(low, high)
+                group.fill(features[done : done + high - low], columns.runs, low)
+                done += high - low
+                if group.labels is not None:
+                    labels.append(take_rows(group.labels, rows))
+                if group.weights is not None:
+                    weights.append(group.weights[rows])
+                for place, column in enumerate(group.categories):
+                    categories[place].append(take_rows(column, rows))
+        return RawRows(
+            features,
+            join_columns(labels) if columns.label is not None else None,
+            np.concatenate(weights) if columns.weight is not None else None,
+            tuple(join_columns(pieces) for pieces in categories),
+        )
+
+    def place(self, row: int) -> tuple[str, int]:
+        """See `Source.place`."""
+        return self._joined.place(row)
+
+    def _join(self, counts: list[int]) -> JoinedParts[OpenPart]:
+        return JoinedParts(self._parts, counts, partial(OpenPart, columns=self._columns, dtype=self._dtype))
+
+    def _require_like(self, path: str, types: Types, other_path: str, other: Types) -> None:
+        has_choice = bool(self._spec.features) or self._spec.expected_names is not None
+        require_same_columns(self._columns, path, types, other_path, other, open_end=has_choice)
+
+    def _find_notes(self, groups: dict[int, list[int]], n_ranks: int) -> list[str]:
+        notes = [
+            f"{self.path}: column {name} is the index that pandas wrote, and no feature; name it with --features "
+            "if it is"
+            for name in self._columns.left_out
+        ]
+        largest, number = max((max(counts, default=0), -number) for number, counts in groups.items())
+        if n_ranks > 1 and largest * n_ranks > self.n_rows:
+            notes.append(
+                f"{self._parts[-number].path}: has a row group of {largest} rows, which several ranks read whole; "
+                f"write row groups of at most {max(self.n_rows // n_ranks, 1)} rows"
+            )
+        return notes
+
+
+def _found_types(columns: Columns, footers: Iterable[tuple[parquet.FileMetaData, Types]]) -> set[str]:
+    """Return the types of numbers in some parts, as numpy's characters; integers with missing values are float64."""
+    found: set[str] = set()
+    for metadata, types in footers:
+        leaves = leaf_numbers(metadata)
+        for name in columns.numeric:
+            dtype = number_type(types[name]) or FLOAT
+            is_whole = dtype.kind == "f" or not may_hold_nulls(metadata, name, leaves)
+            found.add(dtype.char if is_whole else FLOAT.char)
+    return found

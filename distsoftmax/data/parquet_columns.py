@@ -1,0 +1,210 @@
+"""Which columns of Parquet files are features and which are anything else, by name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from distsoftmax.data.parquet_types import (
+    are_alike,
+    is_text,
+    list_size,
+    require_category,
+    require_label,
+    require_number,
+    require_weight,
+)
+from distsoftmax.data.source import SourceSpec
+from distsoftmax.errors import InputError
+
+AUTO = ("auto",)
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+Types: TypeAlias = Mapping[str, pa.DataType]  # a file's columns, in its order
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring features from one column: a number, or the elements `first` and following of a list."""
+
+    column: str
+    first: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns to read, by name.
+
+    Attributes
+    ----------
+    runs : tuple of Run
+        The features, in their order.
+    left_out : tuple of str
+        What pandas wrote as its index, which is no feature unless named.
+    """
+
+    label: str | None
+    weight: str | None
+    categories: tuple[str, ...]
+    runs: tuple[Run, ...]
+    feature_names: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def numeric(self) -> tuple[str, ...]:
+        """The columns that features come from, each once."""
+        return tuple(dict.fromkeys(run.column for run in self.runs))
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All columns to read, each once."""
+        others = (name for name in (self.label, self.weight) if name is not None)
+        return tuple(dict.fromkeys((*self.numeric, *self.categories, *others)))
+
+
+def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
+    """Find the columns that the user or a model names, and see that their types can be what they are taken for.
+
+    Raises
+    ------
+    InputError
+        A column is missing, named in two roles, or of a type that cannot be used; no feature is left.
+    """
+    if spec.label is None and spec.needs_labels:
+        raise InputError(f"{path}: say which column holds the label with --label; {_list(types)}")
+    texts = spec.one_hot if spec.one_hot != AUTO else ()
+    _check_words(spec, path, texts, types)
+    rest = [name for name in types if name not in (spec.label, spec.weight)]
+    index = tuple(name for name in rest if PANDAS_INDEX.fullmatch(name))
+    features = spec.features or tuple(name for name in rest if name not in (*index, *texts))
+    if spec.one_hot == AUTO:
+        texts = tuple(name for name in features if is_text(types[name]))
+    if spec.expected_categories is not None:
+        texts = spec.expected_categories
+        _require_expected(path, texts, rest, types)
+    for name in texts:
+        require_category(path, name, types[name])
+    if spec.expected_names is not None:
+        names = tuple(spec.expected_names)
+        runs = _find_elements(path, names, rest, types)
+    else:
+        runs = [_whole(path, name, types[name]) for name in features if name not in texts]
+        names = tuple(name for run in runs for name in _element_names(run.column, types[run.column]))
+    if not runs and not texts:
+        raise InputError(f"{path}: has no column besides the label; there is no feature to learn from")
+    _refuse_double_names(path, names)
+    if spec.needs_labels and spec.label is not None:
+        require_label(path, spec.label, types[spec.label])
+    if spec.weight is not None:
+        require_weight(path, spec.weight, types[spec.weight])
+    return Columns(
+        label=spec.label if spec.needs_labels else None,
+        weight=spec.weight,
+        categories=tuple(texts),
+        runs=tuple(runs),
+        feature_names=names,
+        left_out=() if spec.features or spec.expected_names is not None else index,
+    )
+
+
+def require_same_columns(
+    columns: Columns, path: str, types: Types, other_path: str, other: Types, open_end: bool
+) -> None:
+    """Compare a part with the first one, at `path`, of which the columns were chosen.
+
+    Parameters
+    ----------
+    open_end : bool
+        Whether the part may have other columns besides.
+
+    Raises
+    ------
+    InputError
+        It lacks a column, has one more that would be a feature, or has one of another type.
+    """
+    for name in columns.wanted:
+        if name not in other:
+            raise InputError(f"{other_path}: lacks the column {name}, which {path} has; give parts of one table")
+        if not are_alike(types[name], other[name], name in columns.numeric):
+            raise InputError(
+                f"{other_path}: column {name} is of type {other[name]}, but in {path} of type {types[name]}; write all "
+                "parts with one type"
+            )
+    for name in () if open_end else other:
+        if name not in types and not PANDAS_INDEX.fullmatch(name):
+            raise InputError(
+                f"{other_path}: has a column {name}, which {path} lacks; give parts of one table, or choose the "
+                "columns with --features"
+            )
+
+
+def _check_words(spec: SourceSpec, path: str, texts: Sequence[str], types: Types) -> None:
+    """Refuse options that name no column, or one twice."""
+    words = [("label", spec.label), ("weight", spec.weight)]
+    words += [("features", name) for name in spec.features] + [("one-hot", name) for name in texts]
+    roles: dict[str, str] = {}
+    for option, name in words:
+        if name is None:
+            continue
+        if name not in types:
+            near = difflib.get_close_matches(name, types, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"{path}: there is no {option.removesuffix('s')} column {name}{meant}; {_list(types)}")
+        if name in roles:
+            both = f"twice in --{option}" if roles[name] == option else f"in both --{roles[name]} and --{option}"
+            raise InputError(f"{path}: column {name} is named {both}; a column has one role")
+        roles[name] = option
+
+
+def _whole(path: str, name: str, arrow_type: pa.DataType) -> Run:
+    """Return all that a column holds as features."""
+    require_number(path, name, arrow_type)
+    size = list_size(arrow_type)
+    return Run(name, 0, 1 if size is None else size)
+
+
+def _element_names(name: str, arrow_type: pa.DataType) -> Iterable[str]:
+    size = list_size(arrow_type)
+    return (name,) if size is None else (f"{name}[{element}]" for element in range(size))
+
+
+def _find_elements(path: str, expected: Sequence[str], rest: Sequence[str], types: Types) -> list[Run]:
+    """Return where a model's features come from, neighbouring elements of a column together."""
+    places: dict[str, tuple[str, int]] = {}
+    for column in sorted(rest, key=lambda name: list_size(types[name]) is None):  # a column of just that name wins
+        places.update({name: (column, at) for at, name in enumerate(_element_names(column, types[column]))})
+    _require_expected(path, expected, places, types)
+    for column in dict.fromkeys(places[name][0] for name in expected):
+        require_number(path, column, types[column])
+    runs: list[Run] = []
+    for name in expected:
+        column, at = places[name]
+        if runs and runs[-1].column == column and runs[-1].first + runs[-1].width == at:
+            runs[-1] = Run(column, runs[-1].first, runs[-1].width + 1)
+        else:
+            runs.append(Run(column, at, 1))
+    return runs
+
+
+def _require_expected(path: str, expected: Sequence[str], found: Collection[str], types: Types) -> None:
+    known = set(found)
+    missing = [name for name in expected if name not in known]
+    if missing:
+        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        raise InputError(f"{path}: lacks the model's features {shown}; {_list(types)}")
+
+
+def _refuse_double_names(path: str, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        double = next(name for place, name in enumerate(names) if name in names[:place])
+        raise InputError(f"{path}: two features are named {double!r}; give each a name of its own")
+
+
+def _list(types: Types) -> str:
+    names = list(types)
+    return f"the columns are {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")

@@ -1,0 +1,117 @@
+"""What the types of columns in Parquet files can be taken for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import types
+
+from distsoftmax.errors import InputError
+
+TEXTS = ("string", "large_string", "string_view")
+
+
+def is_text(arrow_type: pa.DataType) -> bool:
+    """Return whether a column of this type holds text, as it is or in a dictionary."""
+    return str(arrow_type.value_type if types.is_dictionary(arrow_type) else arrow_type) in TEXTS
+
+
+def list_size(arrow_type: pa.DataType) -> int | None:
+    """Return the size of lists of a fixed size; None for another type."""
+    return int(arrow_type.list_size) if types.is_fixed_size_list(arrow_type) else None
+
+
+def number_type(arrow_type: pa.DataType) -> np.dtype | None:
+    """Return the numpy type of a column of numbers, or of the elements of its lists; None where it holds none."""
+    if types.is_dictionary(arrow_type) or types.is_fixed_size_list(arrow_type):
+        inner = arrow_type.value_type
+        is_plain = not types.is_nested(inner) and not types.is_dictionary(inner)
+        return number_type(inner) if is_plain else None
+    if types.is_decimal(arrow_type):
+        return np.dtype(np.float64)
+    if types.is_boolean(arrow_type) or types.is_integer(arrow_type) or types.is_floating(arrow_type):
+        dtype: np.dtype = np.dtype(arrow_type.to_pandas_dtype())
+        return dtype
+    return None
+
+
+def are_alike(one: pa.DataType, other: pa.DataType, is_feature: bool) -> bool:
+    """Return whether two parts may have a column in these types.
+
+    Numbers may differ in width where one type holds all of both; labels, which become text, as integers from floats.
+    """
+    if is_text(one) or is_text(other):
+        return is_text(one) and is_text(other)
+    numbers = number_type(one), number_type(other)
+    if numbers[0] is None or numbers[1] is None:
+        return bool(one == other)
+    kinds = {"i" if number.kind == "u" else number.kind for number in (numbers[0], numbers[1])}
+    if not is_feature:
+        return kinds <= {"i", "f"} or len(kinds) == 1
+    is_held = np.promote_types(numbers[0], numbers[1]).kind != "f" or kinds == {"f"}  # int64 and uint64 make float64
+    return len(kinds) == 1 and is_held and list_size(one) == list_size(other)
+
+
+def require_number(path: str, name: str, arrow_type: pa.DataType) -> None:
+    """Refuse a column that cannot be a feature, or several.
+
+    Raises
+    ------
+    InputError
+        Names the column, its type and what to do.
+    """
+    if number_type(arrow_type) is not None:
+        return
+    if is_text(arrow_type):
+        raise InputError(
+            f"{path}: column {name} holds text; declare it with --one-hot {name}, or choose the columns with --features"
+        )
+    remedy = "make columns of numbers of it"
+    if types.is_list(arrow_type) or types.is_large_list(arrow_type):
+        fixed = f"pyarrow.list_(pyarrow.{arrow_type.value_type}(), n)"
+        remedy = f"where all its lists are of one size n, cast it to lists of a fixed size, {fixed}"
+    elif types.is_temporal(arrow_type):
+        remedy = "make a number of it, the days since some day, say"
+    raise InputError(
+        f"{path}: column {name} is of type {arrow_type}, which is no number; {remedy}, or leave it out with --features"
+    )
+
+
+def require_category(path: str, name: str, arrow_type: pa.DataType) -> None:
+    """Refuse a column whose values cannot be categories: text, integers and bool can.
+
+    Raises
+    ------
+    InputError
+        Names the column, its type and what to do.
+    """
+    number = None if list_size(arrow_type) is not None or types.is_decimal(arrow_type) else number_type(arrow_type)
+    if not is_text(arrow_type) and (number is None or number.kind == "f"):
+        raise InputError(
+            f"{path}: column {name} is of type {arrow_type}, which --one-hot does not take; cast it to text or integers"
+        )
+
+
+def require_label(path: str, name: str, arrow_type: pa.DataType) -> None:
+    """Refuse a column that cannot hold labels.
+
+    Raises
+    ------
+    InputError
+        Names the column, its type and what to do.
+    """
+    is_number = number_type(arrow_type) is not None and not types.is_decimal(arrow_type)
+    if not is_text(arrow_type) and (not is_number or list_size(arrow_type) is not None):
+        raise InputError(f"{path}: the label column {name} is of type {arrow_type}; cast it to text or integers")
+
+
+def require_weight(path: str, name: str, arrow_type: pa.DataType) -> None:
+    """Refuse a column that cannot hold weights.
+
+    Raises
+    ------
+    InputError
+        Names the column, its type and what to do.
+    """
+    if number_type(arrow_type) is None or list_size(arrow_type) is not None:
+        raise InputError(f"{path}: the weight column {name} is of type {arrow_type}; cast it to numbers")

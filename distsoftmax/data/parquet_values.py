@@ -1,0 +1,76 @@
+"""Arrow's columns as numpy arrays of numbers, and as texts with codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import types
+
+from distsoftmax.data.source import TextColumn
+from distsoftmax.data.texts import text_column
+
+
+class OddLabel(Exception):
+    """A label that is missing or no class, in a row counted from 0; the text says what it is."""
+
+    def __init__(self, row: int, what: str) -> None:
+        super().__init__(what)
+        self.row = row
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray:
+    """Return a column as numbers, (rows, elements of its lists or 1); floats with NaN where values are missing."""
+    chunks = [_numbers(chunk) for chunk in column.chunks]
+    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+
+
+def label_column(column: pa.ChunkedArray) -> TextColumn:
+    """Return labels as texts: of integers their digits, of bool True and False.
+
+    Raises
+    ------
+    OddLabel
+        A label is missing, or a number with a fraction.
+    """
+    values, codes = _coded(column)
+    is_odd = [value is None or (isinstance(value, float) and not value.is_integer()) for value in values]
+    for row in np.flatnonzero(np.array([*is_odd, True])[codes])[:1]:  # -1, for missing, takes the last
+        value = values[codes[row]] if codes[row] >= 0 else None
+        is_missing = value is None or value != value
+        raise OddLabel(int(row), "is missing" if is_missing else f"is {value}; a class is an integer or text")
+    return text_column([str(int(value) if isinstance(value, float) else value) for value in values], codes)
+
+
+def category_column(column: pa.ChunkedArray) -> TextColumn:
+    """Return categories as texts."""
+    values, codes = _coded(column)
+    return text_column([None if value is None else str(value) for value in values], codes)
+
+
+def _numbers(array: pa.Array) -> NDArray:
+    if types.is_fixed_size_list(array.type):
+        size = array.type.list_size
+        elements = _numbers(array.values.slice(array.offset * size, len(array) * size)).reshape(len(array), size)
+        if array.null_count:
+            elements = elements.astype(elements.dtype if elements.dtype.kind == "f" else np.float64)
+            elements[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
+        return elements
+    if types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if types.is_decimal(array.type):
+        array = array.cast(pa.float64())
+    elif types.is_boolean(array.type) and array.null_count:
+        array = array.cast(pa.uint8())  # with missing values bool would become objects
+    values: NDArray = array.to_numpy(zero_copy_only=False)
+    return values.reshape(-1, 1)
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:
+    """Return the distinct values of a column, and for each row the place of its value; -1 where it is missing."""
+    encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
+    chunks = encoded.unify_dictionaries().chunks
+    codes = [chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]
+    return chunks[0].dictionary.to_pylist() if chunks else [], np.concatenate([np.zeros(0, dtype=np.int64), *codes])

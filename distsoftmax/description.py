@@ -20,6 +20,7 @@ from distsoftmax.data.memory_need import MemoryNeed, ShardBytes, memory_needs
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
 from distsoftmax.data.source import Source, SourceSpec
+from distsoftmax.data.survey import compute_dtype
 from distsoftmax.data.tally import KindOf
 from distsoftmax.errors import InputError
 
@@ -134,7 +135,7 @@ def describe(config: DataConfig, ranks: int | None, cluster: Cluster, show: Show
     undeclared = frozenset(source.category_names if not config.one_hot else ())
     census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
     stored = np.dtype(max(census.numbers.stored))
-    computed = _computed(config, source, stored)
+    computed = compute_dtype(config, source.is_text, stored.name)
     width = _width(source, census)
     sizes = _shard_bytes(divided, census, width, stored, computed)
     needs = memory_needs(
@@ -232,13 +233,6 @@ def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:
         return "number" if is_number(text, config.decimal) else "word"
 
     return kind_of
-
-
-def _computed(config: DataConfig, source: Source, stored: np.dtype) -> np.dtype:
-    """Return the type that training would compute in."""
-    if config.dtype != "stored":
-        return np.dtype(config.dtype)
-    return stored if stored.name in ("float32", "float64") and not source.is_text else np.dtype(np.float32)
 
 
 def _shard_bytes(

@@ -184,7 +184,9 @@ def tensor_file(tensors: Mapping[str, NDArray], metadata: Mapping[str, str]) -> 
     error the system gave. The format: the header's length as 8 bytes, the header as JSON padded to a multiple of 8, the
     tensors' bytes.
     """
-    little_endian = {name: tensor.astype(tensor.dtype.newbyteorder("<"), copy=False) for name, tensor in tensors.items()}
+    little_endian = {
+        name: tensor.astype(tensor.dtype.newbyteorder("<"), copy=False) for name, tensor in tensors.items()
+    }
     ordered = sorted(little_endian, key=lambda name: (-little_endian[name].itemsize, name))  # so that all are aligned
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0

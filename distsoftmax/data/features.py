@@ -94,7 +94,8 @@ class SparseFeatures:
     def __getitem__(self, rows: slice | NDArray[np.bool_]) -> SparseFeatures:
         if isinstance(rows, slice) and rows == slice(0, len(self)):
             return self
-        return SparseFeatures(self.columns, self.matrix[rows])
+        some = self.matrix[rows]
+        return SparseFeatures(self.columns, some) if some.nnz else SparseFeatures(self.columns[:0], some[:, :0])
 
     @property
     def nbytes(self) -> int:

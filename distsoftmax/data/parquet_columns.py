@@ -79,6 +79,10 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
         raise InputError(f"{path}: say which column holds the label with --label; {_list(types)}")
     texts = spec.one_hot if spec.one_hot != AUTO else ()
     _check_words(spec, path, texts, types)
+    if spec.needs_labels and spec.label is not None:
+        require_label(path, spec.label, types[spec.label])
+    if spec.weight is not None:
+        require_weight(path, spec.weight, types[spec.weight])
     rest = [name for name in types if name not in (spec.label, spec.weight)]
     index = tuple(name for name in rest if PANDAS_INDEX.fullmatch(name))
     features = spec.features or tuple(name for name in rest if name not in (*index, *texts))
@@ -98,10 +102,6 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
     if not runs and not texts:
         raise InputError(f"{path}: has no column besides the label; there is no feature to learn from")
     _refuse_double_names(path, names)
-    if spec.needs_labels and spec.label is not None:
-        require_label(path, spec.label, types[spec.label])
-    if spec.weight is not None:
-        require_weight(path, spec.weight, types[spec.weight])
     return Columns(
         label=spec.label if spec.needs_labels else None,
         weight=spec.weight,

@@ -88,7 +88,10 @@ def may_hold_nulls(metadata: parquet.FileMetaData, column: str, leaves: dict[str
         return False
     try:
         for number in range(metadata.num_row_groups):
-            statistics = metadata.row_group(number).column(leaf).statistics
+            chunk = metadata.row_group(number).column(leaf)
+            if chunk.physical_type != metadata.schema.column(leaf).physical_type:
+                return True  # a damaged footer, of which pyarrow's statistics would end the process
+            statistics = chunk.statistics
             if statistics is None or not statistics.has_null_count or statistics.null_count:
                 return True
     except DAMAGE:

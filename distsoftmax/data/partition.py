@@ -106,7 +106,7 @@ def load_partition(
     store = ShardStore(divided, bound, missing=config.impute != "error")
     survey = take_survey(store, config, cluster, show)
     names = survey.encoding.feature_names
-    store.apply(lambda _, rows: _encoded(survey.encoding, rows))
+    store.apply(lambda _, rows: _encoded(survey.encoding, rows), lambda features: int(features.nbytes))
     transform = fit_standardization(
         partial(_weighted_rows, store, survey),
         survey.sample_weight,
@@ -119,8 +119,7 @@ def load_partition(
         cluster=cluster,
     )
     with cluster.agreement():
-        store.apply(lambda number, features: _split(number, features, survey, transform, source.path))
-        store.trim(lambda both: sum(some.features.nbytes for some in both))
+        store.apply(lambda number, features: _split(number, features, survey, transform, source.path), _size)
     held_out: Iterable[Samples] = Portion(store, 1)
     n_held_out = source.n_rows - int(survey.counts.sum())
     notes = source.notes
@@ -201,6 +200,10 @@ def _split(
     )
 
 
+def _size(portions: tuple[Samples, ...]) -> int:
+    return sum(int(some.features.nbytes) for some in portions)
+
+
 def _take(features: Any, rows: NDArray[np.bool_]) -> Any:
     """Return the rows asked for; the same where that is all of them."""
     return features if rows.all() else features[rows]
@@ -230,5 +233,5 @@ def _read_held_out(
         return (Samples(number, transform.apply(features, survey.dtype, path, names), codes[number]),)
 
     with cluster.agreement():
-        store.apply(prepare)
+        store.apply(prepare, _size)
     return Portion(store, 0), divided.source.n_rows

@@ -64,8 +64,8 @@ class ShardStore:
             yield shard
         if self.bytes_streamed and self.divided.source.is_held:
             raise InputError(
-                f"{self.divided.source.path}: text that is compressed cannot be read again from the middle, so --memory "
-                "cannot bound it; decompress it, or write it as Parquet"
+                f"{self.divided.source.path}: text that is compressed cannot be read again from the middle, so "
+                "--memory cannot bound it; decompress it, or write it as Parquet"
             )
         if self._bound is not None and self.bytes_streamed and IN_FLIGHT * largest > self._bound:
             n_shards = self.divided.n_shards
@@ -75,23 +75,24 @@ class ShardStore:
                 f"{(IN_FLIGHT * largest >> 20) + 1}MiB, or cut finer, as with --shards {4 * n_shards}"
             )
 
-    def apply(self, function: Callable[[int, Any], Any]) -> None:
-        """Replace each shard's value by function(number, value); of those read again, each time they are read."""
-        self._functions.append(function)
-        for number, value in self._held.items():
-            self._held[number] = function(number, value)
+    def apply(self, function: Callable[[int, Any], Any], size: Callable[[Any], int]) -> None:
+        """Replace each shard's value by function(number, value); of those read again, each time they are read.
 
-    def trim(self, size: Callable[[Any], int]) -> None:
-        """Let go of the last shards, where what became of them takes more than the bound."""
-        sizes = {number: size(value) for number, value in self._held.items()}
-        room = self._bound - IN_FLIGHT * max(sizes.values(), default=0) if self._bound is not None else 0
-        self.bytes_held = sum(sizes.values())
-        for number in sorted(self._held, reverse=True):
-            if self._bound is None or self.bytes_held <= room:
-                break
-            del self._held[number]
-            self.bytes_held -= sizes[number]
-            self.bytes_streamed += sizes[number]
+        A shard whose new value, of size(value) bytes, leaves the bound is let go of.
+        """
+        self._functions.append(function)
+        self.bytes_held = 0
+        largest = 0
+        for number, value in list(self._held.items()):
+            made = function(number, value)
+            n_bytes = size(made)
+            largest = max(largest, n_bytes)
+            if self._bound is None or self.bytes_held + n_bytes + IN_FLIGHT * largest <= self._bound:
+                self._held[number] = made
+                self.bytes_held += n_bytes
+            else:
+                del self._held[number]
+                self.bytes_streamed += n_bytes
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Yield (number, value) of each shard of this rank, in order."""

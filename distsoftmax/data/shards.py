@@ -166,5 +166,7 @@ def default_n_shards(n_rows: int) -> int:
 
 def shard_bounds(n_rows: int, n_shards: int) -> NDArray[np.int64]:
     """Return the rows at which shards begin and end, shape (n_shards + 1,); sizes differ by at most one row."""
-    bounds: NDArray[np.int64] = np.arange(n_shards + 1, dtype=np.int64) * n_rows // n_shards
+    number = np.arange(n_shards + 1, dtype=np.int64)
+    whole, rest = divmod(n_rows, n_shards)
+    bounds: NDArray[np.int64] = number * whole + number * rest // n_shards  # number * n_rows may be beyond int64
     return bounds

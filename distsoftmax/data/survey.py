@@ -125,7 +125,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
         total_weight=float(by_class.sum() if class_weights is None else by_class @ class_weights),
         sample_weight=float(by_class.sum()),
         encoding=encoding,
-        dtype=_choose_dtype(config, source.is_text, stored, cluster),
+        dtype=compute_dtype(config, source.is_text, max(cluster.allgather(stored))),
         shard_digests=digests,
     )
 
@@ -230,12 +230,11 @@ def _class_weights(word: str, classes: tuple[str, ...], by_class: NDArray[np.flo
     return np.array([float(table[name]) for name in classes])
 
 
-def _choose_dtype(config: DataConfig, is_text: bool, stored: str, cluster: Cluster) -> np.dtype:
+def compute_dtype(config: DataConfig, is_text: bool, stored: str) -> np.dtype:
     """Return the type to compute in: as stored where that is float32 or float64, else float32."""
     if config.dtype != "stored":
         return np.dtype(config.dtype)
-    found = max(cluster.allgather(stored))
-    return np.dtype(found if found in ("float32", "float64") and not is_text else np.float32)
+    return np.dtype(stored if stored in ("float32", "float64") and not is_text else np.float32)
 
 
 def _check_counts(

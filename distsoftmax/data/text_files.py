@@ -110,7 +110,7 @@ class TextFiles:
 
     @property
     def is_held(self) -> bool:
-        """Whether text is held as long as the source lives, for a compressed part cannot be read again in the middle."""
+        """Whether text is held as long as the source lives, for a compressed part cannot be read from the middle."""
         return bool(self._readers)
 
     def head(self, part: int, n_bytes: int) -> bytes:

@@ -163,8 +163,9 @@ class SoftmaxObjective:
             message = work(samples)
         else:
             shared = _Shared(samples)
-            parts = self._pool.map(work, [shared] * self._threads)
-            message = np.sum(list(parts), axis=0)
+            message, *others = self._pool.map(work, [shared] * self._threads)
+            for other in others:
+                message += other
         self.compute_seconds += time.perf_counter() - start
         self._cluster.sum_integers(message)
         return message

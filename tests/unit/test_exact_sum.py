@@ -164,6 +164,14 @@ def test_shard_bounds_cut_the_rows_evenly(n_rows, n_shards):
     assert sizes.max() - sizes.min() <= 1
 
 
+@given(st.integers(0, 10**15), st.integers(1, 2**20))
+@settings(max_examples=20, deadline=None)
+def test_shard_bounds_are_right_for_more_rows_than_32_bits_count(n_rows, n_shards):
+    bounds = shard_bounds(n_rows, n_shards)
+    for shard in {0, 1, n_shards // 3, n_shards - 1, n_shards}:
+        assert int(bounds[shard]) == shard * n_rows // n_shards
+
+
 def test_shuffled_threads_of_partials_add_to_the_same_integers():
     generator = np.random.default_rng(0)
     partials = generator.standard_normal((64, 5, 7))

@@ -12,8 +12,8 @@ from distsoftmax.config import DataConfig, ObjectiveConfig
 from distsoftmax.data.formats import open_source
 from distsoftmax.data.partition import load_partition
 from distsoftmax.data.parts import FileState, find_parts
-from distsoftmax.data.shards import shard_bounds
-from distsoftmax.data.source import SourceSpec
+from distsoftmax.data.shards import default_n_shards, shard_bounds
+from distsoftmax.data.source import ALONE, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.objective.distributed import SoftmaxObjective
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
@@ -191,3 +191,24 @@ def test_every_format_is_read_again_for_the_same_bits(tmp_path, name):
     )
     assert not any(isinstance(outcome, Exception) for outcome in whole + streamed), streamed
     assert set(streamed) == set(whole)
+
+
+def test_rows_beyond_two_to_the_31_are_read_and_placed(tmp_path):
+    """Both files are holes, which take no room on the disk, but for their last bytes."""
+    n_rows = 2**31 + 1000
+    for name, shape, last in (("X.npy", (n_rows, 1), b"\x07"), ("y.npy", (n_rows,), b"\x01")):
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with (tmp_path / name).open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            file.seek(n_rows - 1, 1)
+            file.write(last)
+    source = open_source(SourceSpec(paths=(str(tmp_path / "X.npy"),), labels_paths=(str(tmp_path / "y.npy"),)), ALONE)
+    source.scan(ALONE)
+    assert source.n_rows == n_rows
+    n_shards = default_n_shards(n_rows)
+    source.divide(shard_bounds(n_rows, n_shards), [range(n_shards)], ALONE)
+    rows = source.read(n_shards - 1)
+    assert rows.features[-1, 0] == 7
+    assert rows.features[:-1].max() == 0
+    assert rows.labels.texts == ("0", "1")
+    assert source.place(n_rows - 1) == (str(tmp_path / "X.npy"), n_rows)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from distsoftmax.data.joined_parts import JoinedParts
-from distsoftmax.data.parquet_columns import Columns, Types, choose_columns, require_same_columns
-from distsoftmax.data.parquet_part import OpenPart, column_types, leaf_numbers, may_hold_nulls, open_file, row_counts
-from distsoftmax.data.parquet_types import number_type
+from distsoftmax.data.parquet_columns import Columns, choose_columns, require_same_columns
+from distsoftmax.data.parquet_footer import FLOAT, Footer, read_footer
+from distsoftmax.data.parquet_part import OpenPart
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.source import Exchange, RawRows, SourceSpec, TextColumn
 from distsoftmax.data.texts import join_columns, take_rows
 from distsoftmax.errors import InputError
-
-FLOAT = np.dtype(np.float64)
 
 
 class ParquetSource:
@@ -45,28 +42,28 @@ class ParquetSource:
 
     def scan(self, exchange: Exchange) -> None:
         """See `Source.scan`. Each rank reads the footers of some of the parts; empty files among them are skipped."""
-        footers: dict[int, tuple[parquet.FileMetaData, Types]] = {}
+        own: dict[int, Footer] = {}
         with exchange.agreement():
             for number in range(exchange.rank, len(self._parts), exchange.size):
                 if self._parts[number].size:
-                    file = open_file(self._parts[number])
-                    footers[number] = (file.metadata, column_types(self._parts[number], file))
-        own_groups = {number: row_counts(metadata) for number, (metadata, _) in footers.items()}
-        groups = {number: counts for some in exchange.allgather(own_groups) for number, counts in some.items()}
+                    own[number] = read_footer(self._parts[number])
+        own_groups = {number: footer.groups for number, footer in own.items()}
+        groups = {number: some for found in exchange.allgather(own_groups) for number, some in found.items()}
         if not groups:
             raise InputError(f"{self._parts[0].path}: is empty").on_all_ranks()
-        first = min((number for number, counts in groups.items() if sum(counts)), default=min(groups))
-        own_types = footers[first][1] if first in footers else None
-        types = next(some for some in exchange.allgather(own_types) if some is not None)
+        first = min((number for number, some in groups.items() if sum(some)), default=min(groups))
+        types = next(found for found in exchange.allgather(own[first].types if first in own else None) if found)
+        dtypes: set[str] = set()
         with exchange.agreement():
             self._columns = choose_columns(self._spec, self._parts[first].path, types)
-            for number, (_, other) in footers.items():
-                if sum(groups[number]):
-                    self._require_like(self._parts[first].path, types, self._parts[number].path, other)
-            with_rows = [footer for number, footer in footers.items() if sum(groups[number])]
-            own_found = _found_types(self._columns, with_rows)
-        found = set().union(*exchange.allgather(own_found))
-        self._dtype = np.result_type(*sorted(found)) if found else FLOAT  # from all parts, so the same on all ranks
+            has_choice = bool(self._spec.features) or self._spec.expected_names is not None
+            for footer in own.values():
+                if footer.n_rows:
+                    path = self._parts[first].path
+                    require_same_columns(self._columns, path, types, footer.path, footer.types, open_end=has_choice)
+                    dtypes |= footer.numbers_in(self._columns)
+        dtypes = set().union(*exchange.allgather(dtypes))
+        self._dtype = np.result_type(*sorted(dtypes)) if dtypes else FLOAT  # from all parts, so the same on all ranks
         self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self._parts))])
         self.n_rows = self._joined.n_rows
         self.feature_names = self._columns.feature_names
@@ -111,11 +108,7 @@ class ParquetSource:
     def _join(self, counts: list[int]) -> JoinedParts[OpenPart]:
         return JoinedParts(self._parts, counts, partial(OpenPart, columns=self._columns, dtype=self._dtype))
 
-    def _require_like(self, path: str, types: Types, other_path: str, other: Types) -> None:
-        has_choice = bool(self._spec.features) or self._spec.expected_names is not None
-        require_same_columns(self._columns, path, types, other_path, other, open_end=has_choice)
-
-    def _find_notes(self, groups: dict[int, list[int]], n_ranks: int) -> list[str]:
+    def _find_notes(self, groups: dict[int, tuple[int, ...]], n_ranks: int) -> list[str]:
         notes = [
             f"{self.path}: column {name} is the index that pandas wrote, and no feature; name it with --features "
             "if it is"
@@ -128,15 +121,3 @@ class ParquetSource:
                 f"write row groups of at most {max(self.n_rows // n_ranks, 1)} rows"
             )
         return notes
-
-
-def _found_types(columns: Columns, footers: Iterable[tuple[parquet.FileMetaData, Types]]) -> set[str]:
-    """Return the types of numbers in some parts, as numpy's characters; integers with missing values are float64."""
-    found: set[str] = set()
-    for metadata, types in footers:
-        leaves = leaf_numbers(metadata)
-        for name in columns.numeric:
-            dtype = number_type(types[name]) or FLOAT
-            is_whole = dtype.kind == "f" or not may_hold_nulls(metadata, name, leaves)
-            found.add(dtype.char if is_whole else FLOAT.char)
-    return found

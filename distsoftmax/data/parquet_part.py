@@ -8,101 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from distsoftmax.data.parquet_columns import Columns, Run
+from distsoftmax.data.parquet_footer import DAMAGE, first_line, open_file, row_counts
 from distsoftmax.data.parquet_values import OddLabel, category_column, label_column, numbers
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 
 BLOCK_ROWS = 1024  # rows filled at a time: few enough to stay in cache, so that columns can be written one by one
-# what pyarrow raises on bytes that are not what they should be
-DAMAGE: tuple[type[Exception], ...] = (
-    pa.ArrowException,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-)
-
-
-def open_file(part: FileState) -> parquet.ParquetFile:
-    """Open a file and read its footer.
-
-    Raises
-    ------
-    InputError
-        It is damaged, encrypted, or no Parquet file.
-    """
-    try:
-        # read by plain calls: a map would count as no bytes read, and end the process where a file is cut
-        file = parquet.ParquetFile(pa.OSFile(part.path, "rb"), pre_buffer=False, page_checksum_verification=True)
-        groups = row_counts(file.metadata)
-        if min(groups, default=0) < 0 or sum(groups) != file.metadata.num_rows:
-            raise ValueError(f"row groups of {sum(groups)} rows together in a file of {file.metadata.num_rows}")
-    except DAMAGE as error:
-        raise InputError(f"{part.path}: is damaged, or no Parquet file: {_first_line(error)}") from None
-    return file
-
-
-def row_counts(metadata: parquet.FileMetaData) -> list[int]:
-    """Return the number of rows of each row group."""
-    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-
-
-def column_types(part: FileState, file: parquet.ParquetFile) -> dict[str, pa.DataType]:
-    """Return the columns of an open file with their types.
-
-    Raises
-    ------
-    InputError
-        The footer is damaged, or two columns have one name.
-    """
-    try:
-        found = {field.name: field.type for field in file.schema_arrow}
-        names = file.schema_arrow.names
-    except DAMAGE as error:
-        raise InputError(f"{part.path}: is damaged, or no Parquet file: {_first_line(error)}") from None
-    if len(found) < len(names):
-        double = next(name for place, name in enumerate(names) if name in names[:place])
-        raise InputError(f"{part.path}: two columns are named {double!r}; give each column a name of its own")
-    return found
-
-
-def may_hold_nulls(metadata: parquet.FileMetaData, column: str, leaves: dict[str, int]) -> bool:
-    """Return whether a column has missing values, as the footer counts them, or whether it does not tell.
-
-    Parameters
-    ----------
-    leaves : dict
-        See `leaf_numbers`.
-    """
-    leaf = leaves.get(column)
-    if leaf is None:
-        return True
-    if metadata.schema.column(leaf).max_definition_level == 0:
-        return False
-    try:
-        for number in range(metadata.num_row_groups):
-            chunk = metadata.row_group(number).column(leaf)
-            if chunk.physical_type != metadata.schema.column(leaf).physical_type:
-                return True  # a damaged footer, of which pyarrow's statistics would end the process
-            statistics = chunk.statistics
-            if statistics is None or not statistics.has_null_count or statistics.null_count:
-                return True
-    except DAMAGE:
-        return True
-    return False
-
-
-def leaf_numbers(metadata: parquet.FileMetaData) -> dict[str, int]:
-    """Return where in the footer each column is: those of numbers, and of lists of numbers."""
-    schema = metadata.schema
-    return {schema.column(leaf).path.partition(".list.")[0]: leaf for leaf in range(metadata.num_columns)}
 
 
 @dataclass(frozen=True)
@@ -148,7 +62,7 @@ class OpenPart:
         self._columns = columns
         self._dtype = dtype
         self._file = open_file(part)
-        self._starts = np.concatenate([[0], np.cumsum(np.array(row_counts(self._file.metadata), dtype=np.int64))])
+        self._starts = np.concatenate([[0], np.cumsum(np.array(row_counts(self._file), dtype=np.int64))])
         self._last: tuple[int, DecodedGroup] | None = None
 
     def groups(self, first: int, stop: int) -> Iterator[tuple[DecodedGroup, int, int]]:
@@ -189,7 +103,7 @@ class OpenPart:
             )
         except DAMAGE as error:
             raise InputError(
-                f"{self._part.path}: rows {first + 1} to {first + n_rows} cannot be read: {_first_line(error)}"
+                f"{self._part.path}: rows {first + 1} to {first + n_rows} cannot be read: {first_line(error)}"
             ) from None
 
     def _labels(self, column: pa.ChunkedArray, first: int) -> TextColumn:
@@ -198,8 +112,3 @@ class OpenPart:
         except OddLabel as odd:
             place = f"{self._part.path}: row {first + odd.row + 1}, column {self._columns.label}"
             raise InputError(f"{place}: the label {odd}") from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -226,6 +226,7 @@ def test_texts_are_distinct_and_occur(save):
         save(table(a=values(), kind=unused, n=pa.array([1.0, -0.0, 0.0] * 20))),
         n_shards=9,
         one_hot=("kind",),
+        features=("a",),
         label="n",
     )
     for shard in range(9):

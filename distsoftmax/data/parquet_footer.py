@@ -1,0 +1,149 @@
+"""What the ranks learn of a Parquet file from its footer alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from distsoftmax.data.parquet_columns import Columns
+from distsoftmax.data.parquet_thrift import ChunkCounts, read_counts
+from distsoftmax.data.parquet_types import list_size, number_type
+from distsoftmax.data.parts import FileState
+from distsoftmax.errors import InputError
+
+FLOAT = np.dtype(np.float64)
+# what pyarrow raises on bytes that are not what they should be
+DAMAGE: tuple[type[Exception], ...] = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+)
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The footer of a file.
+
+    Attributes
+    ----------
+    groups : tuple of int
+        The rows of each row group.
+    types : dict of str to pyarrow.DataType
+        The columns, in order.
+    leaves : dict of str to int
+        Where the format has the columns of numbers, and of lists of numbers.
+    required : frozenset of str
+        The columns that cannot be null.
+    """
+
+    path: str
+    groups: tuple[int, ...]
+    types: dict[str, pa.DataType]
+    leaves: dict[str, int]
+    required: frozenset[str]
+
+    @property
+    def n_rows(self) -> int:
+        """The rows of the file."""
+        return sum(self.groups)
+
+    def numbers_in(self, columns: Columns) -> set[str]:
+        """Return the types of the features, as numpy's characters; float64 for integers that may be missing.
+
+        Raises
+        ------
+        InputError
+            The footer is damaged.
+        """
+        found: set[str] = set()
+        counts: list[list[ChunkCounts]] | None = None
+        try:
+            for name in columns.numeric:
+                dtype, size = number_type(self.types[name]) or FLOAT, list_size(self.types[name])
+                if dtype.kind == "f" and size is None:
+                    found.add(dtype.char)
+                    continue
+                counts = read_counts(self.path) if counts is None else counts
+                own = [group[self.leaves[name]] for group in counts]
+                if size is not None:
+                    self._check_list_size(name, size, own)
+                is_whole = dtype.kind == "f" or name in self.required or all(some.n_missing == 0 for some in own)
+                found.add(dtype.char if is_whole else FLOAT.char)
+        except DAMAGE as error:
+            raise not_parquet(self.path, error) from None
+        return found
+
+    def _check_list_size(self, name: str, size: int, counts: list[ChunkCounts]) -> None:
+        """Refuse lists of another size than the values make: a damaged size could be taken for a billion features."""
+        for n_rows, some in zip(self.groups, counts, strict=True):
+            lists, rest = divmod((some.n_values or 0) - n_rows, max(size - 1, 1))  # a missing list counts as one value
+            if rest or not 0 <= lists <= n_rows:
+                raise ValueError(f"column {name} has {some.n_values} values in {n_rows} lists of {size}")
+
+
+def open_file(part: FileState) -> parquet.ParquetFile:
+    """Open a file and read its footer.
+
+    Raises
+    ------
+    InputError
+        It is damaged, encrypted, or no Parquet file.
+    """
+    try:
+        # read by plain calls: a map would count as no bytes read, and end the process where a file is cut
+        file = parquet.ParquetFile(pa.OSFile(part.path, "rb"), pre_buffer=False, page_checksum_verification=True)
+        groups = row_counts(file)
+        if min(groups, default=0) < 0 or sum(groups) != file.metadata.num_rows:
+            raise ValueError(f"row groups of {sum(groups)} rows together in a file of {file.metadata.num_rows}")
+    except DAMAGE as error:
+        raise not_parquet(part.path, error) from None
+    return file
+
+
+def row_counts(file: parquet.ParquetFile) -> tuple[int, ...]:
+    """Return the number of rows of each row group."""
+    return tuple(file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups))
+
+
+def read_footer(part: FileState) -> Footer:
+    """Read a file's footer.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, encrypted, or no Parquet file; or two columns have one name.
+    """
+    file = open_file(part)
+    try:
+        fields = list(file.schema_arrow)
+        found = {field.name: field.type for field in fields}
+        columns = [file.schema.column(leaf) for leaf in range(len(file.schema))]
+        paths = [column.path for column in columns]
+        leaves = {path if path in found else path.rpartition(".list.")[0]: leaf for leaf, path in enumerate(paths)}
+        required = frozenset(column.path for column in columns if column.max_definition_level == 0)
+    except DAMAGE as error:
+        raise not_parquet(part.path, error) from None
+    if len(found) < len(fields):
+        names = [field.name for field in fields]
+        double = next(name for place, name in enumerate(names) if name in names[:place])
+        raise InputError(f"{part.path}: two columns are named {double!r}; give each column a name of its own")
+    return Footer(part.path, row_counts(file), found, leaves, required)
+
+
+def not_parquet(path: str, error: Exception) -> InputError:
+    """Return the error to raise for what pyarrow raised on opening a file."""
+    return InputError(f"{path}: is damaged, or no Parquet file: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

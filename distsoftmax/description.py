@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import DataConfig, Format, parse_memory
-from distsoftmax.data.census import Census, take_census
-from distsoftmax.data.diagnosis import Diagnosis, Problem
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
 from distsoftmax.data.formats import find_format
-from distsoftmax.data.memory_need import MemoryNeed, ShardBytes, memory_needs
+from distsoftmax.data.inspection.census import Census, take_census
+from distsoftmax.data.inspection.diagnosis import Diagnosis, Problem
+from distsoftmax.data.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
+from distsoftmax.data.inspection.tally import KindOf
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
 from distsoftmax.data.source import Source, SourceSpec
 from distsoftmax.data.survey import compute_dtype
-from distsoftmax.data.tally import KindOf
 from distsoftmax.errors import InputError
 
 COLUMNS_SHOWN = 10
@@ -225,7 +225,7 @@ def _format_of(config: DataConfig, parts: Sequence[FileState], cluster: Cluster)
 def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:
     if not source.is_text:
         return lambda text: "word"
-    from distsoftmax.data.csv_head import NULL_TEXTS, is_number
+    from distsoftmax.data.readers.csv_head import NULL_TEXTS, is_number
 
     def kind_of(text: str) -> Literal["number", "word", "nothing"]:
         if text in NULL_TEXTS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distsoftmax.data.memory_need import MemoryNeed
+from distsoftmax.data.inspection.memory_need import MemoryNeed
 from distsoftmax.description import Cells, Description
 
 CLASSES_SHOWN = 20

@@ -42,11 +42,11 @@ def open_source(spec: SourceSpec, exchange: Exchange) -> Source:
     with exchange.agreement():
         _refuse_options_of_other_formats(spec, found)
     if found == "csv":
-        from distsoftmax.data.csv import CsvSource
+        from distsoftmax.data.readers.csv import CsvSource
 
         return CsvSource(spec, parts)
     if found == "svmlight":
-        from distsoftmax.data.svmlight import SvmlightSource
+        from distsoftmax.data.readers.svmlight import SvmlightSource
 
         return SvmlightSource(spec, parts)
     if found == "parquet":

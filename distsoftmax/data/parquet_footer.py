@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from distsoftmax.data.parquet_columns import Columns
-from distsoftmax.data.parquet_thrift import ChunkCounts, read_counts
+from distsoftmax.data.parquet_thrift import read_counts
 from distsoftmax.data.parquet_types import list_size, number_type
 from distsoftmax.data.parts import FileState
 from distsoftmax.errors import InputError
@@ -63,30 +63,16 @@ class Footer:
         InputError
             The footer is damaged.
         """
-        found: set[str] = set()
-        counts: list[list[ChunkCounts]] | None = None
+        dtypes = {name: number_type(self.types[name]) or FLOAT for name in columns.numeric}
+        found: set[str] = {dtype.char for dtype in dtypes.values()}
+        countable = [name for name, dtype in dtypes.items() if dtype.kind != "f" and name not in self.required]
         try:
-            for name in columns.numeric:
-                dtype, size = number_type(self.types[name]) or FLOAT, list_size(self.types[name])
-                if dtype.kind == "f" and size is None:
-                    found.add(dtype.char)
-                    continue
-                counts = read_counts(self.path) if counts is None else counts
-                own = [group[self.leaves[name]] for group in counts]
-                if size is not None:
-                    self._check_list_size(name, size, own)
-                is_whole = dtype.kind == "f" or name in self.required or all(some.n_missing == 0 for some in own)
-                found.add(dtype.char if is_whole else FLOAT.char)
+            for group in read_counts(self.path) if countable else ():
+                if any(group[self.leaves[name]].n_missing != 0 for name in countable):
+                    found.add(FLOAT.char)
         except DAMAGE as error:
             raise not_parquet(self.path, error) from None
         return found
-
-    def _check_list_size(self, name: str, size: int, counts: list[ChunkCounts]) -> None:
-        """Refuse lists of another size than the values make: a damaged size could be taken for a billion features."""
-        for n_rows, some in zip(self.groups, counts, strict=True):
-            lists, rest = divmod((some.n_values or 0) - n_rows, max(size - 1, 1))  # a missing list counts as one value
-            if rest or not 0 <= lists <= n_rows:
-                raise ValueError(f"column {name} has {some.n_values} values in {n_rows} lists of {size}")
 
 
 def open_file(part: FileState) -> parquet.ParquetFile:
@@ -129,6 +115,9 @@ def read_footer(part: FileState) -> Footer:
         paths = [column.path for column in columns]
         leaves = {path if path in found else path.rpartition(".list.")[0]: leaf for leaf, path in enumerate(paths)}
         required = frozenset(column.path for column in columns if column.max_definition_level == 0)
+        sizes = {name: list_size(own) for name, own in found.items() if number_type(own) is not None}
+        if any(size is not None for size in sizes.values()):
+            _check_list_sizes(part.path, row_counts(file), sizes, leaves)
     except DAMAGE as error:
         raise not_parquet(part.path, error) from None
     if len(found) < len(fields):
@@ -136,6 +125,18 @@ def read_footer(part: FileState) -> Footer:
         double = next(name for place, name in enumerate(names) if name in names[:place])
         raise InputError(f"{part.path}: two columns are named {double!r}; give each column a name of its own")
     return Footer(part.path, row_counts(file), found, leaves, required)
+
+
+def _check_list_sizes(path: str, groups: tuple[int, ...], sizes: dict[str, int | None], leaves: dict[str, int]) -> None:
+    """Refuse lists of another size than the values make: a damaged size could be taken for a billion features."""
+    for n_rows, counts in zip(groups, read_counts(path), strict=True):
+        for name, size in sizes.items():
+            if size is None:
+                continue
+            n_values = counts[leaves[name]].n_values or 0
+            n_lists, rest = divmod(n_values - n_rows, max(size - 1, 1))  # a missing list counts as one value
+            if rest or not 0 <= n_lists <= n_rows:
+                raise ValueError(f"column {name} has {n_values} values in {n_rows} lists of {size}")
 
 
 def not_parquet(path: str, error: Exception) -> InputError:

@@ -150,7 +150,7 @@ class SoftmaxObjective:
         """Return the parameters that give the features as stored the scores of the centred ones."""
         if self._offset is None:
             return parameters
-        shifted = parameters.copy()
+        shifted: NDArray[np.float64] = parameters.copy()
         shifted[:, -1] -= parameters[:, :-1] @ self._offset
         return shifted
 

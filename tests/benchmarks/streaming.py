@@ -55,8 +55,8 @@ def main() -> None:
                 sys.exit(f"{kind}: the models differ: {whole.sha256} {part.sha256}")
             ratio = part.step_seconds / whole.step_seconds
             print(
-                f"{kind:>8}  {whole.step_seconds:18.3f}  {part.step_seconds:12.3f}  {ratio:6.1f}  {whole.peak_mib:10.0f}"
-                f"  {part.peak_mib:9.0f}",
+                f"{kind:>8}  {whole.step_seconds:18.3f}  {part.step_seconds:12.3f}  {ratio:6.1f}  "
+                f"{whole.peak_mib:10.0f}  {part.peak_mib:8.0f}",
                 flush=True,
             )
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import PARTS, SHARDS, on_ranks, read, texts_of
 
-from distsoftmax.data import record_scan, text_files
-from distsoftmax.data.csv import CsvSource
 from distsoftmax.data.formats import open_source
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers import record_scan, text_files
+from distsoftmax.data.readers.csv import CsvSource
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import ALONE, SourceSpec
 from distsoftmax.errors import InputError

@@ -13,10 +13,10 @@ from ranks import on_ranks, read
 from scipy.sparse import csr_array
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from distsoftmax.data import svmlight, svmlight_lines
 from distsoftmax.data.formats import open_source
+from distsoftmax.data.readers import svmlight, svmlight_lines
+from distsoftmax.data.readers.svmlight_lines import BadLine, label_text, parse_lines
 from distsoftmax.data.source import ALONE, SourceSpec
-from distsoftmax.data.svmlight_lines import BadLine, label_text, parse_lines
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 

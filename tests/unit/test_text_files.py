@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from ranks import PARTS, on_ranks
 
 from distsoftmax.cluster.assignment import owned_shards
-from distsoftmax.data import record_scan, text_files
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers import record_scan, text_files
+from distsoftmax.data.readers.text_files import TextFiles
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import ALONE
-from distsoftmax.data.text_files import TextFiles
 from distsoftmax.errors import InputError
 
 quick = settings(deadline=None, database=None, max_examples=120)

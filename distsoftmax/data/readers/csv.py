@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
-from distsoftmax.data.csv_columns import AUTO, Columns, choose_columns, is_header, require_same_columns
-from distsoftmax.data.csv_head import (
+from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.readers.csv_columns import AUTO, Columns, choose_columns, is_header, require_same_columns
+from distsoftmax.data.readers.csv_head import (
     NOT_UTF8,
     NULL_TEXTS,
     STRAY_QUOTE,
@@ -26,9 +27,8 @@ from distsoftmax.data.csv_head import (
     split_record,
     stray_quote,
 )
-from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.readers.text_files import Piece, TextFiles
 from distsoftmax.data.source import Exchange, RawRows, SourceSpec, TextColumn
-from distsoftmax.data.text_files import Piece, TextFiles
 from distsoftmax.errors import InputError
 
 LARGEST_PIECE_BYTES = 2**31 - 1  # what the parser takes as one block

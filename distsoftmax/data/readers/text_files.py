@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.data.formats import compression_of
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.record_scan import Range, Stretch, decompress, opened, scan_range
+from distsoftmax.data.readers.record_scan import Range, Stretch, decompress, opened, scan_range
 from distsoftmax.data.source import Exchange
 from distsoftmax.errors import InputError
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from distsoftmax.data.csv_head import NULL_TEXTS, is_number
+from distsoftmax.data.readers.csv_head import NULL_TEXTS, is_number
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 

@@ -50,9 +50,13 @@ class MemoryNeed:
 
 @dataclass(frozen=True)
 class ShardBytes:
-    """The bytes of each shard's features: as read, at most until they are ready, and as kept; int64, (n_shards,)."""
+    """The bytes of each shard's features, int64, (n_shards,).
+
+    As read, encoded (categories spread over columns), at most until they are ready, and as kept.
+    """
 
     read: NDArray[np.int64]
+    encoded: NDArray[np.int64]
     ready: NDArray[np.int64]
     kept: NDArray[np.int64]
 
@@ -64,13 +68,15 @@ class ShardBytes:
         read = rows * (n_numeric * stored.itemsize)
         codes = rows * (n_texts * np.dtype(np.intp).itemsize)
         kept = stored if stored.name in COMPACT else dtype
-        return cls(read, np.maximum(read + codes, rows * (width * stored.itemsize)), rows * (width * kept.itemsize))
+        encoded = rows * (width * stored.itemsize)
+        return cls(read, encoded, np.maximum(read + codes, encoded), rows * (width * kept.itemsize))
 
     @classmethod
     def of_sparse(cls, counted: NDArray[np.int64], stored: np.dtype, dtype: np.dtype) -> ShardBytes:
         """Return those of sparse rows; `counted` is `NumberTally.sparse_bytes`."""
         read, n_values, rest = counted
-        return cls(read, np.maximum(read, n_values * stored.itemsize + rest), n_values * dtype.itemsize + rest)
+        encoded = n_values * stored.itemsize + rest
+        return cls(read, encoded, np.maximum(read, encoded), n_values * dtype.itemsize + rest)
 
     @property
     def least_bound(self) -> int:
@@ -122,7 +128,10 @@ def memory_needs(
                 parameters=parameters,
                 total=(most if bound is None else min(most, bound)) + classes + (parameters or 0),
                 exceeds=exceeds,
-                reads_again=exceeds or (bound is not None and _most_at_hand(sizes.kept, first) > bound),
+                reads_again=exceeds
+                or any(
+                    bound is not None and _most_at_hand(made, first) > bound for made in (sizes.encoded, sizes.kept)
+                ),
             )
         )
     return tuple(needs)

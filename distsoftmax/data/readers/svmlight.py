@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from distsoftmax.data.formats import HEAD_BYTES
 from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.readers.svmlight_lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
+from distsoftmax.data.readers.text_files import Piece, TextFiles
 from distsoftmax.data.source import Exchange, RawRows, SourceSpec
-from distsoftmax.data.svmlight_lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
-from distsoftmax.data.text_files import Piece, TextFiles
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.config import DataConfig
-from distsoftmax.data.census import Census
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.memory_need import MemoryNeed, ShardBytes
+from distsoftmax.data.inspection.census import Census
+from distsoftmax.data.inspection.memory_need import MemoryNeed, ShardBytes
+from distsoftmax.data.inspection.tally import Spot, TextTally
 from distsoftmax.data.residency import IN_FLIGHT
 from distsoftmax.data.shards import MISSING_REMEDY
 from distsoftmax.data.source import Source
-from distsoftmax.data.tally import Spot, TextTally
 
 LARGEST_VALUE = 1e150  # its square is a float64
 LARGEST_RATIO_OF_SCALES = 1e6

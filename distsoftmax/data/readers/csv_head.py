@@ -11,8 +11,8 @@ from itertools import islice
 
 import numpy as np
 
+from distsoftmax.data.readers.text_files import BYTE_ORDER_MARK, TextFiles
 from distsoftmax.data.source import SourceSpec
-from distsoftmax.data.text_files import BYTE_ORDER_MARK, TextFiles
 from distsoftmax.errors import InputError
 
 NEWLINE, QUOTE = b'\n"'

@@ -1,0 +1,1 @@
+"""Readers, one format a file, and what they share."""

@@ -47,7 +47,9 @@ def parse_memory(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if match is None:
         raise InputError(f"--memory is {text}; give bytes, or a number with MiB or GiB, as in 2GiB")
-    return int(float(match[1]) * 2 ** POWERS_OF_TWO[match[2]])
+    size = float(match[1]) * 2 ** POWERS_OF_TWO[match[2]]
+    _require(size < 2**63, "memory", text, "it must be less than 2^63 bytes")
+    return int(size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,12 @@ class SourceConfig:
     """The format of the files; by default found by their content, then by their names."""
     label: Text = None
     """The label column: its name, or its number counted from 0 in a CSV file."""
+    weight: Text = None
+    """The column of sample weights; a weight of 2 counts like two rows in training, and nowhere else."""
+    features: tuple[str, ...] = ()
+    """The feature columns; by default all that are nothing else."""
+    one_hot: tuple[str, ...] = ()
+    """Text columns that are taken as categories, a feature for each; auto: all that hold no numbers."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a CSV file holds the column names."""
     separator: str = "auto"
@@ -77,14 +85,8 @@ class SourceConfig:
 class DataConfig(SourceConfig):
     """The samples, and what is done to them before training. Without --data: scikit-learn's digits."""
 
-    weight: Text = None
-    """The column of sample weights; a weight of 2 counts like two rows."""
     class_weight: Text = None
     """balanced, so that all classes weigh the same in sum, or a JSON file of each class's weight."""
-    features: tuple[str, ...] = ()
-    """The feature columns; by default all that are nothing else."""
-    one_hot: tuple[str, ...] = ()
-    """Text columns that are taken as categories, a feature for each; auto: all that hold no numbers."""
     impute: Literal["error", "mean", "zero"] = "error"
     """What stands for a missing number: its column's mean, zero, or nothing, which is an error."""
     n_features: int | None = None
@@ -133,11 +135,13 @@ class DataConfig(SourceConfig):
             raise InputError("--valid and --valid-fraction both hold samples out: give one of them")
         if self.center == "yes" and not self.standardize:
             raise InputError("--center yes is a part of --standardize: leave --no-standardize out")
-        if not self.data:
-            for option in ("labels", "label", "weight", "features", "one_hot", "valid", "valid_labels", "n_features"):
-                if getattr(self, option):
-                    name = option.replace("_", "-")
-                    raise InputError(f"--{name} was given without --data: name the file it belongs to with --data FILE")
+        if self.valid_labels and not self.valid:
+            raise InputError("--valid-labels was given without --valid: name the file it belongs to with --valid FILE")
+        about_files = (*fields(SourceConfig), *(item for item in fields(self) if item.name in ("valid", "n_features")))
+        for item in about_files if not self.data else ():
+            if getattr(self, item.name) != item.default:
+                name = item.name.replace("_", "-")
+                raise InputError(f"--{name} was given without --data: name the file it belongs to with --data FILE")
 
     @property
     def held_out_fraction(self) -> float:
@@ -229,6 +233,11 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse parts that contradict each other."""
+        if self.data.center == "yes" and not self.objective.intercept:
+            raise InputError("--center yes needs an intercept: without one, a shift of the features would bring one in")
 
     def sections(self) -> dict[str, dict[str, object]]:
         """Return the options by part and command-line name, without those that are None: what a TOML file holds."""

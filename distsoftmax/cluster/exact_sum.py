@@ -29,6 +29,7 @@ Place: TypeAlias = "NDArray[np.int64] | int | EllipsisType"
 
 FIRST_LIMB_BITS = 60  # sums stay below 2^60 by the bound, with room for a bound that rounding made too small
 SECOND_LIMB_BITS = 40  # a remainder is at most 1/2, so 2^22 shards fit
+LARGEST_VALUE = 1e140  # of a feature: its square, times twice the largest, times any number of samples, is finite
 LARGEST_SHIFT = 1000  # 2^1000 and 2^-1000 are ordinary float64; a column whose bound is below 2^-940 loses low bits
 
 
@@ -90,7 +91,8 @@ def exact_sum(
 ) -> NDArray[np.float64]:
     """Sum one float64 array a shard over all shards of all ranks: the same bits however they are spread.
 
-    Collective. For set-up, where no bound is known beforehand: the ranks first agree on the largest magnitude.
+    Collective. For small sums of which no bound is known beforehand: the ranks first agree on the largest magnitude,
+    so each keeps its partials for so long. See `bounded_sum`.
 
     Parameters
     ----------
@@ -111,25 +113,56 @@ def exact_sum(
     with cluster.agreement():
         for partial in partials:
             own.append(partial)
-            if not np.isfinite(partial.values).all():
-                raise InputError(
-                    f"shard {partial.shard}: a sum over its samples is not finite; look for values beyond 1e150 or NaN "
-                    "in it"
-                )
+            _check_finite(partial)
             largest[partial.place] = np.maximum(largest[partial.place], np.abs(partial.values))
     cluster.maximum(largest)
     # Bring every element near 1 first, in two exact halves, so that neither 1e300 nor a denormal leaves the range.
     _, exponent = np.frexp(largest)
     half = -exponent // 2
     rest = -exponent - half
-    fixed = FixedPoint(float(n_shards))
+    fixed = FixedPoint(np.full(shape, float(n_shards)))
     total = np.zeros((2, *shape), dtype=np.int64)
     for partial in own:
         place = partial.place
         near_one = np.ldexp(np.ldexp(partial.values, half[place]), rest[place])
-        total[(slice(None), place)] += fixed.limbs(near_one)
+        total[(slice(None), place)] += fixed.limbs(near_one, place)
     cluster.sum_integers(total)
     result: NDArray[np.float64] = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), -rest)
     if not np.isfinite(result).all():
         raise InputError("a sum over all samples is beyond the range of float64; rescale the data").on_all_ranks()
     return result
+
+
+def bounded_sum(partials: Iterable[ShardSum], bound: NDArray[np.float64], cluster: Cluster) -> NDArray[np.float64]:
+    """Sum one float64 array a shard, of which a bound is known; no partial is kept. The same bits however spread.
+
+    Collective.
+
+    Parameters
+    ----------
+    partials : iterable of ShardSum
+        This rank's shards and their partial sums. May be empty.
+    bound : ndarray of float64
+        For each number, a bound on the sum of the partials' magnitudes, the same on every rank. Finite.
+
+    Raises
+    ------
+    InputError
+        On every rank: naming the first shard with NaN or an infinity in its partial sum.
+    """
+    fixed = FixedPoint(bound)
+    total = np.zeros((2, *bound.shape), dtype=np.int64)
+    with cluster.agreement():
+        for partial in partials:
+            _check_finite(partial)
+            total[(slice(None), partial.place)] += fixed.limbs(partial.values, partial.place)
+    cluster.sum_integers(total)
+    return fixed.value(total[0], total[1])
+
+
+def _check_finite(partial: ShardSum) -> None:
+    if not np.isfinite(partial.values).all():
+        raise InputError(
+            f"shard {partial.shard}: a sum over its samples is not finite; look for values beyond {LARGEST_VALUE:g} or "
+            "NaN in it"
+        )

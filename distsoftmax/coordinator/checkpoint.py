@@ -32,7 +32,7 @@ class Circumstances:
     options : mapping
         `TrainConfig.identity()`.
     data : mapping
-        What the partition tells: n_rows, held_out_fraction, dtype, classes, feature_names.
+        What the partition tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights.
     platform : str
         The numerical platform. Another one is no obstacle, but the bits may differ, and a resume says so.
     shard_digests : ndarray of int64, (n_shards,)

@@ -44,4 +44,4 @@ def class_codes(
 
 
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    return text.removeprefix("-").isdecimal() and len(text) < 300  # Python refuses to read thousands of digits

@@ -8,6 +8,7 @@ from pyarrow import types
 
 from distsoftmax.errors import InputError
 
+FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
 TEXTS = ("string", "large_string", "string_view")
 
 
@@ -29,10 +30,8 @@ def number_type(arrow_type: pa.DataType) -> np.dtype | None:
         return number_type(inner) if is_plain else None
     if types.is_decimal(arrow_type):
         return np.dtype(np.float64)
-    if types.is_boolean(arrow_type) or types.is_integer(arrow_type) or types.is_floating(arrow_type):
-        dtype: np.dtype = np.dtype(arrow_type.to_pandas_dtype())
-        return dtype
-    return None
+    is_number = types.is_boolean(arrow_type) or types.is_integer(arrow_type) or types.is_floating(arrow_type)
+    return np.dtype(FLOATS.get(str(arrow_type), str(arrow_type))) if is_number else None
 
 
 def are_alike(one: pa.DataType, other: pa.DataType, is_feature: bool) -> bool:

@@ -21,6 +21,7 @@ from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, 
 from distsoftmax.data.source import RawRows, SourceSpec
 from distsoftmax.data.standardization import Standardization, fit_standardization
 from distsoftmax.data.survey import Survey, take_survey
+from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
 
@@ -31,7 +32,7 @@ class Samples:
     Attributes
     ----------
     weights : ndarray of float64, (rows,), or None
-        Sample weight times class weight; None: 1.
+        Sample weight times class weight, divided by a power of two that brings the largest near 1; None: 1.
     """
 
     shard: int
@@ -43,12 +44,12 @@ class Samples:
 class Portion:
     """The training or the held-out samples of this rank's shards, in order; each iteration may read them anew."""
 
-    def __init__(self, store: ShardStore | None, place: int) -> None:
+    def __init__(self, store: ShardStore, place: int) -> None:
         self._store = store
         self._place = place
 
     def __iter__(self) -> Iterator[Samples]:
-        for _, both in self._store or ():
+        for _, both in self._store:
             yield both[self._place]
 
 
@@ -77,7 +78,6 @@ class Partition:
     n_training: int
     n_held_out: int
     total_weight: float
-    weighted: bool
     classes: tuple[str, ...]
     encoding: Encoding
     standardization: Standardization
@@ -106,13 +106,16 @@ def load_partition(
     store = ShardStore(divided, bound, missing=config.impute != "error")
     survey = take_survey(store, config, cluster, show)
     names = survey.encoding.feature_names
-    store.apply(lambda _, rows: _encoded(survey.encoding, rows), lambda features: int(features.nbytes))
+    with cluster.agreement():
+        if survey.encoding.categories:
+            rows = int(np.diff(divided.bounds).max())
+            store.require_room(rows * len(names) * np.dtype(np.float64).itemsize)
+        store.apply(lambda _, rows: _encoded(survey.encoding, rows)[0], lambda features: int(features.nbytes))
     transform = fit_standardization(
         partial(_weighted_rows, store, survey),
         survey.sample_weight,
         names=names,
         path=source.path,
-        n_shards=divided.n_shards,
         wanted=config.standardize,
         centre=intercept and (config.center == "yes" or (config.center == "auto" and not source.sparse)),
         dtype=survey.dtype,
@@ -120,14 +123,20 @@ def load_partition(
     )
     with cluster.agreement():
         store.apply(lambda number, features: _split(number, features, survey, transform, source.path), _size)
-    held_out: Iterable[Samples] = Portion(store, 1)
     n_held_out = source.n_rows - int(survey.counts.sum())
+    held_out: Iterable[Samples] = Portion(store, 1) if n_held_out else ()
     notes = source.notes
+    if 2 * len(survey.classes) > survey.counts.sum() > 20:
+        notes += (
+            f"{len(survey.classes)} classes for {survey.counts.sum()} samples: is the label a number to be predicted? "
+            "This trains a classifier",
+        )
     if config.standardize and source.sparse and transform.offset is None and intercept:
         notes += ("sparse features are scaled to standard deviation 1 but not centred; --center yes does both",)
     if config.valid:
         rest = None if bound is None else max(bound - store.bytes_held, 0)
-        held_out, n_held_out = _read_held_out(config, survey, transform, rest, cluster, show)
+        held_out, n_held_out, more = _read_held_out(config, survey, transform, source.sparse, rest, cluster, show)
+        notes += more
     return Partition(
         training=Portion(store, 0),
         held_out=held_out,
@@ -136,7 +145,6 @@ def load_partition(
         n_training=int(survey.counts.sum()),
         n_held_out=n_held_out,
         total_weight=survey.total_weight,
-        weighted=survey.class_weights is not None or config.weight is not None,
         classes=survey.classes,
         encoding=survey.encoding,
         standardization=transform,
@@ -158,11 +166,10 @@ def _open_training_source(config: DataConfig, cluster: Cluster) -> DividedSource
     return divide_source(SourceSpec.of(config), config.shards, cluster)
 
 
-def _encoded(encoding: Encoding, rows: RawRows) -> NDArray | SparseFeatures:
-    features, _ = encode(rows, encoding)
-    if isinstance(features, np.ndarray):
-        return features
-    return SparseFeatures.from_csr(features)
+def _encoded(encoding: Encoding, rows: RawRows) -> tuple[NDArray | SparseFeatures, int]:
+    """Return the features, and how many cells hold a category never seen in training."""
+    features, n_unseen = encode(rows, encoding)
+    return (features if isinstance(features, np.ndarray) else SparseFeatures.from_csr(features)), n_unseen
 
 
 def _weighted_rows(store: ShardStore, survey: Survey) -> Iterator[tuple[int, Columns, NDArray[np.float64] | None]]:
@@ -213,25 +220,37 @@ def _read_held_out(
     config: DataConfig,
     survey: Survey,
     transform: Standardization,
+    sparse: bool,
     bound: int | None,
     cluster: Cluster,
     show: ShowProgress,
-) -> tuple[Iterable[Samples], int]:
-    """Read the source named by --valid. Collective."""
-    spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels, weight=None)
-    divided = divide_source(spec.expecting(survey.encoding), None, cluster)
+) -> tuple[Iterable[Samples], int, tuple[str, ...]]:
+    """Read the source named by --valid, and return what to say of it. Collective."""
+    spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels)
+    divided = divide_source(spec.expecting(survey.encoding), config.shards, cluster)
     divided.require_columns(survey.encoding, "the training data")
+    path, names = divided.source.path, survey.encoding.feature_names
+    if divided.source.sparse != sparse:
+        kinds = ("dense", "sparse")
+        raise InputError(
+            f"{path}: holds {kinds[divided.source.sparse]} features, the training data {kinds[sparse]} ones; give both "
+            "in one kind of format"
+        ).on_all_ranks()
     store = ShardStore(divided, bound, missing=config.impute != "error")
     codes: dict[int, NDArray[np.intp]] = {}
-    path, names = divided.source.path, survey.encoding.feature_names
+    unseen: dict[int, int] = {}
     with cluster.agreement():
         for shard in store.first_read(show):
             codes[shard.number] = class_codes(divided, shard.number, shard.rows.labels, survey.classes)
 
     def prepare(number: int, rows: RawRows) -> tuple[Samples]:
-        features = _encoded(survey.encoding, rows)
+        features, unseen[number] = _encoded(survey.encoding, rows)
         return (Samples(number, transform.apply(features, survey.dtype, path, names), codes[number]),)
 
     with cluster.agreement():
         store.apply(prepare, _size)
-    return Portion(store, 0), divided.source.n_rows
+    n_unseen = sum(cluster.allgather(sum(unseen.values())))
+    notes = divided.source.notes
+    if n_unseen:
+        notes += (f"{path}: {n_unseen} cells hold a category that training never saw; they count as none",)
+    return Portion(store, 0), divided.source.n_rows, notes

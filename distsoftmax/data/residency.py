@@ -67,13 +67,19 @@ class ShardStore:
                 f"{self.divided.source.path}: text that is compressed cannot be read again from the middle, so "
                 "--memory cannot bound it; decompress it, or write it as Parquet"
             )
-        if self._bound is not None and self.bytes_streamed and IN_FLIGHT * largest > self._bound:
-            n_shards = self.divided.n_shards
-            raise InputError(
-                f"{self.divided.source.path}: --memory {self._bound >> 20}MiB is too little for shards of "
-                f"{largest / 2**20:.3g} MiB, of which {IN_FLIGHT} are at hand at once; allow "
-                f"{(IN_FLIGHT * largest >> 20) + 1}MiB, or cut finer, as with --shards {4 * n_shards}"
-            )
+        if self.bytes_streamed:
+            self.require_room(largest)
+
+    def require_room(self, largest: int) -> None:
+        """Refuse a bound that leaves no room for the shards at hand, the largest of so many bytes. Not collective.
+
+        Raises
+        ------
+        InputError
+        """
+        if self._bound is None or IN_FLIGHT * largest <= self._bound:
+            return
+        raise too_little_memory(self.divided.source.path, self._bound, largest, self.divided.n_shards)
 
     def apply(self, function: Callable[[int, Any], Any], size: Callable[[Any], int]) -> None:
         """Replace each shard's value by function(number, value); of those read again, each time they are read.
@@ -106,6 +112,16 @@ class ShardStore:
         for function in self._functions:
             value = function(number, value)
         return value
+
+
+def too_little_memory(path: str, bound: int, largest: int, n_shards: int) -> InputError:
+    """Return the error for a bound below what the shards at hand take, the largest of so many bytes."""
+    least = IN_FLIGHT * largest
+    return InputError(
+        f"{path}: --memory {bound / 2**20:.3g}MiB is too little for shards of {largest / 2**20:.3g} MiB, of which "
+        f"{IN_FLIGHT} are at hand at once; allow {least / 2**20 + 0.01:.3g}MiB, or cut finer, as with "
+        f"--shards {4 * n_shards}"
+    )
 
 
 def size_of(rows: RawRows) -> int:

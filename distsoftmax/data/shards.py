@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FEWEST_SHARDS = 64  # enough for even work on a few dozen ranks
 LARGEST_SHARD_ROWS = 16_384
+LARGEST_WEIGHT = 1e100
 MISSING_REMEDY = "fill it in, leave the row out, or choose --impute mean or zero"
 
 ShowProgress = Callable[[str, int, int], None]  # (what is done, how much of it is done, how much there is)
@@ -135,10 +136,13 @@ class DividedSource:
         raise InputError(f"{where}: the value is {value}; every feature must be a finite number")
 
     def _check_weights(self, shard: RawShard, weights: NDArray[np.float64]) -> None:
-        for row in np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))[:1]:
-            raise InputError(
-                f"{self.place(shard, row)}: the weight is {weights[row]}; it must be a finite number, 0 or more"
-            )
+        for row in np.flatnonzero(~((weights >= 0) & (weights <= LARGEST_WEIGHT)))[:1]:
+            raise bad_weight(self.place(shard, row), weights[row])
+
+
+def bad_weight(where: str, weight: float) -> InputError:
+    """Return the error for a weight that is none."""
+    return InputError(f"{where}: the weight is {weight}; it must be a number from 0 to {LARGEST_WEIGHT:g}")
 
 
 def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Cluster) -> DividedSource:

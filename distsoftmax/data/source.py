@@ -107,6 +107,8 @@ class SourceSpec:
         The first column's index in svmlight files; auto finds it over the whole source.
     n_features : int or None
         The number of columns of svmlight files; None finds the largest index over the whole source.
+    left_out : tuple of str
+        Columns that are not wanted, by number, in a CSV file without header: of weights, where a model is at hand.
     kept_bytes : int or None
         How much of text files a rank may keep between the scan and the reading; the rest is read twice. None: what
         the reader thinks right.
@@ -129,6 +131,7 @@ class SourceSpec:
     one_hot: tuple[str, ...] = ()
     index_base: Literal["auto", "0", "1"] = "auto"
     n_features: int | None = None
+    left_out: tuple[str, ...] = ()
     kept_bytes: int | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
@@ -142,6 +145,9 @@ class SourceSpec:
             labels_paths=config.labels,
             format=config.format,
             label=config.label,
+            weight=config.weight,
+            features=config.features,
+            one_hot=config.one_hot,
             header=config.header,
             separator=config.separator,
             decimal=config.decimal,
@@ -152,9 +158,6 @@ class SourceSpec:
         return replace(
             spec,
             kept_bytes=None if config.memory is None else KEPT_WITHIN_A_BOUND,
-            weight=config.weight,
-            features=config.features,
-            one_hot=config.one_hot,
             n_features=config.n_features,
         )
 
@@ -164,7 +167,14 @@ class SourceSpec:
         if base == "auto" and encoding.index_base is not None:
             base = "1" if encoding.index_base else "0"
         categories = tuple(name for name, _ in encoding.categories)
-        return replace(self, expected_names=encoding.numeric, expected_categories=categories, index_base=base)
+        return replace(
+            self,
+            expected_names=encoding.numeric,
+            expected_categories=categories,
+            index_base=base,
+            weight=None,
+            left_out=() if self.weight is None else (self.weight,),
+        )
 
 
 class Source(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+from distsoftmax.cluster.exact_sum import LARGEST_VALUE, ShardSum, bounded_sum
 from distsoftmax.data.column_sums import (
     Columns,
     columns_of,
@@ -21,6 +21,8 @@ from distsoftmax.data.column_sums import (
 )
 from distsoftmax.data.features import COMPACT, Compact, Prepared, SparseFeatures
 from distsoftmax.errors import InputError
+
+ROUNDING = 1e-12  # of the total weight
 
 Weighted: TypeAlias = "tuple[int, Columns, NDArray[np.float64] | None]"  # shard, features, weights
 
@@ -100,7 +102,6 @@ def fit_standardization(
     *,
     names: Sequence[str],
     path: str,
-    n_shards: int,
     wanted: bool,
     centre: bool,
     dtype: np.dtype,
@@ -127,24 +128,26 @@ def fit_standardization(
     """
     shape = (len(names),)
     largest, constant, kinds = _measure_extremes(rows, shape, cluster)
-    for column in np.flatnonzero(np.max(np.abs(largest), axis=0) > 1e150)[:1]:
-        raise InputError(
-            f"{path}: column {names[column]} holds {np.max(np.abs(largest[:, column])):g}; values beyond 1e150 cannot "
-            "be squared and summed: rescale the column"
-        ).on_all_ranks()
+    for column in np.flatnonzero(np.max(np.abs(largest), axis=0) > LARGEST_VALUE)[:1]:
+        raise too_large_value(path, names[column], float(np.max(np.abs(largest[:, column])))).on_all_ranks()
     if not wanted:
         return Standardization(np.zeros(shape), np.ones(shape), active=False)
 
-    def total(measure: Callable[[Columns, NDArray[np.float64] | None], NDArray[np.float64]]) -> NDArray[np.float64]:
+    def total(
+        measure: Callable[[Columns, NDArray[np.float64] | None], NDArray[np.float64]], bound: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         partials = (ShardSum(shard, measure(some, weights), columns_of(some)) for shard, some, weights in rows())
-        return exact_sum(partials, shape, n_shards, cluster)
+        return bounded_sum(partials, total_weight * bound, cluster)
 
-    mean = total(sum_values) / total_weight
+    magnitude = np.max(np.abs(largest), axis=0)
+    mean = total(sum_values, magnitude) / total_weight
     mean[constant] = largest[0][constant]
-    squares = total(lambda some, weights: sum_squares(some, mean, weights))
+    squares = total(lambda some, weights: sum_squares(some, mean, weights), np.square(2 * magnitude))
     if "sparse" in kinds:
-        empty = total_weight - total(lambda some, weights: sum_entry_weights(_sparse(some), weights))
-        squares += np.maximum(empty, 0) * np.square(mean)
+        weight = total(lambda some, weights: sum_entry_weights(_sparse(some), weights), np.ones(shape))
+        empty = (total_weight - weight) / total_weight
+        # of a column without empty cells, rounding is all that is left of the difference
+        squares += np.where(empty > ROUNDING, empty * total_weight, 0.0) * np.square(mean)
     deviation = np.sqrt(squares / total_weight)
     scale = np.where(constant | (deviation == 0), 1.0, deviation)
     if "compact" in kinds:  # the kernel uses them in its own type: the model must use the same numbers
@@ -152,6 +155,14 @@ def fit_standardization(
     mean = mean if centre else np.zeros(shape)
     offset = mean / scale if centre and "sparse" in kinds else None
     return Standardization(mean, scale, active=True, offset=offset)
+
+
+def too_large_value(path: str, name: str, value: float) -> InputError:
+    """Return the error for a value whose square cannot be summed."""
+    return InputError(
+        f"{path}: column {name} holds {value:g}; values beyond {LARGEST_VALUE:g} cannot be squared and summed: rescale "
+        "the column"
+    )
 
 
 def _measure_extremes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from distsoftmax.data.column_sums import bincount
 from distsoftmax.data.encoding import ColumnMeans, fit_encoding, measure_columns
 from distsoftmax.data.labels import class_codes, find_classes
 from distsoftmax.data.residency import ShardStore
-from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress
+from distsoftmax.data.shards import LARGEST_WEIGHT, DividedSource, RawShard, ShowProgress
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
@@ -32,7 +33,7 @@ class ShardFacts:
     ----------
     classes : ndarray of intp, (rows,)
     sample_weights : ndarray of float64, (rows,), or None
-        As read.
+        As read, but for a power of two that brings the largest near 1.
     held_out : ndarray of bool, (rows,)
     """
 
@@ -103,6 +104,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
     classes = find_classes(labels.values(), cluster)
     if len(classes) < 2:
         raise InputError(f"{path}: all samples are of one class, {classes[0]!r}; two are needed").on_all_ranks()
+    weights = _near_one(weights, cluster)
     codes = {number: class_codes(divided, number, column, classes) for number, column in labels.items()}
     facts = {number: ShardFacts(code, weights[number], held_out[number]) for number, code in codes.items()}
     if source.headless_by_guess:
@@ -116,6 +118,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
     if config.class_weight is not None:
         with cluster.agreement():
             class_weights = _class_weights(config.class_weight, classes, by_class)
+            class_weights = np.ldexp(class_weights, -math.frexp(class_weights.max())[1])
     encoding = fit_encoding(source, config.impute, categories, means, divided.n_shards, cluster)
     return Survey(
         classes=classes,
@@ -182,6 +185,19 @@ def _refuse_header_among_rows(
             )
 
 
+def _near_one(
+    weights: dict[int, NDArray[np.float64] | None], cluster: Cluster
+) -> dict[int, NDArray[np.float64] | None]:
+    """Divide all weights by a power of two, so that the largest is near 1 in any type. Collective.
+
+    That changes neither the mean over the samples nor a bit of it.
+    """
+    own = max((float(some.max()) for some in weights.values() if some is not None and some.size), default=0.0)
+    largest = max(cluster.allgather(own))
+    exponent = math.frexp(largest)[1]
+    return {number: None if some is None else np.ldexp(some, -exponent) for number, some in weights.items()}
+
+
 def _count(facts: Mapping[int, ShardFacts], n_classes: int, cluster: Cluster) -> NDArray[np.int64]:
     counts = np.zeros(n_classes, dtype=np.int64)
     for some in facts.values():
@@ -214,15 +230,16 @@ def _class_weights(word: str, classes: tuple[str, ...], by_class: NDArray[np.flo
         table = json.loads(Path(word).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--class-weight {word}: cannot be read: {error.strerror}; name a file or balanced") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f'--class-weight {word}: is not JSON such as {{"cat": 1, "dog": 2.5}}: {error}') from None
     if not isinstance(table, dict):
         raise InputError(f'--class-weight {word}: expected one JSON object, such as {{"cat": 1, "dog": 2.5}}')
     for name in classes:
         value = table.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LARGEST_WEIGHT:
             raise InputError(
-                f"--class-weight {word}: class {name!r} has the weight {value}; give each class a number above 0"
+                f"--class-weight {word}: class {name!r} has the weight {str(value)[:40]}; give each class a number "
+                f"above 0, {LARGEST_WEIGHT:g} at most"
             )
     for name in table:
         if name not in classes:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, exact_sum
+from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, bounded_sum
 from distsoftmax.data.column_sums import bincount, columns_of, extremes, sum_by_class, sum_magnitudes
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.objective.gradient_sum import GradientSum
@@ -59,7 +59,7 @@ def measure_features(
         for some in partition.training
     )
     magnitudes = np.empty(width)
-    magnitudes[:-1] = exact_sum(partials, (width - 1,), partition.n_shards, cluster)
+    magnitudes[:-1] = bounded_sum(partials, partition.total_weight * largest[:-1], cluster)
     magnitudes[-1] = partition.total_weight
     class_means = np.empty((0, 0))
     if by_class:

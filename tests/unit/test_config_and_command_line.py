@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsoftmax.command_line import Farewell, parse
-from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, ScoringConfig, SolverConfig, TrainConfig
+from distsoftmax.config import (
+    DataConfig,
+    ObjectiveConfig,
+    RunConfig,
+    ScoringConfig,
+    SolverConfig,
+    SourceConfig,
+    TrainConfig,
+)
 from distsoftmax.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -83,8 +91,11 @@ def refusal(*arguments):
 def with_other(part, name):
     """Return a config all of whose options have their defaults but one, and --data where that one needs it."""
     values = {name: OTHERS[name]}
-    if name in ("labels", "label", "weight", "features", "one_hot", "n_features", "valid", "valid_labels"):
+    about_files = {item.name for item in dataclasses.fields(SourceConfig)} | {"n_features", "valid", "valid_labels"}
+    if name in about_files - {"data"}:
         values["data"] = ("data.csv",)
+    if name == "valid_labels":
+        values["valid"] = ("valid.csv",)
     return TrainConfig(**{part: PARTS[part](**values)})
 
 
@@ -122,7 +133,8 @@ OUT_OF_RANGE = [
     (DataConfig, {"labels": ("y.npy",)}, "--labels was given without --data"),
     (DataConfig, {"label": "y"}, "--label was given without --data"),
     (DataConfig, {"valid": ("b.csv",)}, "--valid was given without --data"),
-    (DataConfig, {"valid_labels": ("b.npy",)}, "--valid-labels was given without --data"),
+    (DataConfig, {"valid_labels": ("b.npy",)}, "--valid-labels was given without --valid"),
+    (DataConfig, {"separator": ";"}, "--separator was given without --data"),
     (ObjectiveConfig, {"l2": -1e-300}, "--l2 is -1e-300; it must be a finite number, 0 or more"),
     (ObjectiveConfig, {"l2": math.inf}, "--l2 is inf; it must be a finite number, 0 or more"),
     (ObjectiveConfig, {"l2": math.nan}, "--l2 is nan; it must be a finite number, 0 or more"),
@@ -493,3 +505,7 @@ def test_a_list_of_anything_but_texts_is_refused(toml, words):
 
 def test_centring_without_standardisation_is_refused():
     assert "--center yes is a part of --standardize" in refusal("--center", "yes", "--no-standardize")
+
+
+def test_centring_without_an_intercept_is_refused():
+    assert "--center yes needs an intercept" in refusal("--center", "yes", "--no-intercept")

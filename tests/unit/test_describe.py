@@ -270,7 +270,7 @@ def test_a_bound_on_memory_is_too_little_where_training_says_so(tmp_path, bound)
     assert all(need.total <= bound + 8 * need.rows + need.parameters for need in description.memory)
 
 
-@pytest.mark.parametrize("bound", [2000, 4000, 8000, 16_000, 40_000])
+@pytest.mark.parametrize("bound", [6000, 8000, 16_000, 40_000])
 def test_features_are_read_again_where_a_run_reads_them_again(tmp_path, bound):
     path = tmp_path / "d.csv"
     path.write_text("a,colour,kind\n" + "".join(f"{i},{'rgb'[i % 3]}{i % 30},{'xy'[i % 2]}\n" for i in range(90)))
@@ -331,7 +331,7 @@ WRONG = {
     "header": ("9,1,2\nx,1,2\ny,3,4\nx,4,5\n", {"label": "0"}, ["its label '9' stands in no other row; say --header"]),
     "weights": ("w," + GOOD.replace("\n", "\n-1,")[:-3], {"weight": "w"}, ["row 1: the weight is -1.0", "of 40 such"]),
     "weight 0": ("w," + GOOD.replace("\n", "\n0,")[:-2], {"weight": "w"}, ["all samples of class 'x' have weight 0"]),
-    "too large": (GOOD + "1e200,1,x\n", {}, ["column a holds 1e+200; values beyond 1e150"]),
+    "too large": (GOOD + "1e200,1,x\n", {}, ["column a holds 1e+200; values beyond 1e+140"]),
     "no text": (
         "c," + GOOD.replace("\n", "\nu,")[:-2] + ",1,1,x\n",
         {"one_hot": ("c",)},

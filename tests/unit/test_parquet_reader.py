@@ -322,6 +322,7 @@ class TestVectors:
             found.features, np.column_stack([values(dtype), cells, values(dtype)]), strict=True
         )
 
+    @pytest.mark.skipif(int(pa.__version__.split(".")[0]) < 26, reason="this pyarrow does not read missing lists back")
     @pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
     def test_missing_vectors_and_elements_are_nan(self, save, dtype):
         cells = [[1, 2], None, [3, None], [5, 6]] * 15

@@ -1,10 +1,12 @@
 """What is made of the rows of a source: categories, missing numbers, weights, standardisation, memory."""
 
+import math
+
 import numpy as np
 import pytest
 from memory_source import MemorySource
 from ranks import Rank, on_ranks
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, save_npz
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -318,7 +320,7 @@ def test_shards_beyond_the_memory_bound_are_read_again_and_give_the_same_bits(lo
 
 def test_a_memory_bound_below_what_is_at_hand_is_refused(load):
     features, labels = problem()
-    with pytest.raises(InputError, match=r"--memory 0MiB is too little for shards of .* --shards 16"):
+    with pytest.raises(InputError, match=r"--memory 0.000954MiB is too little for shards of .* --shards 16"):
         alone(lambda rank: load(MemorySource(features, labels), rank, memory="1000", shards=4))
 
 
@@ -384,3 +386,84 @@ def test_a_rank_of_threads_is_a_cluster():
         return values.tolist()
 
     assert on_ranks(3, work) == [[3, 3]] * 3
+
+
+@pytest.mark.parametrize("scale", [1e-50, 2.0**-1000, 1.0, 1e90])
+@pytest.mark.parametrize("by", ["sample", "class"])
+def test_the_scale_of_the_weights_does_not_matter(load, tmp_path, scale, by):
+    """In float32 such weights would underflow or overflow, and the certificate would be of another problem."""
+    features, labels = problem()
+    weights = np.random.default_rng(0).integers(1, 4, 400) / 4.0
+    path = tmp_path / "weights.json"
+    path.write_text(f'{{"0": {scale}, "1": {2 * scale}, "2": {scale}}}')
+
+    def work(rank, scale):
+        source = MemorySource(features, labels, weights * (scale if by == "sample" else 1.0))
+        class_weight = str(path) if by == "class" else None
+        return fit(load(source, rank, dtype="float32", class_weight=class_weight), rank, steps=20)
+
+    found = alone(lambda rank: work(rank, scale))
+    if by == "sample":
+        expected = alone(lambda rank: work(rank, 1.0))
+        if math.log2(scale).is_integer():
+            assert bits(found) == bits(expected)
+        assert found.value == pytest.approx(expected.value, rel=1e-6)
+        assert found.lower_bound <= expected.value
+    assert 0 < found.lower_bound <= found.value
+
+
+def test_dense_and_sparse_features_do_not_mix(tmp_path):
+    save_npz(tmp_path / "sparse.npz", csr_array(np.eye(4)))
+    np.save(tmp_path / "y.npy", np.arange(4) % 2)
+    np.savez(tmp_path / "dense.npz", X=np.eye(4), y=np.arange(4) % 2)
+    sparse = {"": str(tmp_path / "sparse.npz"), "labels": str(tmp_path / "y.npy")}
+    dense = str(tmp_path / "dense.npz")
+    for options in (
+        {"data": (dense,), "valid": (sparse[""],), "valid_labels": (sparse["labels"],)},
+        {"data": (sparse[""],), "labels": (sparse["labels"],), "valid": (dense,)},
+    ):
+        (outcome,) = on_ranks(1, lambda rank, options=options: load_partition(DataConfig(**options), True, rank))
+        assert isinstance(outcome, InputError)
+        assert "give both in one kind of format" in str(outcome)
+
+
+def test_unseen_categories_of_held_out_rows_are_counted(tmp_path):
+    (tmp_path / "train.csv").write_text("colour,n,kind\n" + "red,1,a\nblue,2,b\n" * 5)
+    (tmp_path / "valid.csv").write_text("colour,n,kind\nmauve,1,a\nred,2,b\npink,3,a\n")
+    config = DataConfig(
+        data=(str(tmp_path / "train.csv"),), valid=(str(tmp_path / "valid.csv"),), label="kind", one_hot=("colour",)
+    )
+    for partition in on_ranks(2, lambda rank: load_partition(config, True, rank)):
+        assert any("2 cells hold a category that training never saw" in note for note in partition.notes)
+
+
+def test_a_file_without_header_and_with_weights_is_read_for_validation(tmp_path):
+    rows = "".join(f"{i % 5},{i % 3},{i % 4},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "d.csv").write_text(rows)
+    path = (str(tmp_path / "d.csv"),)
+    config = DataConfig(data=path, valid=path, label="3", weight="1", header="no")
+    (partition,) = on_ranks(1, lambda rank: load_partition(config, True, rank))
+    assert list(partition.encoding.feature_names) == ["x0", "x2"]
+    assert partition.n_held_out == 40
+    np.testing.assert_array_equal(dense_of(partition, "held_out"), dense_of(partition, "training"))
+
+
+def test_labels_that_look_like_a_regression_are_noted(load):
+    source = MemorySource(np.random.default_rng(0).standard_normal((60, 2)), np.arange(60))
+    partition = alone(lambda rank: load(source, rank))
+    assert any("is the label a number to be predicted?" in note for note in partition.notes)
+
+
+def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean(load):
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((200, 2)) + [1e6, 0]
+    weights = 10.0 ** generator.uniform(-16, 0, 200)
+
+    def work(rank):
+        return [
+            load(MemorySource(some, np.arange(200) % 2, weights), rank, dtype="float64").standardization.scale
+            for some in (features, csr_array(features))
+        ]
+
+    dense, sparse = alone(work)
+    np.testing.assert_allclose(sparse, dense, rtol=1e-9)

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.exact_sum import LARGEST_VALUE
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
 from distsoftmax.data.inspection.census import Census
 from distsoftmax.data.inspection.memory_need import MemoryNeed, ShardBytes
 from distsoftmax.data.inspection.tally import Spot, TextTally
-from distsoftmax.data.residency import IN_FLIGHT
-from distsoftmax.data.shards import MISSING_REMEDY
+from distsoftmax.data.residency import IN_FLIGHT, too_little_memory
+from distsoftmax.data.shards import MISSING_REMEDY, bad_weight
 from distsoftmax.data.source import Source
+from distsoftmax.data.standardization import too_large_value
 
-LARGEST_VALUE = 1e150  # its square is a float64
 LARGEST_RATIO_OF_SCALES = 1e6
 LARGEST_RATIO_OF_CLASSES = 100
 LOWEST_DENSITY = 0.05
@@ -146,10 +147,8 @@ class Diagnosis:
         largest = magnitude.max(axis=0)
         too_large = np.flatnonzero(largest > LARGEST_VALUE)
         for column in too_large[:1]:
-            yield error(
-                f"{source.path}: column {names[column]} holds {largest[column]:g}; values beyond 1e150 "
-                f"cannot be squared and summed: rescale the column{_first_of(too_large.size, 'columns')}"
-            )
+            complaint = too_large_value(source.path, names[column], float(largest[column]))
+            yield error(f"{complaint}{_first_of(too_large.size, 'columns')}")
         constant = self.constant_columns()
         if constant.size:
             some = [names[column] for column in constant[:SHOWN]]
@@ -219,7 +218,7 @@ class Diagnosis:
             return
         if (spot := weights.first_bad) is not None:
             more = _first_of(weights.negative + weights.not_finite, "rows")
-            yield error(f"{spot.where}: the weight is {spot.value}; it must be a finite number, 0 or more{more}")
+            yield error(f"{bad_weight(spot.where, spot.value)}{more}")
         elif labels is not None:
             for name in sorted(set(labels.rows) - set(labels.weighted))[:1]:
                 yield error(f"{self.source.path}: all samples of class {name!r} have weight 0; leave it out")
@@ -229,11 +228,7 @@ class Diagnosis:
     def _of_memory(self) -> Iterator[Problem]:
         path, least, n_shards = self.source.path, self.sizes.least_bound, self.sizes.read.size
         if self.bound is not None and least > self.bound:
-            yield error(
-                f"{path}: --memory {self.bound >> 20}MiB is too little for shards of {least / IN_FLIGHT / 2**20:.3g} "
-                f"MiB, of which {IN_FLIGHT} are at hand at once; allow {(least >> 20) + 1}MiB, or cut finer, as with "
-                f"--shards {4 * n_shards}"
-            )
+            yield error(str(too_little_memory(path, self.bound, least // IN_FLIGHT, n_shards)))
         if self.source.is_held:
             yield self._held_text(path)
         for need in self.needs:

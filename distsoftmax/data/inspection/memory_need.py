@@ -52,13 +52,15 @@ class MemoryNeed:
 class ShardBytes:
     """The bytes of each shard's features, int64, (n_shards,).
 
-    As read, encoded (categories spread over columns), at most until they are ready, and as kept.
+    As read, encoded (categories spread over columns), at most until they are ready, as kept, and what must find room
+    while a shard is at hand.
     """
 
     read: NDArray[np.int64]
     encoded: NDArray[np.int64]
     ready: NDArray[np.int64]
     kept: NDArray[np.int64]
+    at_hand: NDArray[np.int64]
 
     @classmethod
     def of_dense(
@@ -69,19 +71,20 @@ class ShardBytes:
         codes = rows * (n_texts * np.dtype(np.intp).itemsize)
         kept = stored if stored.name in COMPACT else dtype
         encoded = rows * (width * stored.itemsize)
-        return cls(read, encoded, np.maximum(read + codes, encoded), rows * (width * kept.itemsize))
+        wide = rows * (width * np.dtype(np.float64).itemsize) if n_texts else read
+        return cls(read, encoded, np.maximum(read + codes, encoded), rows * (width * kept.itemsize), wide)
 
     @classmethod
     def of_sparse(cls, counted: NDArray[np.int64], stored: np.dtype, dtype: np.dtype) -> ShardBytes:
         """Return those of sparse rows; `counted` is `NumberTally.sparse_bytes`."""
         read, n_values, rest = counted
         encoded = n_values * stored.itemsize + rest
-        return cls(read, encoded, np.maximum(read, encoded), n_values * dtype.itemsize + rest)
+        return cls(read, encoded, np.maximum(read, encoded), n_values * dtype.itemsize + rest, read)
 
     @property
     def least_bound(self) -> int:
         """The least that --memory may be: the shards at hand at once where all are read again each step."""
-        return IN_FLIGHT * int(self.read.max())
+        return IN_FLIGHT * int(np.maximum(self.read, self.at_hand).max())
 
 
 def memory_needs(

@@ -83,10 +83,12 @@ def choose_columns(
 
     label = find("label", [spec.label] if spec.label is not None else [])
     weight = find("weight", [spec.weight] if spec.weight is not None else [])
+    left_out = find("weight", () if has_header else spec.left_out)
     features = find("features", spec.features)
     categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
-    _refuse_two_roles(path, names, {"label": label, "weight": weight, "features": features, "one-hot": categories})
-    taken = {*label, *weight}
+    roles = {"label": label, "weight": [*weight, *left_out], "features": features, "one-hot": categories}
+    _refuse_two_roles(path, names, roles)
+    taken = {*label, *weight, *left_out}
     if not features:
         features = [column for column in range(len(names)) if column not in taken and column not in categories]
     if spec.one_hot == AUTO:

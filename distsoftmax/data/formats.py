@@ -50,13 +50,13 @@ def open_source(spec: SourceSpec, exchange: Exchange) -> Source:
 
         return SvmlightSource(spec, parts)
     if found == "parquet":
-        from distsoftmax.data.parquet import ParquetSource
+        from distsoftmax.data.readers.parquet import ParquetSource
 
         return ParquetSource(spec, parts)
-    from distsoftmax.data.archives import open_npz
-    from distsoftmax.data.array_files import open_npy
-    from distsoftmax.data.arrays import ArraySource
-    from distsoftmax.data.hdf5 import open_hdf5
+    from distsoftmax.data.readers.archives import open_npz
+    from distsoftmax.data.readers.array_files import open_npy
+    from distsoftmax.data.readers.arrays import ArraySource
+    from distsoftmax.data.readers.hdf5 import open_hdf5
 
     opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[found]
     return ArraySource(spec, parts, find_parts(spec.labels_paths, exchange), opened)

@@ -160,7 +160,7 @@ def load_partition(
 
 def _open_training_source(config: DataConfig, cluster: Cluster) -> DividedSource:
     if not config.data:
-        from distsoftmax.data.arrays import digits
+        from distsoftmax.data.readers.arrays import digits
 
         return divide_source(digits(), config.shards, cluster)
     return divide_source(SourceSpec.of(config), config.shards, cluster)

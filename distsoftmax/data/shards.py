@@ -140,7 +140,7 @@ class DividedSource:
             raise bad_weight(self.place(shard, row), weights[row])
 
 
-def bad_weight(where: str, weight: float) -> InputError:
+def bad_weight(where: str, weight: float | str) -> InputError:
     """Return the error for a weight that is none."""
     return InputError(f"{where}: the weight is {weight}; it must be a number from 0 to {LARGEST_WEIGHT:g}")
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from ranks import read
 from sklearn.datasets import load_digits
 
-from distsoftmax.data.arrays import digits
 from distsoftmax.data.formats import open_source
+from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.arrays import digits
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import ALONE, SourceSpec
 from distsoftmax.errors import InputError
@@ -345,6 +346,17 @@ def test_a_file_that_was_replaced_or_cut_since_the_scan_is_refused(save, form):
             os.utime(changed, ns=(0, 0))
             with pytest.raises(InputError, match="has changed since it was scanned"):
                 source.read(1)
+
+
+@pytest.mark.parametrize("form", ["npy", "compressed"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_cut_while_it_is_read_is_refused(save, monkeypatch, form, order):
+    named = save(form, table(order=order))
+    source = opened(named, 2)
+    monkeypatch.setattr(FileState, "require_unchanged", lambda part: None)
+    os.truncate(named["paths"][0], 300)
+    with pytest.raises(InputError, match="cut short|is not a zip file"):
+        source.read(1)
 
 
 WRONG_ARRAYS = {

@@ -169,7 +169,7 @@ def test_an_error_is_shown_exactly_where_training_would_stop(tmp_path_factory, t
         same = [
             error
             for error in errors(description)
-            if error.startswith(refused) or "colour" in error and "colour" in refused
+            if error.startswith(refused) or ("colour" in error and "colour" in refused)
         ]
         assert same, (errors(description), refused)
 

@@ -1,5 +1,6 @@
 """Parquet files, against pyarrow's own reading of them."""
 
+import base64
 import datetime
 import decimal
 import itertools
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ranks import read
 
 from distsoftmax.data.formats import open_source
+from distsoftmax.data.readers.parquet_values import category_column, numbers
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import ALONE, SourceSpec
 from distsoftmax.errors import InputError
@@ -333,10 +335,12 @@ class TestVectors:
 
     def test_a_model_may_take_some_elements_in_any_order(self, save):
         cells, column = self.vectors(size=6)
-        expected = ("e[4]", "e[5]", "a", "e[0]", "e[1]", "e[2]")
+        expected = ("e[4]", "e[5]", "e[1]", "a", "e[0]", "e[3]", "e[2]")
         found = read(save(table(a=values(), e=column)), label="y", expected_names=expected, ranks=2, shards=5)
         assert found.names == expected
-        np.testing.assert_array_equal(found.features, np.column_stack([cells[:, 4:6], values(), cells[:, :3]]))
+        np.testing.assert_array_equal(
+            found.features, np.column_stack([cells[:, [4, 5, 1]], values(), cells[:, [0, 3, 2]]])
+        )
 
     def test_lists_of_any_size_are_refused_with_what_to_do(self, save):
         text = refusal(save(table(e=[[1.0, 2.0]] * N_ROWS)))
@@ -348,6 +352,13 @@ class TestVectors:
         text = refusal(*paths)
         assert all(path in text for path in paths)
         assert "column e is of type fixed_size_list" in text
+
+    def test_a_size_of_lists_that_is_damaged_makes_no_billion_of_features(self, save):
+        held = pa.table({"e": pa.array([[1.0, 2.0]] * N_ROWS, pa.list_(pa.float64()))})
+        claimed = pa.schema([("e", pa.list_(pa.float64(), 2**31 - 1))]).serialize()
+        held = held.replace_schema_metadata({"ARROW:schema": base64.b64encode(claimed)})
+        text = refusal(save(held, store_schema=False), label=None, needs_labels=False)
+        assert "column e has 14 values in 7 lists of 2147483647" in text
 
     def test_a_column_named_like_an_element_is_no_second_one(self, save):
         held = table(**{"e": self.vectors()[1], "e[1]": values()})
@@ -611,6 +622,30 @@ def test_a_file_that_was_replaced_or_cut_since_the_scan_is_refused(save):
     os.remove(path)
     with pytest.raises(InputError, match="has gone since it was scanned"):
         source.read(0)
+
+
+def test_a_number_of_rows_that_the_row_groups_do_not_make_is_refused(save):
+    path = save(table(a=values()))
+    with open(path, "rb") as file:
+        content = file.read()
+    place = content.rindex(b"\x16\x78\x19")  # 60 rows and then a list, in the footer's own writing
+    with open(path, "wb") as file:
+        file.write(content[: place + 1] + b"\x7a" + content[place + 2 :])
+    assert pq.read_metadata(path).num_rows == 61
+    assert "row groups of 60 rows together in a file of 61" in refusal(path)
+
+
+def test_a_column_may_come_in_chunks():
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(range(8), pa.int16()), 2)
+    column = pa.chunked_array([vectors.slice(1, 2), vectors])
+    np.testing.assert_array_equal(numbers(column), [[2, 3], [4, 5], [0, 1], [2, 3], [4, 5], [6, 7]])
+    bools = pa.chunked_array([pa.array([True, False]), pa.array([None, True])])
+    np.testing.assert_array_equal(numbers(bools), np.array([[1], [0], [np.nan], [1]]), strict=True)
+    for chunks in ([["b", "a"], ["a", None, "c"]], [[3, 2], [2, None, 1]]):
+        for make in (pa.array, lambda cells: pa.array(cells).dictionary_encode()):
+            found = category_column(pa.chunked_array([make(cells) for cells in chunks]))
+            texts = [found.texts[code] if code >= 0 else None for code in found.codes]
+            assert texts == [None if cell is None else str(cell) for cells in chunks for cell in cells]
 
 
 @pytest.mark.parametrize("content", [b"PAR1", b"PAR1PAR1", b"PAR1" + b"\0" * 100, b"a,b\n1,2\n", b"PAR1\0\0\0\0PAR1"])

@@ -456,7 +456,8 @@ def test_labels_that_look_like_a_regression_are_noted(load):
 
 def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean(load):
     generator = np.random.default_rng(0)
-    features = generator.standard_normal((200, 2)) + [1e6, 0]
+    features = generator.standard_normal((200, 2))
+    features[:, 0] += 1e6
     weights = 10.0 ** generator.uniform(-16, 0, 200)
 
     def work(rank):

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distsoftmax.data.readers.texts import join_columns, text_column
 from distsoftmax.data.source import TextColumn
-from distsoftmax.data.texts import join_columns, text_column
 
 BLANK, TAB, NEWLINE, RETURN, COLON = b" \t\n\r:"
 CHUNK_BYTES = 1 << 19  # what is worked on at once: its arrays stay in cache

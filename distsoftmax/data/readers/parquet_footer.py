@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from distsoftmax.data.parquet_columns import Columns
-from distsoftmax.data.parquet_thrift import read_counts
-from distsoftmax.data.parquet_types import list_size, number_type
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.parquet_columns import Columns
+from distsoftmax.data.readers.parquet_thrift import read_counts
+from distsoftmax.data.readers.parquet_types import list_size, number_type
 from distsoftmax.errors import InputError
 
 FLOAT = np.dtype(np.float64)

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distsoftmax.data.parquet_columns import Columns, Run
-from distsoftmax.data.parquet_footer import DAMAGE, first_line, open_file, row_counts
-from distsoftmax.data.parquet_values import OddLabel, category_column, label_column, numbers
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.parquet_columns import Columns, Run
+from distsoftmax.data.readers.parquet_footer import DAMAGE, first_line, open_file, row_counts
+from distsoftmax.data.readers.parquet_values import OddLabel, category_column, label_column, numbers
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 

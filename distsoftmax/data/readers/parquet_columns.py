@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from distsoftmax.data.parquet_types import (
+from distsoftmax.data.readers.parquet_types import (
     are_alike,
     is_text,
     list_size,

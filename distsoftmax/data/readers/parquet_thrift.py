@@ -81,7 +81,6 @@ def _decode(data: bytes, at: int, kind: int) -> tuple[Any, int]:
         at += 1
         if size == 15:
             size, at = _varint(data, at)
-        _require(data, at, size)  # no element takes less than a byte
         values = []
         for _ in range(size):
             value, at = _decode(data, at, kind)
@@ -93,7 +92,8 @@ def _decode(data: bytes, at: int, kind: int) -> tuple[Any, int]:
         size = SIZES[kind]
     else:
         raise ValueError(f"its footer holds a value of the unknown type {kind}")
-    _require(data, at, size)
+    if size > len(data) - at:
+        raise ValueError("its footer is cut short")
     return data[at : at + size], at + size
 
 
@@ -126,8 +126,3 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
         at += 1
     return number | data[at] << shift, at + 1
-
-
-def _require(data: bytes, at: int, size: int) -> None:
-    if size > len(data) - at:
-        raise ValueError("its footer is cut short")

@@ -12,7 +12,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.array_files import (
+from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.array_files import (
     DAMAGE,
     Arrays,
     Header,
@@ -23,8 +24,7 @@ from distsoftmax.data.array_files import (
     read_header,
     require_held,
 )
-from distsoftmax.data.csr_rows import CsrRows
-from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.csr_rows import CsrRows
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 

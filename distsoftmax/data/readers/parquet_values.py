@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import types
 
+from distsoftmax.data.readers.texts import text_column
 from distsoftmax.data.source import TextColumn
-from distsoftmax.data.texts import text_column
 
 
 class OddLabel(Exception):

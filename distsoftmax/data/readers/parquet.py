@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.joined_parts import JoinedParts
-from distsoftmax.data.parquet_columns import Columns, choose_columns, require_same_columns
-from distsoftmax.data.parquet_footer import FLOAT, Footer, read_footer
-from distsoftmax.data.parquet_part import OpenPart
 from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.readers.joined_parts import JoinedParts
+from distsoftmax.data.readers.parquet_columns import Columns, choose_columns, require_same_columns
+from distsoftmax.data.readers.parquet_footer import FLOAT, Footer, read_footer
+from distsoftmax.data.readers.parquet_part import OpenPart
+from distsoftmax.data.readers.texts import join_columns, take_rows
 from distsoftmax.data.source import Exchange, RawRows, SourceSpec, TextColumn
-from distsoftmax.data.texts import join_columns, take_rows
 from distsoftmax.errors import InputError
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.array_files import Arrays, Rows, open_array
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.array_files import Arrays, Rows, open_array
+from distsoftmax.data.readers.texts import text_column
 from distsoftmax.data.source import TextColumn
-from distsoftmax.data.texts import text_column
 from distsoftmax.errors import InputError
 
 LABEL_KINDS = {"i": "numbers", "u": "numbers", "f": "numbers", "b": "bool", "U": "text"}

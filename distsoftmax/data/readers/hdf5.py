@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.array_files import Arrays, find_labels, in_native_order, require_held
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.array_files import Arrays, find_labels, in_native_order, require_held
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.array_checks import PartSummary, label_column, require_alike, summarize, summarize_labels
-from distsoftmax.data.array_files import Arrays, Opener, open_array
-from distsoftmax.data.joined_parts import JoinedParts
 from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.readers.array_checks import PartSummary, label_column, require_alike, summarize, summarize_labels
+from distsoftmax.data.readers.array_files import Arrays, Opener, open_array
+from distsoftmax.data.readers.joined_parts import JoinedParts
+from distsoftmax.data.readers.texts import join_columns
 from distsoftmax.data.source import Exchange, Features, RawRows, SourceSpec, TextColumn
-from distsoftmax.data.texts import join_columns
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 

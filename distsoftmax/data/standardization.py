@@ -22,6 +22,7 @@ from distsoftmax.data.column_sums import (
 from distsoftmax.data.features import COMPACT, Compact, Prepared, SparseFeatures
 from distsoftmax.errors import InputError
 
+CHUNK = 1 << 15  # numbers
 ROUNDING = 1e-12  # of the total weight
 
 Weighted: TypeAlias = "tuple[int, Columns, NDArray[np.float64] | None]"  # shard, features, weights
@@ -63,8 +64,7 @@ class Standardization:
             mean = self.mean.astype(dtype) if self.active and self.mean.any() else None
             return Compact(np.asarray(features), mean, self.scale.astype(dtype) if self.active else None, dtype)
         with np.errstate(over="ignore"):
-            scaled = (features - self.mean) / self.scale if self.active else features
-            result = np.ascontiguousarray(scaled, dtype=dtype)
+            result = self._scaled(features, dtype) if self.active else np.ascontiguousarray(features, dtype=dtype)
         if result is not features and not np.isfinite(result).all():
             row, column = np.argwhere(~np.isfinite(result))[0]
             raise self._beyond(dtype, path, names[column], float(features[row, column]))
@@ -74,6 +74,17 @@ class Standardization:
         """Turn parameters of the standardised features into (coef, intercept) for the features as they are."""
         coef = parameters[:, :-1] / self.scale
         return coef, parameters[:, -1] - coef @ self.mean
+
+    def _scaled(self, features: NDArray, dtype: np.dtype) -> NDArray[np.floating]:
+        """Return (features - mean) / scale, computed in float64, a few rows at a time so that they stay in cache."""
+        rows, width = features.shape
+        result = np.empty((rows, width), dtype=dtype)
+        step = max(CHUNK // max(width, 1), 1)
+        for start in range(0, rows, step):
+            block = features[start : start + step] - self.mean
+            block /= self.scale
+            result[start : start + step] = block
+        return result
 
     def _apply_to_sparse(
         self, features: SparseFeatures, dtype: np.dtype, path: str, names: Sequence[str]

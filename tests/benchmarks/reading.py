@@ -94,6 +94,7 @@ def ours(path: Path, ranks: int) -> float:
 
 def rank(path: str) -> None:
     """Be one rank that reads its shards; rank 0 prints the seconds from the common start to the last rank's end."""
+    import pandas  # noqa: F401 (where it is installed pyarrow imports it sooner or later; the clock is for the reading)
     from mpi4py import MPI
     from pyarrow import csv, parquet  # noqa: F401 (the libraries' side, too, imports before its clock starts)
 

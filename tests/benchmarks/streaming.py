@@ -34,7 +34,7 @@ def write_files(folder: Path) -> dict[str, list[str]]:
     return {
         "npy": ["--data", str(folder / "X.npy"), "--labels", str(folder / "y.npy")],
         "parquet": ["--data", str(folder / "X.parquet"), "--label", "label"],
-        "csv": ["--data", str(folder / "X.csv"), "--label", "label"],
+        "csv": ["--data", str(folder / "X.csv"), "--label", "label", "--shards", "256"],
     }
 
 

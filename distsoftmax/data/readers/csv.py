@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from distsoftmax.data.parts import FileState, called
-from distsoftmax.data.readers.csv_columns import AUTO, Columns, choose_columns, is_header, require_same_columns
+from distsoftmax.data.readers.csv_columns import Columns, choose_columns, is_header, require_same_columns
 from distsoftmax.data.readers.csv_head import (
     NOT_UTF8,
     NULL_TEXTS,
@@ -28,7 +28,7 @@ from distsoftmax.data.readers.csv_head import (
     stray_quote,
 )
 from distsoftmax.data.readers.text_files import Piece, TextFiles
-from distsoftmax.data.source import Exchange, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.source import AUTO, Exchange, RawRows, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 
 LARGEST_PIECE_BYTES = 2**31 - 1  # what the parser takes as one block

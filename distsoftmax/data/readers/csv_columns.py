@@ -8,10 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from distsoftmax.data.readers.csv_head import NULL_TEXTS, is_number
-from distsoftmax.data.source import SourceSpec
+from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
-
-AUTO = ("auto",)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ from distsoftmax.data.readers.parquet_types import (
     require_number,
     require_weight,
 )
-from distsoftmax.data.source import SourceSpec
+from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
-AUTO = ("auto",)
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 Types: TypeAlias = Mapping[str, pa.DataType]  # a file's columns, in its order
 

@@ -95,7 +95,8 @@ class SparseFeatures:
         if isinstance(rows, slice) and rows == slice(0, len(self)):
             return self
         some = self.matrix[rows]
-        return SparseFeatures(self.columns, some) if some.nnz else SparseFeatures(self.columns[:0], some[:, :0])
+        # rows that are none hold on to no columns
+        return SparseFeatures(self.columns, some) if some.shape[0] else SparseFeatures(self.columns[:0], some[:, :0])
 
     @property
     def nbytes(self) -> int:

@@ -51,7 +51,10 @@ class FileState:
         try:
             status = os.stat(self.path)
         except OSError as error:
-            raise InputError(f"{self.path}: has gone since it was scanned: {error.strerror}") from None
+            raise InputError(
+                f"{self.path}: cannot be read any more, or not from this node: {error.strerror}; put it where "
+                "every rank sees it"
+            ) from None
         if (status.st_size, status.st_mtime_ns) != (self.size, self.modified):
             raise InputError(f"{self.path}: has changed since it was scanned; start again once it is complete")
 
@@ -60,13 +63,13 @@ def find_parts(words: tuple[str, ...], exchange: Exchange) -> tuple[FileState, .
     """Return the files that the words name, in their order; those of a folder or a glob by name. Collective.
 
     Files whose names begin with a dot or an underscore are left out of folders and globs, as other tools write such
-    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list; each then sees that it can open
-    every file.
+    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list. Then each rank opens some of the
+    files, no two the same: a thousand ranks do not open a thousand files each.
 
     Raises
     ------
     InputError
-        On every rank: nothing is there, or some rank cannot see a file.
+        On every rank: nothing is there, or a rank cannot open a file.
     """
     paths: list[str] = []
     with exchange.agreement():
@@ -74,8 +77,12 @@ def find_parts(words: tuple[str, ...], exchange: Exchange) -> tuple[FileState, .
             for word in words:
                 paths += _expand(word)
     paths = exchange.allgather(paths)[0]
+    own: dict[str, FileState] = {}
     with exchange.agreement():
-        return tuple(FileState.of(path) for path in paths)
+        for path in paths[exchange.rank :: exchange.size]:
+            own[path] = FileState.of(path)
+    states = {path: state for some in exchange.allgather(own) for path, state in some.items()}
+    return tuple(states[path] for path in paths)
 
 
 def _expand(word: str) -> list[str]:

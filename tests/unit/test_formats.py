@@ -157,18 +157,35 @@ def test_places_without_parts_are_refused(tmp_path):
             read(tmp_path / word, ranks=3)
 
 
+@pytest.mark.parametrize("name", tables.FORMATS)
+def test_a_file_that_its_reader_cannot_see_is_refused_by_all(tmp_path, name, monkeypatch):
+    needs(name)
+    paths, options = tables.write(tmp_path, name, tables.SEVEN)
+    require_unchanged = FileState.require_unchanged
+
+    def unseen(state):
+        if threading.current_thread().name == "rank 1" and "part-6" in state.path:
+            raise InputError(f"{state.path}: cannot be read from here")
+        require_unchanged(state)
+
+    monkeypatch.setattr(FileState, "require_unchanged", unseen)
+    outcomes = on_ranks(2, lambda rank: train(paths, options, rank))
+    assert all(isinstance(outcome, InputError) and "part-6" in str(outcome) for outcome in outcomes), outcomes
+    assert all(outcome.agreed for outcome in outcomes)
+
+
 def test_a_file_that_only_some_ranks_can_see_is_refused_by_all(tmp_path, monkeypatch):
     paths, _ = tables.write(tmp_path, "csv", tables.SEVEN)
     state_of = FileState.of
 
     def of(path):
-        if threading.current_thread().name == "rank 2" and "part-4" in path:
+        if threading.current_thread().name == "rank 2" and "part-5" in path:
             raise InputError(f"{path}: no such file")
         return state_of(path)
 
     monkeypatch.setattr(FileState, "of", of)
     outcomes = on_ranks(3, lambda rank: find_parts(paths, rank))
-    assert all(isinstance(outcome, InputError) and "part-4" in str(outcome) for outcome in outcomes)
+    assert all(isinstance(outcome, InputError) and "part-5" in str(outcome) for outcome in outcomes)
     assert all(outcome.agreed for outcome in outcomes)
 
 

@@ -328,7 +328,7 @@ def test_a_rank_opens_only_parts_that_it_scans_or_reads(tmp_path):
     for shard in range(39):
         source.read(shard)
     assert len(os.listdir("/proc/self/fd")) <= before + 1
-    with pytest.raises(InputError, match=r"part-39.npz: has gone since it was scanned"):
+    with pytest.raises(InputError, match=r"part-39.npz: cannot be read any more, or not from this node"):
         source.read(39)
 
 

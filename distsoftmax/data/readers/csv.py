@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.readers.column_blocks import fill_columns
 from distsoftmax.data.readers.csv_columns import Columns, choose_columns, is_header, require_same_columns
 from distsoftmax.data.readers.csv_head import (
     NOT_UTF8,
@@ -32,7 +33,6 @@ from distsoftmax.data.source import AUTO, Exchange, RawRows, SourceSpec, TextCol
 from distsoftmax.errors import InputError
 
 LARGEST_PIECE_BYTES = 2**31 - 1  # what the parser takes as one block
-BLOCK_ROWS = 1024  # a matrix is filled so many rows at a time, column by column: they stay in cache
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -225,11 +225,7 @@ def _matrix(table: pa.Table | None, columns: Sequence[int]) -> NDArray[np.float6
     if table is None:
         return np.empty((0, len(columns)))
     result = np.empty((table.num_rows, len(columns)))
-    cells = [table.column(f"c{column}").to_numpy() for column in columns]
-    step = BLOCK_ROWS
-    for low in range(0, table.num_rows, step):
-        for place, column in enumerate(cells):
-            result[low : low + step, place] = column[low : low + step]
+    fill_columns(result, [(place, table.column(f"c{column}").to_numpy()) for place, column in enumerate(columns)])
     return result
 
 

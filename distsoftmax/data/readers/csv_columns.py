@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
 from distsoftmax.data.readers.csv_head import NULL_TEXTS, is_number
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
@@ -85,7 +85,7 @@ def choose_columns(
     features = find("features", spec.features)
     categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
     roles = {"label": label, "weight": [*weight, *left_out], "features": features, "one-hot": categories}
-    _refuse_two_roles(path, names, roles)
+    refuse_two_roles(path, ((option, column, names[column]) for option, own in roles.items() for column in own))
     taken = {*label, *weight, *left_out}
     if not features:
         features = [column for column in range(len(names)) if column not in taken and column not in categories]
@@ -165,20 +165,7 @@ def _find_column(path: str, option: str, word: str, names: tuple[str, ...], has_
         return by_name[0]
     if by_number is not None:
         return by_number
-    near = difflib.get_close_matches(word, names, 1) if has_header else []
-    meant = f"; did you mean {near[0]}?" if near else ""
-    role = option.removesuffix("s")
-    raise InputError(f"{path}: there is no {role} column {word}{meant}; {known}")
-
-
-def _refuse_two_roles(path: str, names: tuple[str, ...], roles: dict[str, list[int]]) -> None:
-    seen: dict[int, str] = {}
-    for option, columns in roles.items():
-        for column in columns:
-            if column in seen:
-                both = f"twice in --{option}" if seen[column] == option else f"in both --{seen[column]} and --{option}"
-                raise InputError(f"{path}: column {names[column]} is named {both}; a column has one role")
-            seen[column] = option
+    raise no_such_column(path, option, word, names if has_header else (), known)
 
 
 def _pick_expected(
@@ -226,14 +213,11 @@ def _pick_expected(
     return [by_place[name] for name in features], [by_place[name] for name in categories]
 
 
-def _refuse_double_names(path: str, names: list[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise InputError(f"{path}: two columns are named {name!r}; give each feature a name of its own")
-        seen.add(name)
+def _refuse_double_names(path: str, names: Iterable[str]) -> None:
+    double = first_double(names)
+    if double is not None:
+        raise InputError(f"{path}: two columns are named {double!r}; give each feature a name of its own")
 
 
 def _list(names: tuple[str, ...], has_header: bool) -> str:
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"the columns are {shown}" if has_header else f"there is no header, and {len(names)} columns"
+    return f"the columns are {listed(names)}" if has_header else f"there is no header, and {len(names)} columns"

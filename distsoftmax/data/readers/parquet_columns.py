@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import pyarrow as pa
 
+from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
 from distsoftmax.data.readers.parquet_types import (
     are_alike,
     is_text,
@@ -77,7 +77,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
     if spec.label is None and spec.needs_labels:
         raise InputError(f"{path}: say which column holds the label with --label; {_list(types)}")
     texts = spec.one_hot if spec.one_hot != AUTO else ()
-    _check_words(spec, path, texts, types)
+    refuse_two_roles(path, _named(spec, path, texts, types))
     if spec.needs_labels and spec.label is not None:
         require_label(path, spec.label, types[spec.label])
     if spec.weight is not None:
@@ -100,7 +100,9 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
         names = tuple(name for run in runs for name in _element_names(run.column, types[run.column]))
     if not runs and not texts:
         raise InputError(f"{path}: has no column besides the label; there is no feature to learn from")
-    _refuse_double_names(path, names)
+    double = first_double(names)
+    if double is not None:
+        raise InputError(f"{path}: two features are named {double!r}; give each a name of its own")
     return Columns(
         label=spec.label if spec.needs_labels else None,
         weight=spec.weight,
@@ -142,22 +144,16 @@ def require_same_columns(
             )
 
 
-def _check_words(spec: SourceSpec, path: str, texts: Sequence[str], types: Types) -> None:
-    """Refuse options that name no column, or one twice."""
+def _named(spec: SourceSpec, path: str, texts: Sequence[str], types: Types) -> Iterator[tuple[str, str, str]]:
+    """Yield the columns that options name, as `refuse_two_roles` takes them; each must be there."""
     words = [("label", spec.label), ("weight", spec.weight)]
     words += [("features", name) for name in spec.features] + [("one-hot", name) for name in texts]
-    roles: dict[str, str] = {}
     for option, name in words:
         if name is None:
             continue
         if name not in types:
-            near = difflib.get_close_matches(name, types, 1)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(f"{path}: there is no {option.removesuffix('s')} column {name}{meant}; {_list(types)}")
-        if name in roles:
-            both = f"twice in --{option}" if roles[name] == option else f"in both --{roles[name]} and --{option}"
-            raise InputError(f"{path}: column {name} is named {both}; a column has one role")
-        roles[name] = option
+            raise no_such_column(path, option, name, types, _list(types))
+        yield option, name, name
 
 
 def _whole(path: str, name: str, arrow_type: pa.DataType) -> Run:
@@ -198,12 +194,5 @@ def _require_expected(path: str, expected: Sequence[str], found: Collection[str]
         raise InputError(f"{path}: lacks the model's features {shown}; {_list(types)}")
 
 
-def _refuse_double_names(path: str, names: Sequence[str]) -> None:
-    if len(set(names)) < len(names):
-        double = next(name for place, name in enumerate(names) if name in names[:place])
-        raise InputError(f"{path}: two features are named {double!r}; give each a name of its own")
-
-
 def _list(types: Types) -> str:
-    names = list(types)
-    return f"the columns are {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
+    return f"the columns are {listed(list(types))}"

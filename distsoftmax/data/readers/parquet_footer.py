@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.column_names import first_double
 from distsoftmax.data.readers.parquet_columns import Columns
 from distsoftmax.data.readers.parquet_thrift import read_counts
 from distsoftmax.data.readers.parquet_types import list_size, number_type
@@ -120,9 +121,8 @@ def read_footer(part: FileState) -> Footer:
             _check_list_sizes(part.path, row_counts(file), sizes, leaves)
     except DAMAGE as error:
         raise not_parquet(part.path, error) from None
-    if len(found) < len(fields):
-        names = [field.name for field in fields]
-        double = next(name for place, name in enumerate(names) if name in names[:place])
+    double = first_double(field.name for field in fields)
+    if double is not None:
         raise InputError(f"{part.path}: two columns are named {double!r}; give each column a name of its own")
     return Footer(part.path, row_counts(file), found, leaves, required)
 

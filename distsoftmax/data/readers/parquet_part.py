@@ -10,13 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.column_blocks import fill_columns
 from distsoftmax.data.readers.parquet_columns import Columns, Run
 from distsoftmax.data.readers.parquet_footer import DAMAGE, first_line, open_file, row_counts
 from distsoftmax.data.readers.parquet_values import OddLabel, category_column, label_column, numbers
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
-
-BLOCK_ROWS = 1024  # rows filled at a time: few enough to stay in cache, so that columns can be written one by one
 
 
 @dataclass(frozen=True)
@@ -36,16 +35,12 @@ class DecodedGroup:
 
     def fill(self, features: NDArray, runs: Sequence[Run], first: int) -> None:
         """Write the features of the rows `first` and following into a C-contiguous matrix."""
-        place, pairs = 0, []
+        place, columns = 0, []
         for run in runs:
             values = self.values[run.column][first : first + len(features), run.first : run.first + run.width]
-            pairs.append((slice(place, place + run.width), values))
+            columns.append((slice(place, place + run.width), values))
             place += run.width
-        for start in range(0, len(features), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            block = features[rows]
-            for columns, values in pairs:
-                block[:, columns] = values[rows]
+        fill_columns(features, columns)
 
 
 class OpenPart:

@@ -1,0 +1,47 @@
+"""What every format of tables checks of the names of columns, and how names are shown in errors."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Hashable, Iterable, Sequence
+
+from distsoftmax.errors import InputError
+
+SHOWN = 20
+
+
+def first_double(names: Iterable[str]) -> str | None:
+    """Return the first name that has come before; None where each comes once."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def refuse_two_roles(path: str, roles: Iterable[tuple[str, Hashable, str]]) -> None:
+    """Refuse a column that options name twice; `roles` are (option, what tells columns apart, the column's name).
+
+    Raises
+    ------
+    InputError
+    """
+    seen: dict[Hashable, str] = {}
+    for option, column, name in roles:
+        if column in seen:
+            both = f"twice in --{option}" if seen[column] == option else f"in both --{seen[column]} and --{option}"
+            raise InputError(f"{path}: column {name} is named {both}; a column has one role")
+        seen[column] = option
+
+
+def no_such_column(path: str, option: str, word: str, names: Collection[str], known: str) -> InputError:
+    """Return the error for an option that names no column; `known` says which there are."""
+    near = difflib.get_close_matches(word, names, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return InputError(f"{path}: there is no {option.removesuffix('s')} column {word}{meant}; {known}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and whether there are more."""
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

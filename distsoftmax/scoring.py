@@ -9,8 +9,8 @@ import numpy as np
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ScoringConfig
-from distsoftmax.data.encoding import encode
-from distsoftmax.data.features import Prepared, SparseFeatures
+from distsoftmax.data.encoding import agree_on_unseen, count_unseen, encode
+from distsoftmax.data.features import Prepared
 from distsoftmax.data.shards import DividedSource, RawShard, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.model import Model, load_model
@@ -58,17 +58,11 @@ class Scorer:
             See `DividedSource.read`.
         """
         for shard in self._divided.read_all(missing=self._encoding.fill is not None):
-            features, n_unseen = encode(shard.rows, self._encoding)
-            self.n_unseen += n_unseen
-            if isinstance(features, np.ndarray):
-                yield shard, features
-            else:
-                yield shard, SparseFeatures.from_csr(features.astype(np.float64))
+            self.n_unseen += count_unseen(shard.rows, self._encoding)
+            yield shard, encode(shard.rows, self._encoding)
 
     def say_unseen(self, cluster: Cluster) -> None:
         """Tell how many cells held categories that training never saw. Collective."""
-        total = sum(cluster.allgather(self.n_unseen))
-        if total:
-            cluster.say(
-                f"note: {total} cells hold a category that training never saw; they count as none", to_stderr=True
-            )
+        unseen = agree_on_unseen(self.n_unseen, cluster)
+        if unseen:
+            cluster.say(f"note: {unseen}", to_stderr=True)

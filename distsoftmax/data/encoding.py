@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
-from distsoftmax.data.source import Features, RawRows, Source, TextColumn
+from distsoftmax.data.features import SparseFeatures
+from distsoftmax.data.source import Exchange, Features, RawRows, Source, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
@@ -85,18 +86,18 @@ def fit_encoding(
     return Encoding(numeric=source.feature_names, fill=fill, categories=tuple(found), index_base=source.index_base)
 
 
-def encode(rows: RawRows, encoding: Encoding) -> tuple[Features, int]:
-    """Return the features of raw rows, (rows, n_features), and how many cells hold a category never seen in training.
+def encode(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatures:
+    """Return the features of raw rows, (rows, n_features).
 
     A category that is missing or was never seen is 0 in every column. The type is that of the numeric columns.
     """
     features = rows.features
     if encoding.fill is not None:
         features = _filled(features, encoding.fill)
+    if not isinstance(features, np.ndarray):
+        return SparseFeatures.from_csr(features)
     if not encoding.categories:
-        return features, 0
-    features = np.asarray(features)
-    n_unseen = 0
+        return features
     width = sum(len(texts) for _, texts in encoding.categories)
     dtype = features.dtype if features.shape[1] else np.dtype(np.uint8)
     result = np.zeros((len(features), features.shape[1] + width), dtype=dtype)
@@ -106,9 +107,22 @@ def encode(rows: RawRows, encoding: Encoding) -> tuple[Features, int]:
         places = _places(column, texts)
         seen = np.flatnonzero(places >= 0)
         result[seen, first + places[seen]] = 1
-        n_unseen += int(np.count_nonzero((places < 0) & (column.codes >= 0)))
         first += len(texts)
-    return result, n_unseen
+    return result
+
+
+def count_unseen(rows: RawRows, encoding: Encoding) -> int:
+    """Return how many cells of raw rows hold a category never seen in training."""
+    return sum(
+        int(np.count_nonzero((_places(column, texts) < 0) & (column.codes >= 0)))
+        for column, (_, texts) in zip(rows.categories, encoding.categories, strict=True)
+    )
+
+
+def agree_on_unseen(own: int, exchange: Exchange) -> str:
+    """Return what to say of the cells that `count_unseen` counted on all ranks, if there are any. Collective."""
+    total = sum(exchange.allgather(own))
+    return f"{total} cells hold a category that training never saw; they count as none" if total else ""
 
 
 def _places(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.intp]:

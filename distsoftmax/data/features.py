@@ -105,4 +105,14 @@ class SparseFeatures:
         return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes + self.columns.nbytes)
 
 
+def first_marked(features: NDArray | csr_array, marked: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """Return row, column and value of the first of the marked values; of a csr_array those that are stored."""
+    if isinstance(features, np.ndarray):
+        row, column = np.argwhere(marked)[0].tolist()
+        return row, column, float(features[row, column])
+    entry = int(np.flatnonzero(marked)[0])
+    row = int(np.searchsorted(features.indptr, entry, "right")) - 1
+    return row, int(features.indices[entry]), float(features.data[entry])
+
+
 Prepared: TypeAlias = "NDArray[np.floating] | Compact | SparseFeatures"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.column_sums import Columns
-from distsoftmax.data.encoding import encode
+from distsoftmax.data.encoding import agree_on_unseen, count_unseen, encode
 from distsoftmax.data.features import Prepared, SparseFeatures
 from distsoftmax.data.labels import class_codes
 from distsoftmax.data.residency import ShardStore
@@ -110,7 +110,7 @@ def load_partition(
         if survey.encoding.categories:
             rows = int(np.diff(divided.bounds).max())
             store.require_room(rows * len(names) * np.dtype(np.float64).itemsize)
-        store.apply(lambda _, rows: _encoded(survey.encoding, rows)[0], lambda features: int(features.nbytes))
+        store.apply(lambda _, rows: encode(rows, survey.encoding), lambda features: int(features.nbytes))
     transform = fit_standardization(
         partial(_weighted_rows, store, survey),
         survey.sample_weight,
@@ -164,12 +164,6 @@ def _open_training_source(config: DataConfig, cluster: Cluster) -> DividedSource
 
         return divide_source(digits(), config.shards, cluster)
     return divide_source(SourceSpec.of(config), config.shards, cluster)
-
-
-def _encoded(encoding: Encoding, rows: RawRows) -> tuple[NDArray | SparseFeatures, int]:
-    """Return the features, and how many cells hold a category never seen in training."""
-    features, n_unseen = encode(rows, encoding)
-    return (features if isinstance(features, np.ndarray) else SparseFeatures.from_csr(features)), n_unseen
 
 
 def _weighted_rows(store: ShardStore, survey: Survey) -> Iterator[tuple[int, Columns, NDArray[np.float64] | None]]:
@@ -238,19 +232,18 @@ def _read_held_out(
         ).on_all_ranks()
     store = ShardStore(divided, bound, missing=config.impute != "error")
     codes: dict[int, NDArray[np.intp]] = {}
-    unseen: dict[int, int] = {}
+    n_unseen = 0
     with cluster.agreement():
         for shard in store.first_read(show):
             codes[shard.number] = class_codes(divided, shard.number, shard.rows.labels, survey.classes)
+            n_unseen += count_unseen(shard.rows, survey.encoding)
 
     def prepare(number: int, rows: RawRows) -> tuple[Samples]:
-        features, unseen[number] = _encoded(survey.encoding, rows)
+        features = encode(rows, survey.encoding)
         return (Samples(number, transform.apply(features, survey.dtype, path, names), codes[number]),)
 
     with cluster.agreement():
         store.apply(prepare, _size)
-    n_unseen = sum(cluster.allgather(sum(unseen.values())))
-    notes = divided.source.notes
-    if n_unseen:
-        notes += (f"{path}: {n_unseen} cells hold a category that training never saw; they count as none",)
+    unseen = agree_on_unseen(n_unseen, cluster)
+    notes = (*divided.source.notes, f"{path}: {unseen}") if unseen else divided.source.notes
     return Portion(store, 0), divided.source.n_rows, notes

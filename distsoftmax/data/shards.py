@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.data.features import first_marked
 from distsoftmax.data.formats import open_source
 from distsoftmax.data.source import RawRows, Source, SourceSpec
 from distsoftmax.errors import InputError
@@ -82,7 +83,7 @@ class DividedSource:
         if not missing:
             for name, column in zip(self.source.category_names, rows.categories, strict=True):
                 for row in np.flatnonzero(column.codes < 0)[:1]:
-                    raise InputError(f"{self.place(shard, row)}, column {name}: there is no text; {MISSING_REMEDY}")
+                    raise no_text(f"{self.place(shard, row)}, column {name}")
         return shard
 
     def read_all(self, show: ShowProgress = show_nothing, *, missing: bool = False) -> Iterator[RawShard]:
@@ -123,21 +124,24 @@ class DividedSource:
         bad = np.isinf(values) if missing else ~np.isfinite(values)
         if not bad.any():
             return
-        if isinstance(features, np.ndarray):
-            row, column = np.argwhere(bad)[0]
-            value = features[row, column]
-        else:
-            entry = int(np.flatnonzero(bad)[0])
-            row = np.searchsorted(features.indptr, entry, "right") - 1
-            column, value = features.indices[entry], values[entry]
-        where = f"{self.place(shard, row)}, column {self.source.feature_names[column]}"
-        if np.isnan(value):
-            raise InputError(f"{where}: there is no number (an empty cell, NA or NaN); {MISSING_REMEDY}")
-        raise InputError(f"{where}: the value is {value}; every feature must be a finite number")
+        row, column, value = first_marked(features, bad)
+        raise bad_number(f"{self.place(shard, row)}, column {self.source.feature_names[column]}", value)
 
     def _check_weights(self, shard: RawShard, weights: NDArray[np.float64]) -> None:
         for row in np.flatnonzero(~((weights >= 0) & (weights <= LARGEST_WEIGHT)))[:1]:
             raise bad_weight(self.place(shard, row), weights[row])
+
+
+def bad_number(where: str, value: float | str) -> InputError:
+    """Return the error for a value that is NaN, which stands for a missing one, or infinite."""
+    if np.isnan(float(value)):
+        return InputError(f"{where}: there is no number (an empty cell, NA or NaN); {MISSING_REMEDY}")
+    return InputError(f"{where}: the value is {value}; every feature must be a finite number")
+
+
+def no_text(where: str) -> InputError:
+    """Return the error for a cell without a category."""
+    return InputError(f"{where}: there is no text; {MISSING_REMEDY}")
 
 
 def bad_weight(where: str, weight: float | str) -> InputError:

@@ -103,7 +103,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
     cluster.sum_integers(digests)
     classes = find_classes(labels.values(), cluster)
     if len(classes) < 2:
-        raise InputError(f"{path}: all samples are of one class, {classes[0]!r}; two are needed").on_all_ranks()
+        raise one_class(path, classes[0]).on_all_ranks()
     weights = _near_one(weights, cluster)
     codes = {number: class_codes(divided, number, column, classes) for number, column in labels.items()}
     facts = {number: ShardFacts(code, weights[number], held_out[number]) for number, code in codes.items()}
@@ -113,7 +113,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
     _check_counts(config, path, classes, counts, divided)
     by_class = _weights_by_class(facts, len(classes), divided, counts, cluster)
     for name in np.flatnonzero(by_class <= 0)[:1]:
-        raise InputError(f"{path}: all samples of class {classes[name]!r} have weight 0; leave it out").on_all_ranks()
+        raise weightless_class(path, classes[name]).on_all_ranks()
     class_weights = None
     if config.class_weight is not None:
         with cluster.agreement():
@@ -133,13 +133,25 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
     )
 
 
+def one_class(path: str, name: str) -> InputError:
+    """Return the error for samples of one class alone."""
+    return InputError(f"{path}: all samples are of one class, {name!r}; two are needed")
+
+
+def weightless_class(path: str, name: str) -> InputError:
+    """Return the error for a class whose samples do not count."""
+    return InputError(f"{path}: all samples of class {name!r} have weight 0; leave it out")
+
+
 def held_out_rows(config: DataConfig, shard: RawShard, divided: DividedSource) -> NDArray[np.bool_]:
     """Return which rows of a shard are held out: it follows from (seed, shard, row) alone."""
     rows = shard.rows.features.shape[0]
     fraction = config.held_out_fraction
     count = int(divided.bounds[shard.number + 1] * fraction) - int(divided.bounds[shard.number] * fraction)
-    draws = np.random.Generator(np.random.Philox(key=[config.seed, shard.number])).random(rows)
     held = np.zeros(rows, dtype=bool)
+    if not count:
+        return held
+    draws = np.random.Generator(np.random.Philox(key=[config.seed, shard.number])).random(rows)
     held[np.argsort(draws, kind="stable")[:count]] = True
     return held
 

@@ -468,3 +468,14 @@ def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean(load):
 
     dense, sparse = alone(work)
     np.testing.assert_allclose(sparse, dense, rtol=1e-9)
+
+
+@pytest.mark.parametrize("memory", [None, "600"])
+def test_unseen_categories_are_counted_in_shards_that_are_read_again_too(tmp_path, memory):
+    (tmp_path / "train.csv").write_text("colour,n,kind\n" + "red,1,a\nblue,2,b\n" * 30)
+    (tmp_path / "valid.csv").write_text("colour,n,kind\n" + "mauve,1,a\nred,2,b\n" * 30)
+    options = {"label": "kind", "one_hot": ("colour",), "shards": 30, "memory": memory}
+    config = DataConfig(data=(str(tmp_path / "train.csv"),), valid=(str(tmp_path / "valid.csv"),), **options)
+    (partition,) = on_ranks(1, lambda rank: load_partition(config, True, rank))
+    assert (partition.bytes_streamed > 0) == (memory is not None)
+    assert any("30 cells hold a category that training never saw" in note for note in partition.notes)

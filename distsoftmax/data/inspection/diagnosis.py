@@ -15,9 +15,10 @@ from distsoftmax.data.inspection.census import Census
 from distsoftmax.data.inspection.memory_need import MemoryNeed, ShardBytes
 from distsoftmax.data.inspection.tally import Spot, TextTally
 from distsoftmax.data.residency import IN_FLIGHT, too_little_memory
-from distsoftmax.data.shards import MISSING_REMEDY, bad_weight
+from distsoftmax.data.shards import bad_number, bad_weight, no_text
 from distsoftmax.data.source import Source
 from distsoftmax.data.standardization import too_large_value
+from distsoftmax.data.survey import one_class, weightless_class
 
 LARGEST_RATIO_OF_SCALES = 1e6
 LARGEST_RATIO_OF_CLASSES = 100
@@ -95,7 +96,7 @@ class Diagnosis:
             yield error(f"{where}: the label is missing; leave the row out{_first_of(labels.missing, 'rows')}")
         counts = labels.rows
         if len(counts) == 1:
-            yield error(f"{path}: all samples are of one class, {next(iter(counts))!r}; two are needed")
+            yield error(str(one_class(path, next(iter(counts)))))
         first = labels.first_row
         if self.source.headless_by_guess and first is not None:
             taken = f"{first.where}: the first line was taken for a row"
@@ -125,10 +126,8 @@ class Diagnosis:
         numbers, names = self.census.numbers, self.source.feature_names
         if (spot := numbers.first_missing) is not None and numbers.missing is not None:
             if self.config.impute == "error":
-                yield error(
-                    f"{spot.where}, column {names[spot.column]}: there is no number (an empty cell, NA or NaN); "
-                    f"{MISSING_REMEDY}{_first_of(int(numbers.missing.sum()), 'cells', numbers.missing)}"
-                )
+                more = _first_of(int(numbers.missing.sum()), "cells", numbers.missing)
+                yield error(f"{bad_number(f'{spot.where}, column {names[spot.column]}', spot.value)}{more}")
             else:
                 mean = self.config.impute == "mean" and not self.source.sparse
                 yield note(
@@ -136,10 +135,8 @@ class Diagnosis:
                     f"{'the mean of the column' if mean else '0'} stands for it"
                 )
         if (spot := numbers.first_infinite) is not None and numbers.infinite is not None:
-            yield error(
-                f"{spot.where}, column {names[spot.column]}: the value is {spot.value}; every feature must be a "
-                f"finite number{_first_of(int(numbers.infinite.sum()), 'cells', numbers.infinite)}"
-            )
+            more = _first_of(int(numbers.infinite.sum()), "cells", numbers.infinite)
+            yield error(f"{bad_number(f'{spot.where}, column {names[spot.column]}', spot.value)}{more}")
 
     def _of_columns(self) -> Iterator[Problem]:
         source, numbers, names = self.source, self.census.numbers, self.source.feature_names
@@ -184,7 +181,7 @@ class Diagnosis:
                 continue
             if spot is not None and self.config.impute == "error":
                 more = _first_of(tally.missing, "cells")
-                yield error(f"{spot.where}, column {name}: there is no text; {MISSING_REMEDY}{more}")
+                yield error(f"{no_text(f'{spot.where}, column {name}')}{more}")
             elif spot is not None:
                 yield note(f"{source.path}: column {name}: cells without text ({tally.missing}) are of no category")
             if 2 * count > source.n_rows > 2 and count <= LARGEST_NUMBER_OF_CATEGORIES:
@@ -221,7 +218,7 @@ class Diagnosis:
             yield error(f"{bad_weight(spot.where, spot.value)}{more}")
         elif labels is not None:
             for name in sorted(set(labels.rows) - set(labels.weighted))[:1]:
-                yield error(f"{self.source.path}: all samples of class {name!r} have weight 0; leave it out")
+                yield error(str(weightless_class(self.source.path, name)))
         if weights.zero:
             yield note(f"{self.source.path}: {weights.zero} rows have weight 0 and do not count")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.data.column_sums import extremes
-from distsoftmax.data.features import SparseFeatures
+from distsoftmax.data.features import SparseFeatures, first_marked
 from distsoftmax.data.residency import size_of
 from distsoftmax.data.source import Features, RawRows, TextColumn
 
@@ -251,9 +251,5 @@ def _count_cells(
 def _first_cell(features: Features, marked: NDArray[np.bool_], place: Place) -> Spot | None:
     if not marked.any():
         return None
-    if isinstance(features, np.ndarray):
-        row, column = np.argwhere(marked)[0].tolist()
-        return Spot(place(row), column, float(features[row, column]))
-    entry = int(np.flatnonzero(marked)[0])
-    row = int(np.searchsorted(features.indptr, entry, "right")) - 1
-    return Spot(place(row), int(features.indices[entry]), float(features.data[entry]))
+    row, column, value = first_marked(features, marked)
+    return Spot(place(row), column, value)

@@ -121,3 +121,8 @@ def read(*paths, ranks=1, shards=None, **spec):
     assert len({source.n_rows for source, _ in outcomes}) == 1
     assert len({source.index_base for source, _ in outcomes}) == 1
     return Table(outcomes[0][0], [rows for _, own in outcomes for rows in own])
+
+
+def assert_says(text, *words):
+    for word in words:
+        assert word in text

@@ -109,3 +109,10 @@ def write(folder, name, cuts):
     if "labels" in options:
         options["labels"] = tuple(str(path) for path in sorted((folder / "labels").iterdir()))
     return tuple(str(path) for path in paths), options
+
+
+def write_source(folder, name, cuts):
+    """Write the table and return (paths, options as keywords of `SourceSpec`)."""
+    paths, options = write(folder, name, cuts)
+    labels = options.pop("labels", ())
+    return paths, {**options, "labels_paths": labels}

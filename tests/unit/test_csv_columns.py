@@ -2,38 +2,9 @@ import gzip
 
 import numpy as np
 import pytest
-from ranks import SHARDS, read
+from ranks import SHARDS, assert_says, read
 
 from distsoftmax.errors import InputError
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="table.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
-@pytest.fixture
-def complaint(write):
-    def complaint(*contents, **options):
-        if len(contents) == 1:
-            paths = [write(contents[0])]
-        else:
-            paths = [write(content, f"{name}.csv") for name, content in zip("abcdefg", contents, strict=False)]
-        with pytest.raises(InputError, match=r"\.csv(: | and )") as caught:
-            read(*paths, **{"format": "csv", **options})
-        return str(caught.value)
-
-    return complaint
-
-
-def assert_says(text, *words):
-    for word in words:
-        assert word in text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranks import PARTS, SHARDS, on_ranks, read, texts_of
+from ranks import PARTS, SHARDS, assert_says, on_ranks, read, texts_of
 
 from distsoftmax.data.formats import open_source
 from distsoftmax.data.parts import FileState
@@ -45,35 +45,6 @@ def assert_same(found, expected):
     assert found.names == expected[0]
     np.testing.assert_array_equal(found.features, expected[1], strict=True)
     assert found.labels == expected[2]
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="table.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
-
-
-@pytest.fixture
-def complaint(write):
-    def complaint(*contents, **options):
-        if len(contents) == 1:
-            paths = [write(contents[0])]
-        else:
-            paths = [write(content, f"{name}.csv") for name, content in zip("abcdefg", contents, strict=False)]
-        with pytest.raises(InputError, match=r"\.csv(: | and )") as caught:
-            read(*paths, **{"format": "csv", **options})
-        return str(caught.value)
-
-    return complaint
-
-
-def assert_says(text, *words):
-    for word in words:
-        assert word in text
 
 
 TABLES = {

@@ -65,9 +65,8 @@ def test_the_same_table_gives_the_same_bits_in_every_format(tmp_path, expected, 
 @pytest.mark.parametrize("name", tables.FORMATS)
 def test_rows_come_in_the_order_of_the_parts(tmp_path, name):
     needs(name)
-    paths, options = tables.write(tmp_path, name, tables.SEVEN)
-    labels = options.pop("labels", ())
-    table = read(*paths, ranks=3, labels_paths=labels, **options)
+    paths, options = tables.write_source(tmp_path, name, tables.SEVEN)
+    table = read(*paths, ranks=3, **options)
     features = table.features if name in tables.DENSE else table.features.toarray()
     np.testing.assert_array_equal(features, tables.FEATURES)
     assert table.labels == [str(label) for label in tables.CLASSES]
@@ -78,8 +77,7 @@ def test_rows_come_in_the_order_of_the_parts(tmp_path, name):
 @pytest.mark.parametrize("name", tables.FORMATS)
 def test_a_folder_and_a_glob_name_the_same_parts(tmp_path, name):
     needs(name)
-    paths, options = tables.write(tmp_path, name, tables.SEVEN)
-    options["labels_paths"] = options.pop("labels", ())
+    paths, options = tables.write_source(tmp_path, name, tables.SEVEN)
     folder = tmp_path / "parts"
     (folder / "_SUCCESS").write_text("")
     (folder / ".part-0.crc").write_text("x")
@@ -92,8 +90,7 @@ def test_a_folder_and_a_glob_name_the_same_parts(tmp_path, name):
 @pytest.mark.parametrize("change", ["grown", "cut short", "gone"])
 def test_a_part_that_changes_between_scan_and_read_is_refused(tmp_path, name, change):
     needs(name)
-    paths, options = tables.write(tmp_path, name, tables.SEVEN)
-    options["labels_paths"] = options.pop("labels", ())
+    paths, options = tables.write_source(tmp_path, name, tables.SEVEN)
 
     def spoil():
         with open(paths[5], "r+b") as file:
@@ -133,8 +130,7 @@ def test_parts_of_different_formats_are_refused(tmp_path, one, other):
 @pytest.mark.parametrize("name", tables.FORMATS)
 def test_the_format_is_found_without_the_ending(tmp_path, name):
     needs(name)
-    paths, options = tables.write(tmp_path, name, tables.ONE)
-    options["labels_paths"] = options.pop("labels", ())
+    paths, options = tables.write_source(tmp_path, name, tables.ONE)
     bare = tmp_path / "data"
     bare.write_bytes((tmp_path / "parts" / paths[0].rpartition("/")[2]).read_bytes())
     if name == "tsv":

@@ -80,13 +80,8 @@ def assert_same_matrix(found, expected):
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write(content, name="table.svm"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
+def write(write):
+    return lambda content, name="table.svm": write(content, name)
 
 
 @pytest.fixture

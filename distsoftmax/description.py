@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import DataConfig, Format, parse_memory
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.formats import find_format
 from distsoftmax.data.inspection.census import Census, take_census
 from distsoftmax.data.inspection.diagnosis import Diagnosis, Problem
 from distsoftmax.data.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
 from distsoftmax.data.inspection.tally import KindOf
-from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
 from distsoftmax.data.source import Source, SourceSpec
 from distsoftmax.data.survey import compute_dtype
@@ -128,10 +126,8 @@ def describe(config: DataConfig, ranks: int | None, cluster: Cluster, show: Show
         On every rank: the source cannot be read at all.
     """
     bound = parse_memory(config.memory) if config.memory is not None else None
-    parts = (*find_parts(config.data, cluster), *find_parts(config.labels, cluster))
     divided, no_labels = _open(config, cluster)
     source = divided.source
-    kind = _format_of(config, parts, cluster)
     undeclared = frozenset(source.category_names if not config.one_hot else ())
     census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
     stored = np.dtype(max(census.numbers.stored))
@@ -156,19 +152,17 @@ def describe(config: DataConfig, ranks: int | None, cluster: Cluster, show: Show
         undeclared=undeclared,
         no_labels=no_labels,
     )
-    return _told(diagnosis, kind, parts, divided, "text" if source.is_text else stored.name, computed.name)
+    return _told(diagnosis, divided, "text" if source.is_text else stored.name, computed.name)
 
 
-def _told(
-    diagnosis: Diagnosis, kind: Format, parts: Sequence[FileState], divided: DividedSource, stored: str, computed: str
-) -> Description:
+def _told(diagnosis: Diagnosis, divided: DividedSource, stored: str, computed: str) -> Description:
     source, census = divided.source, diagnosis.census
     labels, rows = census.labels, np.diff(divided.bounds)
     return Description(
         path=source.path,
-        format=kind,
-        files=len(parts),
-        bytes=sum(part.size for part in parts),
+        format=source.format,
+        files=len(source.parts),
+        bytes=sum(part.size for part in source.parts),
         rows=source.n_rows,
         numeric=len(source.feature_names),
         categories=tuple(_categories(source, census, diagnosis.undeclared)),
@@ -211,15 +205,6 @@ def _open(config: DataConfig, cluster: Cluster) -> tuple[DividedSource, str | No
         if config.label is not None or config.labels or not error.agreed:
             raise
         return divide_source(replace(spec, needs_labels=False), config.shards, cluster), str(error)
-
-
-def _format_of(config: DataConfig, parts: Sequence[FileState], cluster: Cluster) -> Format:
-    """Return the format of all parts. Collective; only the first rank looks."""
-    found: Format | None = None
-    with cluster.agreement():
-        if cluster.rank == 0 and config.format == "auto":
-            found = next(kind for kind in map(find_format, parts) if kind is not None)
-    return cluster.allgather(found)[0] or config.format
 
 
 def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:

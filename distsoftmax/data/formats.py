@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, find_parts
@@ -59,7 +60,7 @@ def open_source(spec: SourceSpec, exchange: Exchange) -> Source:
     from distsoftmax.data.readers.hdf5 import open_hdf5
 
     opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[found]
-    return ArraySource(spec, parts, find_parts(spec.labels_paths, exchange), opened)
+    return ArraySource(replace(spec, format=found), parts, find_parts(spec.labels_paths, exchange), opened)
 
 
 def compression_of(path: str) -> str | None:

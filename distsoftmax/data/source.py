@@ -16,6 +16,8 @@ from distsoftmax.model import Encoding
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from distsoftmax.data.parts import FileState
+
 Value = TypeVar("Value")
 Features: TypeAlias = "NDArray | csr_array"
 
@@ -187,6 +189,10 @@ class Source(Protocol):
     ----------
     path : str
         What an error calls the whole.
+    format : str
+        Of all parts.
+    parts : tuple of FileState
+        The files: of samples, then of labels where these have files of their own.
     n_rows : int
     feature_names : sequence of str
         The columns of `RawRows.features`: in the source, or made up as x0, x1, ...
@@ -207,6 +213,8 @@ class Source(Protocol):
     """
 
     path: str
+    format: Format
+    parts: tuple[FileState, ...]
     n_rows: int
     feature_names: Sequence[str]
     category_names: tuple[str, ...]

@@ -18,6 +18,8 @@ class MemorySource:
     """See `data.source.Source`. `categories` maps a text column's name to its cells."""
 
     path = "memory"
+    format = "npy"
+    parts = ()
     headless_by_guess = False
     is_text = False
     is_held = False

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.array_checks import PartSummary, label_column, require_alike, summarize, summarize_labels
 from distsoftmax.data.readers.array_files import Arrays, Opener, open_array
@@ -41,6 +42,8 @@ class ArraySource:
         self, spec: SourceSpec, parts: tuple[FileState, ...], labels_parts: tuple[FileState, ...], opener: Opener
     ) -> None:
         self.path = called(spec.paths)
+        self.format = spec.format
+        self.parts = (*parts, *labels_parts)
         self.n_rows = 0
         self.feature_names: Sequence[str] = ()
         self.sparse = False
@@ -150,6 +153,8 @@ class HeldArrays:
     is_held = False
     index_base: int | None = None
     headless_by_guess = False
+    format: Format = "npy"
+    parts: tuple[FileState, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: str, features: NDArray, labels: NDArray) -> None:

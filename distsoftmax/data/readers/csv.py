@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
+from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.column_blocks import fill_columns
 from distsoftmax.data.readers.csv_columns import Columns, choose_columns, is_header, require_same_columns
@@ -45,11 +46,13 @@ class CsvSource:
 
     sparse = False
     is_text = True
+    format: Format = "csv"
     is_held = False
     index_base: int | None = None
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         self.path = called(spec.paths)
+        self.parts = parts
         self.n_rows = 0
         self.feature_names: Sequence[str] = ()
         self.category_names: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.joined_parts import JoinedParts
 from distsoftmax.data.readers.parquet_columns import Columns, choose_columns, require_same_columns
@@ -23,18 +24,19 @@ class ParquetSource:
 
     sparse = False
     is_text = False
+    format: Format = "parquet"
     is_held = False
     index_base: int | None = None
     headless_by_guess = False
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         self.path = called(spec.paths)
+        self.parts = parts
         self.n_rows = 0
         self.feature_names: Sequence[str] = ()
         self.category_names: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
         self._spec = spec
-        self._parts = parts
         self._columns = Columns(None, None, (), (), (), ())
         self._dtype = FLOAT
         self._joined = self._join([0] * len(parts))
@@ -44,27 +46,27 @@ class ParquetSource:
         """See `Source.scan`. Each rank reads the footers of some of the parts; empty files among them are skipped."""
         own: dict[int, Footer] = {}
         with exchange.agreement():
-            for number in range(exchange.rank, len(self._parts), exchange.size):
-                if self._parts[number].size:
-                    own[number] = read_footer(self._parts[number])
+            for number in range(exchange.rank, len(self.parts), exchange.size):
+                if self.parts[number].size:
+                    own[number] = read_footer(self.parts[number])
         own_groups = {number: footer.groups for number, footer in own.items()}
         groups = {number: some for found in exchange.allgather(own_groups) for number, some in found.items()}
         if not groups:
-            raise InputError(f"{self._parts[0].path}: is empty").on_all_ranks()
+            raise InputError(f"{self.parts[0].path}: is empty").on_all_ranks()
         first = min((number for number, some in groups.items() if sum(some)), default=min(groups))
         types = next(found for found in exchange.allgather(own[first].types if first in own else None) if found)
         dtypes: set[str] = set()
         with exchange.agreement():
-            self._columns = choose_columns(self._spec, self._parts[first].path, types)
+            self._columns = choose_columns(self._spec, self.parts[first].path, types)
             has_choice = bool(self._spec.features) or self._spec.expected_names is not None
             for footer in own.values():
                 if footer.n_rows:
-                    path = self._parts[first].path
+                    path = self.parts[first].path
                     require_same_columns(self._columns, path, types, footer.path, footer.types, open_end=has_choice)
                     dtypes |= footer.numbers_in(self._columns)
         dtypes = set().union(*exchange.allgather(dtypes))
         self._dtype = np.result_type(*sorted(dtypes)) if dtypes else FLOAT  # from all parts, so the same on all ranks
-        self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self._parts))])
+        self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self.parts))])
         self.n_rows = self._joined.n_rows
         self.feature_names = self._columns.feature_names
         self.category_names = self._columns.categories
@@ -106,7 +108,7 @@ class ParquetSource:
         return self._joined.place(row)
 
     def _join(self, counts: list[int]) -> JoinedParts[OpenPart]:
-        return JoinedParts(self._parts, counts, partial(OpenPart, columns=self._columns, dtype=self._dtype))
+        return JoinedParts(self.parts, counts, partial(OpenPart, columns=self._columns, dtype=self._dtype))
 
     def _find_notes(self, groups: dict[int, tuple[int, ...]], n_ranks: int) -> list[str]:
         notes = [
@@ -117,7 +119,7 @@ class ParquetSource:
         largest, number = max((max(counts, default=0), -number) for number, counts in groups.items())
         if n_ranks > 1 and largest * n_ranks > self.n_rows:
             notes.append(
-                f"{self._parts[-number].path}: has a row group of {largest} rows, which several ranks read whole; "
+                f"{self.parts[-number].path}: has a row group of {largest} rows, which several ranks read whole; "
                 f"write row groups of at most {max(self.n_rows // n_ranks, 1)} rows"
             )
         return notes

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.config import Format
 from distsoftmax.data.formats import HEAD_BYTES
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.svmlight_lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
@@ -30,12 +31,14 @@ class SvmlightSource:
 
     sparse = True
     is_text = True
+    format: Format = "svmlight"
     is_held = False
     headless_by_guess = False
     category_names: tuple[str, ...] = ()
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         self.path = called(spec.paths)
+        self.parts = parts
         self.n_rows = 0
         self.index_base: int | None = None if spec.index_base == "auto" else int(spec.index_base)
         self.feature_names: Sequence[str] = ()

@@ -153,32 +153,64 @@ class DataConfig(SourceConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """The function that is minimised: mean cross-entropy + l2/2 * ||coef||^2."""
+    """The function that is minimised: mean cross-entropy + l2/2 ||coef||^2 + l1 ||coef||_1 + group ||coef||_2,1."""
 
     l2: float = 0.0
     """The weight of the L2 penalty; scikit-learn's C is 1 / (l2 * n_samples). Above 0, a run reports a proven bound
     on its distance to the optimum."""
+    l1: float = 0.0
+    """The weight of the L1 penalty, the sum of the coefficients' magnitudes: makes many of them 0. With --l2: the
+    elastic net."""
+    group: float = 0.0
+    """The weight of the sum over features of the norm of their coefficients: a feature enters for all classes or for
+    none."""
     intercept: bool = True
     """Fit an intercept for each class; it is not penalised."""
 
     def __post_init__(self) -> None:
         """Refuse what is not a penalty."""
-        _require(0 <= self.l2 < math.inf, "l2", self.l2, "it must be a finite number, 0 or more")
+        for name in ("l2", "l1", "group"):
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "it must be a finite number, 0 or more")
+
+    @property
+    def sparse(self) -> bool:
+        """Whether a penalty makes coefficients 0."""
+        return self.l1 > 0 or self.group > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SolverConfig:
     """The update rule, and when it ends."""
 
-    solver: Literal["gradient-descent"] = "gradient-descent"
-    """The update rule."""
+    solver: Literal["auto", "gradient-descent", "lbfgs", "trust-region", "sgd"] = "auto"
+    """The update rule; auto picks lbfgs or trust-region by the problem's shape and penalty, and says so."""
     learning_rate: float | Literal["auto"] = "auto"
-    """A number takes plain steps of that length; auto needs no tuning: accelerated, with backtracking and restart."""
-    max_steps: int = 1000
-    """End after this many steps."""
+    """Of gradient-descent: a number takes steps of that length, auto needs no tuning (accelerated, with backtracking
+    and restart). Of sgd: the length of a step, auto takes 1 / (a bound on the curvature)."""
+    momentum: float = 0.0
+    """The share of the last step that the next one adds; for sgd, and gradient-descent with a learning rate."""
+    nesterov: bool = False
+    """Take Nesterov's momentum, with the gradient where the momentum leads."""
+    batch: int = 4096
+    """The samples in a mini-batch of sgd, up to a few."""
+    epochs: int = 10
+    """How often sgd passes over the data."""
+    schedule: Literal["constant", "step", "inverse", "cosine"] = "constant"
+    """How sgd's learning rate falls over the epochs."""
+    warm_up: float = 0.0
+    """The epochs over which sgd's learning rate rises from 0."""
+    linear_scaling: int | None = None
+    """The batch that --learning-rate was tuned for: it is multiplied by --batch / this."""
+    average: bool = False
+    """Return the mean of sgd's iterates since half of the epochs."""
+    max_steps: int | None = None
+    """End after this many steps; by default 1000, and for sgd after its epochs."""
+    max_seconds: float | None = None
+    """End after this many seconds of training, resumable."""
     tolerance: float = 1e-4
-    """End when the certified gap is below this fraction of the objective or, without --l2, when the gradient's norm
-    is below this fraction of its first. 0 never ends on it."""
+    """End when the certified gap is below this fraction of the objective or, where there is none, when the gradient's
+    norm is below this fraction of its first. 0 never ends on it."""
 
     def __post_init__(self) -> None:
         """Refuse steps that lead nowhere."""
@@ -186,7 +218,10 @@ class SolverConfig:
         _require(
             isinstance(rate, str) or 0 < rate < math.inf, "learning_rate", rate, "it must be a number above 0, or auto"
         )
-        _require(self.max_steps >= 0, "max_steps", self.max_steps, "it must be 0 or more")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "it must be at least 0 and less than 1")
+        for name in ("batch", "epochs"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
+        _require(self.max_steps is None or self.max_steps >= 0, "max_steps", self.max_steps, "it must be 0 or more")
         _require(0 <= self.tolerance < math.inf, "tolerance", self.tolerance, "it must be a finite number, 0 or more")
 
 

@@ -19,7 +19,7 @@ from distsoftmax.data.partition import load_partition
 from distsoftmax.model import Model
 from distsoftmax.objective.distributed import SoftmaxObjective
 from distsoftmax.solvers import make_solver
-from distsoftmax.solvers.protocol import stop_reason
+from distsoftmax.solvers.protocol import certified, stop_reason
 
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -40,8 +40,8 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     signals = StopSignals()
     coordinator = Coordinator(config, cluster)
     partition = load_partition(config.data, config.objective.intercept, cluster, coordinator.progress.show)
-    objective = SoftmaxObjective(partition, config.objective, cluster, config.run.threads)
-    solver = make_solver(config.solver)
+    objective = SoftmaxObjective(partition, config.objective, cluster, config.run.threads, config.data.seed)
+    solver = make_solver(config.solver, config.objective)
     state = coordinator.restore(partition, solver.state_type) or solver.init(objective, np.zeros(objective.shape))
     coordinator.open_folder(state)
     coordinator.progress.leave()
@@ -50,7 +50,8 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     started: float | None = None  # the first round takes no step: nothing to measure
     compute, communication, reason = 0.0, 0.0, None
     while True:
-        reason = stop_reason(state, config.solver.tolerance, config.solver.max_steps)
+        state = certified(objective, state, config.solver.tolerance)
+        reason = stop_reason(state, config.solver.tolerance, config.solver.max_steps or 1000)
         verdict = commit(
             cluster,
             state.parameters,

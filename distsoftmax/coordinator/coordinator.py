@@ -143,7 +143,7 @@ class Coordinator:
                 self._save(state)
         except OutputError as error:
             self.failure = str(error)
-        self.progress.show("training", state.step, self._config.solver.max_steps, _in_words(state))
+        self.progress.show("training", state.step, self._config.solver.max_steps or 1000, _in_words(state))
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.

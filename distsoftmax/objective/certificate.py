@@ -1,17 +1,23 @@
-"""A proven lower bound on the optimum of the L2-penalised objective, from what a step has computed anyway.
+"""A proven lower bound on the optimum of the penalised objective, from what a step has computed anyway.
 
-P(W, b) = mean_i [log sum_k exp(z_ik) - z_i,y(i)] + l2/2 ||W||^2,   z_i = W x_i + b.
+P(W, b) = mean_i [log sum_k exp(z_ik) - z_i,y(i)] + Omega(W),   z_i = W x_i + b,   Omega as in `penalties.py`.
 
 Fenchel duality: for any q_i in the simplex, one for each sample, with mean_i q_i = mean_i e_y(i) (the condition under
 which a free intercept cannot lower the bound for ever; it is void without an intercept),
 
-    P*  >=  D(q) = mean_i H(q_i) - ||mean_i (q_i - e_y(i)) x_i^T||^2 / (2 l2),      H the entropy.
+    P*  >=  D(q) = mean_i H(q_i) - Omega*(-G_q),   G_q = mean_i (q_i - e_y(i)) x_i^T,   H the entropy.
 
 (S. Shalev-Shwartz and T. Zhang, "Accelerated proximal stochastic dual coordinate ascent", 2014, section 5, for the
 softmax.) At q = p, the probabilities of this step, mean_i H(p_i) = loss - <G, parameters> with G the gradient of the
-mean loss, so P - D(p) = ||grad P||^2 / (2 l2). But p meets the condition only where the intercept's gradient c is 0.
-It is repaired by mixing: q_i = (1 - a) p_i + a r with one r for all samples, r = pbar - c/a and the least a that leaves
-r in the simplex. The entropy is concave, so H(q_i) >= (1 - a) H(p_i) + a H(r), and everything else is linear.
+mean loss, so with an L2 term alone P - D(p) = ||grad P||^2 / (2 l2). Two things may stand in the way of q = p:
+
+- p meets the condition only where the intercept's gradient c is 0. It is repaired by mixing: q_i = (1 - a) p_i + a r
+  with one r for all samples, r = pbar - c/a and the least a that leaves r in the simplex. The entropy is concave, so
+  H(q_i) >= (1 - a) H(p_i) + a H(r), and everything else is linear. What this costs falls with |c|, the distance to the
+  optimum with |c|^2; where that matters, `SoftmaxObjective.tighter_bound` takes p from better intercepts.
+- Without an L2 term Omega*(-G) is infinite outside a set around 0. q_i is then scaled towards the labels,
+  e_y(i) + s (q_i - e_y(i)), whose G is s G_q and whose entropy is at least s H(q_i) (E. Ndiaye, O. Fercoq, A. Gramfort
+  and J. Salmon, "Gap safe screening rules for sparsity enforcing penalties", JMLR 18, 2017, section 3).
 """
 
 from __future__ import annotations
@@ -22,17 +28,20 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.objective.penalties import SparsePenalty
+
 RUN = 1 << 17  # numbers that are worked on at once
 
 
-def lower_bound(
+def lower_bounds(
     loss: float,
     gradient: NDArray[np.float64],
     parameters: NDArray[np.float64],
     class_means: NDArray[np.float64],
     l2: float,
+    penalty: SparsePenalty | None,
     intercept: bool,
-) -> float:
+) -> tuple[float, float]:
     """Return a number that the optimum of the penalised objective is not below, in exact arithmetic.
 
     Parameters
@@ -44,30 +53,64 @@ def lower_bound(
     class_means : (n_classes, n_features + 1)
         mean_i of e_y(i) (x_i, 1)^T, so its last column holds the classes' shares.
     l2 : float
-        Above 0.
+        0 or more, above 0 where `penalty` is None.
     intercept : bool
         Whether the intercepts are free.
+
+    Returns
+    -------
+    proven, reachable : float
+        The bound, and about what it would be with intercepts whose gradient is 0.
     """
     entropy = loss - math.fsum(float(np.vdot(gradient[run], parameters[run])) for run in row_runs(gradient))
     data_gradient = gradient[:, :-1]
+    if l2 > 0:
+        reachable = entropy - _conjugate(data_gradient, l2, penalty)
+    else:
+        assert penalty is not None
+        reachable = penalty.feasible_scale(data_gradient) * entropy
     if not intercept:
-        return entropy - squared_norm(data_gradient) / (2 * l2)
+        return reachable, reachable
     excess = gradient[:, -1] - gradient[:, -1].mean()  # its sum is 0 but for rounding
     shares = class_means[:, -1]
     mean_probabilities = excess + shares
     mix = min(1.0, max(0.0, float(np.max(excess / np.maximum(mean_probabilities, 1e-300)))))
     if mix == 0.0:
-        return entropy - squared_norm(data_gradient) / (2 * l2)
+        return reachable, reachable
     repair = np.maximum(shares if mix == 1.0 else mean_probabilities - excess / mix, 0.0)
     if repair.sum() < 0.5:  # rounding is all there is
-        return -math.inf
+        return -math.inf, reachable
     repair /= repair.sum()
+    mixed_entropy = (1 - mix) * entropy + mix * _entropy(repair)
     mean = class_means[:, :-1].sum(axis=0)
-    squares = []
+    if l2 > 0 and penalty is None:
+        squares = (squared_norm(mixed) for _, mixed in _mixed(data_gradient, repair, mix, mean, class_means))
+        return mixed_entropy - math.fsum(squares) / (2 * l2), reachable
+    assert penalty is not None
+    whole = np.empty_like(data_gradient)
+    for run, mixed in _mixed(data_gradient, repair, mix, mean, class_means):
+        whole[run] = mixed
+    if l2 > 0:
+        return mixed_entropy - penalty.conjugate(whole, l2), reachable
+    return penalty.feasible_scale(whole) * mixed_entropy, reachable
+
+
+def _conjugate(coef_gradient: NDArray[np.float64], l2: float, penalty: SparsePenalty | None) -> float:
+    """Return Omega*(-coef_gradient) for l2 > 0."""
+    return squared_norm(coef_gradient) / (2 * l2) if penalty is None else penalty.conjugate(coef_gradient, l2)
+
+
+def _mixed(
+    data_gradient: NDArray[np.float64],
+    repair: NDArray[np.float64],
+    mix: float,
+    mean: NDArray[np.float64],
+    class_means: NDArray[np.float64],
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield G_q of the mixture, a run of rows at a time."""
     for run in row_runs(data_gradient):
         repair_gradient = np.outer(repair[run], mean) - class_means[run, :-1]
-        squares.append(squared_norm((1 - mix) * data_gradient[run] + mix * repair_gradient))
-    return (1 - mix) * entropy + mix * _entropy(repair) - math.fsum(squares) / (2 * l2)
+        yield run, (1 - mix) * data_gradient[run] + mix * repair_gradient
 
 
 def row_runs(array: NDArray[np.float64]) -> Iterator[slice]:

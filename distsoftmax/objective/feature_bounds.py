@@ -12,6 +12,7 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, bounded_sum
 from distsoftmax.data.column_sums import bincount, columns_of, extremes, sum_by_class, sum_magnitudes
 from distsoftmax.data.partition import Partition, Samples
+from distsoftmax.objective.certificate import row_runs
 from distsoftmax.objective.gradient_sum import GradientSum
 
 
@@ -23,8 +24,8 @@ class FeatureBounds:
     ----------
     largest, largest_held_out : ndarray of float64, (n_features + 1,)
         The largest magnitude of each feature.
-    mean_magnitude : ndarray of float64, (n_features + 1,)
-        The weighted mean of each feature's magnitude.
+    magnitudes : ndarray of float64, (n_features + 1,)
+        The sum over all samples of weight * magnitude of each feature.
     gradient_sum : GradientSum
     class_means : ndarray of float64, (n_classes, n_features + 1), or of size 0
         The weighted mean over all samples of e_y (x, 1)^T, where it was asked for.
@@ -32,7 +33,7 @@ class FeatureBounds:
 
     largest: NDArray[np.float64]
     largest_held_out: NDArray[np.float64]
-    mean_magnitude: NDArray[np.float64]
+    magnitudes: NDArray[np.float64]
     gradient_sum: GradientSum
     class_means: NDArray[np.float64]
 
@@ -70,10 +71,16 @@ def measure_features(
     return FeatureBounds(
         largest=largest,
         largest_held_out=largest_held_out,
-        mean_magnitude=magnitudes / partition.total_weight,
+        magnitudes=magnitudes,
         gradient_sum=GradientSum(magnitudes, shape[0], by_column=partition.sparse),
         class_means=class_means,
     )
+
+
+def largest_score(parameters: NDArray[np.float64], magnitudes: NDArray[np.float64]) -> float:
+    """Return the largest of |parameters| @ magnitudes: no score is larger at features of these magnitudes."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return max(float(np.max(np.abs(parameters[run]) @ magnitudes)) for run in row_runs(parameters))
 
 
 def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Cluster) -> NDArray[np.float64]:

@@ -28,12 +28,13 @@ of any finite size are safe. A block's products are in the features' type; block
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.features import Prepared, SparseFeatures
+from distsoftmax.data.features import Prepared
 from distsoftmax.objective.linear import DenseLinear, Floats, Linear, Part, SparseLinear
 
 LEAST_EXPONENT = {np.dtype(np.float32): -75.0, np.dtype(np.float64): -690.0}  # exp() of it is far from denormal
@@ -98,25 +99,28 @@ class SoftmaxKernel:
             self._linear.add(scores)
         return loss, Gradient(self._linear.part(), intercept)
 
-    def hessian_product(
-        self,
-        features: Prepared,
-        direction: NDArray[np.float64],
-        weights: NDArray[np.float64] | None = None,
-    ) -> Gradient:
-        """Return the product of the hessian of the samples' loss with a direction of the parameters' shape."""
-        sparse = isinstance(features, SparseFeatures)
-        along: Linear = SparseLinear(direction, self._dtype) if sparse else DenseLinear(direction, self._dtype)
-        intercept = np.zeros(self._n_classes)
-        for (run, scores), (_, change) in zip(self._linear.blocks(features), along.blocks(features), strict=True):
-            _probabilities(scores)
-            change -= np.einsum("kr,kr->r", scores, change)
-            scores *= change
-            if weights is not None:
-                scores *= weights[run].astype(self._dtype)
-            intercept += scores.sum(axis=1)
-            self._linear.add(scores)
-        return Gradient(self._linear.part(), intercept)
+    def probability_blocks(self, features: Prepared) -> Iterator[tuple[slice, Floats]]:
+        """Yield (rows, probabilities of shape (n_classes, rows)), run by run; valid until the next one."""
+        for run, scores in self._linear.blocks(features):
+            scores -= scores.max(axis=0)
+            np.maximum(scores, LEAST_EXPONENT[self._dtype], out=scores)
+            np.exp(scores, out=scores)
+            scores /= scores.sum(axis=0)
+            yield run, scores
+
+    def probability_products(
+        self, features: Prepared, weights: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the sum over the samples of weight * (diag(p) - p p^T), (n_classes, n_classes).
+
+        It is the hessian of their loss with respect to the intercept.
+        """
+        total = np.zeros((self._n_classes, self._n_classes))
+        for run, probabilities in self.probability_blocks(features):
+            weighted = probabilities if weights is None else probabilities * weights[run].astype(self._dtype)
+            total -= weighted @ probabilities.T
+            total[np.diag_indices(self._n_classes)] += weighted.sum(axis=1)
+        return total
 
     def loss_and_accuracy(self, features: Prepared, classes: NDArray[np.intp]) -> Loss:
         """Return the loss summed over the samples, and the number of samples classified correctly."""
@@ -147,16 +151,45 @@ class SoftmaxKernel:
         return total, result
 
 
+class HessianKernel:
+    """The product of the hessian with one direction, for any number of runs of samples; see `SoftmaxKernel`.
+
+    Parameters
+    ----------
+    direction : ndarray of float64, (n_classes, n_features + 1)
+    """
+
+    def __init__(self, direction: NDArray[np.float64], dtype: np.dtype, *, sparse: bool = False) -> None:
+        self._along: Linear = SparseLinear(direction, dtype) if sparse else DenseLinear(direction, dtype)
+        self._n_classes = len(direction)
+        self._dtype = dtype
+
+    def product(
+        self,
+        features: Prepared,
+        probabilities: Iterable[tuple[slice, Floats]],
+        weights: NDArray[np.float64] | None = None,
+    ) -> Gradient:
+        """Return the product of the hessian of the samples' loss with the direction, valid until the next call.
+
+        Parameters
+        ----------
+        probabilities : iterable
+            `SoftmaxKernel.probability_blocks` of the same features, at the parameters the hessian is taken at.
+        """
+        intercept = np.zeros(self._n_classes)
+        for (run, change), (_, of_run) in zip(self._along.blocks(features), probabilities, strict=True):
+            change -= np.einsum("kr,kr->r", of_run, change)
+            change *= of_run
+            if weights is not None:
+                change *= weights[run].astype(self._dtype)
+            intercept += change.sum(axis=1)
+            self._along.add(change)
+        return Gradient(self._along.part(), intercept)
+
+
 def _subtract_largest(scores: Floats, classes: NDArray[np.intp]) -> Floats:
     """Subtract each sample's largest score in place; return what is then left of its own class's score."""
     scores -= scores.max(axis=0)
     of_class: Floats = scores[classes, np.arange(classes.size)]
     return of_class
-
-
-def _probabilities(scores: Floats) -> None:
-    """Turn scores into probabilities in place."""
-    scores -= scores.max(axis=0)
-    np.maximum(scores, LEAST_EXPONENT[scores.dtype], out=scores)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=0)

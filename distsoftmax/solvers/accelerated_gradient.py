@@ -3,7 +3,10 @@
 The step is Nesterov's, in the form of A. Beck and M. Teboulle, "A fast iterative shrinkage-thresholding algorithm",
 SIAM J. Imaging Sciences 2(1), 2009, equations (4.1)-(4.3):
 
-    x+ = y - t grad(y),   m+ = (1 + sqrt(1 + 4 m^2)) / 2,   y+ = x+ + (m - 1)/m+ (x+ - x).
+    x+ = prox(y - t grad(y), t),   m+ = (1 + sqrt(1 + 4 m^2)) / 2,   y+ = x+ + (m - 1)/m+ (x+ - x),
+
+with grad that of the smooth part and prox the penalty's proximal operator. The objective is evaluated at y+ alone:
+where two x in a row are 0, so is y+, exactly.
 
 Three things are made adaptive, each from numbers that the evaluation at y+ gives anyway:
 
@@ -24,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State, first_evaluation
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State, first_state, moved
 
 GROWTH = 1.2  # of the step size, a step; 1.1 to 1.5 need within 10 % of the same number of steps
 CUT = 0.5  # of the step size where a plain step fails
@@ -59,21 +62,10 @@ class AcceleratedGradient:
 
     def init(self, objective: Objective, parameters: Array) -> AcceleratedState:
         """See `Solver.init`."""
-        first = first_evaluation(objective, parameters)
+        first = first_state(objective, parameters)
         norm = float(np.linalg.norm(first.gradient))
         return AcceleratedState(
-            step=0,
-            parameters=parameters,
-            value=first.value,
-            gradient=first.gradient,
-            rounding=first.rounding,
-            lower_bound=first.lower_bound,
-            first_gradient_norm=norm,
-            step_size=0.0,
-            exhausted=norm == 0.0,
-            last_plain=parameters,
-            momentum=1.0,
-            next_size=FIRST_MOVE / norm if norm else 0.0,
+            **vars(first), last_plain=parameters, momentum=1.0, next_size=FIRST_MOVE / norm if norm else 0.0
         )
 
     def step(self, objective: Objective, state: AcceleratedState) -> AcceleratedState:
@@ -81,7 +73,7 @@ class AcceleratedGradient:
         size, momentum, last_plain = state.next_size, state.momentum, state.last_plain
         lower_bound = state.lower_bound
         while True:
-            plain = state.parameters - size * state.gradient
+            plain = proximal_step(objective, state, size)
             next_momentum = (1 + math.sqrt(1 + 4 * momentum * momentum)) / 2
             point = plain - last_plain
             point *= (momentum - 1) / next_momentum
@@ -89,7 +81,7 @@ class AcceleratedGradient:
             reached = objective(point)
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = _curvature(state, point, reached)
-            if _is_lower(state, point, reached):
+            if _is_lower(objective, state, point, reached):
                 break
             if momentum > 1.0:
                 momentum, last_plain = 1.0, state.parameters
@@ -98,31 +90,33 @@ class AcceleratedGradient:
             if size * curvature <= CUT and size * state.gradient_norm**2 / 2 <= state.rounding:
                 return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
             size = min(CUT * size, 1 / curvature)
-        uphill = float(np.vdot(reached.gradient, point - state.parameters)) > 0
-        first = state.step == 0
-        return AcceleratedState(
-            step=state.step + 1,
-            parameters=point,
-            value=reached.value,
-            gradient=reached.gradient,
-            rounding=reached.rounding,
+        uphill = _slope(objective, reached.gradient, state.parameters, point) > 0
+        return moved(
+            state,
+            point,
+            reached,
             lower_bound=lower_bound,
-            first_gradient_norm=state.first_gradient_norm,
             step_size=size,
-            exhausted=_is_exhausted(reached, lower_bound, size),
+            exhausted=size * reached.gradient_norm**2 / 2 <= NEGLIGIBLE * reached.rounding,
             last_plain=point if uphill else plain,
             momentum=1.0 if uphill else next_momentum,
-            next_size=1 / curvature if first else min(GROWTH * size, 1 / curvature),
+            next_size=1 / curvature if state.step == 0 else min(GROWTH * size, 1 / curvature),
         )
 
 
-def _is_exhausted(reached: Evaluation, lower_bound: float, size: float) -> bool:
-    """Return whether neither the objective nor its certificate can change by more than rounding does."""
-    promised = size * float(np.vdot(reached.gradient, reached.gradient)) / 2
-    return promised <= NEGLIGIBLE * reached.rounding or reached.value - lower_bound <= 1.1 * reached.rounding
+def proximal_step(objective: Objective, state: State, size: float) -> Array:
+    """Return where a gradient step of a size leads, and after it the penalty's proximal operator."""
+    target = state.parameters - size * state.gradient
+    return target if objective.penalty is None else objective.penalty.prox(target, size)
 
 
-def _is_lower(state: State, point: Array, reached: Evaluation) -> bool:
+def _slope(objective: Objective, gradient: Array, start: Array, end: Array) -> float:
+    """Return the slope from start to end, at the end where `gradient` is the one there."""
+    slope = float(np.vdot(gradient, end - start))
+    return slope if objective.penalty is None else slope + objective.penalty.value(end) - objective.penalty.value(start)
+
+
+def _is_lower(objective: Objective, state: State, point: Array, reached: Evaluation) -> bool:
     """Return whether the objective at a point is below the state's.
 
     Where rounding hides the difference of the values, that of the slopes at both ends of the way tells: their mean is
@@ -131,8 +125,7 @@ def _is_lower(state: State, point: Array, reached: Evaluation) -> bool:
     """
     if abs(reached.value - state.value) > state.rounding + reached.rounding:
         return reached.value < state.value
-    slopes = float(np.vdot(state.gradient + reached.gradient, point - state.parameters))
-    return slopes < 0
+    return _slope(objective, (state.gradient + reached.gradient) / 2, state.parameters, point) < 0
 
 
 def _curvature(state: State, point: Array, reached: Evaluation) -> float:

@@ -1,10 +1,15 @@
-"""What a solver needs of an objective, what it keeps between steps, and what it offers."""
+"""What solvers need of an objective, what they keep between steps, and what they offer.
+
+An objective is F = f + r: f is smooth, r a penalty that need not be (L1, group), known by its proximal operator. A
+solver asks for as little as it can use: `Objective`, or one of the larger protocols below it.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +17,8 @@ from numpy.typing import NDArray
 from distsoftmax.errors import Diverged
 
 Array = NDArray[np.float64]
+Preconditioner: TypeAlias = Callable[[Array], Array]
+"""Maps a gradient to nearly (hessian)^-1 gradient: linear, symmetric, positive definite."""
 
 
 @dataclass(frozen=True)
@@ -21,31 +28,113 @@ class Evaluation:
     Attributes
     ----------
     value : float
-        inf where the objective is not finite there.
+        F; inf where it is not finite there.
     gradient : ndarray of float64
-        Of the parameters' shape.
+        Of the smooth part f, of the parameters' shape.
+    gradient_norm : float
+        The Euclidean norm of the least subgradient of F: that of `gradient` where r is 0.
     lower_bound : float
         A proven bound that the optimum is not below; -inf where there is none.
+    reachable_bound : float
+        About the lower bound that `Certifying.certify` would give; -inf where it gives none.
     rounding : float
         How far rounding may have moved `value`.
     """
 
     value: float
     gradient: Array
+    gradient_norm: float
     lower_bound: float = -math.inf
+    reachable_bound: float = -math.inf
     rounding: float = 0.0
 
     @classmethod
     def not_finite(cls, parameters: Array) -> Evaluation:
         """Return what an objective says where it is not finite."""
-        return cls(math.inf, np.full(parameters.shape, math.nan))
+        return cls(math.inf, np.full(parameters.shape, math.nan), math.nan)
+
+    @classmethod
+    def smooth(cls, value: float, gradient: Array, rounding: float = 0.0) -> Evaluation:
+        """Return the evaluation of an objective without a penalty."""
+        return cls(value, gradient, float(np.linalg.norm(gradient)), rounding=rounding)
+
+
+class Penalty(Protocol):
+    """A convex function r of the parameters that need not be smooth."""
+
+    def value(self, parameters: Array) -> float:
+        """Return r at the parameters."""
+
+    def prox(self, parameters: Array, size: float) -> Array:
+        """Return the proximal operator: argmin over x of |x - parameters|^2 / 2 + size * r(x), as a new array."""
+
+    def least_subgradient(self, parameters: Array, gradient: Array) -> Array:
+        """Return the element of least norm of gradient + (the subdifferential of r at the parameters)."""
 
 
 class Objective(Protocol):
     """A function to minimise; calling it may be collective, and gives the same on every rank."""
 
+    @property
+    def penalty(self) -> Penalty | None:
+        """r; None where it is 0."""
+
     def __call__(self, parameters: Array) -> Evaluation:
         """Return the objective at a point."""
+
+
+class Preconditioned(Objective, Protocol):
+    """An objective that knows roughly how it is curved."""
+
+    def preconditioner(self, parameters: Array) -> Preconditioner | None:
+        """Return a preconditioner that fits f around the parameters; None where there is none.
+
+        It depends on the parameters alone, and the last one is kept, so asking again is cheap.
+        """
+
+
+class Curvature(Protocol):
+    """The hessian of f at one point."""
+
+    def product(self, direction: Array) -> Array:
+        """Return the hessian's product with a direction."""
+
+
+class TwiceDifferentiable(Preconditioned, Protocol):
+    """An objective whose smooth part has a hessian."""
+
+    def curvature(self, parameters: Array) -> Curvature:
+        """Return the hessian at a point."""
+
+
+@dataclass(frozen=True)
+class BatchGradient:
+    """An unbiased estimate of f's gradient, and of its value, from a mini-batch of `n_samples`."""
+
+    value: float
+    gradient: Array
+    n_samples: int
+
+
+class Sampled(Objective, Protocol):
+    """An objective that is a mean over samples."""
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples."""
+
+    def batch_gradient(self, parameters: Array, epoch: int, batch: int, n_batches: int) -> BatchGradient:
+        """Return the estimate from one of the `n_batches` mini-batches of an epoch, counted from 0.
+
+        The batches of an epoch hold every sample once; they depend on the objective's seed and these numbers alone.
+        """
+
+
+class Certifying(Objective, Protocol):
+    """An objective that can do more for a certificate than each evaluation does."""
+
+    def certify(self, parameters: Array) -> Evaluation:
+        """Return the objective at a point with less rounding and a higher lower bound, for a few more passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +146,7 @@ class State:
     step : int
         Steps taken.
     parameters : ndarray of float64
-    value, gradient, rounding
+    value, gradient, gradient_norm, reachable_bound, rounding
         The objective at `parameters`; see `Evaluation`.
     lower_bound : float
         The highest lower bound on the optimum met so far.
@@ -73,16 +162,18 @@ class State:
     parameters: Array
     value: float
     gradient: Array
+    gradient_norm: float
     rounding: float
     lower_bound: float
+    reachable_bound: float
     first_gradient_norm: float
     step_size: float
     exhausted: bool
 
     @property
-    def gradient_norm(self) -> float:
-        """The Euclidean norm of the gradient."""
-        return float(np.linalg.norm(self.gradient))
+    def solution(self) -> Array:
+        """The parameters that the run would give if it ended here."""
+        return self.parameters
 
     @property
     def certified_gap(self) -> float | None:
@@ -94,6 +185,11 @@ class State:
             return None
         return max(self.value - self.lower_bound, 0.0) + self.rounding
 
+    @property
+    def reachable_gap(self) -> float:
+        """About what `certified_gap` would be after `Certifying.certify`."""
+        return max(self.value - max(self.lower_bound, self.reachable_bound), 0.0)
+
 
 StateT = TypeVar("StateT", bound=State)
 
@@ -103,28 +199,67 @@ class Solver(Protocol[StateT]):
 
     state_type: type[StateT]
 
-    def init(self, objective: Objective, parameters: Array) -> StateT:
+    def init(self, objective: Any, parameters: Array) -> StateT:
         """Return the state before the first step."""
 
-    def step(self, objective: Objective, state: StateT) -> StateT:
+    def step(self, objective: Any, state: StateT) -> StateT:
         """Return the state after one more step; `state` is left as it was."""
 
 
-def first_evaluation(objective: Objective, parameters: Array) -> Evaluation:
-    """Evaluate where a run starts.
+def first_state(objective: Objective, parameters: Array) -> State:
+    """Evaluate where a run starts: the fields that every solver's state has.
 
     Raises
     ------
     Diverged
         The objective is not finite there.
     """
-    evaluation = objective(parameters)
-    if math.isinf(evaluation.value):
+    first = objective(parameters)
+    if math.isinf(first.value):
         raise Diverged(
             "the objective is not finite at the first step: the features are too large for their type; use "
             "--standardize or --dtype float64"
         ).on_all_ranks()
-    return evaluation
+    return State(
+        step=0,
+        parameters=parameters,
+        value=first.value,
+        gradient=first.gradient,
+        gradient_norm=first.gradient_norm,
+        rounding=first.rounding,
+        lower_bound=first.lower_bound,
+        reachable_bound=first.reachable_bound,
+        first_gradient_norm=first.gradient_norm,
+        step_size=0.0,
+        exhausted=first.gradient_norm == 0.0,
+    )
+
+
+def moved(state: StateT, parameters: Array, reached: Evaluation, **changes: Any) -> StateT:
+    """Return the state one step later, at other parameters, with further changes to its fields."""
+    changes.setdefault("lower_bound", max(state.lower_bound, reached.lower_bound))
+    return replace(
+        state,
+        step=state.step + 1,
+        parameters=parameters,
+        value=reached.value,
+        gradient=reached.gradient,
+        gradient_norm=reached.gradient_norm,
+        reachable_bound=reached.reachable_bound,
+        rounding=reached.rounding,
+        **changes,
+    )
+
+
+def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
+    """Return the state with a better certificate where that may be all that a run still needs to end."""
+    gap = state.certified_gap
+    if gap is None or not state.reachable_gap <= tolerance * state.value < gap:
+        return state
+    found = objective.certify(state.parameters)
+    return replace(
+        state, value=found.value, rounding=found.rounding, lower_bound=max(state.lower_bound, found.lower_bound)
+    )
 
 
 def stop_reason(state: State, tolerance: float, max_steps: int) -> str | None:

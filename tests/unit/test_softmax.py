@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from distsoftmax.data.features import Compact, SparseFeatures
 from distsoftmax.objective.linear import SCORES_BYTES, block_rows
-from distsoftmax.objective.softmax import SoftmaxKernel
+from distsoftmax.objective.softmax import HessianKernel, SoftmaxKernel
 
 SHAPES = [(1, 1, 2), (7, 3, 2), (300, 5, 4), (1000, 60, 11), (257, 130, 200)]
 
@@ -213,7 +213,8 @@ def test_hessian_product_agrees_with_differences_of_the_gradient(kind, weighted)
     weights = np.random.default_rng(5).random(300) if weighted else None
     direction = np.random.default_rng(6).standard_normal(parameters.shape)
     kernel = SoftmaxKernel(parameters, np.dtype(np.float64), sparse=kind == "sparse")
-    found = whole(kernel.hessian_product(features, direction, weights), parameters.shape)
+    along = HessianKernel(direction, np.dtype(np.float64), sparse=kind == "sparse")
+    found = whole(along.product(features, kernel.probability_blocks(features), weights), parameters.shape)
     step = 1e-5
     ahead, behind = (
         loss_and_gradient(features, classes, parameters + sign * step * direction, weights)[1] for sign in (1, -1)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.errors import Diverged
-from distsoftmax.objective.certificate import lower_bound
+from distsoftmax.objective.certificate import lower_bounds
 from distsoftmax.objective.softmax import SoftmaxKernel
 from distsoftmax.solvers import make_solver
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
@@ -19,6 +19,8 @@ SOLVERS = {"plain": lambda: GradientDescent(0.05), "auto": AcceleratedGradient}
 
 class Logistic:
     """L2-penalised softmax regression on one process: the protocol without MPI."""
+
+    penalty = None
 
     def __init__(self, features, classes, l2, intercept=True):
         self.features, self.classes, self.l2, self.intercept = features, classes, l2, intercept
@@ -39,20 +41,38 @@ class Logistic:
         loss = loss / len(self.features)
         bound = -math.inf
         if self.l2 > 0:
-            bound = lower_bound(loss, gradient, parameters, self.class_means, self.l2, self.intercept)
+            bound, _ = lower_bounds(loss, gradient, parameters, self.class_means, self.l2, None, self.intercept)
         coef = parameters[:, :-1]
         gradient[:, :-1] += self.l2 * coef
         if not self.intercept:
             gradient[:, -1] = 0
-        return Evaluation(loss + self.l2 / 2 * np.sum(coef**2), gradient, bound, rounding=1e-15)
+        norm = float(np.linalg.norm(gradient))
+        return Evaluation(loss + self.l2 / 2 * np.sum(coef**2), gradient, norm, bound, rounding=1e-15)
 
 
 class Quadratic:
+    penalty = None
+
     def __init__(self, curvatures):
         self.curvatures = np.asarray(curvatures, dtype=float)
 
     def __call__(self, parameters):
-        return Evaluation(float(np.sum(self.curvatures * parameters**2) / 2), self.curvatures * parameters)
+        return Evaluation.smooth(float(np.sum(self.curvatures * parameters**2) / 2), self.curvatures * parameters)
+
+    def preconditioner(self, parameters):
+        return None
+
+
+class Function:
+    """A plain function as an objective."""
+
+    penalty = None
+
+    def __init__(self, call):
+        self.call = call
+
+    def __call__(self, parameters):
+        return self.call(parameters)
 
 
 def data(seed, rows=60, n_features=4, n_classes=3, scale=1.0):
@@ -190,7 +210,7 @@ def test_a_step_leaves_the_earlier_state_as_it_was_and_can_be_repeated(make):
 @pytest.mark.parametrize("make", SOLVERS.values(), ids=SOLVERS)
 def test_a_start_that_is_not_finite_is_refused_with_a_remedy(make):
     with pytest.raises(Diverged, match="--standardize"):
-        make().init(lambda parameters: Evaluation.not_finite(parameters), np.zeros((2, 2)))
+        make().init(Function(Evaluation.not_finite), np.zeros((2, 2)))
 
 
 def test_a_learning_rate_that_diverges_is_named_with_its_step():
@@ -200,18 +220,20 @@ def test_a_learning_rate_that_diverges_is_named_with_its_step():
     def cliff(parameters):
         return objective(parameters) if abs(parameters[0, 0]) < 1e6 else Evaluation.not_finite(parameters)
 
-    state = solver.init(cliff, np.ones((1, 1)))
+    state = solver.init(Function(cliff), np.ones((1, 1)))
     with pytest.raises(Diverged, match=r"after step \d+.*--learning-rate 10 is too large"):
         for _ in range(100):
-            state = solver.step(cliff, state)
+            state = solver.step(Function(cliff), state)
 
 
 def test_auto_passes_around_points_that_are_not_finite():
     def objective(parameters):
         x = parameters[0, 0]
-        return Evaluation(x - math.log(x), np.array([[1 - 1 / x]])) if x > 0 else Evaluation.not_finite(parameters)
+        return (
+            Evaluation.smooth(x - math.log(x), np.array([[1 - 1 / x]])) if x > 0 else Evaluation.not_finite(parameters)
+        )
 
-    state = run(AcceleratedGradient(), objective, np.full((1, 1), 50.0), 1e-9, 1000)
+    state = run(AcceleratedGradient(), Function(objective), np.full((1, 1), 50.0), 1e-9, 1000)
     assert state.parameters[0, 0] == pytest.approx(1.0, abs=1e-6)
 
 
@@ -229,6 +251,6 @@ def test_a_start_at_the_optimum_ends_at_once():
 
 
 def make_solver_auto():
-    from distsoftmax.config import SolverConfig
+    from distsoftmax.config import ObjectiveConfig, SolverConfig
 
-    return make_solver(SolverConfig())
+    return make_solver(SolverConfig(), ObjectiveConfig())

@@ -1,0 +1,27 @@
+"""Sparse features that are centred without being made dense.
+
+With x - m for x, the scores are those of x with the intercept lowered by coef m, and the gradient is that of x less
+(the intercept's gradient) m^T. `offset` is m, or None where the features are taken as they are stored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def for_stored(parameters: Floats, offset: Floats | None) -> Floats:
+    """Return the parameters that give the features as stored the scores of the centred ones."""
+    if offset is None:
+        return parameters
+    shifted: Floats = parameters.copy()
+    shifted[:, -1] -= parameters[:, :-1] @ offset
+    return shifted
+
+
+def centre_gradient(gradient: Floats, offset: Floats | None) -> None:
+    """Turn the gradient with respect to `for_stored`'s parameters into that of the centred features', in place."""
+    if offset is not None:
+        gradient[:, :-1] -= np.outer(gradient[:, -1], offset)

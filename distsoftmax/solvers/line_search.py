@@ -1,0 +1,105 @@
+"""A step length that satisfies the strong Wolfe conditions.
+
+J. Nocedal and S. J. Wright, "Numerical Optimization", 2nd edition, 2006, algorithms 3.5 and 3.6, with cubic
+interpolation (3.59). Where rounding hides the decrease, the slopes decide: the approximate Wolfe conditions of W. W.
+Hager and H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search", SIAM J.
+Optim. 16(1), 2005, equation (4.1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State
+
+DECREASE = 1e-4  # c1: the share of the slope's promise that the value must keep
+CURVATURE = 0.9  # c2: the share of the slope that may be left
+GROWTH = 2.0  # of a step that is too short
+MARGIN = 0.1  # of an interval, kept from both of its ends
+EVALUATIONS = 30
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A point on the line, `size` directions from the start; `slope` is along the direction."""
+
+    size: float
+    value: float
+    slope: float
+    point: Array
+    reached: Evaluation
+
+
+def strong_wolfe(objective: Objective, state: State, direction: Array, first_size: float) -> Trial | None:
+    """Search along a direction of descent. As collective as the objective.
+
+    Returns
+    -------
+    Trial or None
+        The step to take; None where none is better than the start.
+    """
+    start = Trial(0.0, state.value, float(np.vdot(state.gradient, direction)), state.parameters, _as_evaluation(state))
+    low, high = start, None
+    size = first_size
+    best: Trial | None = None
+    for _ in range(EVALUATIONS):
+        point = state.parameters + size * direction
+        reached = objective(point)
+        slope = float(np.vdot(reached.gradient, direction)) if math.isfinite(reached.value) else math.inf
+        trial = Trial(size, reached.value, slope, point, reached)
+        if _is_decrease(start, trial):
+            if abs(slope) <= -CURVATURE * start.slope:
+                return trial
+            best = trial if best is None or trial.value < best.value else best
+        # `low` is the best end of an interval that holds a good size, `high` its other end
+        if not _is_decrease(start, trial) or (low.size > 0 and trial.value > low.value + _noise(start, trial)):
+            high = trial
+        else:
+            outwards = 1.0 if high is None else high.size - low.size
+            if slope * outwards >= 0:
+                high = low
+            low = trial
+        size = GROWTH * size if high is None else _between(low, high)
+        if abs(size - low.size) <= 1e-12 * size:
+            break
+    return best
+
+
+def _is_decrease(start: Trial, trial: Trial) -> bool:
+    """Return whether the value has fallen enough or, within rounding, the slopes say so."""
+    if not math.isfinite(trial.value):
+        return False
+    if trial.value <= start.value + DECREASE * trial.size * start.slope:
+        return True
+    hidden = abs(trial.value - start.value) <= _noise(start, trial)
+    return hidden and trial.slope <= (2 * DECREASE - 1) * start.slope
+
+
+def _noise(start: Trial, trial: Trial) -> float:
+    return start.reached.rounding + trial.reached.rounding
+
+
+def _between(low: Trial, high: Trial) -> float:
+    """Return the minimiser of the cubic through both ends, kept inside; the middle where there is none."""
+    width = high.size - low.size
+    middle = low.size + width / 2
+    if not (math.isfinite(high.value) and math.isfinite(high.slope)):
+        return low.size + MARGIN * width
+    first = low.slope + high.slope - 3 * (low.value - high.value) / (low.size - high.size)
+    square = first * first - low.slope * high.slope
+    if square < 0:
+        return middle
+    second = math.copysign(math.sqrt(square), width)
+    divisor = high.slope - low.slope + 2 * second
+    if divisor == 0:
+        return middle
+    size = high.size - width * (high.slope + second - first) / divisor
+    inner, outer = sorted((low.size + MARGIN * width, high.size - MARGIN * width))
+    return min(max(size, inner), outer) if math.isfinite(size) else middle
+
+
+def _as_evaluation(state: State) -> Evaluation:
+    return Evaluation(state.value, state.gradient, state.gradient_norm, rounding=state.rounding)

@@ -9,6 +9,7 @@ from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 from distsoftmax.solvers.gradient_descent import GradientDescent
 from distsoftmax.solvers.lbfgs import Lbfgs
 from distsoftmax.solvers.protocol import Solver
+from distsoftmax.solvers.proximal_lbfgs import ProximalLbfgs
 from distsoftmax.solvers.trust_region import TrustRegion
 
 
@@ -21,4 +22,4 @@ def make_solver(config: SolverConfig, objective: ObjectiveConfig) -> Solver[Any]
         return GradientDescent(config.learning_rate)
     if name == "trust-region":
         return TrustRegion()
-    return Lbfgs()
+    return ProximalLbfgs() if objective.sparse else Lbfgs()

@@ -80,7 +80,7 @@ class AcceleratedGradient:
             point += plain
             reached = objective(point)
             lower_bound = max(lower_bound, reached.lower_bound)
-            curvature = _curvature(state, point, reached)
+            curvature = curvature_between(state, point, reached)
             if _is_lower(objective, state, point, reached):
                 break
             if momentum > 1.0:
@@ -128,7 +128,7 @@ def _is_lower(objective: Objective, state: State, point: Array, reached: Evaluat
     return _slope(objective, (state.gradient + reached.gradient) / 2, state.parameters, point) < 0
 
 
-def _curvature(state: State, point: Array, reached: Evaluation) -> float:
+def curvature_between(state: State, point: Array, reached: Evaluation) -> float:
     """Return the curvature met on the way to a point; `LEAST_CURVATURE` where none can be measured."""
     if math.isinf(reached.value):
         return LEAST_CURVATURE

@@ -1,0 +1,126 @@
+"""L-BFGS for objectives with a penalty that is not smooth: L1, group, and either with L2.
+
+PANOC: L. Stella, A. Themelis, P. Sopasakis and P. Patrinos, "A simple and efficient algorithm for nonlinear model
+predictive control", IEEE Conference on Decision and Control 2017, algorithm 1. With T(x) = prox(x - t grad f(x), t), a
+minimiser of F = f + r is a root of the residual x - T(x). A step goes
+
+    from x to x - (1 - tau) (x - T(x)) - tau H (x - T(x)),
+
+where H is the L-BFGS estimate of the residual's inverse Jacobian, and tau falls from 1 to 0, the plain proximal step,
+until the forward-backward envelope of F falls enough:
+
+    envelope(x) = f(x) + <grad f(x), T(x) - x> + |T(x) - x|^2 / (2 t) + r(T(x)).
+
+A trial costs one evaluation. The size t follows the curvature met (`accelerated_gradient.curvature_between`). The
+solution is T(x): the proximal operator makes its zeros exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, curvature_between
+from distsoftmax.solvers.lbfgs import LEAST_COSINE, MEMORY, two_loop
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective, Penalty, State, first_state, moved
+
+CONTRACTION = 0.95  # t times the largest curvature met: below 1
+LEAST_SHARE = 1 / 8  # tau below which the plain proximal step is taken
+DECREASE = 1e-3  # of |x - T(x)|^2 / t, by which the envelope must fall
+NEGLIGIBLE = 1e-9  # of the objective's rounding: a step that promises less leads nowhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProximalLbfgsState(State):
+    """The state of `ProximalLbfgs`.
+
+    Attributes
+    ----------
+    proximal : ndarray of float64
+        T(x), x being `parameters`.
+    steps, changes : sequence of ndarray
+        The last steps and the residual's changes over them, the oldest first; at most `MEMORY`.
+    """
+
+    proximal: Array
+    steps: Sequence[Array]
+    changes: Sequence[Array]
+
+    @property
+    def solution(self) -> Array:
+        """T(x), with its exact zeros."""
+        return self.proximal
+
+
+class ProximalLbfgs:
+    """Quasi-Newton steps on the proximal residual. One evaluation a step, seldom more."""
+
+    state_type = ProximalLbfgsState
+
+    def init(self, objective: Objective, parameters: Array) -> ProximalLbfgsState:
+        """See `Solver.init`. Two evaluations: the second measures the curvature along the gradient."""
+        first = first_state(objective, parameters)
+        norm = float(np.linalg.norm(first.gradient))
+        size = 1.0
+        if norm > 0:
+            ahead = parameters - FIRST_MOVE / norm * first.gradient
+            size = CONTRACTION / curvature_between(first, ahead, objective(ahead))
+        proximal = _penalty(objective).prox(parameters - size * first.gradient, size)
+        first = replace(first, step_size=size, exhausted=bool(np.array_equal(proximal, parameters)))
+        return ProximalLbfgsState(**vars(first), proximal=proximal, steps=(), changes=())
+
+    def step(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
+        """See `Solver.step`."""
+        penalty, size = _penalty(objective), state.step_size
+        residual = state.parameters - state.proximal
+        promised = float(np.vdot(residual, residual)) / size
+        if promised <= NEGLIGIBLE * state.rounding:
+            return replace(state, step=state.step + 1, exhausted=True)
+        before = _envelope(penalty, state.parameters, state.value, state.gradient, state.proximal, size)
+        quasi_newton = two_loop(state.steps, state.changes, residual)
+        share = 1.0 if len(state.steps) else 0.0
+        lower_bound = state.lower_bound
+        while True:
+            point = state.parameters - (1 - share) * residual - share * quasi_newton if share else state.proximal
+            reached = objective(point)
+            lower_bound = max(lower_bound, reached.lower_bound)
+            curvature = curvature_between(state, point, reached)
+            if share == 0.0 and size * curvature > 1:  # t is too long for what was met: a shorter one, and anew
+                shorter = CONTRACTION / curvature
+                proximal = penalty.prox(state.parameters - shorter * state.gradient, shorter)
+                again = replace(state, proximal=proximal, step_size=shorter, lower_bound=lower_bound)
+                return self.step(objective, replace(again, steps=(), changes=()))
+            proximal = state.proximal
+            if math.isfinite(reached.value):
+                proximal = penalty.prox(point - size * reached.gradient, size)
+                after = _envelope(penalty, point, reached.value, reached.gradient, proximal, size)
+                if after <= before - DECREASE * promised:
+                    break
+                hidden = abs(after - before) <= state.rounding + reached.rounding
+                if hidden and float(np.linalg.norm(point - proximal)) < float(np.linalg.norm(residual)):
+                    break
+            if share == 0.0:
+                return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
+            share = share / 2 if share > LEAST_SHARE else 0.0
+        step, change = point - state.parameters, point - proximal - residual
+        steps, changes = tuple(state.steps), tuple(state.changes)
+        if float(np.vdot(step, change)) > LEAST_COSINE * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
+            steps, changes = (*steps, step)[-MEMORY:], (*changes, change)[-MEMORY:]
+        return moved(
+            state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes
+        )
+
+
+def _envelope(penalty: Penalty, point: Array, value: float, gradient: Array, proximal: Array, size: float) -> float:
+    """Return the forward-backward envelope at a point where F is `value`."""
+    way = proximal - point
+    smooth = value - penalty.value(point) + float(np.vdot(gradient, way)) + float(np.vdot(way, way)) / (2 * size)
+    return smooth + penalty.value(proximal)
+
+
+def _penalty(objective: Objective) -> Penalty:
+    assert objective.penalty is not None, "without a penalty, take Lbfgs"
+    return objective.penalty

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from distsoftmax.errors import InputError
 
 Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
+MOST_VALUES = 1000  # of a path
 POWERS_OF_TWO = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 Text = Annotated[  # as `str | None`, tyro would take the word None for no text
     str | None,
@@ -50,6 +52,36 @@ def parse_memory(text: str) -> int:
     size = float(match[1]) * 2 ** POWERS_OF_TWO[match[2]]
     _require(size < 2**63, "memory", text, "it must be less than 2^63 bytes")
     return int(size)
+
+
+def parse_path(text: str) -> tuple[float, ...]:
+    """Return the values that a text such as 1e-1:1e-6:20 means: FROM, down to TO, COUNT of them, in equal ratios.
+
+    They are rounded to 12 digits, so that 1e-1:1e-3:3 holds 0.01 itself.
+
+    Raises
+    ------
+    InputError
+        It means no such values.
+    """
+    form = "give FROM:TO:COUNT, as in 1e-1:1e-6:20"
+    try:
+        first, last, count = (kind(word) for kind, word in zip((float, float, int), text.split(":"), strict=True))
+    except ValueError:
+        raise InputError(f"--l2-path is {text}; {form}") from None
+    _require(0 < first < math.inf and 0 < last < math.inf, "l2_path", text, f"its values must be above 0: {form}")
+    _require(2 <= count <= MOST_VALUES, "l2_path", text, f"COUNT must be from 2 to {MOST_VALUES}: {form}")
+    ratio = math.log(last / first) / (count - 1)
+    values = (first, *(float(f"{first * math.exp(ratio * place):.12g}") for place in range(1, count - 1)), last)
+    falls = all(one > other for one, other in pairwise(values))
+    _require(falls, "l2_path", text, f"it must descend, for each run starts where the one before ended: {form}")
+    return values
+
+
+def model_file(place: str) -> Path:
+    """Return the file of the model at a place: a model.safetensors, or the folder it stands in."""
+    path = Path(place)
+    return path / "model.safetensors" if path.is_dir() else path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +190,9 @@ class ObjectiveConfig:
     l2: float = 0.0
     """The weight of the L2 penalty; scikit-learn's C is 1 / (l2 * n_samples). Above 0, a run reports a proven bound
     on its distance to the optimum."""
+    l2_path: Text = None
+    """FROM:TO:COUNT, as in 1e-1:1e-6:20: train for each of so many values of --l2, each from the solution before it,
+    and keep the model with the lowest held-out log loss."""
     l1: float = 0.0
     """The weight of the L1 penalty, the sum of the coefficients' magnitudes: makes many of them 0. With --l2: the
     elastic net."""
@@ -172,6 +207,10 @@ class ObjectiveConfig:
         for name in ("l2", "l1", "group"):
             value = getattr(self, name)
             _require(0 <= value < math.inf, name, value, "it must be a finite number, 0 or more")
+        if self.l2_path is not None:
+            parse_path(self.l2_path)
+            if self.l2 > 0:
+                raise InputError("--l2 and --l2-path both set the L2 penalty: give one of them")
 
     @property
     def sparse(self) -> bool:
@@ -187,23 +226,30 @@ class SolverConfig:
     """The update rule; auto picks lbfgs or trust-region by the problem's shape and penalty, and says so."""
     learning_rate: float | Literal["auto"] = "auto"
     """Of gradient-descent: a number takes steps of that length, auto needs no tuning (accelerated, with backtracking
-    and restart). Of sgd: the length of a step, auto takes 1 / (a bound on the curvature)."""
+    and restart). Of sgd: the length of a step before the schedule; auto follows from a bound on the curvature."""
     momentum: float = 0.0
     """The share of the last step that the next one adds; for sgd, and gradient-descent with a learning rate."""
     nesterov: bool = False
     """Take Nesterov's momentum, with the gradient where the momentum leads."""
-    batch: int = 4096
-    """The samples in a mini-batch of sgd, up to a few."""
+    batch: int | Literal["auto"] = "auto"
+    """The samples of a mini-batch of sgd; auto: 4096, or so many that an epoch has 16 of them. The last of an epoch
+    takes those that are left."""
     epochs: int = 10
     """How often sgd passes over the data."""
     schedule: Literal["constant", "step", "inverse", "cosine"] = "constant"
-    """How sgd's learning rate falls over the epochs."""
+    """How sgd's learning rate falls: step by 0.1 after 1/2 and after 3/4 of the epochs, inverse as 1 / (1 + epochs
+    done), cosine to 0 at the end."""
     warm_up: float = 0.0
     """The epochs over which sgd's learning rate rises from 0."""
     linear_scaling: int | None = None
     """The batch that --learning-rate was tuned for: it is multiplied by --batch / this."""
     average: bool = False
     """Return the mean of sgd's iterates since half of the epochs."""
+    init: Text = None
+    """Start from this model.safetensors, or the one in this folder, not from 0."""
+    patience: int | None = None
+    """End when so many evaluations in a row (--evaluate-every) have not lowered the held-out log loss, and keep the
+    best model."""
     max_steps: int | None = None
     """End after this many steps; by default 1000, and for sgd after its epochs."""
     max_seconds: float | None = None
@@ -219,10 +265,48 @@ class SolverConfig:
             isinstance(rate, str) or 0 < rate < math.inf, "learning_rate", rate, "it must be a number above 0, or auto"
         )
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "it must be at least 0 and less than 1")
-        for name in ("batch", "epochs"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "it must be at least 1")
+        for name in ("batch", "epochs", "linear_scaling"):
+            value = getattr(self, name)
+            _require(value is None or isinstance(value, str) or value >= 1, name, value, "it must be at least 1")
+        _require(0 <= self.warm_up < math.inf, "warm_up", self.warm_up, "it must be a finite number, 0 or more")
         _require(self.max_steps is None or self.max_steps >= 0, "max_steps", self.max_steps, "it must be 0 or more")
+        _require(self.patience is None or self.patience >= 1, "patience", self.patience, "it must be at least 1")
+        limit = self.max_seconds
+        _require(limit is None or 0 < limit < math.inf, "max_seconds", limit, "it must be a finite number above 0")
         _require(0 <= self.tolerance < math.inf, "tolerance", self.tolerance, "it must be a finite number, 0 or more")
+        self._refuse_what_the_solver_does_not_take()
+        if self.solver == "sgd":
+            self._refuse_what_no_epochs_could_hold()
+
+    def _refuse_what_the_solver_does_not_take(self) -> None:
+        """Refuse options that would be ignored."""
+        fixed = not isinstance(self.learning_rate, str)
+        taken_by = dict.fromkeys(("batch", "epochs", "schedule", "warm_up", "linear_scaling", "average"), "sgd")
+        taken_by["learning_rate"] = "gradient-descent or sgd"
+        taken_by |= dict.fromkeys(("momentum", "nesterov"), "sgd, or gradient-descent with a --learning-rate")
+        for item in fields(self):
+            if item.name not in taken_by or getattr(self, item.name) == item.default:
+                continue
+            takes = {"sgd": True, "gradient-descent": taken_by[item.name] != "sgd"}.get(self.solver, False)
+            if item.name in ("momentum", "nesterov") and self.solver == "gradient-descent":
+                takes = fixed
+            if not takes:
+                raise InputError(
+                    f"--{item.name.replace('_', '-')} is not for --solver {self.solver}: it belongs to "
+                    f"--solver {taken_by[item.name]}"
+                )
+        if self.nesterov and not self.momentum:
+            raise InputError("--nesterov is a kind of momentum: give --momentum too, such as 0.9")
+        if self.linear_scaling is not None and not fixed:
+            raise InputError("--linear-scaling needs the --learning-rate that was tuned, as a number")
+
+    def _refuse_what_no_epochs_could_hold(self) -> None:
+        """Refuse schedules that do not fit into the epochs of sgd."""
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        if self.warm_up >= self.epochs:
+            raise InputError(f"--warm-up is {self.warm_up:g} of {epochs}: it must be less, or give more --epochs")
+        if self.schedule == "step" and self.epochs == 1:
+            raise InputError("--schedule step falls after half of the epochs, and there is 1: give more --epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +357,16 @@ class TrainConfig:
         """Refuse parts that contradict each other."""
         if self.data.center == "yes" and not self.objective.intercept:
             raise InputError("--center yes needs an intercept: without one, a shift of the features would bring one in")
+        if self.objective.sparse and self.solver.solver == "trust-region":
+            raise InputError(
+                "--solver trust-region takes no --l1 and no --group, which have no hessian; take lbfgs, "
+                "gradient-descent or sgd"
+            )
+        if self.solver.patience is not None:
+            if not self.data.valid and self.data.held_out_fraction == 0:
+                raise InputError("--patience needs held-out samples: give --valid FILE or --valid-fraction F")
+            if self.run.evaluate_every == 0:
+                raise InputError("--patience counts the evaluations that --evaluate-every 0 leaves out: set it above 0")
 
     def sections(self) -> dict[str, dict[str, object]]:
         """Return the options by part and command-line name, without those that are None: what a TOML file holds."""
@@ -292,10 +386,17 @@ class TrainConfig:
         Two runs whose identity and partition agree take the same steps, so a checkpoint of one may be resumed by the
         other. When the run ends is left out, and so is what the partition tells better than the options do.
         """
+        stopping = self.solver.patience is not None  # the best model so far depends on when it is looked for
         kept_data = {"standardize", "center", "impute", "seed"}
-        free = {item.name for item in fields(DataConfig)} - kept_data | {"max_steps", "tolerance"}
+        free = {item.name for item in fields(DataConfig)} - kept_data | {
+            "max_steps",
+            "max_seconds",
+            "tolerance",
+            "init",
+        }
         parts = (self.data, self.objective, self.solver)
         named = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
+        named |= {"patience": "given", "evaluate-every": self.run.evaluate_every} if stopping else {}
         return {name.replace("_", "-"): value for name, value in named.items() if name not in free}
 
 
@@ -314,5 +415,4 @@ class ScoringConfig(SourceConfig):
     @property
     def model_path(self) -> Path:
         """The model file itself."""
-        path = Path(self.model)
-        return path / "model.safetensors" if path.is_dir() else path
+        return model_file(self.model)

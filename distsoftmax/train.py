@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def command(config: TrainConfig, cluster: Cluster) -> int:
     """Train, and return the exit status. Collective."""
-    from distsoftmax.trainer import train  # numpy comes with it, which must not be loaded before the BLAS is pinned
+    # numpy comes with these, which must not be loaded before the BLAS is pinned
+    if config.objective.l2_path is not None:
+        from distsoftmax.regularization_path import train_path
+
+        return train_path(config, cluster)
+    from distsoftmax.trainer import train
 
     return train(config, cluster)
 

@@ -1,27 +1,52 @@
 """The loop: every rank takes the same steps, and each step is committed by all ranks or by none.
 
-config -> partition -> objective, solver -> state -> step, commit, record -> ... -> model
+config -> partition -> objective, solver -> state -> step, commit, record -> ... -> result -> model
 """
 
 from __future__ import annotations
 
+import math
 import time
-
-import numpy as np
+from dataclasses import dataclass
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.control import commit
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
+from distsoftmax.coordinator.early_stopping import EarlyStopping
+from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.report import closing, interrupted, opening
+from distsoftmax.coordinator.result import Interruption, Result, conclude
 from distsoftmax.coordinator.signals import StopSignals
-from distsoftmax.data.partition import load_partition
-from distsoftmax.model import Model
+from distsoftmax.data.partition import Partition, load_partition
 from distsoftmax.objective.distributed import SoftmaxObjective
-from distsoftmax.solvers import make_solver
+from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.solvers.protocol import certified, stop_reason
+from distsoftmax.solvers.schedule import step_limit
 
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a process sets up once, for one run or for all runs of a path.
+
+    Attributes
+    ----------
+    cluster : Cluster
+    signals : StopSignals
+    partition : Partition
+    objective : SoftmaxObjective
+        With the first run's penalties.
+    deadline : float
+        When the time for training is up, by `time.perf_counter`.
+    """
+
+    cluster: Cluster
+    signals: StopSignals
+    partition: Partition
+    objective: SoftmaxObjective
+    deadline: float
 
 
 def train(config: TrainConfig, cluster: Cluster) -> int:
@@ -30,7 +55,8 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     Returns
     -------
     int
-        The exit status: 0 when the run has ended by itself, 75 when a signal ended it and it can be resumed.
+        The exit status: 0 when the run has ended by itself, 75 when a signal or --max-seconds ended it and it can be
+        resumed.
 
     Raises
     ------
@@ -39,49 +65,91 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     """
     signals = StopSignals()
     coordinator = Coordinator(config, cluster)
-    partition = load_partition(config.data, config.objective.intercept, cluster, coordinator.progress.show)
+    session = open_session(config, cluster, signals, coordinator.progress)
+    ended = fit(config, session.objective, coordinator, session)
+    signals.ignore()
+    if isinstance(ended, Interruption):
+        cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
+        return RESUMABLE
+    model = ended.model(session.partition)
+    place = coordinator.save_model(model)
+    cluster.say(closing(ended, config, session.partition, model.sha256, place))
+    return 0
+
+
+def open_session(config: TrainConfig, cluster: Cluster, signals: StopSignals, progress: ProgressLine) -> Session:
+    """Read the data, measure it, and say what is about to be done. Collective.
+
+    Raises
+    ------
+    InputError
+        On every rank: what is wrong with the data, and where.
+    """
+    partition = load_partition(config.data, config.objective.intercept, cluster, progress.show)
     objective = SoftmaxObjective(partition, config.objective, cluster, config.run.threads, config.data.seed)
-    solver = make_solver(config.solver, config.objective)
-    state = coordinator.restore(partition, solver.state_type) or solver.init(objective, np.zeros(objective.shape))
+    progress.leave()
+    name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
+    cluster.say(opening(partition, cluster, config.run.threads, f"solver: {name} ({why})" if why else ""))
+    deadline = time.perf_counter() + (config.solver.max_seconds or math.inf)
+    return Session(cluster, signals, partition, objective, deadline)
+
+
+def fit(
+    config: TrainConfig, objective: SoftmaxObjective, coordinator: Coordinator, session: Session
+) -> Result | Interruption:
+    """Take the steps of a run from its start, or from where it was interrupted, to its end. Collective.
+
+    Raises
+    ------
+    DistSoftmaxError
+        On every rank: a save that failed, an objective that left the finite numbers, a folder of another run.
+    """
+    cluster, partition = session.cluster, session.partition
+    patience, every = config.solver.patience, config.run.evaluate_every
+    solver = make_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
+    limit = step_limit(config.solver, partition.n_training)
+    compute, communication = objective.compute_seconds, cluster.communication_seconds
+    restored = coordinator.restore(partition, solver.state_type)
+    state, best = restored or (solver.init(objective, coordinator.start(partition)), EarlyStopping())
     coordinator.open_folder(state)
     coordinator.progress.leave()
-    cluster.say(opening(partition, cluster, config.run.threads))
 
     started: float | None = None  # the first round takes no step: nothing to measure
-    compute, communication, reason = 0.0, 0.0, None
     while True:
         state = certified(objective, state, config.solver.tolerance)
-        reason = stop_reason(state, config.solver.tolerance, config.solver.max_steps or 1000)
+        reason = stop_reason(state, config.solver.tolerance, limit.steps, limit.reason)
+        held_out = None
+        if partition.n_held_out and every and state.step % every == 0:
+            held_out = objective.scores(state.solution, held_out=True)
+            if patience is not None:
+                best = best.evaluated(state.step, held_out.log_loss, state.solution)
+                reason = reason or best.stop_reason(patience)
+        now = time.perf_counter()
         verdict = commit(
             cluster,
             state.parameters,
-            signal=signals.received,
+            signal=session.signals.received,
+            out_of_time=started is not None and now >= session.deadline,
             failed=bool(coordinator.failure),
             compute_seconds=objective.compute_seconds - compute,
             communication_seconds=cluster.communication_seconds - communication,
         )
         if verdict.failed:
             coordinator.check_saved()
-        last = reason is not None or verdict.signal != 0
-        every = config.run.evaluate_every
-        scored = partition.n_held_out > 0 and (last or (every > 0 and state.step % every == 0))
-        held_out = objective.scores(state.parameters, held_out=True) if scored else None
-        now = time.perf_counter()
+        last = reason is not None or verdict.interrupted
+        if last and partition.n_held_out and held_out is None:
+            held_out = objective.scores(state.solution, held_out=True)
         seconds = None if started is None else now - started
-        coordinator.record(state, verdict, held_out, seconds=seconds, n_samples=partition.n_training, last=last)
+        n_samples = state.n_sampled or partition.n_training
+        coordinator.record(
+            state, best, verdict, held_out, seconds=seconds, n_samples=n_samples, n_steps=limit.steps, last=last
+        )
         if last:
             break
         started, compute, communication = now, objective.compute_seconds, cluster.communication_seconds
         state = solver.step(objective, state)
 
-    signals.ignore()
     coordinator.check_saved()
     if reason is None:
-        cluster.say(interrupted(state, verdict.signal, coordinator.folder, cluster.size))
-        return RESUMABLE
-    coef, intercept = partition.standardization.in_own_units(state.parameters)
-    model = Model(coef, intercept, partition.classes, partition.encoding)
-    path = coordinator.save_model(model)
-    scores = objective.scores(state.parameters, held_out=False), held_out
-    cluster.say(closing(state, reason, scores, partition, model, str(path)))
-    return 0
+        return Interruption(state.step, verdict.signal)
+    return conclude(objective, state, reason, best=best, held_out=held_out, tolerance=config.solver.tolerance)

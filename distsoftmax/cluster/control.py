@@ -20,6 +20,8 @@ class Verdict:
     ----------
     signal : int
         The number of a signal that some rank received and that asks the run to end; 0 for none.
+    out_of_time : bool
+        Whether some rank's clock says that the run must end.
     failed : bool
         Whether rank 0 failed at one of its duties.
     slowest_seconds, fastest_seconds : float
@@ -29,10 +31,16 @@ class Verdict:
     """
 
     signal: int
+    out_of_time: bool
     failed: bool
     slowest_seconds: float
     fastest_seconds: float
     communication_seconds: float
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run must end although it has not come to its end."""
+        return self.signal != 0 or self.out_of_time
 
 
 def commit(
@@ -40,6 +48,7 @@ def commit(
     parameters: NDArray[np.float64],
     *,
     signal: int,
+    out_of_time: bool,
     failed: bool,
     compute_seconds: float,
     communication_seconds: float,
@@ -52,8 +61,8 @@ def commit(
         On every rank, when the parameters are not equal on all of them.
     """
     digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data)
-    row = np.array([digest, signal, failed, compute_seconds, communication_seconds], dtype=np.float64)
-    digests, signals, failures, compute, communication = cluster.gather_rows(row).T
+    row = np.array([digest, signal, out_of_time, failed, compute_seconds, communication_seconds], dtype=np.float64)
+    digests, signals, clocks, failures, compute, communication = cluster.gather_rows(row).T
     odd = np.flatnonzero(digests != digests[0])
     if odd.size:
         raise ReplicaMismatch(
@@ -62,6 +71,7 @@ def commit(
         ).on_all_ranks()
     return Verdict(
         signal=int(signals.max()),
+        out_of_time=bool(clocks.any()),
         failed=bool(failures.any()),
         slowest_seconds=float(compute.max()),
         fastest_seconds=float(compute.min()),

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from distsoftmax.coordinator.durable import write_atomically
+from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.errors import CheckpointDamaged, InputError
 from distsoftmax.model import tensor_file
 from distsoftmax.solvers.protocol import State
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+OF_BEST = "best."
 StateT = TypeVar("StateT", bound=State)
 
 
@@ -30,9 +32,10 @@ class Circumstances:
     Attributes
     ----------
     options : mapping
-        `TrainConfig.identity()`.
+        `TrainConfig.identity()`, and the model that the run started from.
     data : mapping
-        What the partition tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights.
+        What the partition tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights; the held-out
+        samples where the steps depend on them.
     platform : str
         The numerical platform. Another one is no obstacle, but the bits may differ, and a resume says so.
     shard_digests : ndarray of int64, (n_shards,)
@@ -44,17 +47,32 @@ class Circumstances:
     shard_digests: NDArray[np.int64]
 
 
-def save_checkpoint(folder: Path, state: State, circumstances: Circumstances, keep: int) -> None:
+def save_checkpoint(
+    folder: Path,
+    state: State,
+    circumstances: Circumstances,
+    keep: int,
+    *,
+    best: EarlyStopping | None = None,
+    seconds: float = 0.0,
+) -> None:
     """Write a checkpoint of the state, then remove all but the newest `keep`.
+
+    Parameters
+    ----------
+    best : EarlyStopping, optional
+        What goes with the state, where a run keeps it.
+    seconds : float
+        Spent in training so far, by all processes that worked on the run.
 
     Raises
     ------
     OutputError
         It could not be written; the earlier ones are as they were.
     """
-    tensors = {item.name: np.ascontiguousarray(getattr(state, item.name)) for item in fields(state)}
-    # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
-    tensors = {name: value.reshape(np.shape(getattr(state, name))) for name, value in tensors.items()}
+    tensors = _tensors(state)
+    if best is not None:
+        tensors |= {OF_BEST + name: tensor for name, tensor in _tensors(best).items()}
     tensors["shard_digests"] = circumstances.shard_digests
     about = json.dumps(
         {
@@ -63,6 +81,7 @@ def save_checkpoint(folder: Path, state: State, circumstances: Circumstances, ke
             "options": circumstances.options,
             "data": circumstances.data,
             "platform": circumstances.platform,
+            "seconds": seconds,
         }
     )
     metadata = {"format": "distsoftmax checkpoint", "about": about, "checksum": _checksum(about, tensors)}
@@ -81,12 +100,14 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What stands in a checkpoint's file."""
+    """What stands in a checkpoint's file; `best` and `seconds` as in `save_checkpoint`."""
 
     path: Path
     values: Mapping[str, Any]
     circumstances: Circumstances
     solver_state: str
+    best: EarlyStopping | None
+    seconds: float
 
     def state(self, state_type: type[StateT]) -> StateT:
         """Return the solver's state.
@@ -98,7 +119,8 @@ class Checkpoint:
         """
         if self.solver_state != state_type.__name__:
             raise InputError(f"{self.path}: was made by another solver ({self.solver_state}); use another --out")
-        return state_type(**self.values)
+        values: dict[str, Any] = {item.name: self.values.get(item.name) for item in fields(state_type)}
+        return state_type(**values)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -125,8 +147,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"{path}: has format version {facts['format_version']}, this program reads {FORMAT_VERSION}")
     digests = tensors.pop("shard_digests")
     values = {name: tensor if tensor.ndim else tensor.item() for name, tensor in tensors.items()}
+    of_best = {name.removeprefix(OF_BEST): values.pop(name) for name in list(values) if name.startswith(OF_BEST)}
     circumstances = Circumstances(facts["options"], facts["data"], facts["platform"], digests)
-    return Checkpoint(path, values, circumstances, facts["solver_state"])
+    best = EarlyStopping(**of_best) if of_best else None
+    return Checkpoint(path, values, circumstances, facts["solver_state"], best, facts["seconds"])
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -150,13 +174,8 @@ def refuse_other_run(path: Path, then: Circumstances, now: Circumstances) -> Non
     InputError
         They differ; the message names each difference.
     """
-    present = json.loads(json.dumps([now.options, now.data]))
-    differences = [
-        f"--{name} was {then.options.get(name)}, now it is {value}"
-        for name, value in present[0].items()
-        if then.options.get(name) != value
-    ]
-    for name, value in present[1].items():
+    differences = option_differences(then.options, now.options)
+    for name, value in json.loads(json.dumps(now.data)).items():
         if then.data.get(name) != value:
             was, is_now = _shorten(then.data.get(name)), _shorten(value)
             differences.append(f"the data's {name.replace('_', ' ')} were {was}, now they are {is_now}")
@@ -174,6 +193,26 @@ def refuse_other_run(path: Path, then: Circumstances, now: Circumstances) -> Non
             f"{path} belongs to another run: {'; '.join(differences)}. Give the options and the data of that run to go "
             "on with it, or another --out to start anew"
         )
+
+
+def option_differences(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return what to say of each option that is not what it was; `then` comes from JSON."""
+    return [
+        f"--{name} was {then.get(name)}, now it is {value}"
+        for name, value in json.loads(json.dumps(now)).items()
+        if then.get(name) != value
+    ]
+
+
+def _tensors(record: State | EarlyStopping) -> dict[str, NDArray]:
+    """Return the fields of a record as arrays, those that are None left out."""
+    values = {item.name: getattr(record, item.name) for item in fields(record)}
+    # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
+    return {
+        name: np.ascontiguousarray(value).reshape(np.shape(value))
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def _shorten(value: object) -> str:

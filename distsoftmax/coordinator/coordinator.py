@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tomli_w
+import numpy as np
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.control import Verdict
-from distsoftmax.config import TrainConfig
-from distsoftmax.coordinator.checkpoint import Circumstances, newest_checkpoint, refuse_other_run, save_checkpoint
+from distsoftmax.config import TrainConfig, model_file
+from distsoftmax.coordinator.checkpoint import (
+    Circumstances,
+    checkpoint_paths,
+    newest_checkpoint,
+    refuse_other_run,
+    save_checkpoint,
+)
 from distsoftmax.coordinator.durable import make_folder, remove_leftovers, write_atomically
+from distsoftmax.coordinator.early_stopping import EarlyStopping
+from distsoftmax.coordinator.folder import choose_folder, resuming_options
 from distsoftmax.coordinator.metrics import MetricsFile
+from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
+from distsoftmax.coordinator.warm_start import start_parameters
 from distsoftmax.data.partition import Partition
 from distsoftmax.errors import InputError, OutputError
-from distsoftmax.model import Model, NumberedNames
-from distsoftmax.solvers.protocol import State
+from distsoftmax.model import Model, NumberedNames, load_model
+from distsoftmax.solvers.protocol import Array, State
 
 if TYPE_CHECKING:
     from distsoftmax.objective.distributed import Scores
@@ -34,6 +42,12 @@ class Coordinator:
     ----------
     config : TrainConfig
     cluster : Cluster
+    progress : ProgressLine, optional
+        Another run's, to go on with.
+    task : str
+        What the progress line calls the steps.
+    path : PathFolder, optional
+        Of the path that the run is a part of.
 
     Attributes
     ----------
@@ -46,54 +60,95 @@ class Coordinator:
     Raises
     ------
     InputError
-        On every rank: the folder cannot be made where it was asked for. Collective for this reason.
+        On every rank: the folder cannot be made where it was asked for, or there is no model where the run is to
+        start from. Collective for this reason.
     """
 
-    def __init__(self, config: TrainConfig, cluster: Cluster) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        cluster: Cluster,
+        progress: ProgressLine | None = None,
+        task: str = "training",
+        path: PathFolder | None = None,
+    ) -> None:
         self._config = config
+        self._path = path
         self._cluster = cluster
-        self.folder = Path(cluster.broadcast(config.run.out or _new_folder()))
+        self._task = task
+        self.folder = choose_folder(config, cluster)
         self.failure = ""
-        self.progress = ProgressLine(config.run.progress, silent=cluster.rank != 0)
+        self.progress = progress or ProgressLine(config.run.progress, silent=cluster.rank != 0)
+        self._model: Model | None = None
+        self._missing_model: InputError | None = None
+        self._seconds_before = 0.0
+        self._opened = time.perf_counter()
         self._last_save = time.monotonic()
         self._saved_step = -1
         self._metrics: MetricsFile | None = None
         self._circumstances: Circumstances | None = None
         with cluster.agreement():
             if cluster.rank == 0:
-                _check_place(self.folder)
+                if (self.folder / "path.json").exists():
+                    raise InputError(f"--out {self.folder} holds the runs of an --l2-path; name another folder")
+                self._read_model()
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds spent in this run since its first step, by earlier processes, too. Known to rank 0 alone."""
+        return self._seconds_before + time.perf_counter() - self._opened
 
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
         return self.folder / "checkpoints"
 
-    def restore(self, partition: Partition, state_type: type[State]) -> State | None:
-        """Return the state of the newest valid checkpoint of this run on every rank, or None. Collective.
+    def restore(self, partition: Partition, state_type: type[State]) -> tuple[State, EarlyStopping] | None:
+        """Return what is in the newest valid checkpoint of this run on every rank, or None. Collective.
 
         Raises
         ------
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
         """
-        self._circumstances = Circumstances(
-            self._config.identity(),
-            {
-                "n_rows": partition.n_rows,
-                "held_out_fraction": self._config.data.held_out_fraction,
-                "dtype": partition.dtype.name,
-                "classes": list(partition.classes),
-                "columns": _columns(partition),
-                "class_weights": None if partition.class_weights is None else partition.class_weights.tolist(),
-            },
-            self._cluster.platform,
-            partition.shard_digests,
-        )
-        state = None
+        options = self._config.identity()
+        if self._missing_model is None:  # a resume does not need it
+            options["init"] = None if self._model is None else f"a model with sha256 {self._model.sha256}"
+        data = {
+            "n_rows": partition.n_rows,
+            "held_out_fraction": self._config.data.held_out_fraction,
+            "dtype": partition.dtype.name,
+            "classes": list(partition.classes),
+            "columns": _columns(partition),
+            "class_weights": None if partition.class_weights is None else partition.class_weights.tolist(),
+        }
+        if self._config.solver.patience is not None:
+            data["held_out_samples"] = f"{partition.n_held_out} {partition.held_out_digest}".rstrip()
+        self._circumstances = Circumstances(options, data, self._cluster.platform, partition.shard_digests)
+        found = None
         with self._cluster.agreement():
             if self._cluster.rank == 0:
-                state = self._find_checkpoint(state_type)
-        return self._cluster.broadcast(state)
+                found = self._find_checkpoint(state_type)
+        return self._cluster.broadcast(found)
+
+    def start(self, partition: Partition) -> Array:
+        """Return the parameters that a new run starts from, in training's units: the model's, or 0. Collective.
+
+        Raises
+        ------
+        InputError
+            On every rank: the model does not fit the data.
+        """
+        place, start = self._config.solver.init, None
+        with self._cluster.agreement():
+            if self._missing_model is not None:
+                raise self._missing_model
+            if self._model is not None:
+                assert place is not None
+                start = start_parameters(self._model, partition, place, self._config.objective.intercept)
+        self._model = None  # it may be large
+        start = self._cluster.broadcast(start)
+        return np.zeros(partition.shape) if start is None else start
 
     def open_folder(self, state: State) -> None:
         """Make the folder and what is in it from the start. Collective.
@@ -105,19 +160,34 @@ class Coordinator:
         """
         with self._cluster.agreement():
             if self._cluster.rank == 0:
+                if self._path is not None:
+                    self._path.open()
                 self._fill_folder(state)
+        self._opened = time.perf_counter()
 
     def record(
         self,
         state: State,
+        best: EarlyStopping,
         verdict: Verdict,
         held_out: Scores | None,
         *,
         seconds: float | None,
         n_samples: int,
+        n_steps: int,
         last: bool,
     ) -> None:
-        """Write what is due after a step. Not collective; a failure is kept for the next control message."""
+        """Write what is due after a step. Not collective; a failure is kept for the next control message.
+
+        Parameters
+        ----------
+        seconds : float or None
+            Of the step; None where none was taken.
+        n_samples : int
+            That the step has looked at.
+        n_steps : int
+            After which the run ends at the latest.
+        """
         if self._cluster.rank != 0 or self._metrics is None:
             return
         run = self._config.run
@@ -125,7 +195,8 @@ class Coordinator:
             if last or state.step % run.metrics_every == 0 or held_out is not None:
                 values = {
                     "step": state.step,
-                    "objective": state.value,
+                    "objective": state.value if state.is_current else None,
+                    "batch_objective": None if state.is_current else state.latest_value,
                     "gradient_norm": state.gradient_norm,
                     "certified_gap": state.certified_gap,
                     "step_size": state.step_size,
@@ -140,10 +211,10 @@ class Coordinator:
                 self._metrics.write(values)
             by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
             if last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
-                self._save(state)
+                self._save(state, best)
         except OutputError as error:
             self.failure = str(error)
-        self.progress.show("training", state.step, self._config.solver.max_steps or 1000, _in_words(state))
+        self.progress.show(self._task, state.step, n_steps, _in_words(state))
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.
@@ -177,13 +248,22 @@ class Coordinator:
             raise InputError(f"--out {self.folder}: cannot be made: {error.strerror}") from None
         remove_leftovers(self.folder)
         remove_leftovers(self.checkpoints)
-        settings = self._config.sections()
-        settings["run"] |= {"out": str(self.folder), "resume": "auto"}  # so that the file resumes this run
-        write_atomically(self.folder / "config.toml", tomli_w.dumps(settings).encode())
+        write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._last_save = time.monotonic()
 
-    def _find_checkpoint(self, state_type: type[State]) -> State | None:
+    def _read_model(self) -> None:
+        """Read the model to start from, where there is one."""
+        if self._config.solver.init is None:
+            return
+        try:
+            self._model = load_model(model_file(self._config.solver.init))
+        except InputError as error:
+            self._missing_model = type(error)(f"--init {error}")
+            if not checkpoint_paths(self.checkpoints):
+                raise self._missing_model from None
+
+    def _find_checkpoint(self, state_type: type[State]) -> tuple[State, EarlyStopping] | None:
         assert self._circumstances is not None
         found = newest_checkpoint(self.checkpoints, lambda text: self._cluster.say(text, to_stderr=True))
         if found is None:
@@ -203,12 +283,20 @@ class Coordinator:
                 to_stderr=True,
             )
         self._saved_step = state.step
-        return state
+        self._seconds_before = found.seconds
+        return state, found.best or EarlyStopping()
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: State, best: EarlyStopping) -> None:
         assert self._circumstances is not None
         if state.step != self._saved_step:
-            save_checkpoint(self.checkpoints, state, self._circumstances, self._config.run.keep_checkpoints)
+            save_checkpoint(
+                self.checkpoints,
+                state,
+                self._circumstances,
+                self._config.run.keep_checkpoints,
+                best=best if best.last_step >= 0 else None,
+                seconds=self.training_seconds,
+            )
             self._saved_step = state.step
         self._last_save = time.monotonic()
 
@@ -222,25 +310,7 @@ def _columns(partition: Partition) -> str:
     return f"{len(encoding.feature_names)} features ({made[:12]})"
 
 
-def _new_folder() -> str:
-    """Return a name under runs/ that no other run has, not even one started in the same second."""
-    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
-    node = os.uname().nodename
-    return name if not Path(name).exists() else f"{name}-{node}-{os.getpid()}"
-
-
 def _in_words(state: State) -> str:
     gap = state.certified_gap
     tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.gradient_norm:.2e}"
-    return f"step {state.step}  objective {state.value:.6f}  {tail}"
-
-
-def _check_place(folder: Path) -> None:
-    """Refuse a folder that could not be made, before hours are spent on what should go into it."""
-    place = folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"--out {folder}: {place} is a file; name a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder}: {place} is not writable; name another folder")
+    return f"step {state.step}  objective {state.latest_value:.6f}  {tail}"

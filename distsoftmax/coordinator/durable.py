@@ -10,7 +10,9 @@ from pathlib import Path
 
 from distsoftmax.errors import OutputError
 
-OUR_TEMPORARY = re.compile(r"\.(config\.toml|metrics\.jsonl|model\.safetensors|step-\d+\.safetensors)\.\d+\.tmp")
+OUR_TEMPORARY = re.compile(
+    r"\.(config\.toml|metrics\.jsonl|path\.json|model\.safetensors|step-\d+\.safetensors)\.\d+\.tmp"
+)
 
 
 def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:

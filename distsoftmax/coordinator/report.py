@@ -6,19 +6,23 @@ import os
 import shlex
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.config import SolverConfig, TrainConfig
+from distsoftmax.coordinator.result import Interruption, Result
 from distsoftmax.data.partition import Partition
-from distsoftmax.model import Model
-from distsoftmax.solvers.protocol import State
-
-if TYPE_CHECKING:
-    from distsoftmax.objective.distributed import Scores
 
 
-def opening(partition: Partition, cluster: Cluster, threads: int) -> str:
-    """Return the lines on what is about to be done, with advice where the machine is not used well. Collective."""
+def opening(partition: Partition, cluster: Cluster, threads: int, solver: str = "") -> str:
+    """Return the lines on what is about to be done, with advice where the machine is not used well. Collective.
+
+    Parameters
+    ----------
+    solver : str
+        Which solver is used and why, where that was left to the program.
+    """
     held_out = f" and {partition.n_held_out} held-out" if partition.n_held_out else ""
     ranks = "1 rank" if cluster.size == 1 else f"{cluster.size} ranks"
     kind = f"sparse {partition.dtype}" if partition.sparse else f"{partition.dtype}"
@@ -27,6 +31,7 @@ def opening(partition: Partition, cluster: Cluster, threads: int) -> str:
         f"{len(partition.classes)} classes, {kind}; {partition.n_shards} shards on {ranks}",
         f"platform: {cluster.platform}",
     ]
+    lines += [solver] if solver else []
     lines += [f"note: {note}" for note in partition.notes]
     held, streamed = (sum(cluster.allgather(size)) for size in (partition.bytes_held, partition.bytes_streamed))
     if streamed:
@@ -46,36 +51,69 @@ def opening(partition: Partition, cluster: Cluster, threads: int) -> str:
     return "\n".join(lines)
 
 
-def closing(
-    state: State, reason: str, scores: tuple[Scores, Scores | None], partition: Partition, model: Model, place: str
-) -> str:
+def closing(result: Result, config: TrainConfig, partition: Partition, sha256: str, place: Path) -> str:
     """Return the last lines of a run that has ended by itself."""
-    training, held_out = scores
-    steps = "1 step" if state.step == 1 else f"{state.step} steps"
-    gap = state.certified_gap
-    certificate = "none: it takes an L2 term (--l2)" if gap is None else f"{gap:.3g}"
-    if gap is not None and state.value > 0:
-        certificate += f" (within {gap / state.value:.2g} of the objective, certified)"
-    accuracy = f"{training.accuracy:.4f} on {partition.n_training} training samples"
-    if held_out is not None:
-        accuracy = f"{held_out.accuracy:.4f} on {partition.n_held_out} held-out samples, {accuracy}"
-    lines = [
-        f"stopped: {reason}, after {steps}",
-        f"objective: {state.value:.12g}",
-        f"certified gap: {certificate}",
-        f"accuracy: {accuracy}",
-        f"model: {place}",
-        f"model sha256 {model.sha256}",
-    ]
+    steps = "1 step" if result.n_steps == 1 else f"{result.n_steps} steps"
+    accuracy = f"{result.training.accuracy:.4f} on {partition.n_training} training samples"
+    if result.held_out is not None:
+        accuracy = f"{result.held_out.accuracy:.4f} on {partition.n_held_out} held-out samples, {accuracy}"
+    lines = [f"stopped: {result.reason}, after {steps}"]
+    if config.solver.patience is not None and result.held_out is not None:
+        loss = result.held_out.log_loss
+        lines.append(f"kept: the model of step {result.step}, with the lowest held-out log loss, {loss:.6g}")
+    lines += [f"objective: {result.objective:.12g}", f"certified gap: {_certificate(result)}"]
+    lines += [f"note: {text}" for text in _shortfall(result, config.solver, partition.dtype)]
+    if config.objective.sparse:
+        n_coefficients, n_features = result.parameters[:, :-1].size, result.parameters.shape[1] - 1
+        lines.append(
+            f"features: {result.n_used_features} of {n_features} are used, {result.n_nonzero} of {n_coefficients} "
+            "coefficients are not 0"
+        )
+    lines += [f"accuracy: {accuracy}", f"model: {place}", f"model sha256 {sha256}"]
     return "\n".join(lines)
 
 
-def interrupted(state: State, number: int, folder: Path, n_ranks: int) -> str:
-    """Return the last lines of a run that a signal has ended early, with the one that resumes it."""
-    config = shlex.quote(str(folder / "config.toml"))
+def _certificate(result: Result) -> str:
+    if result.gap is None:
+        return "none: it takes an L2 term (--l2)"
+    relative = f" ({result.gap / result.objective:.2g} of the objective)" if result.objective > 0 else ""
+    return f"within {result.gap:.3g} of the optimum{relative}, certified"
+
+
+def _shortfall(result: Result, config: SolverConfig, dtype: np.dtype) -> list[str]:
+    """Say what meets the tolerance, where it was not met."""
+    if result.gap is None:
+        reached, what, unit = result.relative_gradient, "the gradient's norm", "its first"
+    else:
+        reached, what, unit = result.gap / result.objective if result.objective > 0 else 0.0, "the gap", "the objective"
+    if not reached > config.tolerance > 0 or config.patience is not None:
+        return []
+    if result.exhausted:
+        remedy = f"as close as {dtype} comes" + ("; take --dtype float64" if dtype == np.float32 else "")
+    elif config.solver == "sgd":
+        remedy = "more --epochs come closer, other solvers reach it"
+    else:
+        remedy = "the same command with more --max-steps goes on from here"
+    return [f"--tolerance {config.tolerance:g} was not reached: {what} is {reached:.2g} of {unit}; {remedy}"]
+
+
+def interrupted(ended: Interruption, config: TrainConfig, folder: Path, n_ranks: int, leg: str = "") -> str:
+    """Return the last lines of a run that was ended early, with the one that resumes it.
+
+    Parameters
+    ----------
+    folder : Path
+        The one that holds the options.
+    leg : str
+        Which of several runs it was.
+    """
+    options = shlex.quote(str(folder / "config.toml"))
+    cause = (
+        f"by {signal.Signals(ended.signal).name}" if ended.signal else f"by --max-seconds {config.solver.max_seconds:g}"
+    )
     return (
-        f"stopped by {signal.Signals(number).name} after step {state.step}; go on with\n"
-        f"mpirun -n {n_ranks} python -m distsoftmax.train --config {config}"
+        f"stopped {cause} after step {ended.step}{leg and f' of {leg}'}; go on with\n"
+        f"mpirun -n {n_ranks} python -m distsoftmax.train --config {options}"
     )
 
 

@@ -48,6 +48,24 @@ def sum_squares(features: Columns, mean: Vector, weights: Vector | None) -> Vect
     return _sum_rows(np.square(_dense(features) - mean), weights)
 
 
+def row_norms(features: Columns, factors: Vector) -> Vector:
+    """Return for each row the sum over columns of factor * x^2, (rows,)."""
+    if isinstance(features, SparseFeatures):
+        return np.asarray(features.matrix.multiply(features.matrix) @ factors[features.columns], dtype=np.float64)
+    squares = np.square(_dense(features))
+    return np.asarray(squares @ factors.astype(squares.dtype), dtype=np.float64)
+
+
+def sum_squares_in_own_type(features: Columns, weights: Vector | None) -> Vector:
+    """Return about the sum over rows of weight * x^2: in the features' own type, which is fast."""
+    if isinstance(features, SparseFeatures):
+        return _sum_entries(features, np.square(features.matrix.data), weights)
+    dense = _dense(features)
+    if weights is None:
+        return np.asarray(np.einsum("ij,ij->j", dense, dense), dtype=np.float64)
+    return np.asarray(weights.astype(dense.dtype) @ np.square(dense), dtype=np.float64)
+
+
 def sum_entry_weights(features: SparseFeatures, weights: Vector | None) -> Vector:
     """Return the sum of the weights of each column's stored entries."""
     return _sum_entries(features, np.ones(features.matrix.nnz), weights)

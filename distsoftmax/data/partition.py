@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +21,7 @@ from distsoftmax.data.residency import ShardStore
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
 from distsoftmax.data.source import RawRows, SourceSpec
 from distsoftmax.data.standardization import Standardization, fit_standardization
-from distsoftmax.data.survey import Survey, take_survey
+from distsoftmax.data.survey import Survey, shard_digest, take_survey
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
@@ -65,6 +66,8 @@ class Partition:
         The sum of the training samples' weights.
     shard_digests : ndarray of int64, (n_shards,)
         A digest of each shard as read; a changed source shows here.
+    held_out_digest : str
+        The same of the held-out samples; empty where they are a part of the source.
     bytes_held, bytes_streamed : int
         Of this rank's features, in memory and read again each time.
     notes : tuple of str
@@ -84,10 +87,16 @@ class Partition:
     sparse: bool
     dtype: np.dtype
     shard_digests: NDArray[np.int64]
+    held_out_digest: str
     class_weights: NDArray[np.float64] | None
     bytes_held: int
     bytes_streamed: int
     notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The parameters': (n_classes, number of features trained on + 1)."""
+        return len(self.classes), self.standardization.n_trained + 1
 
 
 def load_partition(
@@ -125,6 +134,7 @@ def load_partition(
         store.apply(lambda number, features: _split(number, features, survey, transform, source.path), _size)
     n_held_out = source.n_rows - int(survey.counts.sum())
     held_out: Iterable[Samples] = Portion(store, 1) if n_held_out else ()
+    held_out_digest = ""
     notes = source.notes
     if 2 * len(survey.classes) > survey.counts.sum() > 20:
         notes += (
@@ -135,7 +145,9 @@ def load_partition(
         notes += ("sparse features are scaled to standard deviation 1 but not centred; --center yes does both",)
     if config.valid:
         rest = None if bound is None else max(bound - store.bytes_held, 0)
-        held_out, n_held_out, more = _read_held_out(config, survey, transform, source.sparse, rest, cluster, show)
+        held_out, n_held_out, held_out_digest, more = _read_held_out(
+            config, survey, transform, source.sparse, rest, cluster, show
+        )
         notes += more
     return Partition(
         training=Portion(store, 0),
@@ -151,6 +163,7 @@ def load_partition(
         sparse=source.sparse,
         dtype=survey.dtype,
         shard_digests=survey.shard_digests,
+        held_out_digest=held_out_digest,
         class_weights=survey.class_weights,
         bytes_held=store.bytes_held,
         bytes_streamed=store.bytes_streamed,
@@ -218,8 +231,8 @@ def _read_held_out(
     bound: int | None,
     cluster: Cluster,
     show: ShowProgress,
-) -> tuple[Iterable[Samples], int, tuple[str, ...]]:
-    """Read the source named by --valid, and return what to say of it. Collective."""
+) -> tuple[Iterable[Samples], int, str, tuple[str, ...]]:
+    """Read the source named by --valid, and return its samples, their number and digest, and notes. Collective."""
     spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels)
     divided = divide_source(spec.expecting(survey.encoding), config.shards, cluster)
     divided.require_columns(survey.encoding, "the training data")
@@ -232,9 +245,11 @@ def _read_held_out(
         ).on_all_ranks()
     store = ShardStore(divided, bound, missing=config.impute != "error")
     codes: dict[int, NDArray[np.intp]] = {}
+    digests = np.zeros(divided.n_shards, dtype=np.int64)
     n_unseen = 0
     with cluster.agreement():
         for shard in store.first_read(show):
+            digests[shard.number] = shard_digest(shard)
             codes[shard.number] = class_codes(divided, shard.number, shard.rows.labels, survey.classes)
             n_unseen += count_unseen(shard.rows, survey.encoding)
 
@@ -244,6 +259,7 @@ def _read_held_out(
 
     with cluster.agreement():
         store.apply(prepare, _size)
+    cluster.sum_integers(digests)
     unseen = agree_on_unseen(n_unseen, cluster)
     notes = (*divided.source.notes, f"{path}: {unseen}") if unseen else divided.source.notes
-    return Portion(store, 0), divided.source.n_rows, notes
+    return Portion(store, 0), divided.source.n_rows, hashlib.sha256(digests.tobytes()).hexdigest()[:12], notes

@@ -19,7 +19,9 @@ from distsoftmax.model import Encoding
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Cluster
 
-FEWEST_SHARDS = 64  # enough for even work on a few dozen ranks
+FEWEST_SHARDS = 16  # for data so small that each costs more than its rows
+MANY_SHARDS = 64  # enough for even work on a few dozen ranks
+SMALL_SHARD_ROWS = 1024  # fewer rows take less time than the calls that work on them
 LARGEST_SHARD_ROWS = 16_384
 LARGEST_WEIGHT = 1e100
 MISSING_REMEDY = "fill it in, leave the row out, or choose --impute mean or zero"
@@ -169,7 +171,8 @@ def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Cl
 
 def default_n_shards(n_rows: int) -> int:
     """Return the number of shards for a source of `n_rows`: it follows from the source, never from the ranks."""
-    return min(n_rows, max(FEWEST_SHARDS, -(-n_rows // LARGEST_SHARD_ROWS)))
+    few = max(FEWEST_SHARDS, min(MANY_SHARDS, n_rows // SMALL_SHARD_ROWS))
+    return min(n_rows, max(few, -(-n_rows // LARGEST_SHARD_ROWS)))
 
 
 def shard_bounds(n_rows: int, n_shards: int) -> NDArray[np.int64]:

@@ -30,7 +30,7 @@ Weighted: TypeAlias = "tuple[int, Columns, NDArray[np.float64] | None]"  # shard
 
 @dataclass(frozen=True)
 class Standardization:
-    """Features are trained on as (x - mean) / scale.
+    """Features are trained on as (x - mean) / scale; sparse columns that hold nothing are left out.
 
     Attributes
     ----------
@@ -38,15 +38,24 @@ class Standardization:
         0 and 1 where features are taken as they are.
     active : bool
         Whether anything is changed at all.
-    offset : ndarray of float64, (n_features,), or None
+    offset : ndarray of float64, (n_trained,), or None
         For sparse features that are centred: mean / scale, which the objective subtracts, for a sparse row that is
         centred is sparse no more.
+    trained : ndarray of int64, (n_trained,), or None
+        The columns that are trained on, ascending; None for all. Of hashed text most columns hold nothing: their
+        coefficients are 0, and the steps need not carry them.
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     active: bool
     offset: NDArray[np.float64] | None = None
+    trained: NDArray[np.int64] | None = None
+
+    @property
+    def n_trained(self) -> int:
+        """The number of columns that are trained on."""
+        return self.mean.size if self.trained is None else self.trained.size
 
     def apply(self, features: NDArray | SparseFeatures, dtype: np.dtype, path: str, names: Sequence[str]) -> Prepared:
         """Return the features in training's units and type; where nothing changes, the same array.
@@ -72,8 +81,17 @@ class Standardization:
 
     def in_own_units(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Turn parameters of the standardised features into (coef, intercept) for the features as they are."""
-        coef = parameters[:, :-1] / self.scale
+        coef = parameters[:, :-1]
+        if self.trained is not None:
+            coef = np.zeros((len(parameters), self.mean.size))
+            coef[:, self.trained] = parameters[:, :-1]
+        coef = coef / self.scale
         return coef, parameters[:, -1] - coef @ self.mean
+
+    def in_training_units(self, coef: NDArray[np.float64], intercept: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn (coef, intercept) for the features as they are into parameters of the standardised ones."""
+        trained = slice(None) if self.trained is None else self.trained
+        return np.column_stack([(coef * self.scale)[:, trained], intercept + coef @ self.mean])
 
     def _scaled(self, features: NDArray, dtype: np.dtype) -> NDArray[np.floating]:
         """Return (features - mean) / scale, computed in float64, a few rows at a time so that they stay in cache."""
@@ -98,7 +116,12 @@ class Standardization:
             name = names[int(features.columns[matrix.indices[entry]])]
             raise self._beyond(dtype, path, name, float(features.matrix.data[entry]))
         matrix.data = data
-        return SparseFeatures(features.columns, matrix)
+        if self.trained is None:
+            return SparseFeatures(features.columns, matrix)
+        columns = np.searchsorted(self.trained, features.columns)
+        known = columns < self.trained.size
+        known[known] = self.trained[columns[known]] == features.columns[known]
+        return SparseFeatures(columns[known], matrix if known.all() else matrix[:, known])
 
     def _beyond(self, dtype: np.dtype, path: str, name: str, value: float) -> InputError:
         return InputError(
@@ -141,8 +164,12 @@ def fit_standardization(
     largest, constant, kinds = _measure_extremes(rows, shape, cluster)
     for column in np.flatnonzero(np.max(np.abs(largest), axis=0) > LARGEST_VALUE)[:1]:
         raise too_large_value(path, names[column], float(np.max(np.abs(largest[:, column])))).on_all_ranks()
+    trained = None
+    if "sparse" in kinds:
+        trained = np.flatnonzero(largest.any(axis=0))
+        trained = None if trained.size == len(names) else trained
     if not wanted:
-        return Standardization(np.zeros(shape), np.ones(shape), active=False)
+        return Standardization(np.zeros(shape), np.ones(shape), active=False, trained=trained)
 
     def total(
         measure: Callable[[Columns, NDArray[np.float64] | None], NDArray[np.float64]], bound: NDArray[np.float64]
@@ -164,8 +191,10 @@ def fit_standardization(
     if "compact" in kinds:  # the kernel uses them in its own type: the model must use the same numbers
         mean, scale = mean.astype(dtype).astype(np.float64), scale.astype(dtype).astype(np.float64)
     mean = mean if centre else np.zeros(shape)
-    offset = mean / scale if centre and "sparse" in kinds else None
-    return Standardization(mean, scale, active=True, offset=offset)
+    offset = None
+    if centre and "sparse" in kinds:
+        offset = mean / scale if trained is None else (mean / scale)[trained]
+    return Standardization(mean, scale, active=True, offset=offset, trained=trained)
 
 
 def too_large_value(path: str, name: str, value: float) -> InputError:

@@ -98,7 +98,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
                 texts.update(column.texts[code] for code in training if code >= 0)
             if config.impute == "mean" and not source.sparse:
                 means.append(measure_columns(number, rows, ~held_out[number]))
-            digests[number] = _digest(shard)
+            digests[number] = shard_digest(shard)
             stored = rows.features.dtype.name
     cluster.sum_integers(digests)
     classes = find_classes(labels.values(), cluster)
@@ -156,7 +156,7 @@ def held_out_rows(config: DataConfig, shard: RawShard, divided: DividedSource) -
     return held
 
 
-def _digest(shard: RawShard) -> int:
+def shard_digest(shard: RawShard) -> int:
     """Return a digest of all that a shard holds; a changed source shows here."""
     rows = shard.rows
     digest = hashlib.blake2b(digest_size=8)

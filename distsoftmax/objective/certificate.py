@@ -62,8 +62,8 @@ def lower_bounds(
     proven, reachable : float
         The bound, and about what it would be with intercepts whose gradient is 0.
     """
-    entropy = loss - math.fsum(float(np.vdot(gradient[run], parameters[run])) for run in row_runs(gradient))
     data_gradient = gradient[:, :-1]
+    entropy = loss - math.fsum(float(np.vdot(gradient[run, :-1], parameters[run, :-1])) for run in row_runs(gradient))
     if l2 > 0:
         reachable = entropy - _conjugate(data_gradient, l2, penalty)
     else:
@@ -73,10 +73,12 @@ def lower_bounds(
         return reachable, reachable
     excess = gradient[:, -1] - gradient[:, -1].mean()  # its sum is 0 but for rounding
     shares = class_means[:, -1]
-    mean_probabilities = excess + shares
-    mix = min(1.0, max(0.0, float(np.max(excess / np.maximum(mean_probabilities, 1e-300)))))
+    mean_probabilities = np.maximum(excess + shares, 1e-300)
+    mix = min(1.0, max(0.0, float(np.max(excess / mean_probabilities))))
     if mix == 0.0:
         return reachable, reachable
+    reachable -= float(np.sum(excess * excess / mean_probabilities)) / 2  # about what better intercepts are worth
+    entropy -= float(np.vdot(gradient[:, -1], parameters[:, -1]))
     repair = np.maximum(shares if mix == 1.0 else mean_probabilities - excess / mix, 0.0)
     if repair.sum() < 0.5:  # rounding is all there is
         return -math.inf, reachable

@@ -7,6 +7,7 @@ log(n_classes) + 2 max_k |z_k|: known from the parameters, which every rank hold
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,17 +19,20 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import FixedPoint
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition, Samples
+from distsoftmax.objective.batches import SoftmaxBatches
 from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.certificate import lower_bounds, row_runs, squared_norm
 from distsoftmax.objective.curvature import SoftmaxCurvature
 from distsoftmax.objective.feature_bounds import FeatureBounds, largest_score, measure_features
 from distsoftmax.objective.penalties import SparsePenalty
-from distsoftmax.objective.preconditioners import CurvatureModel, fit_curvature_model
+from distsoftmax.objective.preconditioners import CurvatureModel, NoModel, curvature_model, fit_curvature_model
 from distsoftmax.objective.shard_sums import ShardSums
 from distsoftmax.objective.softmax import SoftmaxKernel
 from distsoftmax.solvers.protocol import Evaluation, Preconditioner
+from distsoftmax.solvers.trust_region import steihaug
 
-REPAIRS = 3  # Newton steps on the intercepts: each squares what is left of their gradient
+REPAIRS = 6  # Newton steps for a higher lower bound
+TIGHT = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class SoftmaxObjective:
     def __init__(
         self, partition: Partition, config: ObjectiveConfig, cluster: Cluster, threads: int = 1, seed: int = 0
     ) -> None:
-        self.shape = (len(partition.classes), len(partition.encoding.feature_names) + 1)
+        self.shape = partition.shape
         self.penalty = SparsePenalty(config.l1, config.group) if config.sparse else None
         self._partition = partition
         self._config = config
@@ -77,6 +81,18 @@ class SoftmaxObjective:
         self._bounds: FeatureBounds = measure_features(partition, self.shape, self._certifies, self._offset, cluster)
         self._model: CurvatureModel | None = None
         self._fitted: tuple[NDArray[np.float64], Preconditioner | None] | None = None
+        self._batches: tuple[int, SoftmaxBatches] | None = None
+
+    def with_penalties(self, config: ObjectiveConfig) -> SoftmaxObjective:
+        """Return the objective with other penalties, of which there are some in both, over the same samples.
+
+        What was measured of the samples is shared. Not collective.
+        """
+        other = copy.copy(self)
+        other.penalty = SparsePenalty(config.l1, config.group) if config.sparse else None
+        other._config = config
+        other._model = other._fitted = other._batches = None  # the model of the hessian holds l2
+        return other
 
     @property
     def compute_seconds(self) -> float:
@@ -143,6 +159,11 @@ class SoftmaxObjective:
         """Return the hessian of the smooth part at a point. Not collective; its products are."""
         return SoftmaxCurvature(self._partition, self._config, self._bounds, self._sums, parameters)
 
+    @property
+    def is_preconditioned(self) -> bool:
+        """Whether `preconditioner` gives one."""
+        return curvature_model(self.shape) is not NoModel
+
     def preconditioner(self, parameters: NDArray[np.float64]) -> Preconditioner | None:
         """Return an approximate inverse of the hessian at a point. Collective at its first call."""
         if self._fitted is None or not np.array_equal(self._fitted[0], parameters):
@@ -153,23 +174,64 @@ class SoftmaxObjective:
             self._fitted = parameters, self._model(parameters)
         return self._fitted[1]
 
-    def certify(self, parameters: NDArray[np.float64]) -> Evaluation:
-        """Evaluate in float64, with the lower bound that better intercepts give. Collective: a few passes.
+    @property
+    def n_samples(self) -> int:
+        """The training samples of all ranks."""
+        return self._partition.n_training
 
-        The intercepts take Newton steps of their own until their gradient costs the bound little.
+    def mini_batches(self, size: int) -> SoftmaxBatches:
+        """Return the mini-batches of so many samples. Collective at the first call with this size."""
+        if self._batches is None or self._batches[0] != size:
+            found = SoftmaxBatches(
+                self._partition, self._config, self._bounds, self._sums, size, self._seed, self._cluster
+            )
+            self._batches = size, found
+        return self._batches[1]
+
+    def certify(self, parameters: NDArray[np.float64], enough: float = 0.0) -> Evaluation:
+        """Evaluate in float64, with the best lower bound met on a few Newton steps from there. Collective.
+
+        A lower bound is one wherever it was found. The steps end when the gap is `enough`, or at most `TIGHT` times the
+        true one: that is no less than what the steps have gained. Where the intercepts' gradient is what costs the
+        bound, they take steps of their own, which are cheaper and more exact.
         """
         dtype = np.dtype(np.float64)
         found = reached = self._evaluate(parameters, dtype)
-        best, point = found.lower_bound, parameters.copy()
-        for _ in range(REPAIRS if self._config.intercept else 0):
-            cost = reached.reachable_bound - reached.lower_bound - 2 * reached.rounding
-            if not cost > 0.1 * (reached.value - reached.reachable_bound):
+        best, lowest, point = found.lower_bound, found.value, parameters
+        for _ in range(REPAIRS if self._certifies else 0):
+            gap, gained = found.value - best + found.rounding, found.value - lowest
+            if gap <= max(enough, TIGHT * gained + 2 * found.rounding):
                 break
-            step = np.linalg.lstsq(self._intercept_hessian(point), reached.gradient[:, -1], rcond=1e-12)[0]
-            point[:, -1] -= step / max(np.ptp(step), 1.0)
+            by_intercepts = TIGHT * (reached.value - reached.reachable_bound) < reached.value - reached.lower_bound
+            suffices = found.value - reached.reachable_bound <= max(enough, TIGHT * gained)
+            if self._config.intercept and by_intercepts and (suffices or self.penalty is not None):
+                step = self._intercept_step(point, reached)
+            elif self.penalty is None:
+                step = self._newton_step(point, reached)
+            else:
+                break
+            point = point + step
             reached = self._evaluate(point, dtype)
-            best = max(best, reached.lower_bound)
+            best, lowest = max(best, reached.lower_bound), min(lowest, reached.value)
         return replace(found, lower_bound=best)
+
+    def _intercept_step(self, point: NDArray[np.float64], reached: Evaluation) -> NDArray[np.float64]:
+        """Return Newton's step of the intercepts alone. Collective: one Allreduce."""
+        step = np.zeros_like(point)
+        alone = np.linalg.lstsq(self._intercept_hessian(point), reached.gradient[:, -1], rcond=1e-12)[0]
+        step[:, -1] = -alone / max(np.ptp(alone), 1.0)
+        return step
+
+    def _newton_step(self, point: NDArray[np.float64], reached: Evaluation) -> NDArray[np.float64]:
+        """Return Newton's step, solved until the rest costs the bound less than the step gains. Collective."""
+        weak = self._config.l2 / 2
+        return steihaug(
+            self.curvature(point),
+            reached.gradient,
+            self.preconditioner(point),
+            math.inf,
+            lambda left, _, promised: squared_norm(left) <= weak * promised,
+        ).step
 
     def scores(self, parameters: NDArray[np.float64], *, held_out: bool) -> Scores:
         """Return accuracy and log loss on the held-out or on the training samples, unweighted. Collective."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.exact_sum import FixedPoint
+from distsoftmax.objective.linear import Floats, Part
 from distsoftmax.objective.softmax import Gradient
 
 CHUNK = 1 << 15  # numbers that are scaled, rounded and added while they stay in cache
@@ -59,6 +60,31 @@ class GradientSum:
                 np.add(coef[run], of_run, out=coef[run], casting="unsafe", dtype=np.int64)
             else:
                 coef[columns[run]] += of_run.astype(np.int64)
+        return True
+
+    def add_stack(self, coef: Floats, intercept: NDArray[np.float64], total: NDArray[np.int64]) -> bool:
+        """Add the gradients of several shards to a flat total, with few calls; see `add`.
+
+        Parameters
+        ----------
+        coef : ndarray, (n_shards, n_classes, n_features)
+            It is overwritten.
+        intercept : ndarray of float64, (n_shards, n_classes)
+        """
+        if coef[0].size > CHUNK:  # one that does not stay in cache as a whole
+            return all(self.add(Gradient(Part(one), other), total) for one, other in zip(coef, intercept, strict=True))
+        with_intercept = intercept * self._fixed.scale[-1]
+        scale = self._fixed.scale[:-1].astype(coef.dtype)
+        if not np.isfinite(scale).all() or not scale.all():
+            coef, scale = coef.astype(np.float64), self._fixed.scale[:-1]
+        coef *= scale  # exact: by powers of two
+        np.rint(coef, out=coef)
+        # one pass: the sum of numbers below 2^62 is finite in any type
+        if not np.isfinite(with_intercept).all() or not np.isfinite(coef.sum()):
+            return False
+        of_coef, of_intercept = self._split(total)
+        of_coef += coef.astype(np.int64).sum(axis=0)
+        of_intercept += np.rint(with_intercept).astype(np.int64).sum(axis=0)
         return True
 
     def value(self, total: NDArray[np.int64]) -> NDArray[np.float64]:

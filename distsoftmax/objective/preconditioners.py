@@ -16,7 +16,8 @@ Every rank holds the same sampled rows and does the same arithmetic, so nothing 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.data.column_sums import columns_of, sum_squares
+from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares_in_own_type
 from distsoftmax.data.features import SparseFeatures
-from distsoftmax.data.partition import Partition, Samples
+from distsoftmax.data.partition import Partition
 from distsoftmax.objective.feature_bounds import FeatureBounds
 from distsoftmax.solvers.protocol import Preconditioner
 
@@ -35,11 +36,13 @@ CurvatureModel: TypeAlias = "NoModel | SampleHessian | KroneckerHessian"
 
 LARGEST_HESSIAN = 1000  # n_classes * (n_features + 1) up to which it is factorised: 0.3 GFLOP
 MOST_FEATURES = 2000  # for the Kronecker product: an eigendecomposition of 1 s
-MOST_CLASSES = 100  # for the Kronecker product
-ROWS_A_COLUMN = 10  # sampled for each column of the matrix that is fitted; 4 need up to half as many steps again
-LEAST_ROWS = 2000
+MOST_CLASSES = 1000
+MOST_ROWS, FEWEST_ROWS = 10, 4  # sampled for each column of the matrix that is fitted
+PASSES = 8  # the more samples there are, the more rows make a fit of about the time of a few passes
 COVERED = 1.5  # a sampled mean square below the true one by no more than this factor is taken as it is
-DAMPING = 1e-7  # of the mean diagonal: well above the rounding of float32 sums
+DAMPING = 1e-9  # of the hessian's diagonal: above the rounding of float64
+LEAST_CURVATURE = 1e-12  # of the largest
+ROUNDING = 1e-6  # of the largest eigenvalue: above that of float32
 
 
 class NoModel:
@@ -55,7 +58,7 @@ class SampleHessian:
 
     Parameters
     ----------
-    rows : ndarray of float64, (n_rows, n_features + 1)
+    rows : ndarray, (n_rows, n_features + 1)
         The last column holds ones.
     weights : ndarray of float64, (n_rows,)
         Their sum is 1.
@@ -65,7 +68,7 @@ class SampleHessian:
     """
 
     def __init__(self, rows: Floats, weights: Floats, missing: Floats, l2: float) -> None:
-        self._rows = rows
+        self._rows = rows.astype(np.float64)
         self._weights = weights
         self._missing = missing
         self._l2 = l2
@@ -75,54 +78,68 @@ class SampleHessian:
         from scipy.linalg import cho_factor, cho_solve
 
         n_classes, width = parameters.shape
-        probabilities = _probabilities(self._rows, parameters)
-        roots = np.sqrt(self._weights)[:, None]
-        stacked = ((probabilities * roots)[:, :, None] * self._rows[:, None, :]).reshape(len(self._rows), -1)
+        probabilities = _probabilities(self._rows, 1.0, parameters)
+        weights = self._weights[:, None]
+        stacked = ((probabilities * np.sqrt(weights))[:, :, None] * self._rows[:, None, :]).reshape(len(weights), -1)
         hessian = -(stacked.T @ stacked)  # (n_classes * width, n_classes * width)
         spread = self._weights @ (probabilities * (1 - probabilities))
         for k in range(n_classes):
             own = slice(k * width, (k + 1) * width)
-            weighted = self._rows * (self._weights * probabilities[:, k])[:, None]
+            weighted = self._rows * (weights * probabilities[:, k : k + 1])
             hessian[own, own] += weighted.T @ self._rows + np.diag(spread[k] * self._missing)
         diagonal = np.diag_indices(len(hessian))
-        hessian[diagonal] += self._l2 + DAMPING * hessian[diagonal].mean() + np.finfo(np.float64).tiny
+        hessian[diagonal] += self._l2 + DAMPING * hessian[diagonal] + LEAST_CURVATURE * _largest(hessian[diagonal])
         factor = cho_factor(hessian, overwrite_a=True, check_finite=False)
-        return lambda gradient: cho_solve(factor, gradient.ravel(), check_finite=False).reshape(gradient.shape)
+
+        def apply(gradient: Floats) -> Floats:
+            result: Floats = cho_solve(factor, gradient.ravel(), check_finite=False).reshape(gradient.shape)
+            return result
+
+        return apply
 
 
 class KroneckerHessian:
     """The Kronecker product of two means over the sampled rows; parameters as of `SampleHessian`."""
 
     def __init__(self, rows: NDArray, weights: Floats, missing: Floats, l2: float) -> None:
-        from scipy.linalg import eigh
-
-        self._rows = rows
+        self._rows, self._unit = _in_float32(rows)
         self._weights = weights
-        self._l2 = l2
-        scaled = rows * np.sqrt(weights).astype(rows.dtype)[:, None]
-        gram = scaled.T @ scaled
-        gram[np.diag_indices(len(gram))] += missing.astype(rows.dtype)
-        values, vectors = eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+        self._l2 = l2 / self._unit
+        weighted = self._rows * np.sqrt(weights).astype(np.float32)[:, None]
+        gram = weighted.T @ weighted
+        gram[np.diag_indices(len(gram))] += (missing / self._unit).astype(np.float32)
+        values, self._vectors = np.linalg.eigh(gram)
         self._values = np.maximum(values.astype(np.float64), 0.0)
-        self._vectors = vectors
 
     def __call__(self, parameters: Floats) -> Preconditioner:
         """Return the inverse at a point."""
-        probabilities = _probabilities(self._rows, parameters)
+        probabilities = _probabilities(self._rows, self._unit, parameters)
         between = -(probabilities * self._weights[:, None]).T @ probabilities
         between[np.diag_indices(len(between))] += self._weights @ probabilities
         values, vectors = np.linalg.eigh(between)
         curvature = np.maximum(values, 0.0)[:, None] * self._values
-        curvature += self._l2 + DAMPING * curvature.mean() + np.finfo(np.float64).tiny
-        of_features, dtype = self._vectors, self._vectors.dtype
+        curvature += self._l2 + ROUNDING * _largest(curvature)
+        largest = _largest(curvature)
+        inverse = (largest / curvature).astype(np.float32)  # 1 to 1e6
+        of_classes, of_features = vectors.astype(np.float32), self._vectors
 
         def apply(gradient: Floats) -> Floats:
-            rotated = (vectors.T @ gradient).astype(dtype) @ of_features
-            rotated = (rotated / curvature).astype(dtype)
-            result: Floats = vectors @ (rotated @ of_features.T).astype(np.float64)
+            scale = float(np.abs(gradient).max()) or 1.0  # float32 has no room for the small gradients of the end
+            rotated = of_classes.T @ (gradient / scale).astype(np.float32) @ of_features
+            rotated *= inverse
+            result: Floats = (of_classes @ (rotated @ of_features.T)).astype(np.float64)
+            result *= scale / largest / self._unit
             return result
 
         return apply
+
+
+def curvature_model(shape: tuple[int, int]) -> type[Any]:
+    """Return the class of the model that suits parameters of a shape, (n_classes, n_features + 1)."""
+    n_classes, width = shape
+    if n_classes * width <= LARGEST_HESSIAN:
+        return SampleHessian
+    return KroneckerHessian if width <= MOST_FEATURES and n_classes <= MOST_CLASSES else NoModel
 
 
 def fit_curvature_model(
@@ -133,69 +150,70 @@ def fit_curvature_model(
     seed: int,
     cluster: Cluster,
 ) -> CurvatureModel:
-    """Choose the model that suits the parameters' shape, and fit what of it does not depend on them. Collective."""
-    n_classes, width = shape
-    if n_classes * width <= LARGEST_HESSIAN:
-        n_rows, dtype = max(ROWS_A_COLUMN * n_classes * width, LEAST_ROWS), "float64"
-    elif width <= MOST_FEATURES and n_classes <= MOST_CLASSES:
-        n_rows, dtype = max(ROWS_A_COLUMN * width, LEAST_ROWS), "float32"
-    else:
+    """Fit what of the model that suits the parameters' shape does not depend on the parameters. Collective."""
+    model = curvature_model(shape)
+    if model is NoModel:
         return NoModel()
-    rows, weights = _draw(partition, width, n_rows, seed, cluster)
-    weights /= weights.sum()
+    size, n_rows = math.prod(shape), MOST_ROWS * shape[1]
+    if model is SampleHessian:
+        n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * partition.n_training // size))
     mean_squares = _mean_squares(partition, bounds, cluster)
-    lacking = np.maximum(mean_squares - COVERED * (weights @ np.square(rows)), 0.0)
+    rows, weights = _draw(partition, mean_squares, n_rows, seed, cluster)
+    lacking = np.maximum(mean_squares - COVERED * (weights.astype(rows.dtype) @ np.square(rows)), 0.0)
     if not config.intercept:
         rows[:, -1] = 0.0
-    # numbers near 1, so that squares neither overflow nor vanish in float32, are for `--standardize`
-    model = SampleHessian if n_classes * width <= LARGEST_HESSIAN else KroneckerHessian
-    return model(rows.astype(dtype), weights, lacking, config.l2)
+    fitted: CurvatureModel = model(rows, weights, lacking, config.l2)
+    return fitted
 
 
-def _draw(partition: Partition, width: int, n_rows: int, seed: int, cluster: Cluster) -> tuple[Floats, Floats]:
-    """Draw about `n_rows` training rows, each shard's share from it, and give them to every rank. Collective.
+def _draw(
+    partition: Partition, mean_squares: Floats, n_rows: int, seed: int, cluster: Cluster
+) -> tuple[Floats, Floats]:
+    """Draw about `n_rows` training rows and give them to every rank. Collective.
+
+    Half of a row's chance is the same for all, half follows its norm in units of the features' mean squares, so that
+    what occurs in few rows is drawn often enough (P. Drineas, R. Kannan and M. W. Mahoney, "Fast Monte Carlo algorithms
+    for matrices I", SIAM J. Comput. 36(1), 2006, section 4). A row's weight is divided by its chance.
 
     Returns
     -------
-    rows : (rows, n_features + 1), in training's units, the last column 1
-    weights : (rows,)
+    rows : (rows, n_features + 1), in training's units and type, the last column 1
+    weights : (rows,), of sum 1
     """
     own = []
+    share, offset = n_rows / partition.n_training, partition.standardization.offset
+    inverse = np.divide(1.0, mean_squares[:-1], out=np.zeros(mean_squares.size - 1), where=mean_squares[:-1] > 0)
     with cluster.agreement():
         for some in partition.training:
-            size = len(some.features)
-            share = min(-(-n_rows * size // partition.n_training), size)
-            generator = np.random.Generator(np.random.Philox(key=[seed, some.shard]))
-            chosen = np.zeros(size, dtype=bool)
-            chosen[generator.permutation(size)[:share]] = True
-            own.append((some.shard, *_dense_rows(some, chosen, width, partition.standardization.offset)))
+            norms = row_norms(some.features, inverse) / max(inverse.size, 1)
+            chances = np.minimum(share * (1 + norms) / 2, 1.0)
+            uniform = np.random.Generator(np.random.Philox(key=[seed, some.shard])).random(len(chances))
+            chosen = uniform < chances
+            weights = 1 / chances[chosen] if some.weights is None else some.weights[chosen] / chances[chosen]
+            rows = _dense_rows(some.features[chosen], offset, inverse.size, partition.dtype)
+            own.append((some.shard, rows, weights))
     everywhere = sorted((item for part in cluster.allgather(own) for item in part), key=lambda item: item[0])
     rows = np.concatenate([rows for _, rows, _ in everywhere])
     weights = np.concatenate([weights for _, _, weights in everywhere])
-    return rows.astype(np.float64), weights
+    return rows, weights / weights.sum()
 
 
-def _dense_rows(
-    samples: Samples, chosen: NDArray[np.bool_], width: int, offset: Floats | None
-) -> tuple[NDArray, Floats]:
-    features = samples.features[chosen]
-    rows = np.ones((int(chosen.sum()), width), dtype=np.float64)
+def _dense_rows(features: NDArray | SparseFeatures, offset: Floats | None, n_features: int, dtype: np.dtype) -> NDArray:
+    """Return chosen rows as an array, (rows, n_features + 1), the last column 1."""
+    rows = np.ones((len(features), n_features + 1), dtype=dtype)
     if isinstance(features, SparseFeatures):
-        rows[:, :-1] = 0.0
-        rows[:, features.columns] = features.matrix.toarray()
-        if offset is not None:
-            rows[:, :-1] -= offset
+        rows[:, :-1] = 0.0 if offset is None else -offset
+        rows[:, features.columns] += features.matrix.toarray()
     else:
         rows[:, :-1] = features
-    return rows, np.ones(len(rows)) if samples.weights is None else samples.weights[chosen]
+    return rows
 
 
 def _mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Cluster) -> Floats:
     """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
     n_features = bounds.largest.size - 1
-    zero = np.zeros(n_features)
     squares = (
-        ShardSum(some.shard, sum_squares(some.features, zero, some.weights), columns_of(some.features))
+        ShardSum(some.shard, sum_squares_in_own_type(some.features, some.weights), columns_of(some.features))
         for some in partition.training
     )
     bound = 1.01 * partition.total_weight * bounds.largest[:-1] ** 2
@@ -207,9 +225,19 @@ def _mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Cluster)
     return result
 
 
-def _probabilities(rows: NDArray, parameters: Floats) -> NDArray:
-    """Return softmax(rows @ parameters.T), (rows, n_classes), in the rows' type."""
-    scores: NDArray = rows @ parameters.T.astype(rows.dtype)
+def _in_float32(rows: NDArray) -> tuple[NDArray[np.float32], float]:
+    """Return rows of numbers near 1, and the square of what they were divided by: squares stay within float32."""
+    largest = max(float(rows.max()), -float(rows.min()))
+    return (rows / rows.dtype.type(largest)).astype(np.float32, copy=False), largest**2
+
+
+def _largest(curvatures: Floats) -> float:
+    return max(float(curvatures.max()), float(np.finfo(np.float64).tiny))
+
+
+def _probabilities(rows: NDArray[Any], unit: float, parameters: Floats) -> NDArray[Any]:
+    """Return softmax(rows @ parameters.T * sqrt(unit)), (n_rows, n_classes), in the rows' type."""
+    scores: NDArray[Any] = rows @ (parameters.T * np.sqrt(unit)).astype(rows.dtype)
     scores -= scores.max(axis=1, keepdims=True)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=1, keepdims=True)

@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.data.partition import Samples
 
-Work = Callable[[Iterable[Samples]], NDArray[np.int64]]
+Item = TypeVar("Item")
 
 
 class ShardSums:
@@ -31,16 +31,17 @@ class ShardSums:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def sum(self, work: Work, samples: Iterable[Samples]) -> NDArray[np.int64]:
-        """Return the sum over all ranks of what `work` makes of the samples. Collective: one Allreduce.
+    def sum(self, work: Callable[[Iterable[Item]], NDArray[np.int64]], items: Iterable[Item]) -> NDArray[np.int64]:
+        """Return the sum over all ranks of what `work` makes of their items. Collective: one Allreduce.
 
-        Each thread calls `work` once, with those of this rank's samples that no other thread has taken.
+        Items are this rank's samples of a shard, or whatever stands for some shards. Each thread calls `work` once,
+        with those that no other thread has taken.
         """
         start = time.perf_counter()
         if self._pool is None:
-            message = work(samples)
+            message = work(items)
         else:
-            shared = _Shared(samples)
+            shared = _Shared(items)
             message, *others = self._pool.map(work, [shared] * self._threads)
             for other in others:
                 message += other
@@ -49,17 +50,17 @@ class ShardSums:
         return message
 
 
-class _Shared(Iterable[Samples]):
-    """Samples that several threads take from, each those that no other has taken."""
+class _Shared(Iterable[Item], Generic[Item]):
+    """Items that several threads take from, each those that no other has taken."""
 
-    def __init__(self, samples: Iterable[Samples]) -> None:
-        self._samples = iter(samples)
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[Samples]:
+    def __iter__(self) -> Iterator[Item]:
         while True:
             with self._lock:
-                some = next(self._samples, None)
-            if some is None:
+                item = next(self._items, None)
+            if item is None:
                 return
-            yield some
+            yield item

@@ -81,19 +81,8 @@ class SoftmaxKernel:
         """Return the loss summed over the samples, and the sum of its gradient, valid until the next call."""
         loss = 0.0
         intercept = np.zeros(self._n_classes)
-        least = LEAST_EXPONENT[self._dtype]
         for run, scores in self._linear.blocks(features):
-            samples = classes[run]
-            of_class = _subtract_largest(scores, samples)
-            np.maximum(scores, least, out=scores)  # denormals would slow the products down several times
-            np.exp(scores, out=scores)
-            sums = scores.sum(axis=0)
-            losses = np.log(sums, dtype=np.float64) - of_class
-            scores /= sums  # the probabilities
-            scores[samples, np.arange(samples.size)] -= 1
-            if weights is not None:
-                losses *= weights[run]
-                scores *= weights[run].astype(self._dtype)
+            losses = errors_in_place(scores, classes[run], None if weights is None else weights[run])
             loss += float(np.sum(losses))
             intercept += scores.sum(axis=1)
             self._linear.add(scores)
@@ -186,6 +175,26 @@ class HessianKernel:
             intercept += change.sum(axis=1)
             self._along.add(change)
         return Gradient(self._along.part(), intercept)
+
+
+def errors_in_place(
+    scores: Floats, classes: NDArray[np.intp], weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Turn the scores of some samples into weight * (p - e_y), in place, and return weight * loss of each sample."""
+    places = classes * classes.size + np.arange(classes.size)  # of each sample's own class
+    flat = scores.reshape(-1)
+    scores -= scores.max(axis=0)
+    of_class = flat[places]
+    np.maximum(scores, LEAST_EXPONENT[scores.dtype], out=scores)  # denormals would slow the products down several times
+    np.exp(scores, out=scores)
+    sums = scores.sum(axis=0)
+    losses: NDArray[np.float64] = np.log(sums, dtype=np.float64) - of_class
+    scores /= sums  # the probabilities
+    flat[places] -= 1
+    if weights is not None:
+        losses *= weights
+        scores *= weights.astype(scores.dtype)
+    return losses
 
 
 def _subtract_largest(scores: Floats, classes: NDArray[np.intp]) -> Floats:

@@ -10,16 +10,40 @@ from distsoftmax.solvers.gradient_descent import GradientDescent
 from distsoftmax.solvers.lbfgs import Lbfgs
 from distsoftmax.solvers.protocol import Solver
 from distsoftmax.solvers.proximal_lbfgs import ProximalLbfgs
+from distsoftmax.solvers.stochastic_gradient import StochasticGradient
 from distsoftmax.solvers.trust_region import TrustRegion
 
 
-def make_solver(config: SolverConfig, objective: ObjectiveConfig) -> Solver[Any]:
-    """Return the solver that the options ask for."""
-    name = config.solver
+def make_solver(config: SolverConfig, objective: ObjectiveConfig, *, preconditioned: bool = True) -> Solver[Any]:
+    """Return the solver that the options ask for.
+
+    Parameters
+    ----------
+    preconditioned : bool
+        Whether the objective knows a preconditioner.
+    """
+    name, _ = choose_solver(config, objective, preconditioned=preconditioned)
     if name == "gradient-descent":
         if isinstance(config.learning_rate, str):
             return AcceleratedGradient()
-        return GradientDescent(config.learning_rate)
+        return GradientDescent(config.learning_rate, config.momentum, nesterov=config.nesterov)
+    if name == "sgd":
+        return StochasticGradient(config)
     if name == "trust-region":
         return TrustRegion()
     return ProximalLbfgs() if objective.sparse else Lbfgs()
+
+
+def choose_solver(config: SolverConfig, objective: ObjectiveConfig, *, preconditioned: bool) -> tuple[str, str]:
+    """Return the solver's name, and in a few words why `auto` took it; see `make_solver`.
+
+    From tests/benchmarks/time_to_optimum.py: with a preconditioner L-BFGS needs the fewest passes, without one the
+    conjugate gradients of the trust region do.
+    """
+    if config.solver != "auto":
+        return config.solver, ""
+    if objective.sparse:
+        return "lbfgs", "it takes --l1 and --group"
+    if preconditioned:
+        return "lbfgs", "few enough coefficients to learn their curvature from a sample of the rows"
+    return "trust-region", "too many coefficients to learn their curvature from a sample of the rows"

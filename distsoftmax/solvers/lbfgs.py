@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distsoftmax.solvers.line_search import strong_wolfe
+from distsoftmax.solvers.line_search import noise, strong_wolfe
 from distsoftmax.solvers.protocol import Array, Preconditioned, State, first_state, moved
 
 MEMORY = 10
 FIRST_MOVE = 1.0  # how far, in the parameters' norm, the first step may go where nothing is known of the curvature
+NEGLIGIBLE = 1e-2  # of what rounding may hide: a direction that promises less leads nowhere
 LEAST_COSINE = 1e-12  # of a pair's curvature: <s, y> / (|s| |y|)
 
 
@@ -58,7 +59,9 @@ class Lbfgs:
         size = 1.0
         if precondition is None and not len(state.steps):
             size = min(1.0, FIRST_MOVE / float(np.linalg.norm(direction)))
-        found = strong_wolfe(objective, state, direction, size) if slope < 0 else None
+        if not -slope / 2 > NEGLIGIBLE * noise(state, state):
+            return replace(state, step=state.step + 1, exhausted=True)
+        found = strong_wolfe(objective, state, direction, size)
         if found is None:
             if len(state.steps):  # the pairs may mislead: start from the preconditioner alone
                 return self.step(objective, replace(state, steps=(), changes=()))

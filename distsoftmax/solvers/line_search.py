@@ -20,6 +20,8 @@ CURVATURE = 0.9  # c2: the share of the slope that may be left
 GROWTH = 2.0  # of a step that is too short
 MARGIN = 0.1  # of an interval, kept from both of its ends
 EVALUATIONS = 30
+UNITS = 4  # in the last place of a value in float64 may always be rounding
+USUAL = 1e-2  # of the proven bound on rounding is seldom exceeded: the errors of many samples cancel
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def strong_wolfe(objective: Objective, state: State, direction: Array, first_siz
                 return trial
             best = trial if best is None or trial.value < best.value else best
         # `low` is the best end of an interval that holds a good size, `high` its other end
-        if not _is_decrease(start, trial) or (low.size > 0 and trial.value > low.value + _noise(start, trial)):
+        hidden = noise(start.reached, trial.reached)
+        if not _is_decrease(start, trial) or (low.size > 0 and trial.value > low.value + hidden):
             high = trial
         else:
             outwards = 1.0 if high is None else high.size - low.size
@@ -74,12 +77,14 @@ def _is_decrease(start: Trial, trial: Trial) -> bool:
         return False
     if trial.value <= start.value + DECREASE * trial.size * start.slope:
         return True
-    hidden = abs(trial.value - start.value) <= _noise(start, trial)
+    hidden = abs(trial.value - start.value) <= noise(start.reached, trial.reached)
     return hidden and trial.slope <= (2 * DECREASE - 1) * start.slope
 
 
-def _noise(start: Trial, trial: Trial) -> float:
-    return start.reached.rounding + trial.reached.rounding
+def noise(first: Evaluation | State, second: Evaluation | State) -> float:
+    """Return how much of the difference of two values may be rounding: much less than their proven bounds."""
+    units = UNITS * float(np.spacing(max(abs(first.value), abs(second.value)))) if math.isfinite(second.value) else 0.0
+    return max(USUAL * (first.rounding + second.rounding), units)
 
 
 def _between(low: Trial, high: Trial) -> float:

@@ -109,11 +109,26 @@ class TwiceDifferentiable(Preconditioned, Protocol):
 
 @dataclass(frozen=True)
 class BatchGradient:
-    """An unbiased estimate of f's gradient, and of its value, from a mini-batch of `n_samples`."""
+    """An unbiased estimate of f, inf where it is not finite, and of its gradient, from a mini-batch of `n_samples`."""
 
     value: float
     gradient: Array
     n_samples: int
+
+
+class MiniBatches(Protocol):
+    """The mini-batches of an objective: those of an epoch hold every sample once, and each is drawn at random.
+
+    They depend on the objective's seed and on the arguments alone.
+    """
+
+    n_batches: int
+
+    def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
+        """Return the estimate from a mini-batch of an epoch, both counted from 0."""
+
+    def smoothness(self) -> float:
+        """Return L such that steps of 1 / (2 L) are safe, the expected smoothness of the estimates."""
 
 
 class Sampled(Objective, Protocol):
@@ -123,18 +138,21 @@ class Sampled(Objective, Protocol):
     def n_samples(self) -> int:
         """The number of samples."""
 
-    def batch_gradient(self, parameters: Array, epoch: int, batch: int, n_batches: int) -> BatchGradient:
-        """Return the estimate from one of the `n_batches` mini-batches of an epoch, counted from 0.
-
-        The batches of an epoch hold every sample once; they depend on the objective's seed and these numbers alone.
-        """
+    def mini_batches(self, size: int) -> MiniBatches:
+        """Return the mini-batches of so many samples, the last of an epoch of those that are left."""
 
 
 class Certifying(Objective, Protocol):
     """An objective that can do more for a certificate than each evaluation does."""
 
-    def certify(self, parameters: Array) -> Evaluation:
-        """Return the objective at a point with less rounding and a higher lower bound, for a few more passes."""
+    def certify(self, parameters: Array, enough: float = 0.0) -> Evaluation:
+        """Return the objective at a point with less rounding and a higher lower bound, for some more passes.
+
+        No more of them are spent once the gap is `enough`.
+        """
+
+
+StateT = TypeVar("StateT", bound="State")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +194,36 @@ class State:
         return self.parameters
 
     @property
+    def measured(self) -> Array:
+        """The parameters that `value` and what goes with it were measured at."""
+        return self.parameters
+
+    @property
+    def is_current(self) -> bool:
+        """Whether `value` and what goes with it are those of `solution`, not of an earlier one."""
+        return True
+
+    @property
+    def latest_value(self) -> float:
+        """The newest that is known of the objective: `value`, or a mini-batch's estimate."""
+        return self.value
+
+    @property
+    def n_sampled(self) -> int | None:
+        """The samples that the last step has looked at; None: all."""
+        return None
+
+    def brought_up_to_date(self: StateT, objective: Objective) -> StateT:
+        """Return the state with the objective evaluated at `solution`, where that is not done. As collective as it is.
+
+        Raises
+        ------
+        Diverged
+            It is not finite there.
+        """
+        return self
+
+    @property
     def certified_gap(self) -> float | None:
         """A proven bound on the distance of `value` to the optimum; None where there is none.
 
@@ -189,9 +237,6 @@ class State:
     def reachable_gap(self) -> float:
         """About what `certified_gap` would be after `Certifying.certify`."""
         return max(self.value - max(self.lower_bound, self.reachable_bound), 0.0)
-
-
-StateT = TypeVar("StateT", bound=State)
 
 
 class Solver(Protocol[StateT]):
@@ -254,26 +299,35 @@ def moved(state: StateT, parameters: Array, reached: Evaluation, **changes: Any)
 def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
     """Return the state with a better certificate where that may be all that a run still needs to end."""
     gap = state.certified_gap
-    if gap is None or not state.reachable_gap <= tolerance * state.value < gap:
+    wanted = tolerance * state.value
+    if gap is None or not state.is_current or gap <= wanted:
         return state
-    found = objective.certify(state.parameters)
+    if state.reachable_gap > wanted and not state.exhausted:
+        return state
+    found = objective.certify(state.measured, wanted)
     return replace(
         state, value=found.value, rounding=found.rounding, lower_bound=max(state.lower_bound, found.lower_bound)
     )
 
 
-def stop_reason(state: State, tolerance: float, max_steps: int) -> str | None:
+def stop_reason(state: State, tolerance: float, max_steps: int, at_limit: str = "") -> str | None:
     """Say why a run ends with this state; None where it goes on.
 
     With a lower bound the test is on the certified gap, else on the gradient's norm relative to the first.
+
+    Parameters
+    ----------
+    at_limit : str
+        What is said after `max_steps`, where that is more than the limit itself.
     """
     gap = state.certified_gap
-    if tolerance > 0 and gap is not None and gap <= tolerance * state.value:
+    tested = tolerance > 0 and state.is_current
+    if tested and gap is not None and gap <= tolerance * state.value:
         return f"the certified gap is below {tolerance:g} of the objective"
-    if tolerance > 0 and gap is None and state.gradient_norm <= tolerance * state.first_gradient_norm:
+    if tested and gap is None and state.gradient_norm <= tolerance * state.first_gradient_norm:
         return f"the gradient's norm is below {tolerance:g} of its first"
     if state.exhausted:
         return "no further decrease can be measured in this arithmetic"
     if state.step >= max_steps:
-        return f"the limit of {max_steps} steps is reached"
+        return at_limit or f"the limit of {max_steps} steps is reached"
     return None

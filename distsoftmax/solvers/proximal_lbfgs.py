@@ -24,13 +24,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, curvature_between
-from distsoftmax.solvers.lbfgs import LEAST_COSINE, MEMORY, two_loop
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, Penalty, State, first_state, moved
+from distsoftmax.solvers.lbfgs import LEAST_COSINE, MEMORY, NEGLIGIBLE, two_loop
+from distsoftmax.solvers.line_search import noise
+from distsoftmax.solvers.protocol import Array, Objective, Penalty, State, first_state, moved
 
 CONTRACTION = 0.95  # t times the largest curvature met: below 1
 LEAST_SHARE = 1 / 8  # tau below which the plain proximal step is taken
 DECREASE = 1e-3  # of |x - T(x)|^2 / t, by which the envelope must fall
-NEGLIGIBLE = 1e-9  # of the objective's rounding: a step that promises less leads nowhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class ProximalLbfgs:
         penalty, size = _penalty(objective), state.step_size
         residual = state.parameters - state.proximal
         promised = float(np.vdot(residual, residual)) / size
-        if promised <= NEGLIGIBLE * state.rounding:
+        if not promised / 2 > NEGLIGIBLE * noise(state, state):
             return replace(state, step=state.step + 1, exhausted=True)
         before = _envelope(penalty, state.parameters, state.value, state.gradient, state.proximal, size)
         quasi_newton = two_loop(state.steps, state.changes, residual)
@@ -99,7 +99,7 @@ class ProximalLbfgs:
                 after = _envelope(penalty, point, reached.value, reached.gradient, proximal, size)
                 if after <= before - DECREASE * promised:
                     break
-                hidden = abs(after - before) <= state.rounding + reached.rounding
+                hidden = abs(after - before) <= noise(state, reached)
                 if hidden and float(np.linalg.norm(point - proximal)) < float(np.linalg.norm(residual)):
                     break
             if share == 0.0:
@@ -109,9 +109,7 @@ class ProximalLbfgs:
         steps, changes = tuple(state.steps), tuple(state.changes)
         if float(np.vdot(step, change)) > LEAST_COSINE * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
             steps, changes = (*steps, step)[-MEMORY:], (*changes, change)[-MEMORY:]
-        return moved(
-            state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes
-        )
+        return moved(state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes)
 
 
 def _envelope(penalty: Penalty, point: Array, value: float, gradient: Array, proximal: Array, size: float) -> float:

@@ -10,10 +10,12 @@ min(1/2, |gradient|^(1/2)) of the gradient: superlinear convergence (Nocedal and
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from distsoftmax.solvers.line_search import noise
 from distsoftmax.solvers.protocol import (
     Array,
     Curvature,
@@ -29,7 +31,7 @@ SHRINK, GROW = 0.25, 2.0  # of the region
 POOR, GOOD = 0.25, 0.75  # shares of the promised decrease below and above which it changes
 LOOSEST = 0.5  # residual, as a share of the gradient
 MOST_PRODUCTS = 250  # in a step
-NEGLIGIBLE = 1e-3  # of the objective's rounding: a step that promises less leads nowhere
+NEGLIGIBLE = 1e-2  # of what rounding may hide: a step that promises less leads nowhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +75,13 @@ class TrustRegion:
             state.gradient,
             precondition,
             state.radius,
-            min(LOOSEST, math.sqrt(share)),
+            lambda _, left, __: left <= min(LOOSEST**2, share),
         )
-        if found.promised <= NEGLIGIBLE * state.rounding:
+        if not found.promised > NEGLIGIBLE * noise(state, state):
             return replace(state, step=state.step + 1, exhausted=True)
         point = state.parameters + found.step
         reached = objective(point)
-        hidden = abs(state.value - reached.value) <= state.rounding + reached.rounding
+        hidden = abs(state.value - reached.value) <= noise(state, reached)
         if hidden:  # rounding hides the decrease: the slopes tell it (see `line_search`)
             decrease = -float(np.vdot(state.gradient + reached.gradient, found.step)) / 2
         else:
@@ -92,7 +94,7 @@ class TrustRegion:
             radius = GROW * radius
         lower_bound = max(state.lower_bound, reached.lower_bound)
         if not quality > ACCEPTED:
-            stuck = hidden and found.promised <= state.rounding
+            stuck = hidden and found.promised <= noise(state, reached)
             return replace(
                 state, step=state.step + 1, radius=radius, lower_bound=lower_bound, step_size=0.0, exhausted=stuck
             )
@@ -107,14 +109,19 @@ class TrustRegion:
 
 
 def steihaug(
-    curvature: Curvature, gradient: Array, precondition: Preconditioner | None, radius: float, residual: float
+    curvature: Curvature,
+    gradient: Array,
+    precondition: Preconditioner | None,
+    radius: float,
+    is_enough: Callable[[Array, float, float], bool],
 ) -> ModelStep:
     """Minimise <gradient, s> + <s, H s> / 2 over s in the region, about; Nocedal and Wright's algorithm 7.2.
 
     Parameters
     ----------
-    residual : float
-        Where to stop, as a share of the first residual, in the preconditioner's dual norm.
+    is_enough : callable
+        Whether to stop: (residual, its squared norm in the preconditioner's dual norm as a share of the first one's,
+        the decrease that the model promises so far) -> bool.
     """
     step = np.zeros_like(gradient)
     left = -gradient  # the residual, -(gradient + H step)
@@ -145,7 +152,7 @@ def steihaug(
         left = left - size * product
         scaled = left if precondition is None else precondition(left)
         next_energy = float(np.vdot(left, scaled))
-        if next_energy <= residual * residual * first:
+        if is_enough(left, next_energy / first, promised):
             break
         ratio = next_energy / energy
         along = ratio * (along + size * of_direction)

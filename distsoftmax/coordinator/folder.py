@@ -1,0 +1,53 @@
+"""Where the results of a run or of a path go, and the options that go on with them."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import tomli_w
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.config import TrainConfig
+from distsoftmax.errors import InputError
+
+
+def choose_folder(config: TrainConfig, cluster: Cluster) -> Path:
+    """Return the folder of results, the same on every rank. Collective.
+
+    Raises
+    ------
+    InputError
+        On every rank: it cannot be made where it was asked for.
+    """
+    folder = Path(cluster.broadcast(config.run.out or _new_folder()))
+    with cluster.agreement():
+        if cluster.rank == 0:
+            _check_place(folder)
+    return folder
+
+
+def resuming_options(config: TrainConfig, folder: Path) -> bytes:
+    """Return the content of a TOML file that resumes what a folder holds."""
+    settings = config.sections()
+    settings["run"] |= {"out": str(folder), "resume": "auto"}
+    return tomli_w.dumps(settings).encode()
+
+
+def _new_folder() -> str:
+    """Return a name under runs/ that no other run has, not even one started in the same second."""
+    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
+    node = os.uname().nodename
+    return name if not Path(name).exists() else f"{name}-{node}-{os.getpid()}"
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a folder that could not be made, before hours are spent on what should go into it."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"--out {folder}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {place} is not writable; name another folder")

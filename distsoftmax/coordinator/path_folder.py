@@ -1,0 +1,156 @@
+"""The folder of a path: its options, a folder for each run, what they came to, and the model chosen among them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.checkpoint import checkpoint_paths, option_differences
+from distsoftmax.coordinator.durable import make_folder, remove_leftovers, write_atomically
+from distsoftmax.coordinator.folder import choose_folder, resuming_options
+from distsoftmax.coordinator.result import Leg
+from distsoftmax.errors import InputError
+
+
+class PathFolder:
+    """Keeps the results of a path. Every rank makes one; only rank 0's touches files.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    values : sequence of float
+        Of l2, descending.
+    cluster : Cluster
+
+    Attributes
+    ----------
+    folder : Path
+        The same on every rank.
+
+    Raises
+    ------
+    InputError
+        On every rank: the folder cannot be made, or holds something else. Collective for this reason.
+    """
+
+    def __init__(self, config: TrainConfig, values: Sequence[float], cluster: Cluster) -> None:
+        self._config = config
+        self._values = values
+        self._cluster = cluster
+        self.folder = choose_folder(config, cluster)
+        with cluster.agreement():
+            if cluster.rank == 0:
+                self._refuse_others()
+
+    def of_leg(self, place: int) -> Path:
+        """Return the folder of the run with one of the values."""
+        digits = max(len(str(len(self._values))), 2)
+        mantissa, exponent = f"{self._values[place]:.2e}".split("e")
+        return self.folder / "path" / f"{place + 1:0{digits}}-l2-{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+    def open(self) -> None:
+        """Make the folder, and write the options that go on with the path. Rank 0 alone calls it.
+
+        Raises
+        ------
+        InputError, OutputError
+            It cannot be made.
+        """
+        try:
+            make_folder(self.folder)
+        except OSError as error:
+            raise InputError(f"--out {self.folder}: cannot be made: {error.strerror}") from None
+        remove_leftovers(self.folder)
+        write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
+        if not (self.folder / "path.json").exists():
+            self._write([], None)
+
+    def save(self, legs: Sequence[Leg], chosen: Leg | None) -> Path:
+        """Write what the runs so far came to, and the model chosen among them once they are all there. Collective.
+
+        Returns
+        -------
+        Path
+            The model's.
+
+        Raises
+        ------
+        OutputError
+            On every rank.
+        """
+        path = self.folder / "model.safetensors"
+        with self._cluster.agreement():
+            if self._cluster.rank == 0:
+                self._write(legs, chosen)
+                if chosen is not None:
+                    write_atomically(path, (chosen.folder / "model.safetensors").read_bytes())
+        return path
+
+    def _write(self, legs: Sequence[Leg], chosen: Leg | None) -> None:
+        content = {
+            "options": self._options(),
+            "l2": self._values,
+            "runs": [_as_json(leg) for leg in legs],
+            "chosen": None if chosen is None else chosen.folder.name,
+            "chosen_by": None
+            if chosen is None
+            else "held-out log loss"
+            if chosen.result.held_out
+            else "being the last",
+        }
+        write_atomically(self.folder / "path.json", json.dumps(content, indent=1).encode() + b"\n")
+
+    def _refuse_others(self) -> None:
+        """Refuse a folder that holds a single run, a path of other values, or any where none was wanted."""
+        if checkpoint_paths(self.folder / "checkpoints"):
+            raise InputError(f"--out {self.folder} holds a single run, not an --l2-path; name another folder")
+        path = self.folder / "path.json"
+        if not path.exists():
+            return
+        if self._config.run.resume == "never":
+            raise InputError(
+                f"{self.folder} holds a path already; --resume auto goes on with it, another --out starts anew"
+            )
+        try:
+            differences = option_differences(json.loads(path.read_bytes())["options"], self._options())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: is damaged or unreadable: {error}; remove it to go on") from None
+        if differences:
+            raise InputError(
+                f"{self.folder} holds another path: {'; '.join(differences)}. Give the options of that path to go on "
+                "with it, or another --out to start anew"
+            )
+
+    def _options(self) -> dict[str, object]:
+        """Return the options that decide the models: also those that end a run, for the next one starts there."""
+        solver = self._config.solver
+        ends = {"max-steps": solver.max_steps, "tolerance": solver.tolerance, "patience": solver.patience}
+        return self._config.identity() | ends
+
+
+def _as_json(leg: Leg) -> dict[str, object]:
+    """Return what is reported of a run; numbers that are not finite become null."""
+    result = leg.result
+    values = {
+        "l2": leg.l2,
+        "folder": f"path/{leg.folder.name}",
+        "stopped": result.reason,
+        "objective": result.objective,
+        "certified_gap": result.gap,
+        "steps": result.n_steps,
+        "seconds": leg.seconds,
+        "features_used": result.n_used_features,
+        "nonzero_coefficients": result.n_nonzero,
+        "training_accuracy": result.training.accuracy,
+        "training_log_loss": result.training.log_loss,
+        "held_out_accuracy": result.held_out.accuracy if result.held_out else None,
+        "held_out_log_loss": result.held_out.log_loss if result.held_out else None,
+        "model_sha256": leg.sha256,
+    }
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }

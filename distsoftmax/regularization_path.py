@@ -1,0 +1,81 @@
+"""The path of solutions for falling l2: one reading of the data, each run started from the model of the one before.
+
+A run of the path is the run that `--l2 VALUE --init MODEL-BEFORE` makes, with the same bits, in a folder of its own:
+what was finished is known by its checkpoints, and an interrupted path goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.config import TrainConfig, parse_path
+from distsoftmax.coordinator.coordinator import Coordinator
+from distsoftmax.coordinator.path_folder import PathFolder
+from distsoftmax.coordinator.path_table import choose, path_closing
+from distsoftmax.coordinator.report import interrupted
+from distsoftmax.coordinator.result import Interruption, Leg
+from distsoftmax.coordinator.signals import StopSignals
+from distsoftmax.trainer import RESUMABLE, fit, open_session
+
+
+def train_path(config: TrainConfig, cluster: Cluster) -> int:
+    """Train a model for each l2 of a path, and keep the one with the lowest held-out log loss. Collective.
+
+    Returns
+    -------
+    int
+        The exit status, as of `train`.
+
+    Raises
+    ------
+    DistSoftmaxError
+        As `train`.
+    """
+    assert config.objective.l2_path is not None
+    signals = StopSignals()
+    values = parse_path(config.objective.l2_path)
+    folder = PathFolder(config, values, cluster)
+    runs = list(_runs(config, values, folder))
+    coordinator = Coordinator(runs[0], cluster, None, _name(values, 0), folder)
+    session = open_session(runs[0], cluster, signals, coordinator.progress)
+    objective = session.objective
+    legs: list[Leg] = []
+    for place, run in enumerate(runs):
+        if place > 0:
+            coordinator = Coordinator(run, cluster, coordinator.progress, _name(values, place), folder)
+            objective = objective.with_penalties(run.objective)
+        ended = fit(run, objective, coordinator, session)
+        coordinator.progress.leave()
+        if isinstance(ended, Interruption):
+            signals.ignore()
+            cluster.say(interrupted(ended, config, folder.folder, cluster.size, _name(values, place)))
+            return RESUMABLE
+        model = ended.model(session.partition)
+        coordinator.save_model(model)
+        legs.append(Leg(values[place], coordinator.folder, coordinator.training_seconds, model.sha256, ended))
+        folder.save(legs, None)
+    signals.ignore()
+    chosen = choose(legs)
+    model_path = folder.save(legs, chosen)
+    cluster.say(path_closing(legs, chosen, model_path))
+    return 0
+
+
+def _runs(config: TrainConfig, values: tuple[float, ...], folder: PathFolder) -> Iterator[TrainConfig]:
+    """Yield the options of each run of the path."""
+    init = config.solver.init
+    for place, l2 in enumerate(values):
+        out = folder.of_leg(place)
+        yield replace(
+            config,
+            objective=replace(config.objective, l2=l2, l2_path=None),
+            solver=replace(config.solver, init=init),
+            run=replace(config.run, out=str(out)),
+        )
+        init = str(out / "model.safetensors")
+
+
+def _name(values: tuple[float, ...], place: int) -> str:
+    return f"l2 {values[place]:.3g} ({place + 1} of {len(values)})"

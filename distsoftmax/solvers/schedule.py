@@ -1,0 +1,96 @@
+"""How long the steps of stochastic gradient descent are, how many samples each looks at, and when they end.
+
+With t the epochs done before a step, E their number and w those of the warm-up, the learning rate is multiplied by
+
+    constant   1
+    step       1, from t = E/2 on 0.1, from t = 3E/4 on 0.01
+    inverse    1 / (1 + max(t - w, 0))        H. Robbins and S. Monro, "A stochastic approximation method", 1951: its
+                                              sum over all steps is infinite, that of its square finite
+    cosine     (1 + cos(pi max(t - w, 0) / (E - w))) / 2
+                                              I. Loshchilov and F. Hutter, "SGDR: Stochastic gradient descent with warm
+                                              restarts", ICLR 2017, equation (5), without a restart
+
+and during the warm-up by a share of 1 that rises by the same amount each step and is 1 at the last. Warm-up, and a
+learning rate in proportion to the batch: P. Goyal et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour",
+2017, sections 2.1 and 2.2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from distsoftmax.config import SolverConfig
+from distsoftmax.errors import InputError
+
+BATCH = 4096  # samples of a mini-batch by default: a pass costs little more than a full-batch one
+LEAST_STEPS = 16  # an epoch, by default: fewer would leave little that is stochastic
+FALLS = (0.5, 0.75)  # of the epochs, where the step schedule falls ...
+FALL = 0.1  # ... by this factor
+DEFAULT_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Where a run ends at the latest: after how many steps, and what is then said."""
+
+    steps: int
+    reason: str
+
+
+def step_limit(config: SolverConfig, n_samples: int) -> Limit:
+    """Return where a run over so many samples ends at the latest.
+
+    Raises
+    ------
+    InputError
+        On every rank: a mini-batch would hold more than all samples.
+    """
+    steps = config.max_steps
+    if config.solver == "sgd":
+        all_epochs = config.epochs * count_batches(n_samples, batch_size(config, n_samples))
+        if steps is None or all_epochs <= steps:
+            return Limit(
+                all_epochs, "the epoch is done" if config.epochs == 1 else f"all {config.epochs} epochs are done"
+            )
+    elif steps is None:
+        steps = DEFAULT_STEPS
+    return Limit(steps, f"the limit of {steps} steps is reached")
+
+
+def batch_size(config: SolverConfig, n_samples: int) -> int:
+    """Return the samples of a mini-batch.
+
+    Raises
+    ------
+    InputError
+        On every rank: they are more than there are.
+    """
+    size = config.batch
+    if isinstance(size, str):
+        return min(BATCH, -(-n_samples // LEAST_STEPS))
+    if size > n_samples:
+        raise InputError(
+            f"--batch is {size}, and there are {n_samples} training samples; give at most so many, or auto"
+        ).on_all_ranks()
+    return size
+
+
+def count_batches(n_samples: int, size: int) -> int:
+    """Return the mini-batches of an epoch; the last holds what is left."""
+    return -(-n_samples // size)
+
+
+def learning_rate_factor(config: SolverConfig, step: int, n_batches: int) -> float:
+    """Return what the learning rate is multiplied by at a step, counted from 0, of so many an epoch."""
+    warming = config.warm_up * n_batches  # steps
+    factor = min(1.0, (step + 1) / warming) if warming else 1.0
+    time = step / n_batches
+    cooling = max(time - config.warm_up, 0.0)
+    if config.schedule == "step":
+        return factor * math.prod(FALL for share in FALLS if time >= share * config.epochs)
+    if config.schedule == "inverse":
+        return factor / (1 + cooling)
+    if config.schedule == "cosine":
+        return factor * (1 + math.cos(math.pi * cooling / (config.epochs - config.warm_up))) / 2
+    return factor

@@ -150,7 +150,8 @@ def test_every_shard_is_owned_once_and_evenly(n_ranks, n_shards):
 def test_default_shards_hold_rows_and_are_neither_few_nor_large(n_rows):
     n_shards = default_n_shards(n_rows)
     assert 1 <= n_shards <= n_rows
-    assert n_shards >= min(n_rows, 64)
+    assert n_shards >= min(n_rows, 16)
+    assert n_shards >= 64 or n_rows < 64 * 1024
     assert -(-n_rows // n_shards) <= 16_384 or n_rows > 16_384 * n_shards - 16_384
 
 

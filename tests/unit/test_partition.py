@@ -63,8 +63,10 @@ def dense_of(partition, portion="training"):
     blocks = []
     for some in getattr(partition, portion):
         if isinstance(some.features, SparseFeatures):
+            trained = partition.standardization.trained
+            columns = some.features.columns if trained is None else trained[some.features.columns]
             block = np.zeros((len(some.features), width))
-            block[:, some.features.columns] = some.features.matrix.toarray()
+            block[:, columns] = some.features.matrix.toarray()
         else:
             block = some.features[:]
         blocks.append(block)
@@ -120,15 +122,20 @@ def test_sparse_and_dense_features_give_the_same_objective(load, center, fractio
         dense = load(MemorySource(features, labels), rank, center=expected_center, **options)
         sparse = load(MemorySource(csr_array(features), labels), rank, center=center, **options)
         parameters = np.random.default_rng(0).standard_normal((3, 9))
-        values = [SoftmaxObjective(some, ObjectiveConfig(l2=1e-3), rank)(parameters) for some in (dense, sparse)]
-        return dense, sparse, values
+        parameters[:, 2] = 0.0  # of the column that holds nothing: sparse features are trained without it
+        one = SoftmaxObjective(dense, ObjectiveConfig(l2=1e-3), rank)(parameters)
+        other = SoftmaxObjective(sparse, ObjectiveConfig(l2=1e-3), rank)(np.delete(parameters, 2, axis=1))
+        return dense, sparse, (one, other)
 
     dense, sparse, (one, other) = alone(work)
+    assert sparse.standardization.trained.tolist() == [0, 1, 3, 4, 5, 6, 7]
     np.testing.assert_allclose(sparse.standardization.scale, dense.standardization.scale, rtol=1e-12)
     np.testing.assert_allclose(sparse.standardization.mean, dense.standardization.mean, rtol=1e-12, atol=1e-14)
     assert other.value == pytest.approx(one.value, rel=1e-12)
     assert other.lower_bound == pytest.approx(one.lower_bound, rel=1e-9)
-    np.testing.assert_allclose(other.gradient, one.gradient, rtol=1e-12, atol=1e-12 * np.abs(one.gradient).max())
+    np.testing.assert_allclose(
+        other.gradient, np.delete(one.gradient, 2, axis=1), rtol=1e-12, atol=1e-12 * np.abs(one.gradient).max()
+    )
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
@@ -479,3 +486,31 @@ def test_unseen_categories_are_counted_in_shards_that_are_read_again_too(tmp_pat
     (partition,) = on_ranks(1, lambda rank: load_partition(config, True, rank))
     assert (partition.bytes_streamed > 0) == (memory is not None)
     assert any("30 cells hold a category that training never saw" in note for note in partition.notes)
+
+
+def test_columns_that_hold_nothing_are_not_trained_on_and_their_coefficients_are_0(load):
+    features, labels = problem()
+    partition = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="yes", dtype="float64"))
+    transform = partition.standardization
+    assert partition.shape == (3, 8)
+    parameters = np.random.default_rng(0).standard_normal(partition.shape)
+    coef, intercept = transform.in_own_units(parameters)
+    assert coef.shape == (3, 8)
+    assert not coef[:, 2].any()
+    np.testing.assert_allclose(transform.in_training_units(coef, intercept), parameters, rtol=1e-12, atol=1e-12)
+    scores = np.column_stack([(features - transform.mean) / transform.scale, np.ones(len(features))])
+    expected = np.delete(scores, 2, axis=1) @ parameters.T
+    np.testing.assert_allclose(features @ coef.T + intercept, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_held_out_rows_may_hold_columns_that_no_training_row_has(load):
+    features, labels = problem()
+    held_out = features.copy()
+    held_out[:, 2] = 7.0
+    partition = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="no", dtype="float64"))
+    rows = SparseFeatures.from_csr(csr_array(held_out))
+    prepared = partition.standardization.apply(rows, np.dtype(np.float64), "x", [str(i) for i in range(8)])
+    known = np.delete(held_out / partition.standardization.scale, 2, axis=1)
+    dense = np.zeros(known.shape)
+    dense[:, prepared.columns] = prepared.matrix.toarray()
+    np.testing.assert_allclose(dense, known, rtol=1e-12)

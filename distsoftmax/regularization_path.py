@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import TrainConfig, parse_path
 from distsoftmax.coordinator.coordinator import Coordinator
@@ -54,6 +56,7 @@ def train_path(config: TrainConfig, cluster: Cluster) -> int:
             return RESUMABLE
         model = ended.model(session.partition)
         coordinator.save_model(model)
+        ended = replace(ended, parameters=np.empty((0, 0)))  # they are in the file, and may be large
         legs.append(Leg(values[place], coordinator.folder, coordinator.training_seconds, model.sha256, ended))
         folder.save(legs, None)
     signals.ignore()

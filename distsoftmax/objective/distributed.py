@@ -148,7 +148,7 @@ class SoftmaxObjective:
                 gradient[run, :-1] += config.l2 * coef[run]
         if not config.intercept:
             gradient[:, -1] = 0.0
-        value = loss + config.l2 / 2 * squared_norm(coef)
+        value = loss + (config.l2 / 2 * squared_norm(coef) if config.l2 > 0 else 0.0)  # the norm may be infinite
         least = gradient
         if self.penalty is not None:
             value += self.penalty.value(parameters)

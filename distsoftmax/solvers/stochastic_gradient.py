@@ -95,7 +95,7 @@ class SgdState(State):
         if self.current:
             return self
         reached = objective(self.solution)
-        if math.isinf(reached.value):
+        if not math.isfinite(reached.value):
             raise _diverged(self)
         return replace(
             self,
@@ -169,7 +169,7 @@ class StochasticGradient:
         if config.nesterov:
             point = point + move
         found = batches.gradient(point, epoch, batch)
-        if math.isinf(found.value):
+        if not math.isfinite(found.value):
             raise _diverged(replace(state, epoch=epoch + 1))
         target = point - size * found.gradient
         if not config.nesterov:

@@ -33,6 +33,8 @@ def our_steps(folder: Path, turn: int, steps: int) -> list[float]:
     command += [
         "--tolerance",
         "0",
+        "--solver",
+        "gradient-descent",
         "--learning-rate",
         "0.01",
         "--max-steps",

@@ -97,6 +97,21 @@ OPTIONS = {
     "negative tolerance": (["--tolerance=-1"], "--tolerance"),
     "out of a file": (["--out", "table.csv/run"], "table.csv is a file"),
     "out where nothing can be made": (["--out", "/proc/here"], "--out /proc/here: cannot be made"),
+    "no start": (["--init", "before"], "--init before: no such model; give the model.safetensors of a run, or"),
+    "a start that is no model": (["--init", "table.csv"], "--init table.csv: is damaged or unreadable"),
+    "patience with nothing held out": (["--patience", "3"], "--patience needs held-out samples: give --valid FILE"),
+    "patience without evaluations": (
+        ["--patience", "3", "--valid-fraction", "0.1", "--evaluate-every", "0"],
+        "--patience counts the evaluations that --evaluate-every 0 leaves out",
+    ),
+    "no patience": (["--patience", "0"], "--patience is 0; it must be at least 1"),
+    "no time": (["--max-seconds", "0"], "--max-seconds is 0.0; it must be a finite number above 0"),
+    "a path that ascends": (["--l2-path", "1e-6:1e-1:20"], "--l2-path is 1e-6:1e-1:20; it must descend"),
+    "a path of one value": (["--l2-path", "1e-1:1e-6:1"], "--l2-path is 1e-1:1e-6:1; COUNT must be from 2"),
+    "a path to 0": (["--l2-path", "1e-1:0:5"], "--l2-path is 1e-1:0:5; its values must be above 0"),
+    "no path": (["--l2-path", "1e-1,1e-6"], "--l2-path is 1e-1,1e-6; give FROM:TO:COUNT, as in 1e-1:1e-6:20"),
+    "a path and a value": (["--l2-path", "1e-1:1e-6:5", "--l2", "1"], "--l2 and --l2-path both set the L2 penalty"),
+    "a path into a file": (["--l2-path", "1e-1:1e-6:5", "--out", "table.csv"], "table.csv is a file; name a folder"),
     "no such config": (["--config", "none.toml"], "none.toml: cannot be read"),
 }
 
@@ -142,8 +157,8 @@ def test_what_may_not_be_read_or_written_is_refused(mpirun, table, tmp_path):
     [
         (["--l2", 0.1], "--l2 was 0.0, now it is 0.1"),
         (["--seed", 1], "--seed was 0, now it is 1"),
-        (["--learning-rate", 0.1], "--learning-rate was auto, now it is 0.1"),
-        (["--shards", 7], "there were 64 shards, now there are 7"),
+        (["--solver", "sgd", "--learning-rate", 0.1], "--learning-rate was auto, now it is 0.1"),
+        (["--shards", 7], "there were 16 shards, now there are 7"),
         (["--valid-fraction", 0.5], "held out fraction were 0.0, now they are 0.5"),
         (["--dtype", "float64"], "dtype were float32, now they are float64"),
         (["--resume", "never"], "holds a run already"),
@@ -167,6 +182,46 @@ def test_changed_data_are_refused_by_the_rows(mpirun, table, tmp_path):
     check(mpirun(3, "train", *options), ["belongs to another run", "content changed in 1 shards"], tmp_path)
     table.write_text("\n".join(lines[:-1]) + "\n")
     check(mpirun(3, "train", *options), ["n rows were 300, now they are 299"], tmp_path)
+
+
+def test_a_checkpoint_of_a_run_from_another_start_is_refused(mpirun, model, table, tmp_path):
+    options = ["--data", table, "--label", "kind", "--l2", 0.1, "--max-steps", 5]
+    assert mpirun(2, "train", *options, "--max-steps", 3, "--init", model, "--out", "warm").status == 0
+    assert mpirun(2, "train", *options, "--max-steps", 3, "--out", "cold").status == 0
+    ended = mpirun(3, "train", *options, "--out", "warm")
+    check(ended, ["belongs to another run: --init was a model with sha256 ", "now it is None"], tmp_path)
+    ended = mpirun(3, "train", *options, "--init", "warm", "--out", "cold")
+    check(ended, ["--init was None, now it is a model with sha256 "], tmp_path)
+    ended = mpirun(2, "train", *options, "--init", "cold", "--out", "warm")
+    check(ended, ["--init was a model with sha256 "], tmp_path)
+    (tmp_path / model / "model.safetensors").unlink()  # a resume does not need it
+    assert mpirun(2, "train", *options, "--init", model, "--out", "warm").status == 0
+
+
+def test_a_start_that_does_not_fit_the_data_is_refused_by_its_differences(mpirun, model, table, tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace("a,b,kind,c,d", "a,b,kind,c,e").replace("cat", "cow"))
+    ended = mpirun(3, "train", "--data", other, "--label", "kind", "--init", model, "--out", "run")
+    words = ["--init model: the model does not fit the data", "lack its classes cat", "lacks the data's classes cow"]
+    check(ended, [*words, "lack its features d", "lacks the data's features e"], tmp_path)
+
+
+def test_a_folder_holds_one_path_or_one_run(mpirun, table, tmp_path):
+    options = ["--data", table, "--label", "kind", "--max-steps", 2]
+    assert mpirun(2, "train", *options, "--out", "single").status == 0
+    assert mpirun(2, "train", *options, "--l2-path", "1e-1:1e-2:2", "--out", "several").status == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    path = ["--l2-path", "1e-1:1e-2:2"]
+    for changes, words in (
+        (["--out", "several"], "holds the runs of an --l2-path; name another folder"),
+        (["--out", "single", *path], "holds a single run, not an --l2-path"),
+        (["--out", "several", "--l2-path", "1e-1:1e-3:3"], "--l2-path was 1e-1:1e-2:2, now it is 1e-1:1e-3:3"),
+        (["--out", "several", *path, "--max-steps", 3], "holds another path: --max-steps was 2, now it is 3. Give"),
+        (["--out", "several", *path, "--resume", "never"], "holds a path already"),
+        (["--out", "several", *path, "--dtype", "float64"], "01-l2-1e-01/checkpoints/step-0000000002.safetensors"),
+    ):
+        check(mpirun(2, "train", *options, *changes), [words], tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.fixture
@@ -208,7 +263,8 @@ def test_no_model_is_refused(mpirun, table, tmp_path):
 
 def test_a_learning_rate_that_diverges_is_explained(mpirun, tmp_path):
     np.savez(tmp_path / "large.npz", X=X * 1e100, y=Y)
-    ended = mpirun(2, "train", "--data", "large.npz", "--no-standardize", "--learning-rate", 1e200, "--out", "run")
+    options = ["--no-standardize", "--solver", "gradient-descent", "--learning-rate", 1e200]
+    ended = mpirun(2, "train", "--data", "large.npz", *options, "--out", "run")
     assert ended.status == 1
     assert "error: the objective is not finite after step" in ended.err
     assert "--learning-rate 1e+200 is too large" in ended.err

@@ -27,7 +27,7 @@ def test_the_output_is_the_same_with_and_without_mpirun(alone, mpirun, table, fo
 
 def test_it_says_what_a_user_wants_to_know(alone, table):
     ended = alone("describe", table, "--label", "kind", deadline=60)
-    for words in ("csv, 1 file", "300 rows, 4 features, dense", "3 classes", "missing values: none", "64 shards"):
+    for words in ("csv, 1 file", "300 rows, 4 features, dense", "3 classes", "missing values: none", "16 shards"):
         assert words in ended.out
     assert "nothing is wrong with it" in ended.out
 

@@ -117,7 +117,7 @@ def on_a_terminal(arguments, cwd, during=None):
     return shown.decode(errors="replace"), os.waitstatus_to_exitcode(status)
 
 
-LONG = ["--max-steps", "2000", "--tolerance", "0", "--learning-rate", "1e-3"]
+LONG = ["--max-steps", "2000", "--tolerance", "0", "--solver", "gradient-descent", "--learning-rate", "1e-3"]
 
 
 def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):

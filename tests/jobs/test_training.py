@@ -54,6 +54,8 @@ def test_the_reference_example_gives_its_theta_on_any_number_of_ranks(mpirun, tm
     options = [
         "--no-intercept",
         "--no-standardize",
+        "--solver",
+        "gradient-descent",
         "--learning-rate",
         "0.01",
         "--max-steps",
@@ -139,6 +141,7 @@ def test_each_line_is_printed_once(mpirun, tmp_path):
 
 def test_held_out_scores_come_at_the_cadence_asked_for(mpirun, table, tmp_path):
     options = ["--data", table, "--label", "kind", "--valid", table, "--tolerance", 0, "--max-steps", 25]
+    options += ["--solver", "gradient-descent"]
     mpirun(2, "train", *options, "--evaluate-every", 10, "--metrics-every", 5, "--out", tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 5, 10, 15, 20, 25]
@@ -213,3 +216,41 @@ def test_the_lowest_kernel_among_the_ranks_is_used_by_all(run, tmp_path):
     assert ended.status == 0, ended.err
     assert "Haswell" in ended.out
     assert "SkylakeX" not in ended.out
+
+
+SOLVERS = {
+    "lbfgs": ["--solver", "lbfgs", "--l2", 1e-3],
+    "lbfgs-l1-group": ["--solver", "lbfgs", "--l1", 1e-3, "--group", 1e-3],
+    "accelerated-elastic-net": ["--solver", "gradient-descent", "--l1", 1e-3, "--l2", 1e-3],
+    "trust-region": ["--solver", "trust-region", "--l2", 1e-3],
+}
+
+
+@pytest.mark.parametrize("options", SOLVERS.values(), ids=SOLVERS)
+def test_bits_of_every_solver_do_not_depend_on_the_number_of_ranks(mpirun, tmp_path, options):
+    found = {}
+    for ranks in (1, 3, 5):
+        ended = mpirun(ranks, "train", *options, "--max-steps", 12, "--out", tmp_path / f"{ranks}")
+        assert ended.status == 0, ended.err
+        found[ranks] = ended.sha256
+    assert len(set(found.values())) == 1, found
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "gradient-descent"])
+def test_a_model_of_the_elastic_net_is_scikit_learns_with_the_same_zeros(mpirun, table, tmp_path, solver):
+    l1, l2 = 0.03, 0.01
+    ended = mpirun(
+        3, "train", "--data", table, "--label", "kind", "--dtype", "float64", "--solver", solver, "--l1", l1,
+        "--l2", l2, "--tolerance", 1e-10, "--no-standardize", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    assert "the certified gap is below 1e-10 of the objective" in ended.out
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    features = np.array([[row[0], row[1], row[3], row[4]] for row in rows], dtype=float)
+    judge = LogisticRegression(
+        C=1 / ((l1 + l2) * 300), l1_ratio=l1 / (l1 + l2), solver="saga", tol=1e-12, max_iter=100_000, random_state=0
+    ).fit(features, [row[2] for row in rows])
+    assert (judge.coef_ == 0).any()
+    np.testing.assert_array_equal(model.coef == 0, judge.coef_ == 0)
+    np.testing.assert_allclose(model.coef, judge.coef_, atol=1e-5)

@@ -50,7 +50,8 @@ def test_no_error_is_no_error(cluster):
 
 
 def message(cluster, parameters, **changes):
-    facts = {"signal": 0, "failed": False, "compute_seconds": 1.0 + cluster.rank, "communication_seconds": 0.5}
+    facts = {"signal": 0, "out_of_time": False, "failed": False}
+    facts |= {"compute_seconds": 1.0 + cluster.rank, "communication_seconds": 0.5}
     return commit(cluster, parameters, **{**facts, **changes})
 
 
@@ -58,6 +59,14 @@ def test_a_signal_on_any_rank_is_known_to_all(cluster):
     for rank in range(cluster.size):
         assert message(cluster, np.ones(3), signal=15 if cluster.rank == rank else 0).signal == 15
     assert message(cluster, np.ones(3)).signal == 0
+
+
+def test_a_clock_that_has_run_out_on_any_rank_ends_the_run_on_all(cluster):
+    for rank in range(cluster.size):
+        verdict = message(cluster, np.ones(3), out_of_time=cluster.rank == rank)
+        assert verdict.interrupted
+        assert not verdict.signal
+    assert not message(cluster, np.ones(3)).interrupted
 
 
 def test_a_failure_of_rank_0_is_known_to_all(cluster):

@@ -184,3 +184,29 @@ def test_held_out_rows_follow_from_the_seed(cluster):
         digest = hash(b"".join(samples.features.tobytes() for samples in partition.held_out))
         assert drawn.setdefault(seed, (counts, digest)) == (counts, digest)
     assert drawn[0] != drawn[1] or cluster.size > 64
+
+
+@pytest.mark.parametrize("memory", [None, "64KiB"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_hessian_preconditioner_and_certificate_have_the_same_bits_on_any_number_of_ranks(
+    cluster, alone, folder, dtype, memory
+):
+    features, classes = load_iris(return_X_y=True)
+    path = folder / "rows.npy"
+    if cluster.rank == 0:
+        np.save(path, np.tile(features, (20, 1)))
+        np.save(folder / "classes.npy", np.tile(classes, 20))
+    cluster.broadcast(None)
+    config = DataConfig(data=(str(path),), labels=(str(folder / "classes.npy"),), dtype=dtype, memory=memory, shards=13)
+    found = []
+    for ranks in (cluster, alone):
+        objective = SoftmaxObjective(load_partition(config, True, ranks), ObjectiveConfig(l2=1e-3), ranks)
+        parameters, direction = parameters_of(objective), parameters_of(objective, 1)
+        found.append(
+            (
+                objective.curvature(parameters).product(direction).tobytes(),
+                objective.preconditioner(parameters)(direction).tobytes(),
+                bits(objective.certify(parameters)),
+            )
+        )
+    assert found[0] == found[1]

@@ -20,6 +20,7 @@ FLOORS = [
         "description_table",
         "command_line",
     },
+    {"regularization_path"},
     {"trainer"},
     {"coordinator"},
     {"cluster", "objective", "solvers", "data"},

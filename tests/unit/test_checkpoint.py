@@ -16,6 +16,7 @@ from distsoftmax.coordinator.checkpoint import (
     refuse_other_run,
     save_checkpoint,
 )
+from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.errors import CheckpointDamaged, InputError, OutputError
 from distsoftmax.model import Encoding, Model, NumberedNames, load_model, tensor_file
@@ -40,8 +41,10 @@ def state(step=12):
         parameters=generator.standard_normal((2, 2)),
         value=0.1 + 0.2,
         gradient=generator.standard_normal((2, 2)),
+        gradient_norm=1 / 7,
         rounding=1e-17,
         lower_bound=-np.inf,
+        reachable_bound=0.3,
         first_gradient_norm=5e-324,
         step_size=1 / 3,
         exhausted=True,
@@ -67,6 +70,25 @@ def test_a_state_comes_back_with_the_same_bits_and_types(tmp_path):
     assert same(checkpoint.state(AcceleratedState), state())
     assert then.platform == "here"
     np.testing.assert_array_equal(then.shard_digests, circumstances().shard_digests)
+
+
+@pytest.mark.parametrize("parameters", [None, np.ones((2, 2)) / 3])
+def test_the_best_model_and_the_time_come_back_with_the_state(tmp_path, parameters):
+    best = EarlyStopping(step=7, log_loss=1 / 3, parameters=parameters, last_step=10, n_worse=3)
+    save_checkpoint(tmp_path, state(), circumstances(), keep=3, best=best, seconds=1.5)
+    checkpoint = newest_checkpoint(tmp_path, pytest.fail)
+    assert same(checkpoint.state(AcceleratedState), state())
+    assert checkpoint.seconds == 1.5
+    assert vars(checkpoint.best) | {"parameters": None} == vars(best) | {"parameters": None}
+    if parameters is None:
+        assert checkpoint.best.parameters is None
+    else:
+        assert checkpoint.best.parameters.tobytes() == parameters.tobytes()
+
+
+def test_a_run_that_looks_for_no_best_model_saves_none(tmp_path):
+    save_checkpoint(tmp_path, state(), circumstances(), keep=3)
+    assert newest_checkpoint(tmp_path, pytest.fail).best is None
 
 
 def test_only_the_newest_are_kept(tmp_path):

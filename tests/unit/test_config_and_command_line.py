@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 import string
 import sys
@@ -17,6 +18,7 @@ from distsoftmax.config import (
     SolverConfig,
     SourceConfig,
     TrainConfig,
+    parse_path,
 )
 from distsoftmax.errors import InputError
 
@@ -54,10 +56,24 @@ OTHERS = {
     "shards": 7,
     "seed": 2**63 - 1,
     "l2": 1e-05,
+    "l2_path": "1e-1:1e-6:20",
+    "l1": 1e-3,
+    "group": 1e-3,
     "intercept": False,
     "solver": None,  # there is one
     "learning_rate": 0.1,
+    "momentum": 0.9,
+    "nesterov": True,
+    "batch": 256,
+    "epochs": 3,
+    "schedule": "cosine",
+    "warm_up": 0.5,
+    "linear_scaling": 128,
+    "average": True,
+    "init": "runs/before",
+    "patience": 3,
     "max_steps": 0,
+    "max_seconds": 0.5,
     "tolerance": 0.0,
     "config": None,  # not an option of the run
     "out": "a folder/of results",
@@ -69,6 +85,15 @@ OTHERS = {
     "evaluate_every": 0,
     "progress": "never",
     "threads": 4,
+}
+
+NEEDED = {  # by an option, of other options
+    "valid_labels": {"valid": ("valid.csv",)},
+    "learning_rate": {"solver": "gradient-descent"},
+    "momentum": {"solver": "sgd"},
+    "nesterov": {"solver": "sgd", "momentum": 0.5},
+    "linear_scaling": {"solver": "sgd", "learning_rate": 0.5},
+    **{name: {"solver": "sgd"} for name in ("batch", "epochs", "schedule", "warm_up", "average")},
 }
 
 
@@ -89,13 +114,11 @@ def refusal(*arguments):
 
 
 def with_other(part, name):
-    """Return a config all of whose options have their defaults but one, and --data where that one needs it."""
-    values = {name: OTHERS[name]}
+    """Return a config all of whose options have their defaults but one, and those that one needs."""
+    values = {name: OTHERS[name], **NEEDED.get(name, {})}
     about_files = {item.name for item in dataclasses.fields(SourceConfig)} | {"n_features", "valid", "valid_labels"}
     if name in about_files - {"data"}:
         values["data"] = ("data.csv",)
-    if name == "valid_labels":
-        values["valid"] = ("valid.csv",)
     return TrainConfig(**{part: PARTS[part](**values)})
 
 
@@ -138,6 +161,25 @@ OUT_OF_RANGE = [
     (ObjectiveConfig, {"l2": -1e-300}, "--l2 is -1e-300; it must be a finite number, 0 or more"),
     (ObjectiveConfig, {"l2": math.inf}, "--l2 is inf; it must be a finite number, 0 or more"),
     (ObjectiveConfig, {"l2": math.nan}, "--l2 is nan; it must be a finite number, 0 or more"),
+    (ObjectiveConfig, {"l2_path": "1e-1:1e-6"}, "--l2-path is 1e-1:1e-6; give FROM:TO:COUNT, as in 1e-1:1e-6:20"),
+    (ObjectiveConfig, {"l2_path": "1e-1:1e-6:2:2"}, "--l2-path is 1e-1:1e-6:2:2; give FROM:TO:COUNT"),
+    (ObjectiveConfig, {"l2_path": "1e-1:1e-6:2.5"}, "--l2-path is 1e-1:1e-6:2.5; give FROM:TO:COUNT"),
+    (ObjectiveConfig, {"l2_path": "much:little:20"}, "--l2-path is much:little:20; give FROM:TO:COUNT"),
+    (ObjectiveConfig, {"l2_path": "1e-6:1e-1:20"}, "--l2-path is 1e-6:1e-1:20; it must descend"),
+    (ObjectiveConfig, {"l2_path": "1e-1:1e-1:20"}, "--l2-path is 1e-1:1e-1:20; it must descend"),
+    (ObjectiveConfig, {"l2_path": "1:0.99999999999:100"}, "--l2-path is 1:0.99999999999:100; it must descend"),
+    (ObjectiveConfig, {"l2_path": "1e-1:0:20"}, "--l2-path is 1e-1:0:20; its values must be above 0"),
+    (ObjectiveConfig, {"l2_path": "1e-1:-1e-6:20"}, "--l2-path is 1e-1:-1e-6:20; its values must be above 0"),
+    (ObjectiveConfig, {"l2_path": "inf:1e-6:20"}, "--l2-path is inf:1e-6:20; its values must be above 0"),
+    (ObjectiveConfig, {"l2_path": "nan:1e-6:20"}, "--l2-path is nan:1e-6:20; its values must be above 0"),
+    (ObjectiveConfig, {"l2_path": "1e-1:1e-6:1"}, "--l2-path is 1e-1:1e-6:1; COUNT must be from 2 to 1000"),
+    (ObjectiveConfig, {"l2_path": "1e-1:1e-6:1001"}, "--l2-path is 1e-1:1e-6:1001; COUNT must be from 2 to 1000"),
+    (ObjectiveConfig, {"l2_path": "1e-1:1e-6:20", "l2": 0.1}, "--l2 and --l2-path both set the L2 penalty"),
+    (SolverConfig, {"patience": 0}, "--patience is 0; it must be at least 1"),
+    (SolverConfig, {"max_seconds": 0.0}, "--max-seconds is 0.0; it must be a finite number above 0"),
+    (SolverConfig, {"max_seconds": -1.0}, "--max-seconds is -1.0; it must be a finite number above 0"),
+    (SolverConfig, {"max_seconds": math.inf}, "--max-seconds is inf; it must be a finite number above 0"),
+    (SolverConfig, {"max_seconds": math.nan}, "--max-seconds is nan; it must be a finite number above 0"),
     (SolverConfig, {"learning_rate": 0.0}, "--learning-rate is 0.0; it must be a number above 0, or auto"),
     (SolverConfig, {"learning_rate": -1.0}, "--learning-rate is -1.0; it must be a number above 0, or auto"),
     (SolverConfig, {"learning_rate": math.inf}, "--learning-rate is inf; it must be a number above 0, or auto"),
@@ -175,7 +217,7 @@ def test_the_command_line_refuses_the_same(part, options, message):
         (DataConfig, {"seed": 2**63 - 1, "valid_fraction": 0.999}),
         (DataConfig, {"data": ("a.csv",), "valid": ("b.csv",), "valid_fraction": 0.0}),
         (ObjectiveConfig, {"l2": 0.0}),
-        (SolverConfig, {"learning_rate": 5e-324, "max_steps": 0, "tolerance": 0.0}),
+        (SolverConfig, {"solver": "gradient-descent", "learning_rate": 5e-324, "max_steps": 0, "tolerance": 0.0}),
         (RunConfig, {"checkpoint_every": 1, "checkpoint_seconds": 0.0, "keep_checkpoints": 1}),
         (RunConfig, {"metrics_every": 1, "evaluate_every": 0, "threads": 1, "checkpoint_seconds": math.inf}),
     ],
@@ -226,7 +268,7 @@ def test_each_option_sets_its_own_field(part, name):
     arguments = []
     for key, value in expected.sections()[part].items():
         if value != TrainConfig().sections()[part].get(key):
-            arguments += [f"--no-{key}"] if value is False else as_words(key, value)
+            arguments += [f"--{'' if value else 'no-'}{key}"] if isinstance(value, bool) else as_words(key, value)
     assert arguments
     assert train(*arguments) == expected
 
@@ -405,7 +447,7 @@ def test_whatever_is_saved_reads_back(scratch, text, l2, rate, fraction, seed, f
     config = TrainConfig(
         data=DataConfig(data=(text,), valid_fraction=fraction, seed=seed, standardize=flag),
         objective=ObjectiveConfig(l2=l2, intercept=not flag),
-        solver=SolverConfig(learning_rate=rate, tolerance=l2),
+        solver=SolverConfig(solver="sgd", learning_rate=rate, tolerance=l2),
         run=RunConfig(out=text, checkpoint_seconds=math.inf),
     )
     assert reads_back(config, scratch) == config
@@ -450,7 +492,9 @@ FREE = {
     "shards",
     "dtype",
     "max_steps",
+    "max_seconds",
     "tolerance",
+    "init",  # by its content, once it is read
     *(f.name for f in dataclasses.fields(RunConfig)),
 }
 
@@ -463,8 +507,46 @@ def test_identity_tells_apart_what_takes_other_steps_and_nothing_else(part, name
     assert same == (name in FREE)
 
 
+def test_the_values_of_a_path_are_in_equal_ratios_and_are_what_a_person_would_write():
+    assert parse_path("1e-1:1e-5:5") == (0.1, 0.01, 0.001, 0.0001, 0.00001)
+    assert parse_path("0.3:0.1:2") == (0.3, 0.1)
+    values = parse_path("1e-1:1e-6:20")
+    assert len(values) == 20
+    ratios = [other / one for one, other in itertools.pairwise(values)]
+    assert max(ratios) / min(ratios) - 1 < 1e-11
+
+
+PATIENT = {
+    "none held out": ({"data": ("d.csv",)}, {}, "--patience needs held-out samples: give --valid FILE"),
+    "none of the digits": ({"valid_fraction": 0.0}, {}, "--patience needs held-out samples"),
+    "never evaluated": ({}, {"evaluate_every": 0}, "--patience counts the evaluations that --evaluate-every 0 leaves"),
+}
+
+
+@pytest.mark.parametrize("name", PATIENT)
+def test_patience_without_evaluations_is_refused(name):
+    data, run, message = PATIENT[name]
+    with pytest.raises(InputError) as caught:
+        TrainConfig(data=DataConfig(**data), run=RunConfig(**run), solver=SolverConfig(patience=2))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [{}, {"data": ("d",), "valid": ("v",)}, {"data": ("d",), "valid_fraction": 0.1}])
+def test_patience_takes_any_held_out_samples(data):
+    assert TrainConfig(data=DataConfig(**data), solver=SolverConfig(patience=1)).solver.patience == 1
+
+
+def test_with_patience_the_steps_depend_on_when_there_is_an_evaluation_but_not_on_how_long_it_waits():
+    def identity(patience, every):
+        return TrainConfig(solver=SolverConfig(patience=patience), run=RunConfig(evaluate_every=every)).identity()
+
+    assert identity(2, 10) == identity(5, 10)
+    assert identity(2, 10) != identity(2, 20)
+    assert identity(None, 10) == identity(None, 20)
+
+
 def test_identity_goes_by_the_names_of_the_command_line():
-    assert TrainConfig(solver=SolverConfig(learning_rate=0.5)).identity()["learning-rate"] == 0.5
+    assert TrainConfig(solver=SolverConfig(solver="sgd", warm_up=0.5)).identity()["warm-up"] == 0.5
     assert not {"max-steps", "tolerance", "max_steps"} & set(TrainConfig().identity())
 
 

@@ -203,7 +203,7 @@ def test_a_sound_source_is_described_alike_in_every_format(tmp_path, name, cuts)
     labels = options.get("labels", ())
     assert description.files == len(paths) + len(labels)
     assert description.bytes == sum(Path(path).stat().st_size for path in (*paths, *labels))
-    assert description.shards == 64
+    assert description.shards == 16
     assert as_json(description) == as_json(described(*paths, **options))
     assert description.shard_rows == (N_ROWS // 64, -(-N_ROWS // 64))
 

@@ -1,0 +1,254 @@
+"""The penalties that are not smooth, against scipy and their definitions."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+from distsoftmax.objective.penalties import SparsePenalty
+
+PENALTIES = {"l1": (0.3, 0.0), "group": (0.0, 0.7), "l1 and group": (0.2, 0.5)}
+SEEDS = range(25)
+
+
+@pytest.fixture(params=PENALTIES.values(), ids=PENALTIES)
+def penalty(request):
+    return SparsePenalty(*request.param)
+
+
+def matrix(seed, shape=(3, 5), scale=1.0):
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal(shape) * scale
+
+
+def definition(penalty, parameters):
+    coef = parameters[:, :-1]
+    return penalty.l1 * np.abs(coef).sum() + penalty.group * np.linalg.norm(coef, axis=0).sum()
+
+
+def ball_and_box(penalty, seed, shape):
+    """An element of the penalty's subdifferential at 0: ||soft(column, l1)|| <= group."""
+    generator = np.random.default_rng(seed)
+    directions = generator.standard_normal(shape)
+    directions /= np.linalg.norm(directions, axis=0)
+    return penalty.l1 * generator.uniform(-1, 1, shape) + penalty.group * directions * generator.random(shape[1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_value_is_the_definition_and_leaves_the_intercept_out(penalty, seed):
+    parameters = matrix(seed)
+    assert penalty.value(parameters) == pytest.approx(definition(penalty, parameters), rel=1e-14)
+    moved = parameters.copy()
+    moved[:, -1] += 100
+    assert penalty.value(moved) == penalty.value(parameters)
+
+
+def scipy_prox(penalty, target, size):
+    """The least |x - target|^2 / 2 + size * r(x), and x, over coefficients alone, by scipy.
+
+    x = target - size * v with v the element of r's subdifferential at 0, l1 [-1, 1]^k + group (the unit ball), that
+    leaves the least (Moreau), and at it the objective is (|target|^2 - |x|^2) / 2.
+    """
+    columns = []
+    for column in target.T / size:  # both sides divided by size
+        n = column.size
+
+        def left(parts, column=column, n=n):
+            return column - (penalty.l1 * parts[:n] + penalty.group * parts[n:])
+
+        def slope(parts, left=left):
+            return np.concatenate([-penalty.l1 * left(parts), -penalty.group * left(parts)])
+
+        ball = {
+            "type": "ineq",
+            "fun": lambda parts, n=n: 1 - np.sum(parts[n:] ** 2),
+            "jac": lambda parts, n=n: np.concatenate([np.zeros(n), -2 * parts[n:]]),
+        }
+        found = scipy.optimize.minimize(
+            lambda parts, left=left: np.sum(left(parts) ** 2) / 2,
+            np.full(2 * n, 0.01),
+            jac=slope,
+            method="SLSQP",
+            bounds=[(-1, 1)] * n + [(None, None)] * n,
+            constraints=[ball],
+            options={"ftol": 1e-15, "maxiter": 1000},
+        )
+        columns.append(left(found.x))
+    coef = size * np.column_stack(columns)
+    return (np.sum(target**2) - np.sum(coef**2)) / 2, coef
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_prox_is_the_minimiser_that_scipy_finds(penalty, seed):
+    target, size = matrix(seed), 0.6
+    found = penalty.prox(target, size)
+    least, coef = scipy_prox(penalty, target[:, :-1], size)
+    ours = np.sum((found - target) ** 2) / 2 + size * definition(penalty, found)
+    assert ours == pytest.approx(least, abs=1e-8)
+    np.testing.assert_allclose(found[:, :-1], coef, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("size", [1e-3, 0.5, 3.0])
+def test_no_point_is_better_than_prox_by_less_than_half_the_squared_distance(penalty, seed, size):
+    """Strong convexity: for all z, h(z) >= h(prox) + |z - prox|^2 / 2."""
+    target = matrix(seed)
+    found = penalty.prox(target, size)
+
+    def objective(point):
+        return np.sum((point - target) ** 2) / 2 + size * definition(penalty, point)
+
+    generator = np.random.default_rng(seed)
+    for exponent in (-6, -3, -1, 0, 1):
+        other = found + 10.0**exponent * generator.standard_normal(found.shape)
+        other[:, generator.integers(0, 4)] = 0.0
+        slack = 1e-13 * max(1, objective(other))
+        assert objective(other) >= objective(found) + np.sum((other - found) ** 2) / 2 - slack
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("size", [1e-3, 0.5, 3.0])
+def test_prox_is_firmly_non_expansive(penalty, seed, size):
+    one, other = matrix(seed), matrix(seed + 1000)
+    change = penalty.prox(one, size) - penalty.prox(other, size)
+    assert np.sum(change**2) <= np.vdot(change, one - other) * (1 + 1e-14)
+
+
+def test_zeros_of_prox_are_exact_positive_and_come_by_columns_with_group(penalty):
+    target = matrix(0, (3, 400), scale=0.5)
+    found = penalty.prox(target, 1.0)
+    zeros = found[:, :-1] == 0
+    assert zeros.any()
+    assert not zeros.all()
+    assert not np.signbit(found[found == 0]).any()
+    if penalty.group:
+        assert zeros.all(axis=0).any()
+    if not penalty.l1:
+        np.testing.assert_array_equal(zeros.any(axis=0), zeros.all(axis=0))
+    else:
+        np.testing.assert_array_equal(zeros | (np.abs(target[:, :-1]) > penalty.l1), np.ones_like(zeros))
+
+
+def test_prox_takes_minus_zero_for_zero(penalty):
+    assert not np.signbit(penalty.prox(np.full((3, 4), -0.0), 1.0)[:, :-1]).any()
+
+
+def test_prox_leaves_the_intercept_and_its_argument_as_they_are(penalty):
+    target = matrix(1)
+    before = target.copy()
+    assert penalty.prox(target, 2.0)[:, -1].tobytes() == before[:, -1].tobytes()
+    assert target.tobytes() == before.tobytes()
+    gradient = matrix(2)
+    kept = gradient.copy()
+    assert penalty.least_subgradient(target, gradient)[:, -1].tobytes() == kept[:, -1].tobytes()
+    assert gradient.tobytes() == kept.tobytes()
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_prox_of_any_magnitude_is_right(penalty, scale):
+    target = matrix(3) * scale
+    found = penalty.prox(target, scale)
+    np.testing.assert_allclose(found / scale, penalty.prox(matrix(3), 1.0), rtol=1e-13)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_subgradient_vanishes_where_prox_of_a_gradient_step_stays(penalty, seed):
+    """x = prox(x + t g, t) exactly where g is in the subdifferential at x; there the least element of -g + it is 0."""
+    size = 0.6
+    target = matrix(seed)
+    target[:, 0] *= 0.05
+    fixed = penalty.prox(target, size)
+    assert (fixed[:, :-1] == 0).any()
+    least = penalty.least_subgradient(fixed, (fixed - target) / size)
+    np.testing.assert_allclose(least, 0, atol=4e-15)
+    zeros = (fixed[:, :-1] == 0) & (penalty.group == 0)  # inside the subdifferential, where nothing is rounded
+    assert not least[:, :-1][zeros].any()
+    assert not least[:, :-1][:, (fixed[:, :-1] == 0).all(axis=0)].any()
+
+
+def at_some_zeros(seed):
+    parameters = matrix(seed)
+    parameters[:, 0] = 0.0
+    parameters[0, 1] = parameters[2, 2] = 0.0
+    return parameters
+
+
+def some_subgradient(penalty, parameters, seed):
+    """An element of the subdifferential at parameters whose columns are 0 wholly, in part, or not at all."""
+    coef = parameters[:, :-1]
+    generator = np.random.default_rng(seed)
+    result = np.zeros_like(parameters)
+    for j, column in enumerate(coef.T):
+        if not column.any():
+            result[:, j] = ball_and_box(penalty, seed, (3, 1))[:, 0]
+            continue
+        sign = np.where(column == 0, generator.uniform(-1, 1, 3), np.sign(column))
+        result[:, j] = penalty.l1 * sign + penalty.group * column / np.linalg.norm(column)
+    return result
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_subgradient_is_one_and_the_least_of_all(penalty, seed):
+    parameters, gradient = at_some_zeros(seed), matrix(seed + 50)
+    least = penalty.least_subgradient(parameters, gradient)
+    found = least - gradient  # in the subdifferential: r(z) >= r(x) + <found, z - x>
+    for other_seed in range(30):
+        point = parameters + matrix(other_seed, scale=10.0 ** (other_seed % 5 - 3))
+        slack = 1e-13 * (1 + abs(definition(penalty, point)))
+        below = definition(penalty, parameters) + np.vdot(found, point - parameters)
+        assert definition(penalty, point) >= below - slack
+        other = gradient + some_subgradient(penalty, parameters, other_seed)
+        assert np.linalg.norm(least) <= np.linalg.norm(other) + 1e-14
+        # the least element of a convex set: <other - least, least> >= 0
+        assert np.vdot(other - least, least) >= -1e-13
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_least_subgradient_is_the_limit_of_proximal_steps(penalty, seed):
+    parameters, gradient = at_some_zeros(seed), matrix(seed + 50)
+    size = 1e-8
+    moved = (parameters - penalty.prox(parameters - size * gradient, size)) / size
+    np.testing.assert_allclose(penalty.least_subgradient(parameters, gradient), moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("l2", [1e-3, 1.0, 50.0])
+def test_conjugate_is_fenchel_and_youngs(penalty, seed, l2):
+    """Omega(W) + Omega*(V) >= <W, V>, with equality at the maximiser prox(V / l2) of size 1 / l2."""
+    slope = matrix(seed, (3, 4))
+
+    def omega(coef):
+        padded = np.column_stack([coef, np.zeros(3)])
+        return definition(penalty, padded) + l2 / 2 * np.sum(coef**2)
+
+    conjugate = penalty.conjugate(-slope, l2)
+    generator = np.random.default_rng(seed)
+    for exponent in range(-3, 4):
+        coef = 10.0**exponent * generator.standard_normal((3, 4))
+        assert omega(coef) + conjugate >= np.vdot(coef, slope) - 1e-12 * omega(coef)
+
+    target = slope / l2
+    best = l2 * (np.sum(target**2) / 2 - scipy_prox(penalty, target, 1 / l2)[0])  # of <W, V> - Omega(W)
+    assert best == pytest.approx(conjugate, rel=1e-5, abs=1e-9)
+    maximiser = penalty.prox(np.column_stack([slope / l2, np.zeros(3)]), 1 / l2)[:, :-1]
+    assert np.vdot(maximiser, slope) - omega(maximiser) == pytest.approx(conjugate, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_feasible_scale_is_feasible_and_nearly_the_largest(penalty, seed):
+    slope = matrix(seed, (3, 4), scale=10.0 ** (seed % 4))
+    scale = penalty.feasible_scale(slope)
+
+    def feasible(scaled):
+        excess = np.maximum(np.abs(scaled) - penalty.l1, 0)
+        return (np.sqrt(np.sum(excess**2, axis=0)) <= penalty.group).all()
+
+    assert 0 <= scale <= 1
+    assert feasible(scale * slope)
+    assert scale == 1 or not feasible(scale * (1 + 1e-9) * slope)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_feasible_is_not_scaled(penalty, seed):
+    slope = 0.999 * ball_and_box(penalty, seed, (3, 4))
+    assert penalty.feasible_scale(slope) == 1.0
+    assert penalty.conjugate(slope, 1e-9) == 0.0

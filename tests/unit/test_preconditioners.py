@@ -1,0 +1,316 @@
+"""Models of the hessian against the hessian's own formula, and its products against differences of the gradient."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+from objectives import Formula, distributed, real
+from scipy.sparse import csr_array
+
+from distsoftmax.config import ObjectiveConfig
+from distsoftmax.objective import preconditioners
+from distsoftmax.objective.preconditioners import KroneckerHessian, SampleHessian
+
+RANKS = (1, 2, 3, 5)
+
+
+def samples(seed=0, rows=150, n_features=5, n_classes=3, weighted=False):
+    generator = np.random.default_rng(seed)
+    features = generator.standard_normal((rows, n_features)) * (generator.random((rows, n_features)) < 0.6)
+    features *= generator.uniform(0.5, 3, n_features)
+    labels = np.concatenate([np.arange(n_classes), generator.integers(0, n_classes, rows - n_classes)])
+    weights = generator.integers(1, 5, rows) / 2.0 if weighted else None
+    return features, labels, weights
+
+
+def formula(features, labels, weights, config):
+    weights = np.ones(len(labels)) if weights is None else weights
+    return Formula(np.asarray(features, dtype=np.float64), labels, weights, config)
+
+
+def point(shape, seed=3):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def matrix_of(apply, shape):
+    """The matrix of a linear map of parameters, over the flattened ones."""
+    size = shape[0] * shape[1]
+    return np.column_stack([apply(unit.reshape(shape)).ravel() for unit in np.eye(size)])
+
+
+def assert_symmetric_positive_definite(matrix):
+    np.testing.assert_allclose(matrix, matrix.T, rtol=0, atol=1e-6 * np.abs(matrix).max())
+    assert np.linalg.eigvalsh((matrix + matrix.T) / 2).min() > 0
+
+
+def test_the_formulas_hessian_agrees_with_differences_of_its_gradient():
+    """The judge is judged."""
+    config = ObjectiveConfig(l2=0.3)
+    exact = formula(*samples(weighted=True), config)
+    parameters = point(exact.shape)
+    columns = []
+    for unit in np.eye(parameters.size):
+        step = 1e-6 * unit.reshape(parameters.shape)
+        columns.append((exact.gradient(parameters + step) - exact.gradient(parameters - step)).ravel() / 2e-6)
+    expected = exact.hessian(parameters)
+    expected[np.diag_indices(len(expected))] += np.tile([0.3] * 5 + [0], 3)
+    np.testing.assert_allclose(np.column_stack(columns), expected, atol=1e-8)
+    flat = parameters.ravel()
+    error = scipy.optimize.check_grad(
+        lambda x: float(exact.value(x.reshape(parameters.shape), np.float64)),
+        lambda x: exact.gradient(x.reshape(parameters.shape)).ravel(),
+        flat,
+    )
+    assert error < 1e-6
+
+
+# --- the hessian's products ---
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "float32", "streamed"])
+def test_products_are_those_of_the_formulas_hessian(kind, weighted, intercept):
+    features, labels, weights = samples(weighted=weighted)
+    config = ObjectiveConfig(l2=0.01, intercept=intercept)
+    given = {"sparse": csr_array(features), "float32": features.astype(np.float32)}.get(kind, features)
+    options = {"memory": "2KiB", "shards": 20} if kind == "streamed" else {}
+    function = real(given, labels, config, weights, **options)
+    exact = formula(features.astype(given.dtype), labels, weights, config)
+    parameters, direction = point(exact.shape), point(exact.shape, 4)
+    expected = (exact.hessian(parameters) @ direction.ravel()).reshape(exact.shape)
+    expected[:, :-1] += 0.01 * direction[:, :-1]
+    before = parameters.copy(), direction.copy()
+    curvature = function.curvature(parameters)
+    tolerance = 1e-5 if kind == "float32" else 1e-11
+    for _ in range(2):  # the second with what the first has kept
+        np.testing.assert_allclose(curvature.product(direction), expected, atol=tolerance)
+    np.testing.assert_array_equal(parameters, before[0])
+    np.testing.assert_array_equal(direction, before[1])
+    if not intercept:
+        assert not curvature.product(direction)[:, -1].any()
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("options", [{"center": "yes"}, {"center": "no"}, {"valid_fraction": 0.3}], ids=str)
+def test_products_agree_with_differences_of_the_objectives_own_gradient(kind, options):
+    """Standardised features, centred ones among them."""
+    features, labels, weights = samples(weighted=True)
+    features = features + 2.0
+    given = csr_array(features) if kind == "sparse" else features
+    function = real(given, labels, ObjectiveConfig(l2=0.01), weights, standardize=True, **options)
+    parameters, direction = point(function.shape), point(function.shape, 4)
+    ahead, behind = (function(parameters + sign * 1e-5 * direction).gradient for sign in (1, -1))
+    found = function.curvature(parameters).product(direction)
+    np.testing.assert_allclose(found, (ahead - behind) / 2e-5, atol=1e-8)
+
+
+def test_the_product_with_zero_is_zero_and_with_what_is_not_finite_is_not():
+    features, labels, _ = samples()
+    function = real(features, labels, ObjectiveConfig())
+    curvature = function.curvature(point(function.shape))
+    assert not curvature.product(np.zeros(function.shape)).any()
+    assert not np.isfinite(curvature.product(np.full(function.shape, 1e308))).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_hessian_is_symmetric_and_positive_semidefinite(seed):
+    features, labels, weights = samples(seed, weighted=True)
+    function = real(features, labels, ObjectiveConfig(), weights)
+    matrix = matrix_of(function.curvature(point(function.shape, seed)).product, function.shape)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-14)
+    assert np.linalg.eigvalsh(matrix).min() > -1e-14
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "centred", "streamed", "uint8"])
+def test_products_have_the_same_bits_on_any_number_of_ranks(kind, dtype):
+    features, labels, weights = samples(weighted=True)
+    options = {"shards": 20, "dtype": dtype, "standardize": kind in ("centred", "uint8")}
+    if kind in ("sparse", "centred"):
+        features = csr_array(features)
+    if kind == "centred":
+        options["center"] = "yes"
+    if kind == "uint8":
+        features = np.random.default_rng(0).integers(0, 9, features.shape).astype(np.uint8)
+
+    def work(function):
+        curvature = function.curvature(point(function.shape))
+        return tuple(curvature.product(point(function.shape, seed)).tobytes() for seed in (4, 5))
+
+    config = ObjectiveConfig(l2=0.01)
+    found = {
+        outcome
+        for ranks in RANKS
+        for memory in ([None, "2KiB"] if kind == "streamed" else [None])
+        for outcome in distributed(
+            work, features, labels, config, weights, ranks=ranks, **options, **({"memory": memory} if memory else {})
+        )
+    }
+    assert len(found) == 1
+
+
+# --- models of it ---
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_with_all_rows_sampled_the_preconditioner_is_the_inverse_of_the_hessian(kind, weighted, intercept):
+    features, labels, weights = samples(rows=20, weighted=weighted)  # far fewer rows than are sampled
+    config = ObjectiveConfig(l2=0.05, intercept=intercept)
+    function = real(csr_array(features) if kind == "sparse" else features, labels, config, weights)
+    parameters = point(function.shape)
+    if not intercept:
+        parameters[:, -1] = 0.0
+    found = np.linalg.inv(matrix_of(function.preconditioner(parameters), function.shape))
+    exact = formula(features, labels, weights, config)
+    expected = exact.hessian(parameters) + 0.05 * np.eye(parameters.size)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_sampled_hessian_is_inverted_with_the_curvature_that_is_missing(seed):
+    generator = np.random.default_rng(seed)
+    rows = np.column_stack([generator.standard_normal((60, 4)), np.ones(60)])
+    weights = generator.random(60)
+    weights /= weights.sum()
+    missing = np.array([0.0, 0.5, 2.0, 0.0, 0.0])
+    parameters = point((3, 5), seed)
+    found = np.linalg.inv(matrix_of(SampleHessian(rows, weights, missing, 0.02)(parameters), (3, 5)))
+    p = np.exp(rows @ parameters.T)
+    p /= p.sum(axis=1, keepdims=True)
+    expected = 0.02 * np.eye(15)
+    for row, of_row, weight in zip(rows, p, weights, strict=True):
+        expected += weight * np.kron(np.diag(of_row) - np.outer(of_row, of_row), np.outer(row, row))
+    spread = weights @ (p * (1 - p))
+    expected += np.kron(np.diag(spread), np.diag(missing))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kronecker_product_is_inverted(seed, scale):
+    """Up to float32, which it is computed in: relative to the largest curvature."""
+    generator = np.random.default_rng(seed)
+    rows = scale * np.column_stack([generator.standard_normal((200, 4)), np.ones(200)])
+    weights = generator.random(200)
+    weights /= weights.sum()
+    missing = scale**2 * np.array([0.0, 0.5, 2.0, 0.0, 0.0])
+    parameters = point((3, 5), seed) / scale
+    l2 = 0.02 * scale**2
+    apply = KroneckerHessian(rows, weights, missing, l2)(parameters)
+    matrix = matrix_of(apply, (3, 5))
+    assert_symmetric_positive_definite(matrix)
+    p = np.exp(rows @ parameters.T)
+    p /= p.sum(axis=1, keepdims=True)
+    between = sum(
+        weight * (np.diag(of_row) - np.outer(of_row, of_row)) for of_row, weight in zip(p, weights, strict=True)
+    )
+    gram = (rows * weights[:, None]).T @ rows + np.diag(missing)
+    expected = np.kron(between, gram) + l2 * np.eye(15)
+    np.testing.assert_allclose(np.linalg.inv(matrix), expected, atol=2e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(matrix @ expected, np.eye(15), atol=1e-2)
+
+
+@pytest.fixture(params=["sample", "kronecker"])
+def model(request, monkeypatch):
+    """Which of the two models small problems get."""
+    if request.param == "kronecker":
+        monkeypatch.setattr(preconditioners, "LARGEST_HESSIAN", 0)
+    return request.param
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("l2", [0.0, 1e-3, 10.0])
+@pytest.mark.parametrize("far", [0.1, 1.0, 30.0])
+def test_preconditioners_are_symmetric_and_positive_definite(model, scale, l2, far):
+    """Far from 0 almost all probabilities are 0 or 1."""
+    features, labels, weights = samples(1, weighted=True)
+    function = real(features * scale, labels, ObjectiveConfig(l2=l2), weights)
+    parameters = far * point(function.shape)
+    parameters[:, :-1] /= scale
+    matrix = matrix_of(function.preconditioner(parameters), function.shape)
+    assert np.isfinite(matrix).all()
+    # compared in the units of its own diagonal: the curvatures of features and intercept are many decades apart
+    roots = np.sqrt(np.diag(matrix))
+    assert_symmetric_positive_definite(matrix / np.outer(roots, roots) + 1e-7 * np.eye(len(matrix)))
+
+
+def test_a_feature_that_no_sampled_row_has_gets_its_curvature_from_its_mean_square(model, monkeypatch):
+    """Without it a step would be 1 / l2 long, thousands of times too far."""
+    generator = np.random.default_rng(0)
+    rows = 20_000
+    features = np.zeros((rows, 3))
+    features[:, 0] = generator.standard_normal(rows)
+    features[:, 1] = generator.standard_normal(rows)
+    features[generator.choice(rows, 40, replace=False), 2] = 3.0
+    labels = generator.integers(0, 3, rows)
+    for name in ("_draw",):
+        draw = getattr(preconditioners, name)
+
+        def without(*arguments, draw=draw):
+            sampled, weights = draw(*arguments)
+            kept = sampled[:, 2] == 0
+            return sampled[kept], weights[kept] / weights[kept].sum()
+
+        monkeypatch.setattr(preconditioners, name, without)
+    function = real(features, labels, ObjectiveConfig(l2=1e-9))
+    parameters = np.zeros(function.shape)
+    apply = function.preconditioner(parameters)
+    unit = np.zeros(function.shape)
+    unit[:, 2] = [1, -1, 0]
+    true = np.vdot(unit, function.curvature(parameters).product(unit)) / 2
+    found = 1 / (np.vdot(unit, apply(unit)) / 2)
+    assert true / 4 <= found <= 4 * true
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "centred"])
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+def test_preconditioners_have_the_same_bits_on_any_number_of_ranks(model, kind, weighted):
+    features, labels, weights = samples(rows=900, weighted=weighted)
+    features = features if kind == "dense" else csr_array(features)
+    options = {"standardize": True, "center": "yes"} if kind == "centred" else {"standardize": False}
+
+    def work(function):
+        apply = function.preconditioner(point(function.shape))
+        return apply(point(function.shape, 4)).tobytes()
+
+    def found(seed):
+        return {
+            outcome
+            for ranks in RANKS
+            for outcome in distributed(
+                work, features, labels, ObjectiveConfig(l2=0.01), weights, ranks=ranks, seed=seed, shards=11, **options
+            )
+        }
+
+    assert len(found(0)) == 1
+    assert found(0) == found(0)
+
+
+def test_sparse_and_dense_features_have_the_same_preconditioner(model):
+    features, labels, weights = samples(weighted=True)
+
+    def product(given):
+        function = real(given, labels, ObjectiveConfig(l2=0.01), weights)
+        return function.preconditioner(point(function.shape))(point(function.shape, 4))
+
+    np.testing.assert_allclose(product(features), product(csr_array(features)), rtol=1e-4)
+
+
+def test_asking_again_elsewhere_and_back_gives_the_same_bits(model):
+    features, labels, weights = samples(weighted=True)
+    function = real(features, labels, ObjectiveConfig(l2=0.01), weights)
+    direction = point(function.shape, 4)
+    once = function.preconditioner(point(function.shape, 5))(direction)
+    elsewhere = function.preconditioner(point(function.shape, 6))(direction)
+    assert function.preconditioner(point(function.shape, 5))(direction).tobytes() == once.tobytes()
+    assert elsewhere.tobytes() != once.tobytes()
+
+
+def test_where_models_would_be_too_large_there_is_none(monkeypatch):
+    monkeypatch.setattr(preconditioners, "LARGEST_HESSIAN", 0)
+    monkeypatch.setattr(preconditioners, "MOST_FEATURES", 2)
+    features, labels, _ = samples()
+    function = real(features, labels, ObjectiveConfig())
+    assert function.preconditioner(point(function.shape)) is None

@@ -1,4 +1,4 @@
-"""From arguments to a call: the command line and the TOML file, both made from the dataclasses of `config.py`."""
+"""From arguments to a call: the command line and the TOML file, both made from the dataclasses of `config`."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ from distsoftmax.solvers.protocol import Evaluation, Preconditioner
 from distsoftmax.solvers.trust_region import steihaug
 
 REPAIRS = 6  # Newton steps for a higher lower bound
-TIGHT = 2.0
+TIGHT = 2.0  # times the true gap is as good as a certified one needs to be
+MOST_PRODUCTS = 50  # with the hessian, in such a step
 
 
 @dataclass(frozen=True)
@@ -192,15 +193,17 @@ class SoftmaxObjective:
         """Evaluate in float64, with the best lower bound met on a few Newton steps from there. Collective.
 
         A lower bound is one wherever it was found. The steps end when the gap is `enough`, or at most `TIGHT` times the
-        true one: that is no less than what the steps have gained. Where the intercepts' gradient is what costs the
-        bound, they take steps of their own, which are cheaper and more exact.
+        true one (no less than what the steps have gained), or two of them have not halved it. Where the intercepts'
+        gradient is what costs the bound, they take steps of their own, which are cheaper and more exact.
         """
         dtype = np.dtype(np.float64)
         found = reached = self._evaluate(parameters, dtype)
         best, lowest, point = found.lower_bound, found.value, parameters
+        gaps = [math.inf, math.inf]  # after each step
         for _ in range(REPAIRS if self._certifies else 0):
             gap, gained = found.value - best + found.rounding, found.value - lowest
-            if gap <= max(enough, TIGHT * gained + 2 * found.rounding):
+            gaps.append(gap)
+            if gap <= max(enough, TIGHT * gained + 2 * found.rounding) or gap > gaps[-3] / 2:
                 break
             by_intercepts = TIGHT * (reached.value - reached.reachable_bound) < reached.value - reached.lower_bound
             suffices = found.value - reached.reachable_bound <= max(enough, TIGHT * gained)
@@ -231,6 +234,7 @@ class SoftmaxObjective:
             self.preconditioner(point),
             math.inf,
             lambda left, _, promised: squared_norm(left) <= weak * promised,
+            MOST_PRODUCTS,
         ).step
 
     def scores(self, parameters: NDArray[np.float64], *, held_out: bool) -> Scores:

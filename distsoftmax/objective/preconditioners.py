@@ -41,6 +41,7 @@ MOST_ROWS, FEWEST_ROWS = 10, 4  # sampled for each column of the matrix that is 
 PASSES = 8  # the more samples there are, the more rows make a fit of about the time of a few passes
 COVERED = 1.5  # a sampled mean square below the true one by no more than this factor is taken as it is
 DAMPING = 1e-9  # of the hessian's diagonal: above the rounding of float64
+UNPENALISED = 1e-3  # of the mean diagonal, in place of l2: without one, Newton's step may be far too long
 LEAST_CURVATURE = 1e-12  # of the largest
 ROUNDING = 1e-6  # of the largest eigenvalue: above that of float32
 
@@ -88,7 +89,8 @@ class SampleHessian:
             weighted = self._rows * (weights * probabilities[:, k : k + 1])
             hessian[own, own] += weighted.T @ self._rows + np.diag(spread[k] * self._missing)
         diagonal = np.diag_indices(len(hessian))
-        hessian[diagonal] += self._l2 + DAMPING * hessian[diagonal] + LEAST_CURVATURE * _largest(hessian[diagonal])
+        least = self._l2 or UNPENALISED * float(hessian[diagonal].mean())
+        hessian[diagonal] += least + DAMPING * hessian[diagonal] + LEAST_CURVATURE * _largest(hessian[diagonal])
         factor = cho_factor(hessian, overwrite_a=True, check_finite=False)
 
         def apply(gradient: Floats) -> Floats:
@@ -118,7 +120,7 @@ class KroneckerHessian:
         between[np.diag_indices(len(between))] += self._weights @ probabilities
         values, vectors = np.linalg.eigh(between)
         curvature = np.maximum(values, 0.0)[:, None] * self._values
-        curvature += self._l2 + ROUNDING * _largest(curvature)
+        curvature += (self._l2 or UNPENALISED * float(curvature.mean())) + ROUNDING * _largest(curvature)
         largest = _largest(curvature)
         inverse = (largest / curvature).astype(np.float32)  # 1 to 1e6
         of_classes, of_features = vectors.astype(np.float32), self._vectors

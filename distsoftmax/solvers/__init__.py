@@ -38,12 +38,16 @@ def choose_solver(config: SolverConfig, objective: ObjectiveConfig, *, precondit
     """Return the solver's name, and in a few words why `auto` took it; see `make_solver`.
 
     From tests/benchmarks/time_to_optimum.py: with a preconditioner L-BFGS needs the fewest passes, without one the
-    conjugate gradients of the trust region do.
+    conjugate gradients of the trust region do. Without a penalty and on separable data every solver heads for infinity,
+    and gradient descent for the widest margin (D. Soudry, E. Hoffer, M. S. Nacson, S. Gunasekar and N. Srebro, "The
+    implicit bias of gradient descent on separable data", JMLR 19, 2018).
     """
     if config.solver != "auto":
         return config.solver, ""
     if objective.sparse:
         return "lbfgs", "it takes --l1 and --group"
+    if objective.l2 == 0:
+        return "gradient-descent", "without --l2 there may be no optimum, and this heads for the widest margin"
     if preconditioned:
         return "lbfgs", "few enough coefficients to learn their curvature from a sample of the rows"
     return "trust-region", "too many coefficients to learn their curvature from a sample of the rows"

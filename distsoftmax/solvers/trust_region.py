@@ -114,6 +114,7 @@ def steihaug(
     precondition: Preconditioner | None,
     radius: float,
     is_enough: Callable[[Array, float, float], bool],
+    most_products: int = MOST_PRODUCTS,
 ) -> ModelStep:
     """Minimise <gradient, s> + <s, H s> / 2 over s in the region, about; Nocedal and Wright's algorithm 7.2.
 
@@ -122,6 +123,7 @@ def steihaug(
     is_enough : callable
         Whether to stop: (residual, its squared norm in the preconditioner's dual norm as a share of the first one's,
         the decrease that the model promises so far) -> bool.
+    most_products : int
     """
     step = np.zeros_like(gradient)
     left = -gradient  # the residual, -(gradient + H step)
@@ -132,7 +134,7 @@ def steihaug(
     # squared lengths in the preconditioner's norm, by recurrence: M itself is not at hand, only its inverse
     length, along, of_direction = 0.0, 0.0, energy
     promised = 0.0
-    for _ in range(MOST_PRODUCTS):
+    for _ in range(most_products):
         if not energy > 0:
             break
         product = curvature.product(direction)

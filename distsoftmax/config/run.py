@@ -1,0 +1,123 @@
+"""The options on a run, all options of training, and those of `predict` and `evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from distsoftmax.config.data import DataConfig, SourceConfig
+from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
+from distsoftmax.config.values import Text, model_file, require
+from distsoftmax.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where the results go, what is reported, and how the machine is used. Nothing here changes the model."""
+
+    config: Text = None
+    """A TOML file of options, such as the config.toml of an earlier run; the command line wins over it."""
+    out: Text = None
+    """The folder of results; by default runs/<date-time>."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto goes on from the newest valid checkpoint in --out; never refuses a folder that holds a run."""
+    checkpoint_every: int | None = None
+    """Save a checkpoint every so many steps."""
+    checkpoint_seconds: float = 60.0
+    """Save a checkpoint when so many seconds have passed since the last; 0 saves after every step."""
+    keep_checkpoints: int = 3
+    """Keep the newest so many checkpoints."""
+    metrics_every: int = 1
+    """Write a line of metrics.jsonl every so many steps."""
+    evaluate_every: int = 10
+    """Measure accuracy and log loss on the held-out samples every so many steps; 0 only at the end."""
+    progress: Literal["auto", "always", "never"] = "auto"
+    """Show a moving line (always), plain lines now and then (never), or what suits the terminal or log (auto)."""
+    threads: int = 1
+    """The shards of a rank that are computed at once. More ranks gain more than more threads."""
+
+    def __post_init__(self) -> None:
+        """Refuse cadences that never come round."""
+        for option in ("keep_checkpoints", "metrics_every", "threads"):
+            require(getattr(self, option) >= 1, option, getattr(self, option), "it must be at least 1")
+        every = self.checkpoint_every
+        require(every is None or every >= 1, "checkpoint_every", every, "it must be at least 1")
+        require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "it must be 0 or more")
+        require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a training run is told."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse parts that contradict each other."""
+        if self.data.center == "yes" and not self.objective.intercept:
+            raise InputError("--center yes needs an intercept: without one, a shift of the features would bring one in")
+        if self.objective.sparse and self.solver.solver == "trust-region":
+            raise InputError(
+                "--solver trust-region takes no --l1 and no --group, which have no hessian; take lbfgs, "
+                "gradient-descent or sgd"
+            )
+        if self.solver.patience is not None:
+            if not self.data.valid and self.data.held_out_fraction == 0:
+                raise InputError("--patience needs held-out samples: give --valid FILE or --valid-fraction F")
+            if self.run.evaluate_every == 0:
+                raise InputError("--patience counts the evaluations that --evaluate-every 0 leaves out: set it above 0")
+
+    def sections(self) -> dict[str, dict[str, object]]:
+        """Return the options by part and command-line name, without those that are None: what a TOML file holds."""
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: {
+                item.name.replace("_", "-"): getattr(part, item.name)
+                for item in fields(part)
+                if getattr(part, item.name) not in (None, ()) and item.name != "config"
+            }
+            for name, part in parts.items()
+        }
+
+    def identity(self) -> dict[str, object]:
+        """Return the options that decide the steps a run takes, by their command-line names.
+
+        Two runs whose identity and partition agree take the same steps, so a checkpoint of one may be resumed by the
+        other. When the run ends is left out, and so is what the partition tells better than the options do.
+        """
+        stopping = self.solver.patience is not None  # the best model so far depends on when it is looked for
+        kept_data = {"standardize", "center", "impute", "seed"}
+        free = {item.name for item in fields(DataConfig)} - kept_data | {
+            "max_steps",
+            "max_seconds",
+            "tolerance",
+            "init",
+        }
+        parts = (self.data, self.objective, self.solver)
+        named = {item.name: getattr(part, item.name) for part in parts for item in fields(part)}
+        named |= {"patience": "given", "evaluate-every": self.run.evaluate_every} if stopping else {}
+        return {name.replace("_", "-"): value for name, value in named.items() if name not in free}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringConfig(SourceConfig):
+    """What `predict` and `evaluate` are told of the model and the samples."""
+
+    model: Positional[str]
+    """The model.safetensors that training saved, or the folder it stands in."""
+
+    def __post_init__(self) -> None:
+        """Refuse a call without samples."""
+        if not self.data:
+            raise InputError("no samples are given: name them with --data FILE")
+
+    @property
+    def model_path(self) -> Path:
+        """The model file itself."""
+        return model_file(self.model)

@@ -1,0 +1,84 @@
+"""What an option's value may be: texts, sizes, paths of numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+from tyro.constructors import PrimitiveConstructorSpec
+
+from distsoftmax.errors import InputError
+
+MOST_VALUES = 1000  # of a path
+POWERS_OF_TWO = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+Text = Annotated[  # as `str | None`, tyro would take the word None for no text
+    str | None,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="STR",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: value is None or isinstance(value, str),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+
+def require(holds: bool, option: str, value: object, expected: str) -> None:
+    """Refuse an option's value.
+
+    Raises
+    ------
+    InputError
+        `holds` is false.
+    """
+    if not holds:
+        raise InputError(f"--{option.replace('_', '-')} is {value}; {expected}")
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that a text such as 2GiB, 500MB or 1e9 means; MB and MiB are both 2^20 bytes.
+
+    Raises
+    ------
+    InputError
+        It means none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
+    if match is None:
+        raise InputError(f"--memory is {text}; give bytes, or a number with MiB or GiB, as in 2GiB")
+    size = float(match[1]) * 2 ** POWERS_OF_TWO[match[2]]
+    require(size < 2**63, "memory", text, "it must be less than 2^63 bytes")
+    return int(size)
+
+
+def parse_path(text: str) -> tuple[float, ...]:
+    """Return the values that a text such as 1e-1:1e-6:20 means: FROM, down to TO, COUNT of them, in equal ratios.
+
+    They are rounded to 12 digits, so that 1e-1:1e-3:3 holds 0.01 itself.
+
+    Raises
+    ------
+    InputError
+        It means no such values.
+    """
+    form = "give FROM:TO:COUNT, as in 1e-1:1e-6:20"
+    try:
+        first, last, count = (kind(word) for kind, word in zip((float, float, int), text.split(":"), strict=True))
+    except ValueError:
+        raise InputError(f"--l2-path is {text}; {form}") from None
+    require(0 < first < math.inf and 0 < last < math.inf, "l2_path", text, f"its values must be above 0: {form}")
+    require(2 <= count <= MOST_VALUES, "l2_path", text, f"COUNT must be from 2 to {MOST_VALUES}: {form}")
+    ratio = math.log(last / first) / (count - 1)
+    values = (first, *(float(f"{first * math.exp(ratio * place):.12g}") for place in range(1, count - 1)), last)
+    falls = all(one > other for one, other in pairwise(values))
+    require(falls, "l2_path", text, f"it must descend, for each run starts where the one before ended: {form}")
+    return values
+
+
+def model_file(place: str) -> Path:
+    """Return the file of the model at a place: a model.safetensors, or the folder it stands in."""
+    path = Path(place)
+    return path / "model.safetensors" if path.is_dir() else path

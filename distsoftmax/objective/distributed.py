@@ -33,6 +33,7 @@ from distsoftmax.solvers.trust_region import steihaug
 
 REPAIRS = 6  # Newton steps for a higher lower bound
 TIGHT = 2.0  # times the true gap is as good as a certified one needs to be
+NOTICEABLE = 0.01  # of the gap
 MOST_PRODUCTS = 50  # with the hessian, in such a step
 
 
@@ -193,17 +194,17 @@ class SoftmaxObjective:
         """Evaluate in float64, with the best lower bound met on a few Newton steps from there. Collective.
 
         A lower bound is one wherever it was found. The steps end when the gap is `enough`, or at most `TIGHT` times the
-        true one (no less than what the steps have gained), or two of them have not halved it. Where the intercepts'
-        gradient is what costs the bound, they take steps of their own, which are cheaper and more exact.
+        true one (no less than what the steps have gained), or two of them have neither halved it nor led down. Where
+        the intercepts' gradient is what costs the bound, they take steps of their own, cheaper and more exact ones.
         """
         dtype = np.dtype(np.float64)
         found = reached = self._evaluate(parameters, dtype)
         best, lowest, point = found.lower_bound, found.value, parameters
-        gaps = [math.inf, math.inf]  # after each step
+        gaps, fell = [math.inf, math.inf], True  # after each step; whether the last one has led down
         for _ in range(REPAIRS if self._certifies else 0):
             gap, gained = found.value - best + found.rounding, found.value - lowest
             gaps.append(gap)
-            if gap <= max(enough, TIGHT * gained + 2 * found.rounding) or gap > gaps[-3] / 2:
+            if gap <= max(enough, TIGHT * gained + 2 * found.rounding) or (gap > gaps[-3] / 2 and not fell):
                 break
             by_intercepts = TIGHT * (reached.value - reached.reachable_bound) < reached.value - reached.lower_bound
             suffices = found.value - reached.reachable_bound <= max(enough, TIGHT * gained)
@@ -215,6 +216,7 @@ class SoftmaxObjective:
                 break
             point = point + step
             reached = self._evaluate(point, dtype)
+            fell = reached.value < lowest - NOTICEABLE * gap
             best, lowest = max(best, reached.lower_bound), min(lowest, reached.value)
         return replace(found, lower_bound=best)
 

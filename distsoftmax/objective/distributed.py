@@ -31,6 +31,7 @@ from distsoftmax.objective.softmax import SoftmaxKernel
 from distsoftmax.solvers.protocol import Evaluation, Preconditioner
 from distsoftmax.solvers.trust_region import steihaug
 
+LAST_PLACES = 2  # of the value in float64: the rounding of its penalties
 REPAIRS = 6  # Newton steps for a higher lower bound
 TIGHT = 2.0  # times the true gap is as good as a certified one needs to be
 NOTICEABLE = 0.01  # of the gap
@@ -88,12 +89,12 @@ class SoftmaxObjective:
     def with_penalties(self, config: ObjectiveConfig) -> SoftmaxObjective:
         """Return the objective with other penalties, of which there are some in both, over the same samples.
 
-        What was measured of the samples is shared. Not collective.
+        What was measured of the samples is shared. Collective where the solver takes a preconditioner.
         """
         other = copy.copy(self)
         other.penalty = SparsePenalty(config.l1, config.group) if config.sparse else None
         other._config = config
-        other._model = other._fitted = other._batches = None  # the model of the hessian holds l2
+        other._fitted = other._batches = None  # they hold l2
         return other
 
     @property
@@ -136,7 +137,11 @@ class SoftmaxObjective:
         del message
         gradient /= partition.total_weight
         centre_gradient(gradient, self._offset)
+        coef = parameters[:, :-1]
+        value = loss + (config.l2 / 2 * squared_norm(coef) if config.l2 > 0 else 0.0)  # the norm may be infinite
+        value += self.penalty.value(parameters) if self.penalty is not None else 0.0
         rounding = self._rounding(stored, loss, dtype) + loss_sum.error(partition.n_shards) / partition.total_weight
+        rounding += LAST_PLACES * float(np.finfo(np.float64).eps) * value
         proven, reachable = -math.inf, -math.inf
         if self._certifies:
             bounds = lower_bounds(
@@ -144,17 +149,12 @@ class SoftmaxObjective:
             )
             # the objective is a sum of terms that are none of them negative
             proven, reachable = max(0.0, bounds[0] - rounding), max(0.0, bounds[1])
-        coef = parameters[:, :-1]
         if config.l2 > 0:
             for run in row_runs(coef):
                 gradient[run, :-1] += config.l2 * coef[run]
         if not config.intercept:
             gradient[:, -1] = 0.0
-        value = loss + (config.l2 / 2 * squared_norm(coef) if config.l2 > 0 else 0.0)  # the norm may be infinite
-        least = gradient
-        if self.penalty is not None:
-            value += self.penalty.value(parameters)
-            least = self.penalty.least_subgradient(parameters, gradient)
+        least = gradient if self.penalty is None else self.penalty.least_subgradient(parameters, gradient)
         return Evaluation(value, gradient, math.sqrt(squared_norm(least)), proven, reachable, rounding)
 
     def curvature(self, parameters: NDArray[np.float64]) -> SoftmaxCurvature:
@@ -173,7 +173,7 @@ class SoftmaxObjective:
                 self._model = fit_curvature_model(
                     self._partition, self._config, self.shape, self._bounds, self._seed, self._cluster
                 )
-            self._fitted = parameters, self._model(parameters)
+            self._fitted = parameters, self._model(parameters, self._config.l2)
         return self._fitted[1]
 
     @property

@@ -41,6 +41,7 @@ MOST_ROWS, FEWEST_ROWS = 10, 4  # sampled for each column of the matrix that is 
 PASSES = 8  # the more samples there are, the more rows make a fit of about the time of a few passes
 COVERED = 1.5  # a sampled mean square below the true one by no more than this factor is taken as it is
 DAMPING = 1e-9  # of the hessian's diagonal: above the rounding of float64
+CANCELLED = 1e-13  # of the mean of p x^2
 UNPENALISED = 1e-3  # of the mean diagonal, in place of l2: without one, Newton's step may be far too long
 LEAST_CURVATURE = 1e-12  # of the largest
 ROUNDING = 1e-6  # of the largest eigenvalue: above that of float32
@@ -49,7 +50,7 @@ ROUNDING = 1e-6  # of the largest eigenvalue: above that of float32
 class NoModel:
     """No model of the hessian."""
 
-    def __call__(self, parameters: Floats) -> None:
+    def __call__(self, parameters: Floats, l2: float) -> None:
         """Return no preconditioner."""
         return
 
@@ -65,17 +66,15 @@ class SampleHessian:
         Their sum is 1.
     missing : ndarray of float64, (n_features + 1,)
         What the rows lack of each feature's mean square.
-    l2 : float
     """
 
-    def __init__(self, rows: Floats, weights: Floats, missing: Floats, l2: float) -> None:
+    def __init__(self, rows: Floats, weights: Floats, missing: Floats) -> None:
         self._rows = rows.astype(np.float64)
         self._weights = weights
         self._missing = missing
-        self._l2 = l2
 
-    def __call__(self, parameters: Floats) -> Preconditioner:
-        """Return the inverse at a point."""
+    def __call__(self, parameters: Floats, l2: float) -> Preconditioner:
+        """Return the inverse at a point, of the hessian with an L2 term of this weight."""
         from scipy.linalg import cho_factor, cho_solve
 
         n_classes, width = parameters.shape
@@ -89,7 +88,9 @@ class SampleHessian:
             weighted = self._rows * (weights * probabilities[:, k : k + 1])
             hessian[own, own] += weighted.T @ self._rows + np.diag(spread[k] * self._missing)
         diagonal = np.diag_indices(len(hessian))
-        least = self._l2 or UNPENALISED * float(hessian[diagonal].mean())
+        # near certainty p - p^2 cancels, and rounding is that of the sums of p
+        hessian[diagonal] += CANCELLED * ((weights * probabilities).T @ np.square(self._rows)).ravel()
+        least = l2 or UNPENALISED * float(hessian[diagonal].mean())
         hessian[diagonal] += least + DAMPING * hessian[diagonal] + LEAST_CURVATURE * _largest(hessian[diagonal])
         factor = cho_factor(hessian, overwrite_a=True, check_finite=False)
 
@@ -103,24 +104,23 @@ class SampleHessian:
 class KroneckerHessian:
     """The Kronecker product of two means over the sampled rows; parameters as of `SampleHessian`."""
 
-    def __init__(self, rows: NDArray, weights: Floats, missing: Floats, l2: float) -> None:
+    def __init__(self, rows: NDArray, weights: Floats, missing: Floats) -> None:
         self._rows, self._unit = _in_float32(rows)
         self._weights = weights
-        self._l2 = l2 / self._unit
         weighted = self._rows * np.sqrt(weights).astype(np.float32)[:, None]
         gram = weighted.T @ weighted
         gram[np.diag_indices(len(gram))] += (missing / self._unit).astype(np.float32)
         values, self._vectors = np.linalg.eigh(gram)
         self._values = np.maximum(values.astype(np.float64), 0.0)
 
-    def __call__(self, parameters: Floats) -> Preconditioner:
-        """Return the inverse at a point."""
+    def __call__(self, parameters: Floats, l2: float) -> Preconditioner:
+        """Return the inverse at a point, of the hessian with an L2 term of this weight."""
         probabilities = _probabilities(self._rows, self._unit, parameters)
         between = -(probabilities * self._weights[:, None]).T @ probabilities
         between[np.diag_indices(len(between))] += self._weights @ probabilities
         values, vectors = np.linalg.eigh(between)
         curvature = np.maximum(values, 0.0)[:, None] * self._values
-        curvature += (self._l2 or UNPENALISED * float(curvature.mean())) + ROUNDING * _largest(curvature)
+        curvature += (l2 / self._unit or UNPENALISED * float(curvature.mean())) + ROUNDING * _largest(curvature)
         largest = _largest(curvature)
         inverse = (largest / curvature).astype(np.float32)  # 1 to 1e6
         of_classes, of_features = vectors.astype(np.float32), self._vectors
@@ -164,7 +164,7 @@ def fit_curvature_model(
     lacking = np.maximum(mean_squares - COVERED * (weights.astype(rows.dtype) @ np.square(rows)), 0.0)
     if not config.intercept:
         rows[:, -1] = 0.0
-    fitted: CurvatureModel = model(rows, weights, lacking, config.l2)
+    fitted: CurvatureModel = model(rows, weights, lacking)
     return fitted
 
 
@@ -188,7 +188,7 @@ def _draw(
     with cluster.agreement():
         for some in partition.training:
             norms = row_norms(some.features, inverse) / max(inverse.size, 1)
-            chances = np.minimum(share * (1 + norms) / 2, 1.0)
+            chances = np.minimum(share * (1 + norms) / 2, 1.0) if share < 1 else np.ones(len(norms))
             uniform = np.random.Generator(np.random.Philox(key=[seed, some.shard])).random(len(chances))
             chosen = uniform < chances
             weights = 1 / chances[chosen] if some.weights is None else some.weights[chosen] / chances[chosen]

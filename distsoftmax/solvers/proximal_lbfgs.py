@@ -24,12 +24,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, curvature_between
-from distsoftmax.solvers.lbfgs import LEAST_COSINE, MEMORY, NEGLIGIBLE, two_loop
+from distsoftmax.solvers.lbfgs import LEAST_COSINE, MEMORY, two_loop
 from distsoftmax.solvers.line_search import noise
 from distsoftmax.solvers.protocol import Array, Objective, Penalty, State, first_state, moved
 
 CONTRACTION = 0.95  # t times the largest curvature met: below 1
 LEAST_SHARE = 1 / 8  # tau below which the plain proximal step is taken
+NEGLIGIBLE = 1e-6  # of what rounding may hide; without L2 the certificate needs small residuals
 DECREASE = 1e-3  # of |x - T(x)|^2 / t, by which the envelope must fall
 
 
@@ -77,7 +78,7 @@ class ProximalLbfgs:
         penalty, size = _penalty(objective), state.step_size
         residual = state.parameters - state.proximal
         promised = float(np.vdot(residual, residual)) / size
-        if not promised / 2 > NEGLIGIBLE * noise(state, state):
+        if not promised > NEGLIGIBLE * noise(state, state):
             return replace(state, step=state.step + 1, exhausted=True)
         before = _envelope(penalty, state.parameters, state.value, state.gradient, state.proximal, size)
         quasi_newton = two_loop(state.steps, state.changes, residual)
@@ -88,7 +89,7 @@ class ProximalLbfgs:
             reached = objective(point)
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = curvature_between(state, point, reached)
-            if share == 0.0 and size * curvature > 1:  # t is too long for what was met: a shorter one, and anew
+            if size * curvature > 1:  # t is too long for what was met, and the envelope may have no minimum
                 shorter = CONTRACTION / curvature
                 proximal = penalty.prox(state.parameters - shorter * state.gradient, shorter)
                 again = replace(state, proximal=proximal, step_size=shorter, lower_bound=lower_bound)

@@ -145,7 +145,7 @@ def steihaug(
         longer = length + 2 * size * along + size * size * of_direction if math.isfinite(size) else math.inf
         if longer >= radius * radius or math.isinf(size):
             edge = radius if math.isfinite(radius) else 1.0 + math.sqrt(length)  # no curvature and no region yet
-            size = (-along + math.sqrt(along**2 + of_direction * (edge * edge - length))) / of_direction
+            size = (-along + math.sqrt(along * along + of_direction * (edge * edge - length))) / of_direction
             promised += size * energy - size * size * bend / 2
             return ModelStep(step + size * direction, promised, edge, True)
         step = step + size * direction

@@ -176,7 +176,7 @@ def test_the_sampled_hessian_is_inverted_with_the_curvature_that_is_missing(seed
     weights /= weights.sum()
     missing = np.array([0.0, 0.5, 2.0, 0.0, 0.0])
     parameters = point((3, 5), seed)
-    found = np.linalg.inv(matrix_of(SampleHessian(rows, weights, missing, 0.02)(parameters), (3, 5)))
+    found = np.linalg.inv(matrix_of(SampleHessian(rows, weights, missing)(parameters, 0.02), (3, 5)))
     p = np.exp(rows @ parameters.T)
     p /= p.sum(axis=1, keepdims=True)
     expected = 0.02 * np.eye(15)
@@ -198,7 +198,7 @@ def test_the_kronecker_product_is_inverted(seed, scale):
     missing = scale**2 * np.array([0.0, 0.5, 2.0, 0.0, 0.0])
     parameters = point((3, 5), seed) / scale
     l2 = 0.02 * scale**2
-    apply = KroneckerHessian(rows, weights, missing, l2)(parameters)
+    apply = KroneckerHessian(rows, weights, missing)(parameters, l2)
     matrix = matrix_of(apply, (3, 5))
     assert_symmetric_positive_definite(matrix)
     p = np.exp(rows @ parameters.T)

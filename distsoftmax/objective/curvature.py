@@ -27,7 +27,8 @@ ROOM = 1.01  # for the rounding of a bound in float32
 class SoftmaxCurvature:
     """See `solvers.protocol.Curvature`.
 
-    The probabilities are computed once and kept, where all features are in memory and the probabilities are no larger.
+    The probabilities are computed once and kept, where all features are in memory and the probabilities take no more
+    of it.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class SoftmaxCurvature:
         self._sums = sums
         self._offset = partition.standardization.offset
         self._stored = for_stored(parameters, self._offset)
-        n_classes, width = parameters.shape
-        self._keeps = partition.bytes_streamed == 0 and not partition.sparse and n_classes < width
+        self._keeps = False
+        if partition.bytes_streamed == 0:
+            n_probabilities = len(parameters) * sum(some.classes.size for some in partition.training)
+            self._keeps = n_probabilities * partition.dtype.itemsize <= partition.bytes_held
         self._kept: dict[int, list[tuple[slice, Floats]]] = {}
 
     def product(self, direction: NDArray[np.float64]) -> NDArray[np.float64]:

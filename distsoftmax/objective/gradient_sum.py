@@ -39,7 +39,7 @@ class GradientSum:
 
         The total is of no use then.
         """
-        scale = self._fixed.scale
+        scale, n_classes = self._fixed.scale, self._n_classes
         with_intercept = gradient.intercept * scale[-1]
         if not np.isfinite(with_intercept).all():
             return False
@@ -51,15 +51,18 @@ class GradientSum:
         for start in range(0, len(values), step):
             run = slice(start, min(start + step, len(values)))
             of_run = buffer[: run.stop - start]
-            row_scale = scale[:-1] if columns is None else scale[columns[run], None]
-            np.multiply(values[run], row_scale, out=of_run)
+            # one factor a number is faster than one a row, where rows are short
+            factors = scale[:-1] if columns is None else scale[columns[run]].repeat(n_classes).reshape(of_run.shape)
+            np.multiply(values[run], factors, out=of_run)
             if not np.isfinite(np.vdot(of_run, of_run)):  # one pass; numbers below 2^62 cannot overflow
                 return False
             np.rint(of_run, out=of_run)
             if columns is None:
                 np.add(coef[run], of_run, out=coef[run], casting="unsafe", dtype=np.int64)
             else:
-                coef[columns[run]] += of_run.astype(np.int64)
+                # places in the flat array: adding whole rows by their numbers takes twice as long
+                places = (columns[run, None] * n_classes + np.arange(n_classes)).ravel()
+                total[places] += of_run.astype(np.int64).ravel()
         return True
 
     def add_stack(self, coef: Floats, intercept: NDArray[np.float64], total: NDArray[np.int64]) -> bool:

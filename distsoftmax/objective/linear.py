@@ -156,7 +156,7 @@ class SparseLinear:
         """See `Linear.blocks`."""
         rows, n_classes = len(features), self._coef.shape[1]
         self._columns = features.columns
-        coef = self._coef[features.columns]  # (n_local, n_classes)
+        coef = self._coef.take(features.columns, axis=0)  # (n_local, n_classes)
         self._total = np.zeros(coef.shape)
         size = block_rows(rows, 0, n_classes, coef.itemsize)
         for start in range(0, rows, max(size, 1)):

@@ -64,7 +64,8 @@ def closing(result: Result, config: TrainConfig, partition: Partition, sha256: s
     lines += [f"objective: {result.objective:.12g}", f"certified gap: {_certificate(result)}"]
     lines += [f"note: {text}" for text in _shortfall(result, config.solver, partition.dtype)]
     if config.objective.sparse:
-        n_coefficients, n_features = result.parameters[:, :-1].size, result.parameters.shape[1] - 1
+        n_features = len(partition.encoding.feature_names)
+        n_coefficients = len(partition.classes) * n_features
         lines.append(
             f"features: {result.n_used_features} of {n_features} are used, {result.n_nonzero} of {n_coefficients} "
             "coefficients are not 0"

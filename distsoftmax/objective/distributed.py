@@ -164,7 +164,7 @@ class SoftmaxObjective:
     @property
     def is_preconditioned(self) -> bool:
         """Whether `preconditioner` gives one."""
-        return curvature_model(self.shape) is not NoModel
+        return curvature_model(self.shape, self._partition.n_training) is not NoModel
 
     def preconditioner(self, parameters: NDArray[np.float64]) -> Preconditioner | None:
         """Return an approximate inverse of the hessian at a point. Collective at its first call."""

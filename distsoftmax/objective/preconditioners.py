@@ -38,6 +38,8 @@ LARGEST_HESSIAN = 1000  # n_classes * (n_features + 1) up to which it is factori
 MOST_FEATURES = 2000  # for the Kronecker product: an eigendecomposition of 1 s
 MOST_CLASSES = 1000
 MOST_ROWS, FEWEST_ROWS = 10, 4  # sampled for each column of the matrix that is fitted
+MOST_NUMBERS = 4_000_000  # in these rows: every rank holds them
+WORTHWHILE = 10  # an eigendecomposition of n_features^3 takes less time than the some hundred passes it saves
 PASSES = 8  # the more samples there are, the more rows make a fit of about the time of a few passes
 COVERED = 1.5  # a sampled mean square below the true one by no more than this factor is taken as it is
 DAMPING = 1e-9  # of the hessian's diagonal: above the rounding of float64
@@ -136,12 +138,13 @@ class KroneckerHessian:
         return apply
 
 
-def curvature_model(shape: tuple[int, int]) -> type[Any]:
+def curvature_model(shape: tuple[int, int], n_samples: int) -> type[Any]:
     """Return the class of the model that suits parameters of a shape, (n_classes, n_features + 1)."""
     n_classes, width = shape
     if n_classes * width <= LARGEST_HESSIAN:
         return SampleHessian
-    return KroneckerHessian if width <= MOST_FEATURES and n_classes <= MOST_CLASSES else NoModel
+    pays = width * width <= WORTHWHILE * n_samples * n_classes
+    return KroneckerHessian if pays and width <= MOST_FEATURES and n_classes <= MOST_CLASSES else NoModel
 
 
 def fit_curvature_model(
@@ -153,10 +156,10 @@ def fit_curvature_model(
     cluster: Cluster,
 ) -> CurvatureModel:
     """Fit what of the model that suits the parameters' shape does not depend on the parameters. Collective."""
-    model = curvature_model(shape)
+    model = curvature_model(shape, partition.n_training)
     if model is NoModel:
         return NoModel()
-    size, n_rows = math.prod(shape), MOST_ROWS * shape[1]
+    size, n_rows = math.prod(shape), min(MOST_ROWS * shape[1], MOST_NUMBERS // shape[1])
     if model is SampleHessian:
         n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * partition.n_training // size))
     mean_squares = _mean_squares(partition, bounds, cluster)

@@ -149,7 +149,7 @@ def test_a_complaint_of_one_rank_alone_leaves_no_other_waiting(run):
 
 
 def test_a_save_that_fails_is_an_error_on_all_ranks_and_the_earlier_checkpoint_stays(run, mpirun, letter, tmp_path):
-    options = ["--data", letter, "--label", "Letter", "--dtype", "float64", "--max-steps", 20, "--tolerance", 0]
+    options = ["--data", letter, "--label", "Letter", "--dtype", "float64", "--max-steps", 60, "--tolerance", 0]
     options += ["--metrics-every", 1000]
     job = ["python", "-m", "distsoftmax.train", *options, "--checkpoint-every", 1, "--out", "full"]
     ended = run("mpirun", "-n", 3, *job, env={**FAULTS, "FAULT": "0:full"}, deadline=60)

@@ -53,7 +53,7 @@ def test_setup_names_the_version_where_python_is_too_old(run, tmp_path):
 
 def test_setup_names_the_package_where_venv_is_missing(run, tmp_path):
     bare = tmp_path / "bare-python"
-    bare.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\nexec {sys.executable} "$@"\n')
+    bare.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\nexec "{sys.executable}" "$@"\n')
     bare.chmod(0o755)
     ended = run(ROOT / "launch" / "setup.sh", "mpich", env={"PYTHON": bare})
     assert ended.status == 2

@@ -39,7 +39,8 @@ def said(found, dtype="float32", **options):
         objective=ObjectiveConfig(**{name: options.pop(name) for name in ("l1", "group") if name in options}),
         solver=SolverConfig(**options),
     )
-    partition = SimpleNamespace(n_training=100, n_held_out=20, dtype=np.dtype(dtype))
+    partition = SimpleNamespace(n_training=100, n_held_out=20, dtype=np.dtype(dtype), classes=("x", "y"))
+    partition.encoding = SimpleNamespace(feature_names=("a", "b", "c"))
     return closing(found, config, partition, "abc", Path("run/model.safetensors")).splitlines()
 
 

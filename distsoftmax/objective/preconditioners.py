@@ -16,6 +16,7 @@ Every rank holds the same sampled rows and does the same arithmetic, so nothing 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any, TypeAlias
 
@@ -42,7 +43,7 @@ MOST_NUMBERS = 4_000_000  # in these rows: every rank holds them
 WORTHWHILE = 10  # an eigendecomposition of n_features^3 takes less time than the some hundred passes it saves
 PASSES = 8  # the more samples there are, the more rows make a fit of about the time of a few passes
 COVERED = 1.5  # a sampled mean square below the true one by no more than this factor is taken as it is
-DAMPING = 1e-9  # of the hessian's diagonal: above the rounding of float64
+DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # of the diagonal: the first is above the rounding of float64, mostly
 CANCELLED = 1e-13  # of the mean of p x^2
 UNPENALISED = 1e-3  # of the mean diagonal, in place of l2: without one, Newton's step may be far too long
 LEAST_CURVATURE = 1e-12  # of the largest
@@ -93,8 +94,14 @@ class SampleHessian:
         # near certainty p - p^2 cancels, and rounding is that of the sums of p
         hessian[diagonal] += CANCELLED * ((weights * probabilities).T @ np.square(self._rows)).ravel()
         least = l2 or UNPENALISED * float(hessian[diagonal].mean())
-        hessian[diagonal] += least + DAMPING * hessian[diagonal] + LEAST_CURVATURE * _largest(hessian[diagonal])
-        factor = cho_factor(hessian, overwrite_a=True, check_finite=False)
+        hessian[diagonal] += least + LEAST_CURVATURE * _largest(hessian[diagonal])
+        for damping in DAMPINGS:
+            hessian[diagonal] += damping * np.abs(hessian[diagonal])
+            with contextlib.suppress(np.linalg.LinAlgError):
+                factor = cho_factor(hessian, check_finite=False)
+                break
+        else:
+            return np.copy  # a hessian that is not finite tells nothing
 
         def apply(gradient: Floats) -> Floats:
             result: Floats = cho_solve(factor, gradient.ravel(), check_finite=False).reshape(gradient.shape)

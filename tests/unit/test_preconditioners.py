@@ -314,3 +314,12 @@ def test_where_models_would_be_too_large_there_is_none(monkeypatch):
     features, labels, _ = samples()
     function = real(features, labels, ObjectiveConfig())
     assert function.preconditioner(point(function.shape)) is None
+
+
+def test_a_hessian_that_is_not_finite_leaves_the_gradient_as_it_is():
+    rows = np.column_stack([np.random.default_rng(0).standard_normal((30, 4)), np.ones(30)])
+    model = SampleHessian(rows, np.full(30, 1 / 30), np.zeros(5))
+    gradient = np.arange(15.0).reshape(3, 5)
+    with np.errstate(all="ignore"):
+        found = model(np.full((3, 5), np.nan), 0.1)(gradient)
+    np.testing.assert_array_equal(found, gradient)

@@ -99,7 +99,8 @@ class SampleHessian:
             hessian[diagonal] += damping * np.abs(hessian[diagonal])
             with contextlib.suppress(np.linalg.LinAlgError):
                 factor = cho_factor(hessian, check_finite=False)
-                break
+                if np.isfinite(np.diagonal(factor[0])).all():
+                    break
         else:
             return np.copy  # a hessian that is not finite tells nothing
 

@@ -205,7 +205,7 @@ def test_a_sound_source_is_described_alike_in_every_format(tmp_path, name, cuts)
     assert description.bytes == sum(Path(path).stat().st_size for path in (*paths, *labels))
     assert description.shards == 16
     assert as_json(description) == as_json(described(*paths, **options))
-    assert description.shard_rows == (N_ROWS // 64, -(-N_ROWS // 64))
+    assert description.shard_rows == (N_ROWS // 16, -(-N_ROWS // 16))
 
 
 ARRAYS = {
@@ -459,7 +459,7 @@ def test_for_more_ranks_than_shards_it_says_how_many_to_ask_for(tmp_path):
     description = described(tmp_path / "d.npz", for_ranks=100)
     assert [(need.ranks, need.shards) for need in description.memory] == [(100, 1)]
     assert any(
-        "36 of 100 ranks would have no shard; --shards 400 gives each some" in note for note in notes(description)
+        "84 of 100 ranks would have no shard; --shards 400 gives each some" in note for note in notes(description)
     )
 
 

@@ -148,7 +148,7 @@ class Coordinator:
                 start = start_parameters(self._model, partition, place, self._config.objective.intercept)
         self._model = None  # it may be large
         start = self._cluster.broadcast(start)
-        return np.zeros(partition.shape) if start is None else start
+        return np.zeros(partition.shape) if start is None else np.ascontiguousarray(start)
 
     def open_folder(self, state: State) -> None:
         """Make the folder and what is in it from the start. Collective.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.data.partition import Partition
 from distsoftmax.model import Model
-from distsoftmax.solvers.protocol import Array, State
+from distsoftmax.solvers.protocol import Array, State, proven
 
 if TYPE_CHECKING:
     from distsoftmax.objective.distributed import Scores, SoftmaxObjective
@@ -110,16 +110,14 @@ def conclude(
         held_out = objective.scores(parameters, held_out=True)
     gap = state.certified_gap
     if parameters is not state.parameters or (gap is not None and gap > tolerance * state.value):
-        found = objective.certify(parameters, tolerance * state.value)
-        bound = max(state.lower_bound, found.lower_bound)
-        state = replace(state, value=found.value, rounding=found.rounding, lower_bound=bound)
+        state = proven(state, objective.certify(parameters, tolerance * state.value))
     nonzero = parameters[:, :-1] != 0
     return Result(
         reason=reason,
         n_steps=state.step,
         exhausted=state.exhausted,
         step=step,
-        objective=state.value,
+        objective=state.value if state.proven_value is None else state.proven_value,
         gap=state.certified_gap,
         relative_gradient=state.gradient_norm / state.first_gradient_norm if state.first_gradient_norm else 0.0,
         training=objective.scores(parameters, held_out=False),

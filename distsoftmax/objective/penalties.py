@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+ROUNDING = 1e-15  # of a scale
 BISECTIONS = 60  # of a factor between 0 and 1: to the last bit
 
 
@@ -84,9 +85,15 @@ class SparsePenalty:
 
     def feasible_scale(self, coef_gradient: Floats) -> float:
         """Return nearly the largest s in [0, 1] with Omega*(-s * coef_gradient) = 0 for l2 = 0."""
-        low, high = 0.0, 1.0
         if self._is_feasible(coef_gradient):
             return 1.0
+        if self.l1 == 0 or self.group == 0:  # in closed form, but for the last bits
+            strengths = np.abs(coef_gradient) if self.group == 0 else column_norms(coef_gradient)
+            scale, less = (self.l1 + self.group) / float(strengths.max()), ROUNDING
+            while not self._is_feasible(scale * coef_gradient):
+                scale, less = scale * (1 - less), 2 * less
+            return scale
+        low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             if self._is_feasible(middle * coef_gradient):

@@ -172,6 +172,9 @@ def fit_curvature_model(
         n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * partition.n_training // size))
     mean_squares = _mean_squares(partition, bounds, cluster)
     rows, weights = _draw(partition, mean_squares, n_rows, seed, cluster)
+    if not 0 < weights.sum() < np.inf:
+        return NoModel()
+    weights /= weights.sum()
     lacking = np.maximum(mean_squares - COVERED * (weights.astype(rows.dtype) @ np.square(rows)), 0.0)
     if not config.intercept:
         rows[:, -1] = 0.0
@@ -191,7 +194,7 @@ def _draw(
     Returns
     -------
     rows : (rows, n_features + 1), in training's units and type, the last column 1
-    weights : (rows,), of sum 1
+    weights : (rows,)
     """
     own = []
     share, offset = n_rows / partition.n_training, partition.standardization.offset
@@ -200,6 +203,8 @@ def _draw(
         for some in partition.training:
             norms = row_norms(some.features, inverse) / max(inverse.size, 1)
             chances = np.minimum(share * (1 + norms) / 2, 1.0) if share < 1 else np.ones(len(norms))
+            if some.weights is not None:
+                chances[some.weights == 0] = 0.0
             uniform = np.random.Generator(np.random.Philox(key=[seed, some.shard])).random(len(chances))
             chosen = uniform < chances
             weights = 1 / chances[chosen] if some.weights is None else some.weights[chosen] / chances[chosen]
@@ -208,7 +213,7 @@ def _draw(
     everywhere = sorted((item for part in cluster.allgather(own) for item in part), key=lambda item: item[0])
     rows = np.concatenate([rows for _, rows, _ in everywhere])
     weights = np.concatenate([weights for _, _, weights in everywhere])
-    return rows, weights / weights.sum()
+    return rows, weights
 
 
 def _dense_rows(features: NDArray | SparseFeatures, offset: Floats | None, n_features: int, dtype: np.dtype) -> NDArray:

@@ -174,6 +174,9 @@ class State:
         The length of the last step.
     exhausted : bool
         Whether no further decrease can be measured in the arithmetic used.
+    proven_value, proven_gap : float or None
+        The value and the certified gap that `certified` has found there. No step depends on them, as they depend on the
+        tolerance.
     """
 
     step: int
@@ -187,6 +190,8 @@ class State:
     first_gradient_norm: float
     step_size: float
     exhausted: bool
+    proven_value: float | None = None
+    proven_gap: float | None = None
 
     @property
     def solution(self) -> Array:
@@ -229,6 +234,8 @@ class State:
 
         Both sides of the difference may be off by rounding, so that is added.
         """
+        if self.proven_gap is not None:
+            return self.proven_gap
         if math.isinf(self.lower_bound):
             return None
         return max(self.value - self.lower_bound, 0.0) + self.rounding
@@ -283,6 +290,7 @@ def first_state(objective: Objective, parameters: Array) -> State:
 def moved(state: StateT, parameters: Array, reached: Evaluation, **changes: Any) -> StateT:
     """Return the state one step later, at other parameters, with further changes to its fields."""
     changes.setdefault("lower_bound", max(state.lower_bound, reached.lower_bound))
+    changes |= {"proven_value": None, "proven_gap": None}
     return replace(
         state,
         step=state.step + 1,
@@ -305,9 +313,18 @@ def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
     if state.reachable_gap > wanted and not state.exhausted:
         return state
     found = objective.certify(state.measured, wanted)
-    return replace(
-        state, value=found.value, rounding=found.rounding, lower_bound=max(state.lower_bound, found.lower_bound)
-    )
+    return proven(state, found)
+
+
+def proven(state: StateT, found: Evaluation) -> StateT:
+    """Return the state with what `Certifying.certify` has found.
+
+    A lower bound of an earlier evaluation counts with a second allowance for that evaluation's rounding.
+    """
+    bound = max(found.lower_bound, state.lower_bound - state.rounding)
+    gap = None if math.isinf(bound) else max(found.value - bound, 0.0) + found.rounding
+    lower_bound = max(state.lower_bound, found.lower_bound)
+    return replace(state, proven_value=found.value, proven_gap=gap, lower_bound=lower_bound)
 
 
 def stop_reason(state: State, tolerance: float, max_steps: int, at_limit: str = "") -> str | None:

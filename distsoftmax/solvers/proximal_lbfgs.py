@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, curvature_between
+from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, LEAST_CURVATURE, curvature_between
 from distsoftmax.solvers.lbfgs import LEAST_COSINE, MEMORY, two_loop
 from distsoftmax.solvers.line_search import noise
 from distsoftmax.solvers.protocol import Array, Objective, Penalty, State, first_state, moved
@@ -68,13 +68,21 @@ class ProximalLbfgs:
         size = 1.0
         if norm > 0:
             ahead = parameters - FIRST_MOVE / norm * first.gradient
-            size = CONTRACTION / curvature_between(first, ahead, objective(ahead))
+            curvature = curvature_between(first, ahead, objective(ahead))
+            size = CONTRACTION / curvature if curvature > LEAST_CURVATURE else FIRST_MOVE / norm
         proximal = _penalty(objective).prox(parameters - size * first.gradient, size)
         first = replace(first, step_size=size, exhausted=bool(np.array_equal(proximal, parameters)))
         return ProximalLbfgsState(**vars(first), proximal=proximal, steps=(), changes=())
 
     def step(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
         """See `Solver.step`."""
+        later = state
+        while later.step == state.step:
+            later = self._attempt(objective, later)
+        return later
+
+    def _attempt(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
+        """Return the next state, or this one with a shorter t where it turns out to be too long."""
         penalty, size = _penalty(objective), state.step_size
         residual = state.parameters - state.proximal
         promised = float(np.vdot(residual, residual)) / size
@@ -90,27 +98,31 @@ class ProximalLbfgs:
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = curvature_between(state, point, reached)
             if size * curvature > 1:  # t is too long for what was met, and the envelope may have no minimum
-                shorter = CONTRACTION / curvature
-                proximal = penalty.prox(state.parameters - shorter * state.gradient, shorter)
-                again = replace(state, proximal=proximal, step_size=shorter, lower_bound=lower_bound)
-                return self.step(objective, replace(again, steps=(), changes=()))
-            proximal = state.proximal
+                return _shortened(penalty, state, CONTRACTION / curvature, lower_bound)
+            hidden = False
             if math.isfinite(reached.value):
                 proximal = penalty.prox(point - size * reached.gradient, size)
                 after = _envelope(penalty, point, reached.value, reached.gradient, proximal, size)
-                if after <= before - DECREASE * promised:
-                    break
                 hidden = abs(after - before) <= noise(state, reached)
-                if hidden and float(np.linalg.norm(point - proximal)) < float(np.linalg.norm(residual)):
+                closer = float(np.linalg.norm(point - proximal)) < float(np.linalg.norm(residual))
+                if after <= before - DECREASE * promised or (hidden and closer):
                     break
-            if share == 0.0:
+            if share == 0.0 and hidden:
                 return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
+            if share == 0.0:
+                return _shortened(penalty, state, size / 2, lower_bound)
             share = share / 2 if share > LEAST_SHARE else 0.0
         step, change = point - state.parameters, point - proximal - residual
         steps, changes = tuple(state.steps), tuple(state.changes)
         if float(np.vdot(step, change)) > LEAST_COSINE * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
             steps, changes = (*steps, step)[-MEMORY:], (*changes, change)[-MEMORY:]
         return moved(state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes)
+
+
+def _shortened(penalty: Penalty, state: ProximalLbfgsState, size: float, lower_bound: float) -> ProximalLbfgsState:
+    """Return the state with a shorter t; the pairs are those of another residual then."""
+    proximal = penalty.prox(state.parameters - size * state.gradient, size)
+    return replace(state, proximal=proximal, step_size=size, lower_bound=lower_bound, steps=(), changes=())
 
 
 def _envelope(penalty: Penalty, point: Array, value: float, gradient: Array, proximal: Array, size: float) -> float:

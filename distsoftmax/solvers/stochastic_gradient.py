@@ -105,6 +105,8 @@ class SgdState(State):
             reachable_bound=reached.reachable_bound,
             rounding=reached.rounding,
             lower_bound=max(self.lower_bound, reached.lower_bound),
+            proven_value=None,
+            proven_gap=None,
             current=True,
         )
 

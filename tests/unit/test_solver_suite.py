@@ -216,7 +216,8 @@ def test_the_certified_gap_is_not_below_the_true_one_and_is_as_small_as_was_aske
     _, best = judged(penalty, weighted, dtype)
     assert gap >= formula(penalty, dtype, weighted).value(state.solution) - best - 1e-15  # the judge's rounding
     if PENALTIES[penalty].l2:
-        assert gap <= (TOLERANCE if dtype == "float64" else 1e-9) * best
+        # bounds found in float32 hold up to its rounding, so only those found in float64 are this close
+        assert gap <= (TOLERANCE if dtype == "float64" else 1e-8) * best
     else:
         assert gap <= (1e-7 if dtype == "float64" else 1e-5) * best
 

@@ -183,6 +183,14 @@ def test_a_finished_run_can_be_extended_and_equals_a_longer_one(mpirun):
     assert longer.sha256 == mpirun(1, "train", "--max-steps", 19, "--tolerance", 0, "--out", "other").sha256
 
 
+def test_a_run_that_ended_on_its_tolerance_goes_on_to_a_smaller_one_with_the_same_bits(mpirun, letter):
+    options = ["--data", letter, "--label", "Letter", "--l2", 1e-4]
+    mpirun(2, "train", *options, "--tolerance", 1e-2, "--out", "run")
+    later = mpirun(3, "train", *options, "--tolerance", 1e-6, "--out", "run")
+    assert "resumed from" in later.out
+    assert later.sha256 == mpirun(1, "train", *options, "--tolerance", 1e-6, "--out", "whole").sha256
+
+
 def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(mpirun, tmp_path):
     import json
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State, first_state, moved
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State, first_state, moved, proximal
 
 GROWTH = 1.2  # of the step size, a step; 1.1 to 1.5 need within 10 % of the same number of steps
 CUT = 0.5  # of the step size where a plain step fails
@@ -73,7 +73,7 @@ class AcceleratedGradient:
         size, momentum, last_plain = state.next_size, state.momentum, state.last_plain
         lower_bound = state.lower_bound
         while True:
-            plain = proximal_step(objective, state, size)
+            plain = proximal(objective, state.parameters - size * state.gradient, size)
             next_momentum = (1 + math.sqrt(1 + 4 * momentum * momentum)) / 2
             point = plain - last_plain
             point *= (momentum - 1) / next_momentum
@@ -102,12 +102,6 @@ class AcceleratedGradient:
             momentum=1.0 if uphill else next_momentum,
             next_size=1 / curvature if state.step == 0 else min(GROWTH * size, 1 / curvature),
         )
-
-
-def proximal_step(objective: Objective, state: State, size: float) -> Array:
-    """Return where a gradient step of a size leads, and after it the penalty's proximal operator."""
-    target = state.parameters - size * state.gradient
-    return target if objective.penalty is None else objective.penalty.prox(target, size)
 
 
 def _slope(objective: Objective, gradient: Array, start: Array, end: Array) -> float:

@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass, replace
 
 from distsoftmax.errors import Diverged
-from distsoftmax.solvers.protocol import Array, Objective, State, first_state, moved
+from distsoftmax.solvers.protocol import Array, Objective, State, first_state, moved, proximal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +89,3 @@ class GradientDescent:
                 f"{' without --momentum' if momentum else ''}"
             ).on_all_ranks()
         return moved(state, parameters, reached, **changes)
-
-
-def proximal(objective: Objective, target: Array, size: float) -> Array:
-    """Return the penalty's proximal operator at a target; the target itself where there is no penalty."""
-    return target if objective.penalty is None else objective.penalty.prox(target, size)

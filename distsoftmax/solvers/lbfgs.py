@@ -67,10 +67,7 @@ class Lbfgs:
                 return self.step(objective, replace(state, steps=(), changes=()))
             return replace(state, step=state.step + 1, exhausted=True)
         step, change = found.point - state.parameters, found.reached.gradient - state.gradient
-        along = float(np.vdot(step, change))
-        steps, changes = tuple(state.steps), tuple(state.changes)
-        if along > LEAST_COSINE * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
-            steps, changes = (*steps, step)[-MEMORY:], (*changes, change)[-MEMORY:]
+        steps, changes = with_pair(state.steps, state.changes, step, change)
         return moved(
             state,
             found.point,
@@ -80,6 +77,16 @@ class Lbfgs:
             steps=steps,
             changes=changes,
         )
+
+
+def with_pair(
+    steps: Sequence[Array], changes: Sequence[Array], step: Array, change: Array
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Return the pairs with one more, the oldest left out; as they are where it shows no curvature."""
+    along = float(np.vdot(step, change))
+    if along > LEAST_COSINE * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
+        return (*steps, step)[-MEMORY:], (*changes, change)[-MEMORY:]
+    return tuple(steps), tuple(changes)
 
 
 def two_loop(

@@ -287,21 +287,30 @@ def first_state(objective: Objective, parameters: Array) -> State:
     )
 
 
-def moved(state: StateT, parameters: Array, reached: Evaluation, **changes: Any) -> StateT:
-    """Return the state one step later, at other parameters, with further changes to its fields."""
+def evaluated(state: StateT, reached: Evaluation, **changes: Any) -> StateT:
+    """Return the state with another evaluation, and with further changes to its fields."""
     changes.setdefault("lower_bound", max(state.lower_bound, reached.lower_bound))
-    changes |= {"proven_value": None, "proven_gap": None}
     return replace(
         state,
-        step=state.step + 1,
-        parameters=parameters,
         value=reached.value,
         gradient=reached.gradient,
         gradient_norm=reached.gradient_norm,
         reachable_bound=reached.reachable_bound,
         rounding=reached.rounding,
+        proven_value=None,
+        proven_gap=None,
         **changes,
     )
+
+
+def moved(state: StateT, parameters: Array, reached: Evaluation, **changes: Any) -> StateT:
+    """Return the state one step later, at other parameters, with further changes to its fields."""
+    return evaluated(state, reached, step=state.step + 1, parameters=parameters, **changes)
+
+
+def proximal(objective: Objective, target: Array, size: float) -> Array:
+    """Return the penalty's proximal operator at a target; the target itself where there is no penalty."""
+    return target if objective.penalty is None else objective.penalty.prox(target, size)
 
 
 def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, LEAST_CURVATURE, curvature_between
-from distsoftmax.solvers.lbfgs import LEAST_COSINE, MEMORY, two_loop
+from distsoftmax.solvers.lbfgs import two_loop, with_pair
 from distsoftmax.solvers.line_search import noise
 from distsoftmax.solvers.protocol import Array, Objective, Penalty, State, first_state, moved
 
@@ -112,10 +112,7 @@ class ProximalLbfgs:
             if share == 0.0:
                 return _shortened(penalty, state, size / 2, lower_bound)
             share = share / 2 if share > LEAST_SHARE else 0.0
-        step, change = point - state.parameters, point - proximal - residual
-        steps, changes = tuple(state.steps), tuple(state.changes)
-        if float(np.vdot(step, change)) > LEAST_COSINE * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
-            steps, changes = (*steps, step)[-MEMORY:], (*changes, change)[-MEMORY:]
+        steps, changes = with_pair(state.steps, state.changes, point - state.parameters, point - proximal - residual)
         return moved(state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes)
 
 

@@ -30,8 +30,7 @@ import numpy as np
 
 from distsoftmax.config import SolverConfig
 from distsoftmax.errors import Diverged
-from distsoftmax.solvers.gradient_descent import proximal
-from distsoftmax.solvers.protocol import Array, Objective, Sampled, State, first_state
+from distsoftmax.solvers.protocol import Array, Objective, Sampled, State, evaluated, first_state, proximal
 from distsoftmax.solvers.schedule import batch_size, learning_rate_factor
 
 
@@ -97,18 +96,7 @@ class SgdState(State):
         reached = objective(self.solution)
         if not math.isfinite(reached.value):
             raise _diverged(self)
-        return replace(
-            self,
-            value=reached.value,
-            gradient=reached.gradient,
-            gradient_norm=reached.gradient_norm,
-            reachable_bound=reached.reachable_bound,
-            rounding=reached.rounding,
-            lower_bound=max(self.lower_bound, reached.lower_bound),
-            proven_value=None,
-            proven_gap=None,
-            current=True,
-        )
+        return evaluated(self, reached, current=True)
 
 
 class StochasticGradient:

@@ -26,11 +26,11 @@ from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.errors import InputError
 from distsoftmax.objective.centring import centre_gradient, for_stored
-from distsoftmax.objective.certificate import squared_norm
 from distsoftmax.objective.curvature import SoftmaxCurvature
-from distsoftmax.objective.feature_bounds import FeatureBounds, largest_score
+from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds, bound_loss
 from distsoftmax.objective.gradient_sum import GradientSum
 from distsoftmax.objective.linear import FEATURES_BYTES
+from distsoftmax.objective.row_runs import finish_gradient, squared_norm
 from distsoftmax.objective.shard_sums import ShardSums
 from distsoftmax.objective.shares import Shares, generator
 from distsoftmax.objective.smoothness import expected_smoothness
@@ -39,8 +39,6 @@ from distsoftmax.objective.stacked import Stack, StackedKernel, tile_rows
 from distsoftmax.solvers.protocol import BatchGradient
 
 Floats = NDArray[np.float64]
-
-ROOM = 1.01  # for the rounding of a bound in float32
 
 
 class SoftmaxBatches:
@@ -112,12 +110,11 @@ class SoftmaxBatches:
     def gradient(self, parameters: Floats, epoch: int, batch: int) -> BatchGradient:
         """Return the estimate from a mini-batch. Collective: one Allreduce."""
         config, gradient_sum = self._config, self._gradient_sum
-        n_classes = len(parameters)
         first, counts = self._shares.of(epoch, batch)
         n_samples = int(counts.sum())
         self._rows.shuffle(epoch)
         stored = for_stored(parameters, self._offset)
-        bound = ROOM * self._weight * (math.log(n_classes) + 2 * largest_score(stored, self._bounds.largest))
+        bound = bound_loss(stored, self._weight, self._bounds.largest)
         if not math.isfinite(bound):
             return _not_finite(parameters, n_samples)
         # one message: the gradient, the loss in two limbs, and the number of shards that are not finite
@@ -133,9 +130,7 @@ class SoftmaxBatches:
         centre_gradient(gradient, self._offset)
         if config.l2 > 0:
             value += config.l2 / 2 * squared_norm(parameters[:, :-1])
-            gradient[:, :-1] += config.l2 * parameters[:, :-1]
-        if not config.intercept:
-            gradient[:, -1] = 0.0
+        finish_gradient(gradient, parameters, config.l2, config.intercept)
         return BatchGradient(value, gradient, n_samples)
 
     def _sum_dense(

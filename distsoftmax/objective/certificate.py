@@ -29,8 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.objective.penalties import SparsePenalty
-
-RUN = 1 << 17  # numbers that are worked on at once
+from distsoftmax.objective.row_runs import row_runs, squared_norm
 
 
 def lower_bounds(
@@ -113,18 +112,6 @@ def _mixed(
     for run in row_runs(data_gradient):
         repair_gradient = np.outer(repair[run], mean) - class_means[run, :-1]
         yield run, (1 - mix) * data_gradient[run] + mix * repair_gradient
-
-
-def row_runs(array: NDArray[np.float64]) -> Iterator[slice]:
-    """Yield runs of rows small enough that copies of them cost no memory to speak of."""
-    rows = max(RUN // max(array.shape[1], 1), 1)
-    for start in range(0, len(array), rows):
-        yield slice(start, start + rows)
-
-
-def squared_norm(array: NDArray[np.float64]) -> float:
-    """Return the sum of squares, without a copy of all of it where it is not contiguous."""
-    return math.fsum(float(np.vdot(array[run], array[run])) for run in row_runs(array))
 
 
 def _entropy(distribution: NDArray[np.float64]) -> float:

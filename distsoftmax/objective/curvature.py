@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.objective.centring import centre_gradient, for_stored
-from distsoftmax.objective.certificate import row_runs
-from distsoftmax.objective.feature_bounds import FeatureBounds, largest_score
+from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds, largest_score
 from distsoftmax.objective.gradient_sum import GradientSum
 from distsoftmax.objective.linear import Floats
+from distsoftmax.objective.row_runs import finish_gradient
 from distsoftmax.objective.shard_sums import ShardSums
 from distsoftmax.objective.softmax import HessianKernel, SoftmaxKernel
-
-ROOM = 1.01  # for the rounding of a bound in float32
 
 
 class SoftmaxCurvature:
@@ -82,11 +80,7 @@ class SoftmaxCurvature:
         result = gradient_sum.value(message)
         result /= partition.total_weight
         centre_gradient(result, self._offset)
-        if config.l2 > 0:
-            for run in row_runs(result):
-                result[run, :-1] += config.l2 * direction[run, :-1]
-        if not config.intercept:
-            result[:, -1] = 0.0
+        finish_gradient(result, direction, config.l2, config.intercept)
         return result
 
     def _probabilities(self, samples: Samples, kernel: SoftmaxKernel) -> Iterable[tuple[slice, Floats]]:

@@ -21,11 +21,12 @@ from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.objective.batches import SoftmaxBatches
 from distsoftmax.objective.centring import centre_gradient, for_stored
-from distsoftmax.objective.certificate import lower_bounds, row_runs, squared_norm
+from distsoftmax.objective.certificate import lower_bounds
 from distsoftmax.objective.curvature import SoftmaxCurvature
-from distsoftmax.objective.feature_bounds import FeatureBounds, largest_score, measure_features
+from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds, bound_loss, largest_score, measure_features
 from distsoftmax.objective.penalties import SparsePenalty
 from distsoftmax.objective.preconditioners import CurvatureModel, NoModel, curvature_model, fit_curvature_model
+from distsoftmax.objective.row_runs import finish_gradient, squared_norm
 from distsoftmax.objective.shard_sums import ShardSums
 from distsoftmax.objective.softmax import SoftmaxKernel
 from distsoftmax.solvers.protocol import Evaluation, Preconditioner
@@ -110,7 +111,7 @@ class SoftmaxObjective:
         """Evaluate, computing in a type."""
         config, partition, gradient_sum = self._config, self._partition, self._bounds.gradient_sum
         stored = for_stored(parameters, self._offset)
-        loss_bound = self._loss_bound(stored, partition.total_weight, self._bounds.largest)
+        loss_bound = bound_loss(stored, partition.total_weight, self._bounds.largest)
         if not math.isfinite(loss_bound):
             return Evaluation.not_finite(parameters)
         loss_sum = FixedPoint(loss_bound)
@@ -149,11 +150,7 @@ class SoftmaxObjective:
             )
             # the objective is a sum of terms that are none of them negative
             proven, reachable = max(0.0, bounds[0] - rounding), max(0.0, bounds[1])
-        if config.l2 > 0:
-            for run in row_runs(coef):
-                gradient[run, :-1] += config.l2 * coef[run]
-        if not config.intercept:
-            gradient[:, -1] = 0.0
+        finish_gradient(gradient, parameters, config.l2, config.intercept)
         least = gradient if self.penalty is None else self.penalty.least_subgradient(parameters, gradient)
         return Evaluation(value, gradient, math.sqrt(squared_norm(least)), proven, reachable, rounding)
 
@@ -245,7 +242,7 @@ class SoftmaxObjective:
         n_samples = partition.n_held_out if held_out else partition.n_training
         stored = for_stored(parameters, self._offset)
         largest = self._bounds.largest_held_out if held_out else self._bounds.largest
-        loss_bound = self._loss_bound(stored, n_samples, largest)
+        loss_bound = bound_loss(stored, n_samples, largest)
         if not math.isfinite(loss_bound):
             return Scores(math.nan, math.inf)
         loss_sum = FixedPoint(loss_bound)
@@ -271,7 +268,7 @@ class SoftmaxObjective:
         """Return the hessian with respect to the intercept, (n_classes, n_classes). Collective: one Allreduce."""
         partition = self._partition
         stored = for_stored(parameters, self._offset)
-        fixed = FixedPoint(1.01 * partition.total_weight)
+        fixed = FixedPoint(ROOM * partition.total_weight)
 
         def work(samples: Iterable[Samples]) -> NDArray[np.int64]:
             message = np.zeros((self.shape[0], self.shape[0]), dtype=np.int64)
@@ -281,10 +278,6 @@ class SoftmaxObjective:
             return message
 
         return fixed.value(self._sums.sum(work, partition.training)) / partition.total_weight
-
-    def _loss_bound(self, parameters: NDArray[np.float64], weight: float, largest: NDArray[np.float64]) -> float:
-        """Bound the sum of the losses, with room for the rounding of scores in float32."""
-        return 1.01 * weight * (math.log(self.shape[0]) + 2 * largest_score(parameters, largest))
 
     def _rounding(self, parameters: NDArray[np.float64], loss: float, dtype: np.dtype) -> float:
         """Estimate how far rounding may have moved the mean loss.

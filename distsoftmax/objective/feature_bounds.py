@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, bounded_sum
 from distsoftmax.data.column_sums import bincount, columns_of, extremes, sum_by_class, sum_magnitudes
 from distsoftmax.data.partition import Partition, Samples
-from distsoftmax.objective.certificate import row_runs
 from distsoftmax.objective.gradient_sum import GradientSum
+from distsoftmax.objective.row_runs import row_runs
+
+ROOM = 1.01  # for the rounding of a bound in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,11 @@ def largest_score(parameters: NDArray[np.float64], magnitudes: NDArray[np.float6
     """Return the largest of |parameters| @ magnitudes: no score is larger at features of these magnitudes."""
     with np.errstate(over="ignore", invalid="ignore"):
         return max(float(np.max(np.abs(parameters[run]) @ magnitudes)) for run in row_runs(parameters))
+
+
+def bound_loss(parameters: NDArray[np.float64], weight: float, largest: NDArray[np.float64]) -> float:
+    """Bound the sum of the losses of samples of a total weight, whose features are of these magnitudes at most."""
+    return ROOM * weight * (math.log(len(parameters)) + 2 * largest_score(parameters, largest))
 
 
 def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Cluster) -> NDArray[np.float64]:

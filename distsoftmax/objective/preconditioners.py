@@ -29,7 +29,7 @@ from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares_in_own_type
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.partition import Partition
-from distsoftmax.objective.feature_bounds import FeatureBounds
+from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds
 from distsoftmax.solvers.protocol import Preconditioner
 
 Floats = NDArray[np.float64]
@@ -234,7 +234,7 @@ def _mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Cluster)
         ShardSum(some.shard, sum_squares_in_own_type(some.features, some.weights), columns_of(some.features))
         for some in partition.training
     )
-    bound = 1.01 * partition.total_weight * bounds.largest[:-1] ** 2
+    bound = ROOM * partition.total_weight * bounds.largest[:-1] ** 2
     result = np.ones(n_features + 1)
     result[:-1] = bounded_sum(squares, bound, cluster) / partition.total_weight
     offset = partition.standardization.offset

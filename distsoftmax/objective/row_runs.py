@@ -1,0 +1,32 @@
+"""Arithmetic on parameters a few rows at a time: without copies of all of them, which may take as much as the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+RUN = 1 << 17  # numbers that are worked on at once
+
+
+def row_runs(array: NDArray[np.float64]) -> Iterator[slice]:
+    """Yield runs of rows small enough that copies of them cost no memory to speak of."""
+    rows = max(RUN // max(array.shape[1], 1), 1)
+    for start in range(0, len(array), rows):
+        yield slice(start, start + rows)
+
+
+def squared_norm(array: NDArray[np.float64]) -> float:
+    """Return the sum of squares, without a copy of all of it where it is not contiguous."""
+    return math.fsum(float(np.vdot(array[run], array[run])) for run in row_runs(array))
+
+
+def finish_gradient(gradient: NDArray[np.float64], parameters: NDArray[np.float64], l2: float, intercept: bool) -> None:
+    """Add l2 * coef to a gradient, or to a hessian product, in place; without an intercept, its part becomes 0."""
+    if l2 > 0:
+        for run in row_runs(gradient):
+            gradient[run, :-1] += l2 * parameters[run, :-1]
+    if not intercept:
+        gradient[:, -1] = 0.0

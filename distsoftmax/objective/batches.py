@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import FixedPoint
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.errors import InputError
 from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.curvature import SoftmaxCurvature
+from distsoftmax.objective.evaluation_sum import EvaluationSum
 from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds, bound_loss
 from distsoftmax.objective.gradient_sum import GradientSum
 from distsoftmax.objective.linear import FEATURES_BYTES
@@ -34,7 +34,6 @@ from distsoftmax.objective.row_runs import finish_gradient, squared_norm
 from distsoftmax.objective.shard_sums import ShardSums
 from distsoftmax.objective.shares import Shares, generator
 from distsoftmax.objective.smoothness import expected_smoothness
-from distsoftmax.objective.softmax import SoftmaxKernel
 from distsoftmax.objective.stacked import Stack, StackedKernel, tile_rows
 from distsoftmax.solvers.protocol import BatchGradient
 
@@ -109,7 +108,7 @@ class SoftmaxBatches:
 
     def gradient(self, parameters: Floats, epoch: int, batch: int) -> BatchGradient:
         """Return the estimate from a mini-batch. Collective: one Allreduce."""
-        config, gradient_sum = self._config, self._gradient_sum
+        config = self._config
         first, counts = self._shares.of(epoch, batch)
         n_samples = int(counts.sum())
         self._rows.shuffle(epoch)
@@ -117,15 +116,14 @@ class SoftmaxBatches:
         bound = bound_loss(stored, self._weight, self._bounds.largest)
         if not math.isfinite(bound):
             return _not_finite(parameters, n_samples)
-        # one message: the gradient, the loss in two limbs, and the number of shards that are not finite
-        loss_sum, size = FixedPoint(bound), gradient_sum.size
+        evaluation = EvaluationSum(self._gradient_sum, bound)
         total = self._sum_sparse if self._partition.sparse else self._sum_dense
-        message = total(stored, loss_sum, first, counts)
-        if message[-1]:
+        sums = evaluation.value(total(stored, evaluation, first, counts))
+        if sums is None:
             return _not_finite(parameters, n_samples)
+        value, gradient = sums
         scale = self._partition.n_training / n_samples / self._partition.total_weight
-        value = float(loss_sum.value(message[size], message[size + 1])) * scale
-        gradient = gradient_sum.value(message)
+        value *= scale
         gradient *= scale
         centre_gradient(gradient, self._offset)
         if config.l2 > 0:
@@ -134,11 +132,11 @@ class SoftmaxBatches:
         return BatchGradient(value, gradient, n_samples)
 
     def _sum_dense(
-        self, stored: Floats, loss_sum: FixedPoint, first: NDArray[np.int64], counts: NDArray[np.int64]
+        self, stored: Floats, evaluation: EvaluationSum, first: NDArray[np.int64], counts: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """Return the message summed over all ranks, of arrays and `Compact`. Collective: one Allreduce."""
         n_classes, n_features = stored.shape[0], stored.shape[1] - 1
-        dtype, size = self._partition.dtype, self._gradient_sum.size
+        dtype = self._partition.dtype
         largest = int(counts.max())  # the same on every rank, so the shapes below are, too
         tile = tile_rows(largest, n_features, n_classes, dtype.itemsize)
         stack = self._rows.stack(first, counts, -(-largest // tile) * tile)
@@ -146,36 +144,22 @@ class SoftmaxBatches:
         together = max(FEATURES_BYTES // of_shard, 1)
 
         def work(runs: Iterable[slice]) -> NDArray[np.int64]:
-            message = np.zeros(size + 3, dtype=np.int64)
-            with np.errstate(all="ignore"):  # what is not finite is counted, and told apart by all ranks together
+            message = evaluation.empty()
+            with np.errstate(all="ignore"):
                 kernel = StackedKernel(stored, dtype, tile, min(together, len(stack)))
                 for run in runs:
-                    losses, coef, intercept = kernel.loss_and_gradient(stack[run])
-                    if np.isfinite(losses).all() and self._gradient_sum.add_stack(coef, intercept, message[:size]):
-                        message[size : size + 2] += loss_sum.limbs(losses).sum(axis=1)
-                    else:
-                        message[-1] += 1
+                    evaluation.add_stack(*kernel.loss_and_gradient(stack[run]), message)
             return message
 
         return self._sums.sum(work, [slice(start, start + together) for start in range(0, len(stack), together)])
 
     def _sum_sparse(
-        self, stored: Floats, loss_sum: FixedPoint, first: NDArray[np.int64], counts: NDArray[np.int64]
+        self, stored: Floats, evaluation: EvaluationSum, first: NDArray[np.int64], counts: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """Return the message summed over all ranks, of `SparseFeatures`. Collective: one Allreduce."""
-        dtype, size = self._partition.dtype, self._gradient_sum.size
 
         def work(taken: Iterable[Samples]) -> NDArray[np.int64]:
-            message = np.zeros(size + 3, dtype=np.int64)
-            with np.errstate(all="ignore"):
-                kernel = SoftmaxKernel(stored, dtype, sparse=True)
-                for some in taken:
-                    loss, gradient = kernel.loss_and_gradient(some.features, some.classes, some.weights)
-                    if math.isfinite(loss) and self._gradient_sum.add(gradient, message[:size]):
-                        message[size : size + 2] += loss_sum.limbs(loss)
-                    else:
-                        message[-1] += 1
-            return message
+            return evaluation.of_samples(taken, stored, self._partition.dtype, sparse=True)
 
         return self._sums.sum(work, self._rows.taken(first, counts))
 

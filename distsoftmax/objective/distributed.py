@@ -23,6 +23,7 @@ from distsoftmax.objective.batches import SoftmaxBatches
 from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.certificate import lower_bounds
 from distsoftmax.objective.curvature import SoftmaxCurvature
+from distsoftmax.objective.evaluation_sum import EvaluationSum
 from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds, bound_loss, largest_score, measure_features
 from distsoftmax.objective.penalties import SparsePenalty
 from distsoftmax.objective.preconditioners import CurvatureModel, NoModel, curvature_model, fit_curvature_model
@@ -109,39 +110,29 @@ class SoftmaxObjective:
 
     def _evaluate(self, parameters: NDArray[np.float64], dtype: np.dtype) -> Evaluation:
         """Evaluate, computing in a type."""
-        config, partition, gradient_sum = self._config, self._partition, self._bounds.gradient_sum
+        config, partition = self._config, self._partition
         stored = for_stored(parameters, self._offset)
         loss_bound = bound_loss(stored, partition.total_weight, self._bounds.largest)
         if not math.isfinite(loss_bound):
             return Evaluation.not_finite(parameters)
-        loss_sum = FixedPoint(loss_bound)
-        # one message: the gradient, the loss in two limbs, and the number of shards that are not finite
-        size = gradient_sum.size
+        evaluation = EvaluationSum(self._bounds.gradient_sum, loss_bound)
 
         def work(samples: Iterable[Samples]) -> NDArray[np.int64]:
-            message = np.zeros(size + 3, dtype=np.int64)
-            with np.errstate(all="ignore"):  # what is not finite is counted, and told apart by all ranks together
-                kernel = SoftmaxKernel(stored, dtype, sparse=partition.sparse)
-                for some in samples:
-                    loss, gradient = kernel.loss_and_gradient(some.features, some.classes, some.weights)
-                    if math.isfinite(loss) and gradient_sum.add(gradient, message[:size]):
-                        message[size : size + 2] += loss_sum.limbs(loss)
-                    else:
-                        message[-1] += 1
-            return message
+            return evaluation.of_samples(samples, stored, dtype, sparse=partition.sparse)
 
-        message = self._sums.sum(work, partition.training)
-        if message[-1]:
+        sums = evaluation.value(self._sums.sum(work, partition.training))
+        if sums is None:
             return Evaluation.not_finite(parameters)
-        loss = float(loss_sum.value(message[size], message[size + 1])) / partition.total_weight
-        gradient = gradient_sum.value(message)
-        del message
+        loss, gradient = sums
+        loss /= partition.total_weight
         gradient /= partition.total_weight
         centre_gradient(gradient, self._offset)
         coef = parameters[:, :-1]
         value = loss + (config.l2 / 2 * squared_norm(coef) if config.l2 > 0 else 0.0)  # the norm may be infinite
         value += self.penalty.value(parameters) if self.penalty is not None else 0.0
-        rounding = self._rounding(stored, loss, dtype) + loss_sum.error(partition.n_shards) / partition.total_weight
+        rounding = (
+            self._rounding(stored, loss, dtype) + evaluation.loss_error(partition.n_shards) / partition.total_weight
+        )
         rounding += LAST_PLACES * float(np.finfo(np.float64).eps) * value
         proven, reachable = -math.inf, -math.inf
         if self._certifies:

@@ -19,9 +19,9 @@ from distsoftmax.coordinator.checkpoint import (
     refuse_other_run,
     save_checkpoint,
 )
-from distsoftmax.coordinator.durable import make_folder, remove_leftovers, write_atomically
+from distsoftmax.coordinator.durable import remove_leftovers, write_atomically
 from distsoftmax.coordinator.early_stopping import EarlyStopping
-from distsoftmax.coordinator.folder import choose_folder, resuming_options
+from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
@@ -242,12 +242,8 @@ class Coordinator:
         return path
 
     def _fill_folder(self, state: State) -> None:
-        try:
-            make_folder(self.checkpoints)
-        except OSError as error:
-            raise InputError(f"--out {self.folder}: cannot be made: {error.strerror}") from None
+        make_results_folder(self.checkpoints, self.folder)
         remove_leftovers(self.folder)
-        remove_leftovers(self.checkpoints)
         write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._last_save = time.monotonic()

@@ -10,6 +10,7 @@ import tomli_w
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.durable import make_folder, remove_leftovers
 from distsoftmax.errors import InputError
 
 
@@ -26,6 +27,26 @@ def choose_folder(config: TrainConfig, cluster: Cluster) -> Path:
         if cluster.rank == 0:
             _check_place(folder)
     return folder
+
+
+def make_results_folder(folder: Path, wanted: Path) -> None:
+    """Make a folder of results, and clear it of files that a crash has left half-written.
+
+    Parameters
+    ----------
+    wanted : Path
+        What the user has asked for, which holds it.
+
+    Raises
+    ------
+    InputError
+        It cannot be made.
+    """
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise InputError(f"--out {wanted}: cannot be made: {error.strerror}") from None
+    remove_leftovers(folder)
 
 
 def resuming_options(config: TrainConfig, folder: Path) -> bytes:

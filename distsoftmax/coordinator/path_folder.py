@@ -10,8 +10,8 @@ from pathlib import Path
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, option_differences
-from distsoftmax.coordinator.durable import make_folder, remove_leftovers, write_atomically
-from distsoftmax.coordinator.folder import choose_folder, resuming_options
+from distsoftmax.coordinator.durable import write_atomically
+from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
 from distsoftmax.coordinator.result import Leg
 from distsoftmax.errors import InputError
 
@@ -60,11 +60,7 @@ class PathFolder:
         InputError, OutputError
             It cannot be made.
         """
-        try:
-            make_folder(self.folder)
-        except OSError as error:
-            raise InputError(f"--out {self.folder}: cannot be made: {error.strerror}") from None
-        remove_leftovers(self.folder)
+        make_results_folder(self.folder, self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
         if not (self.folder / "path.json").exists():
             self._write([], None)

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from ddp_processes import PROCESSES, join_group, run_processes
 
 SHAPES = [(60_000, 784, 10), (200_000, 54, 7)]
 BATCHES = [4096, 16_384]
@@ -63,17 +62,7 @@ def our_turn(folder: Path, batch: int, turn: int, ours: Turns) -> None:
 
 
 def ddp_turn(folder: Path, batch: int, theirs: Turns) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--ddp", str(folder), "--batch", str(batch), "--rank"]
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([*command, str(rank)], env=environment, **piped) for rank in range(PROCESSES)]
-    outputs = [process.communicate() for process in processes]
-    if any(process.returncode for process in processes):
-        sys.exit(outputs[0][1] + outputs[1][1])
-    seconds, theirs.losses = json.loads(outputs[0][0].splitlines()[-1])
+    seconds, theirs.losses = run_processes(__file__, "--ddp", str(folder), "--batch", str(batch))
     theirs.seconds += seconds[WARMING:]
 
 
@@ -86,13 +75,9 @@ def ddp_process(folder: Path, batch: int, rank: int) -> None:
     from torch.nn.functional import cross_entropy
     from torch.nn.parallel import DistributedDataParallel
 
-    torch.set_num_threads(1)
     torch.manual_seed(rank)
-    dist.init_process_group("gloo", rank=rank, world_size=PROCESSES)
-    features, classes = np.load(folder / "X.npy"), np.load(folder / "y.npy")
-    own = slice(rank * len(features) // PROCESSES, (rank + 1) * len(features) // PROCESSES)
-    x, y = torch.from_numpy(features[own].copy()), torch.from_numpy(classes[own].astype(np.int64))
-    linear = torch.nn.Linear(features.shape[1], int(classes.max()) + 1)
+    x, y, n_classes = join_group(folder, rank)
+    linear = torch.nn.Linear(x.shape[1], n_classes)
     torch.nn.init.zeros_(linear.weight)
     torch.nn.init.zeros_(linear.bias)
     model = DistributedDataParallel(linear)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,9 +19,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from ddp_processes import PROCESSES, join_group, run_processes
 
 SHAPES = [(60_000, 784, 10), (40_000, 512, 1000), (200_000, 54, 7)]
-PROCESSES = 2
 
 
 def our_steps(folder: Path, turn: int, steps: int) -> list[float]:
@@ -50,17 +48,7 @@ def our_steps(folder: Path, turn: int, steps: int) -> list[float]:
 
 
 def ddp_steps(folder: Path, steps: int) -> list[float]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "--ddp", str(folder), "--steps", str(steps), "--rank"]
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([*command, str(rank)], env=environment, **piped) for rank in range(PROCESSES)]
-    outputs = [process.communicate() for process in processes]
-    if any(process.returncode for process in processes):
-        sys.exit(outputs[0][1] + outputs[1][1])
-    return list(json.loads(outputs[0][0].splitlines()[-1]))[3:]
+    return list(run_processes(__file__, "--ddp", str(folder), "--steps", str(steps)))[3:]
 
 
 def ddp_process(folder: Path, rank: int, steps: int) -> None:
@@ -72,12 +60,8 @@ def ddp_process(folder: Path, rank: int, steps: int) -> None:
     from torch.nn.functional import cross_entropy
     from torch.nn.parallel import DistributedDataParallel
 
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=PROCESSES)
-    features, classes = np.load(folder / "X.npy"), np.load(folder / "y.npy")
-    own = slice(rank * len(features) // PROCESSES, (rank + 1) * len(features) // PROCESSES)
-    x, y = torch.from_numpy(features[own].copy()), torch.from_numpy(classes[own].astype(np.int64))
-    model = DistributedDataParallel(torch.nn.Linear(features.shape[1], int(classes.max()) + 1))
+    x, y, n_classes = join_group(folder, rank)
+    model = DistributedDataParallel(torch.nn.Linear(x.shape[1], n_classes))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     seconds = []
     for _ in range(steps):

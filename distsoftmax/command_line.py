@@ -45,7 +45,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Cluster], 
         config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
     except (Farewell, DistSoftmaxError) as error:
         problem = error
-    from distsoftmax.cluster.startup import join_job, settle_platform  # after parsing, so that --help is quick
+    from distsoftmax.cluster.startup import join_job, load_core  # after parsing, so that --help is quick
 
     cluster = join_job()
     try:
@@ -57,7 +57,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Cluster], 
             status = problem.status
         else:
             assert config is not None
-            settle_platform(cluster)
+            load_core(cluster)
             status = command(config, cluster)
     except DistSoftmaxError as error:
         if not error.agreed:

@@ -36,6 +36,12 @@ class InputError(DistSoftmaxError):
     exit_status = 2
 
 
+class CoreError(DistSoftmaxError):
+    """The compiled core cannot be built, loaded or run here, or is not the one that the Python beside it expects."""
+
+    exit_status = 2
+
+
 class OutputError(DistSoftmaxError):
     """A result could not be written."""
 
@@ -46,10 +52,6 @@ class CheckpointDamaged(DistSoftmaxError):
 
 class Diverged(DistSoftmaxError):
     """The objective left the finite numbers."""
-
-
-class PlatformMismatch(DistSoftmaxError):
-    """The ranks compute on different numerical platforms, so the same shard would give different bits."""
 
 
 class ReplicaMismatch(DistSoftmaxError):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import ScoringConfig
+from distsoftmax.data.features import core_rows
 from distsoftmax.data.labels import class_codes
-from distsoftmax.scoring import Scorer, open_for_scoring
+from distsoftmax.scoring import DTYPE, SourceScorer, open_for_scoring
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Evaluation:
     @property
     def n_samples(self) -> int:
         """The number of samples."""
-        return int(self.confusion.sum())
+        return int(self.confusion.sum(dtype=np.int64))
 
     @property
     def accuracy(self) -> float:
@@ -46,22 +47,33 @@ class Evaluation:
     @property
     def precision(self) -> NDArray[np.float64]:
         """Of the samples predicted to be of a class, the share that are; 0 where none was predicted."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+        return _ratio(np.diag(self.confusion), self._predicted)
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """Of the samples of a class, the share predicted so; 0 where there are none."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
+        return _ratio(np.diag(self.confusion), self._true)
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """The harmonic mean of precision and recall; 0 where both are."""
-        return _ratio(2 * np.diag(self.confusion), self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
+        return _ratio(2 * np.diag(self.confusion), self._predicted + self._true)
+
+    @property
+    def _predicted(self) -> NDArray[np.int64]:
+        """Samples predicted to be of each class."""
+        counts: NDArray[np.int64] = self.confusion.sum(axis=0, dtype=np.int64)
+        return counts
+
+    @property
+    def _true(self) -> NDArray[np.int64]:
+        """Samples of each class."""
+        counts: NDArray[np.int64] = self.confusion.sum(axis=1, dtype=np.int64)
+        return counts
 
     def by_class(self) -> Iterator[tuple[str, float, float, float, int]]:
         """Yield (class, precision, recall, F1, number of samples) for each class."""
-        support = self.confusion.sum(axis=1)
-        columns = (self.precision.tolist(), self.recall.tolist(), self.f1.tolist(), support.tolist())
+        columns = (self.precision.tolist(), self.recall.tolist(), self.f1.tolist(), self._true.tolist())
         yield from zip(self.classes, *columns, strict=True)
 
 
@@ -77,15 +89,15 @@ def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
     n_classes = len(model.classes)
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     losses = []
-    scorer = Scorer(model, divided)
+    source = SourceScorer(model, divided)
     with cluster.agreement():
-        for shard, features in scorer.shards():
+        for shard, features in source.shards():
             codes = class_codes(divided, shard.number, shard.rows.labels, model.classes)
             # the loss is from the scores: a probability may be 0 in floating point, its true logarithm is finite
-            loss, probabilities = scorer.kernel.loss_and_probabilities(features, codes)
-            np.add.at(confusion, (codes, probabilities.argmax(axis=1)), 1)
+            loss, predicted = source.scorer.loss_and_prediction(core_rows(features, DTYPE, codes))
+            np.add.at(confusion, (codes, predicted), 1)
             losses.append(ShardSum(shard.number, np.array(loss)))
-    scorer.say_unseen(cluster)
+    source.say_unseen(cluster)
     cluster.sum_integers(confusion)
     total = exact_sum(losses, (), divided.n_shards, cluster)
     return Evaluation(model.classes, confusion, float(total) / divided.source.n_rows)

@@ -42,8 +42,9 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
     from pyarrow import csv
 
     from distsoftmax.coordinator.durable import write_atomically
+    from distsoftmax.data.features import core_rows
     from distsoftmax.errors import InputError
-    from distsoftmax.scoring import Scorer, open_for_scoring
+    from distsoftmax.scoring import DTYPE, SourceScorer, open_for_scoring
 
     out = Path(config.out)
     with cluster.agreement():
@@ -51,11 +52,11 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
             raise InputError(f"--out {out}: cannot be written there; name a file in a folder that exists")
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
     names = np.array(model.classes)
-    scorer = Scorer(model, divided)
+    source = SourceScorer(model, divided)
     text = io.BytesIO()
     with cluster.agreement():
-        for shard, features in scorer.shards():
-            probabilities = scorer.kernel.probabilities(features)
+        for shard, features in source.shards():
+            probabilities = source.scorer.probabilities(core_rows(features, DTYPE))
             columns = {"prediction": pa.array(names[probabilities.argmax(axis=1)])}
             if config.probabilities:
                 for name, column in zip(model.classes, probabilities.T, strict=True):
@@ -66,7 +67,7 @@ def command(config: PredictConfig, cluster: Cluster) -> int:
     with cluster.agreement():
         if cluster.rank == 0:
             write_atomically(out, *parts)
-    scorer.say_unseen(cluster)
+    source.say_unseen(cluster)
     cluster.say(f"{divided.source.n_rows} predictions: {config.out}")
     return 0
 

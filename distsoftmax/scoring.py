@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.encoding import agree_on_unseen, count_unseen, encode
@@ -14,7 +15,8 @@ from distsoftmax.data.features import Prepared
 from distsoftmax.data.shards import DividedSource, RawShard, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.model import Model, load_model
-from distsoftmax.objective.softmax import SoftmaxKernel
+
+DTYPE = np.dtype(np.float64)  # to compute in
 
 
 def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster) -> tuple[Model, DividedSource]:
@@ -33,11 +35,12 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
     return model, divided
 
 
-class Scorer:
+class SourceScorer:
     """A model over the shards of a source, in float64: features in their own units may be far from 0.
 
     Attributes
     ----------
+    scorer : Scorer
     n_unseen : int
         Cells of this rank that hold a category the model never saw.
     """
@@ -45,8 +48,7 @@ class Scorer:
     def __init__(self, model: Model, divided: DividedSource) -> None:
         self._encoding = model.encoding
         self._divided = divided
-        self._sparse = divided.source.sparse
-        self.kernel = SoftmaxKernel(model.parameters, np.dtype(np.float64), sparse=self._sparse)
+        self.scorer = Scorer(model.parameters, DTYPE, sparse=divided.source.sparse)
         self.n_unseen = 0
 
     def shards(self) -> Iterator[tuple[RawShard, Prepared]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.control import commit
+from distsoftmax.cluster.cores import choose_threads
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.early_stopping import EarlyStopping
@@ -19,7 +20,7 @@ from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.coordinator.result import Interruption, Result, conclude
 from distsoftmax.coordinator.signals import StopSignals
 from distsoftmax.data.partition import Partition, load_partition
-from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.solvers.protocol import certified, stop_reason
 from distsoftmax.solvers.schedule import step_limit
@@ -86,10 +87,11 @@ def open_session(config: TrainConfig, cluster: Cluster, signals: StopSignals, pr
         On every rank: what is wrong with the data, and where.
     """
     partition = load_partition(config.data, config.objective.intercept, cluster, progress.show)
-    objective = SoftmaxObjective(partition, config.objective, cluster, config.run.threads, config.data.seed)
+    threads = choose_threads(config.run.threads, cluster)
+    objective = SoftmaxObjective(partition, config.objective, cluster, threads, config.data.seed)
     progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    cluster.say(opening(partition, cluster, config.run.threads, f"solver: {name} ({why})" if why else ""))
+    cluster.say(opening(partition, cluster, threads, f"solver: {name} ({why})" if why else ""))
     deadline = time.perf_counter() + (config.solver.max_seconds or math.inf)
     return Session(cluster, signals, partition, objective, deadline)
 
@@ -141,8 +143,12 @@ def fit(
             held_out = objective.scores(state.solution, held_out=True)
         seconds = None if started is None else now - started
         n_samples = state.n_sampled or partition.n_training
+        result = None
+        if reason is not None:
+            tolerance = config.solver.tolerance
+            result = conclude(objective, state, reason, best=best, held_out=held_out, tolerance=tolerance)
         coordinator.record(
-            state, best, verdict, held_out, seconds=seconds, n_samples=n_samples, n_steps=limit.steps, last=last
+            state, best, verdict, held_out, result, seconds=seconds, n_samples=n_samples, n_steps=limit.steps, last=last
         )
         if last:
             break
@@ -150,6 +156,4 @@ def fit(
         state = solver.step(objective, state)
 
     coordinator.check_saved()
-    if reason is None:
-        return Interruption(state.step, verdict.signal)
-    return conclude(objective, state, reason, best=best, held_out=held_out, tolerance=config.solver.tolerance)
+    return Interruption(state.step, verdict.signal) if result is None else result

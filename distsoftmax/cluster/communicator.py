@@ -9,15 +9,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from distsoftmax.errors import DistSoftmaxError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Value = TypeVar("Value")
 
@@ -37,8 +35,8 @@ class Cluster:
     rank, size : int
     communication_seconds : float
         Seconds this rank has spent in collective calls, waiting for others included.
-    platform : str
-        The numerical platform all ranks share, once agreed on.
+    arithmetic : str
+        What the ranks compute with, once they have told each other; see `arithmetic.library.describe`.
     """
 
     def __init__(self, communicator: MPI.Comm) -> None:
@@ -46,7 +44,7 @@ class Cluster:
         self.rank: int = self._communicator.Get_rank()
         self.size: int = self._communicator.Get_size()
         self.communication_seconds = 0.0
-        self.platform = ""
+        self.arithmetic = ""
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -82,14 +80,12 @@ class Cluster:
         with self._counted():
             self._communicator.Allreduce(MPI.IN_PLACE, values, op=MPI.MAX)
 
-    def gather_rows(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return one row a rank, shape (size, row.size), on every rank. Collective; the control message of a step."""
-        import numpy as np
-
-        table = np.empty((self.size, row.size))
+    def gather_records(self, record: NDArray[np.void]) -> NDArray[np.void]:
+        """Return one record a rank, shape (size,), on every rank. Collective; the control message of a step."""
+        records = np.empty(self.size, dtype=record.dtype)
         with self._counted():
-            self._communicator.Allgather(row, table)
-        return table
+            self._communicator.Allgather(record.reshape(1).view(np.uint8), records.view(np.uint8))
+        return records
 
     def in_rank_order(self, value: Value) -> Iterator[Value]:
         """Yield every rank's value on rank 0, one at a time; nothing elsewhere. Collective, once exhausted."""

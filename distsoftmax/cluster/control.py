@@ -12,6 +12,18 @@ from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.errors import ReplicaMismatch
 
 
+MESSAGE = np.dtype(  # what a rank tells the others after a step
+    [
+        ("digest", np.uint32),
+        ("signal", np.int32),
+        ("out_of_time", np.bool_),
+        ("failed", np.bool_),
+        ("compute_seconds", np.float64),
+        ("communication_seconds", np.float64),
+    ]
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What all ranks know of a step after its control message; equal on every rank.
@@ -61,19 +73,19 @@ def commit(
         On every rank, when the parameters are not equal on all of them.
     """
     digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data)
-    row = np.array([digest, signal, out_of_time, failed, compute_seconds, communication_seconds], dtype=np.float64)
-    digests, signals, clocks, failures, compute, communication = cluster.gather_rows(row).T
-    odd = np.flatnonzero(digests != digests[0])
+    own = (digest, signal, out_of_time, failed, compute_seconds, communication_seconds)
+    ranks = cluster.gather_records(np.array(own, dtype=MESSAGE))
+    odd = np.flatnonzero(ranks["digest"] != ranks["digest"][0])
     if odd.size:
         raise ReplicaMismatch(
             f"the parameters on rank {odd[0]} differ from those on rank 0 although all ranks took the same step: "
             "suspect that rank's memory or its numerical libraries; resume from the last checkpoint without its node"
         ).on_all_ranks()
     return Verdict(
-        signal=int(signals.max()),
-        out_of_time=bool(clocks.any()),
-        failed=bool(failures.any()),
-        slowest_seconds=float(compute.max()),
-        fastest_seconds=float(compute.min()),
-        communication_seconds=float(communication.max()),
+        signal=int(ranks["signal"].max()),
+        out_of_time=bool(ranks["out_of_time"].any()),
+        failed=bool(ranks["failed"].any()),
+        slowest_seconds=float(ranks["compute_seconds"].max()),
+        fastest_seconds=float(ranks["compute_seconds"].min()),
+        communication_seconds=float(ranks["communication_seconds"].max()),
     )

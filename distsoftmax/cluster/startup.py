@@ -1,33 +1,39 @@
-"""The first thing a command does: MPI, the abort hook and the numerical platform, in this order."""
+"""The first thing a command does: it joins the job, and loads the compiled core on every rank."""
 
 from __future__ import annotations
 
-from distsoftmax.cluster import platform
+from mpi4py import MPI
+
+from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.errors import CoreError
 
 
 def join_job() -> Cluster:
     """Join the job this process was started in, or stand alone where it was not started by mpirun.
 
-    Collective: every rank of the job must call it, before numpy is imported.
+    Collective: every rank of the job must call it.
     """
-    platform.hold_blas_to_one_thread()
-    from mpi4py import MPI
-
     cluster = Cluster(MPI.COMM_WORLD)
     cluster.abort_on_uncaught_exception()
     return cluster
 
 
-def settle_platform(cluster: Cluster) -> None:
-    """Make all ranks compute with the same kernels on one thread, and load numpy. Collective.
+def load_core(cluster: Cluster) -> None:
+    """Load the core on every rank, and note what each computes with. Collective.
 
     Raises
     ------
-    PlatformMismatch
-        On every rank: they would compute different bits for the same shard.
+    CoreError
+        On every rank: one of them cannot load it, or has another arithmetic version.
     """
-    platform.pin_kernels(cluster)
     with cluster.agreement():
-        platform.check_one_thread()
-    cluster.platform = platform.agree_on_platform(cluster)
+        own = library.describe()
+    everywhere = cluster.allgather((library.VERSION, own))
+    for rank, (version, description) in enumerate(everywhere):
+        if version != library.VERSION:
+            raise CoreError(
+                f"rank {rank} computes with {description}, rank {cluster.rank} with {own}, so their sums do not fit "
+                "together; install one version of distsoftmax on all nodes"
+            ).on_all_ranks()
+    cluster.arithmetic = ", ".join(sorted({description for _, description in everywhere}))

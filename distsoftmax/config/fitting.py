@@ -50,12 +50,13 @@ class SolverConfig:
     """The update rule, and when it ends."""
 
     solver: Literal["auto", "gradient-descent", "lbfgs", "trust-region", "sgd"] = "auto"
-    """The update rule; auto picks lbfgs or trust-region by the problem's shape and penalty, and says so."""
+    """The update rule; auto picks one by the problem's shape and penalty, gradient-descent where a --learning-rate is
+    given, and says so."""
     learning_rate: float | Literal["auto"] = "auto"
     """Of gradient-descent: a number takes steps of that length, auto needs no tuning (accelerated, with backtracking
     and restart). Of sgd: the length of a step before the schedule; auto follows from a bound on the curvature."""
     momentum: float = 0.0
-    """The share of the last step that the next one adds; for sgd, and gradient-descent with a learning rate."""
+    """The last step times this is added to the next one; for sgd, and gradient-descent with a learning rate."""
     nesterov: bool = False
     """Take Nesterov's momentum, with the gradient where the momentum leads."""
     batch: int | Literal["auto"] = "auto"
@@ -108,14 +109,15 @@ class SolverConfig:
     def _refuse_what_the_solver_does_not_take(self) -> None:
         """Refuse options that would be ignored."""
         fixed = not isinstance(self.learning_rate, str)
+        descent = self.solver == "gradient-descent" or (self.solver == "auto" and fixed)
         taken_by = dict.fromkeys(("batch", "epochs", "schedule", "warm_up", "linear_scaling", "average"), "sgd")
         taken_by["learning_rate"] = "gradient-descent or sgd"
         taken_by |= dict.fromkeys(("momentum", "nesterov"), "sgd, or gradient-descent with a --learning-rate")
         for item in fields(self):
             if item.name not in taken_by or getattr(self, item.name) == item.default:
                 continue
-            takes = {"sgd": True, "gradient-descent": taken_by[item.name] != "sgd"}.get(self.solver, False)
-            if item.name in ("momentum", "nesterov") and self.solver == "gradient-descent":
+            takes = self.solver == "sgd" or (descent and taken_by[item.name] != "sgd")
+            if item.name in ("momentum", "nesterov") and descent:
                 takes = fixed
             if not takes:
                 raise InputError(

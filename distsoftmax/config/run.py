@@ -36,13 +36,14 @@ class RunConfig:
     """Measure accuracy and log loss on the held-out samples every so many steps; 0 only at the end."""
     progress: Literal["auto", "always", "never"] = "auto"
     """Show a moving line (always), plain lines now and then (never), or what suits the terminal or log (auto)."""
-    threads: int = 1
-    """The shards of a rank that are computed at once. More ranks gain more than more threads."""
+    threads: int | Literal["auto"] = "auto"
+    """The shards of a rank that are computed at once; auto: as many as mpirun's ranks leave it cores."""
 
     def __post_init__(self) -> None:
         """Refuse cadences that never come round."""
         for option in ("keep_checkpoints", "metrics_every", "threads"):
-            require(getattr(self, option) >= 1, option, getattr(self, option), "it must be at least 1")
+            value = getattr(self, option)
+            require(isinstance(value, str) or value >= 1, option, value, "it must be at least 1")
         every = self.checkpoint_every
         require(every is None or every >= 1, "checkpoint_every", every, "it must be at least 1")
         require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "it must be 0 or more")

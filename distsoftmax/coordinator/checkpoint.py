@@ -20,7 +20,7 @@ from distsoftmax.errors import CheckpointDamaged, InputError
 from distsoftmax.model import tensor_file
 from distsoftmax.solvers.protocol import State
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 OF_BEST = "best."
 StateT = TypeVar("StateT", bound=State)
 
@@ -36,14 +36,14 @@ class Circumstances:
     data : mapping
         What the partition tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights; the held-out
         samples where the steps depend on them.
-    platform : str
-        The numerical platform. Another one is no obstacle, but the bits may differ, and a resume says so.
+    arithmetic : int
+        The arithmetic version. Another one is no obstacle, but the bits may differ, and a resume says so.
     shard_digests : ndarray of int64, (n_shards,)
     """
 
     options: Mapping[str, object]
     data: Mapping[str, object]
-    platform: str
+    arithmetic: int
     shard_digests: NDArray[np.int64]
 
 
@@ -80,7 +80,7 @@ def save_checkpoint(
             "solver_state": type(state).__name__,
             "options": circumstances.options,
             "data": circumstances.data,
-            "platform": circumstances.platform,
+            "arithmetic": circumstances.arithmetic,
             "seconds": seconds,
         }
     )
@@ -148,7 +148,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     digests = tensors.pop("shard_digests")
     values = {name: tensor if tensor.ndim else tensor.item() for name, tensor in tensors.items()}
     of_best = {name.removeprefix(OF_BEST): values.pop(name) for name in list(values) if name.startswith(OF_BEST)}
-    circumstances = Circumstances(facts["options"], facts["data"], facts["platform"], digests)
+    circumstances = Circumstances(facts["options"], facts["data"], facts["arithmetic"], digests)
     best = EarlyStopping(**of_best) if of_best else None
     return Checkpoint(path, values, circumstances, facts["solver_state"], best, facts["seconds"])
 

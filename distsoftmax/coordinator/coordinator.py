@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distsoftmax.arithmetic.library import VERSION
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.control import Verdict
 from distsoftmax.config import TrainConfig, model_file
@@ -25,6 +26,7 @@ from distsoftmax.coordinator.folder import choose_folder, make_results_folder, r
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
+from distsoftmax.coordinator.result import Result
 from distsoftmax.coordinator.warm_start import start_parameters
 from distsoftmax.data.partition import Partition
 from distsoftmax.errors import InputError, OutputError
@@ -32,7 +34,7 @@ from distsoftmax.model import Model, NumberedNames, load_model
 from distsoftmax.solvers.protocol import Array, State
 
 if TYPE_CHECKING:
-    from distsoftmax.objective.distributed import Scores
+    from distsoftmax.objective.cross_entropy import Scores
 
 
 class Coordinator:
@@ -124,7 +126,7 @@ class Coordinator:
         }
         if self._config.solver.patience is not None:
             data["held_out_samples"] = f"{partition.n_held_out} {partition.held_out_digest}".rstrip()
-        self._circumstances = Circumstances(options, data, self._cluster.platform, partition.shard_digests)
+        self._circumstances = Circumstances(options, data, VERSION, partition.shard_digests)
         found = None
         with self._cluster.agreement():
             if self._cluster.rank == 0:
@@ -171,6 +173,7 @@ class Coordinator:
         best: EarlyStopping,
         verdict: Verdict,
         held_out: Scores | None,
+        result: Result | None,
         *,
         seconds: float | None,
         n_samples: int,
@@ -181,6 +184,8 @@ class Coordinator:
 
         Parameters
         ----------
+        result : Result or None
+            Where the run has ended by itself: the last line says what the closing lines will say.
         seconds : float or None
             Of the step; None where none was taken.
         n_samples : int
@@ -198,6 +203,7 @@ class Coordinator:
                     "objective": state.value if state.is_current else None,
                     "batch_objective": None if state.is_current else state.latest_value,
                     "gradient_norm": state.gradient_norm,
+                    "estimated_gap": state.estimated_gap,
                     "certified_gap": state.certified_gap,
                     "step_size": state.step_size,
                     "seconds": seconds,
@@ -208,6 +214,8 @@ class Coordinator:
                 }
                 if held_out is not None:
                     values |= {"held_out_accuracy": held_out.accuracy, "held_out_log_loss": held_out.log_loss}
+                if result is not None:
+                    values |= {"objective": result.objective, "certified_gap": result.gap, "model_step": result.step}
                 self._metrics.write(values)
             by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
             if last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
@@ -272,10 +280,10 @@ class Coordinator:
         refuse_other_run(path, then, self._circumstances)
         state = found.state(state_type)
         self._cluster.say(f"resumed from {path}, after step {state.step}")
-        if then.platform != self._circumstances.platform:
+        if then.arithmetic != self._circumstances.arithmetic:
             self._cluster.say(
-                f"warning: {path} was computed on another platform ({then.platform}); the bits may differ from an "
-                "uninterrupted run's",
+                f"warning: {path} was computed by arithmetic {then.arithmetic}, this run goes on by arithmetic "
+                f"{self._circumstances.arithmetic}: its bits may differ from an uninterrupted run's",
                 to_stderr=True,
             )
         self._saved_step = state.step
@@ -307,6 +315,6 @@ def _columns(partition: Partition) -> str:
 
 
 def _in_words(state: State) -> str:
-    gap = state.certified_gap
+    gap = state.certified_gap if state.certified_gap is not None else state.estimated_gap
     tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.gradient_norm:.2e}"
     return f"step {state.step}  objective {state.latest_value:.6f}  {tail}"

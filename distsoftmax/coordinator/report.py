@@ -20,6 +20,8 @@ def opening(partition: Partition, cluster: Cluster, threads: int, solver: str = 
 
     Parameters
     ----------
+    threads : int
+        Of this rank.
     solver : str
         Which solver is used and why, where that was left to the program.
     """
@@ -29,7 +31,7 @@ def opening(partition: Partition, cluster: Cluster, threads: int, solver: str = 
     lines = [
         f"{partition.n_training} training{held_out} samples x {len(partition.encoding.feature_names)} features, "
         f"{len(partition.classes)} classes, {kind}; {partition.n_shards} shards on {ranks}",
-        f"platform: {cluster.platform}",
+        cluster.arithmetic,
     ]
     lines += [solver] if solver else []
     lines += [f"note: {note}" for note in partition.notes]
@@ -42,11 +44,12 @@ def opening(partition: Partition, cluster: Cluster, threads: int, solver: str = 
         lines.append(idle + (more if partition.n_rows >= cluster.size else f"; there are {partition.n_rows} samples"))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())
-    best = min(cores // threads, partition.n_shards)
-    if cluster.size < best:
+    used = sum(cluster.allgather(threads))
+    best = min(cores, partition.n_shards)
+    if used < best:
         lines.append(
-            f"note: {cores - cluster.size * threads} of {cores} cores are idle; mpirun -n {best} python -m "
-            "distsoftmax.train ... uses more of them"
+            f"note: {cores - used} of {cores} cores are idle; mpirun -n {best} python -m distsoftmax.train ... uses "
+            "more of them"
         )
     return "\n".join(lines)
 
@@ -89,7 +92,9 @@ def _shortfall(result: Result, config: SolverConfig, dtype: np.dtype) -> list[st
         reached, what, unit = result.gap / result.objective if result.objective > 0 else 0.0, "the gap", "the objective"
     if not reached > config.tolerance > 0 or config.patience is not None:
         return []
-    if result.exhausted:
+    if result.least_gap is not None and result.least_gap > config.tolerance * result.objective:
+        remedy = f"float64 can prove no less than {result.least_gap:.2g} here; rescale or centre the features"
+    elif result.exhausted:
         remedy = f"as close as {dtype} comes" + ("; take --dtype float64" if dtype == np.float32 else "")
     elif config.solver == "sgd":
         remedy = "more --epochs come closer, other solvers reach it"

@@ -14,7 +14,8 @@ from distsoftmax.model import Model
 from distsoftmax.solvers.protocol import Array, State, proven
 
 if TYPE_CHECKING:
-    from distsoftmax.objective.distributed import Scores, SoftmaxObjective
+    from distsoftmax.objective.cross_entropy import Scores
+    from distsoftmax.objective.softmax_objective import SoftmaxObjective
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Result:
     objective : float
     gap : float or None
         The certified one; None where there is none.
+    least_gap : float or None
+        About the least gap that can be proven there in this arithmetic.
     relative_gradient : float
         The gradient's norm in the end relative to the first.
     training, held_out : Scores
@@ -65,6 +68,7 @@ class Result:
     step: int
     objective: float
     gap: float | None
+    least_gap: float | None
     relative_gradient: float
     training: Scores
     held_out: Scores | None
@@ -108,9 +112,9 @@ def conclude(
     if best.parameters is not None and best.step != step and not (held_out and held_out.log_loss < best.log_loss):
         step, parameters = best.step, best.parameters
         held_out = objective.scores(parameters, held_out=True)
-    gap = state.certified_gap
-    if parameters is not state.parameters or (gap is not None and gap > tolerance * state.value):
-        state = proven(state, objective.certify(parameters, tolerance * state.value))
+    wanted, gap = tolerance * state.value, state.certified_gap
+    if objective.certifies and (parameters is not state.measured or gap is None or gap > wanted):
+        state = proven(state, objective.certify(parameters, wanted))
     nonzero = parameters[:, :-1] != 0
     return Result(
         reason=reason,
@@ -119,6 +123,7 @@ def conclude(
         step=step,
         objective=state.value if state.proven_value is None else state.proven_value,
         gap=state.certified_gap,
+        least_gap=state.least_gap,
         relative_gradient=state.gradient_norm / state.first_gradient_norm if state.first_gradient_norm else 0.0,
         training=objective.scores(parameters, held_out=False),
         held_out=held_out,

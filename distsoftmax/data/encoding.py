@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.columns import DenseColumns, sum_values
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.features import SparseFeatures
@@ -38,10 +39,10 @@ class ColumnMeans:
 def measure_columns(shard: int, rows: RawRows, training: NDArray[np.bool_]) -> ColumnMeans:
     """Sum the dense numeric columns of a shard's training rows."""
     features = np.asarray(rows.features)[training]
-    weights = np.ones(len(features)) if rows.weights is None else rows.weights[training]
-    present = np.isfinite(features) if features.dtype.kind == "f" else np.ones(features.shape, dtype=bool)
-    values = np.where(present, features, 0).astype(np.float64)
-    return ColumnMeans(shard, (values * weights[:, None]).sum(axis=0), weights @ present)
+    weights = None if rows.weights is None else rows.weights[training]
+    present = np.isfinite(features) if features.dtype.kind == "f" else np.ones(features.shape, dtype=np.bool_)
+    values = features if present.all() else np.where(present, features, features.dtype.type(0))
+    return ColumnMeans(shard, sum_values(DenseColumns(values), weights), sum_values(DenseColumns(present), weights))
 
 
 def fit_encoding(

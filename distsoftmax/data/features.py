@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.kernels import STORAGE, Rows, dense_rows, sparse_rows
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
@@ -22,15 +24,16 @@ class Compact:
     ----------
     stored : ndarray, (rows, n_features)
         Of a type in `COMPACT`.
-    mean, scale : ndarray, (n_features,), or None
-        In the type to compute in; rows come out as (stored - mean) / scale. None where nothing is changed.
+    mean, inverse : ndarray, (n_features,), or None
+        In the type to compute in; rows come out as (stored - mean) * inverse, each operation rounded in that type. None
+        where nothing is changed.
     dtype : numpy.dtype
         The type to compute in.
     """
 
     stored: NDArray
     mean: NDArray[np.floating] | None
-    scale: NDArray[np.floating] | None
+    inverse: NDArray[np.floating] | None
     dtype: np.dtype
 
     @property
@@ -42,11 +45,15 @@ class Compact:
         return len(self.stored)
 
     def __getitem__(self, rows: slice | NDArray[np.bool_]) -> NDArray[np.floating]:
-        block = self.stored[rows].astype(self.dtype)
+        return self.decoded(self.stored[rows])
+
+    def decoded(self, values: NDArray) -> NDArray[np.floating]:
+        """Return stored values, (n_features,) or a block of rows, in training's units."""
+        block: NDArray[np.floating] = values.astype(self.dtype)
         if self.mean is not None:
             block -= self.mean
-        if self.scale is not None:
-            block /= self.scale
+        if self.inverse is not None:
+            block *= self.inverse
         return block
 
     @property
@@ -124,6 +131,24 @@ def first_marked(features: NDArray | csr_array, marked: NDArray[np.bool_]) -> tu
     entry = int(np.flatnonzero(marked)[0])
     row = int(np.searchsorted(features.indptr, entry, "right")) - 1
     return row, int(features.indices[entry]), float(features.data[entry])
+
+
+def core_rows(
+    features: Prepared | NDArray,
+    dtype: np.dtype,
+    classes: NDArray[np.int64] | None = None,
+    weights: NDArray[np.float64] | None = None,
+) -> Rows:
+    """Return samples as the core sees them, to be computed in a type; nothing is copied that it can read."""
+    if isinstance(features, SparseFeatures):
+        matrix = features.matrix
+        return sparse_rows(matrix.indptr, matrix.indices, matrix.data, features.columns, dtype, classes, weights)
+    if isinstance(features, Compact):
+        mean, inverse = (None if of is None else of.astype(dtype) for of in (features.mean, features.inverse))
+        return dense_rows(features.stored, dtype, classes, weights, mean, inverse)
+    if features.dtype.name not in STORAGE or (features.dtype == np.float64 and dtype == np.float32):
+        features = features.astype(dtype)
+    return dense_rows(np.ascontiguousarray(features), dtype, classes, weights)
 
 
 Prepared: TypeAlias = "NDArray[np.floating] | Compact | SparseFeatures"

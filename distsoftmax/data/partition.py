@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.kernels import Rows
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.column_sums import Columns
 from distsoftmax.data.encoding import agree_on_unseen, count_unseen, encode
-from distsoftmax.data.features import Prepared, SparseFeatures
+from distsoftmax.data.features import Prepared, SparseFeatures, core_rows
 from distsoftmax.data.labels import class_codes
 from distsoftmax.data.residency import ShardStore
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
@@ -40,6 +41,13 @@ class Samples:
     features: Prepared
     classes: NDArray[np.intp]
     weights: NDArray[np.float64] | None = None
+    _rows: dict[np.dtype, Rows] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def rows(self, dtype: np.dtype) -> Rows:
+        """Return the samples as the core sees them, to be computed in a type."""
+        if dtype not in self._rows:
+            self._rows[dtype] = core_rows(self.features, dtype, self.classes, self.weights)
+        return self._rows[dtype]
 
 
 class Portion:
@@ -132,13 +140,13 @@ def load_partition(
     )
     with cluster.agreement():
         store.apply(lambda number, features: _split(number, features, survey, transform, source.path), _size)
-    n_held_out = source.n_rows - int(survey.counts.sum())
+    n_training = int(survey.counts.sum(dtype=np.int64))
+    n_held_out = source.n_rows - n_training
     held_out: Iterable[Samples] = Portion(store, 1) if n_held_out else ()
-    held_out_digest = ""
-    notes = source.notes
-    if 2 * len(survey.classes) > survey.counts.sum() > 20:
+    held_out_digest, notes = "", source.notes
+    if 2 * len(survey.classes) > n_training > 20:
         notes += (
-            f"{len(survey.classes)} classes for {survey.counts.sum()} samples: is the label a number to be predicted? "
+            f"{len(survey.classes)} classes for {n_training} samples: is the label a number to be predicted? "
             "This trains a classifier",
         )
     if config.standardize and source.sparse and transform.offset is None and intercept:
@@ -154,7 +162,7 @@ def load_partition(
         held_out=held_out,
         n_shards=divided.n_shards,
         n_rows=source.n_rows,
-        n_training=int(survey.counts.sum()),
+        n_training=n_training,
         n_held_out=n_held_out,
         total_weight=survey.total_weight,
         classes=survey.classes,

@@ -9,8 +9,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
+from distsoftmax.arithmetic.parameters import matrix_vector
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import LARGEST_VALUE, ShardSum, bounded_sum
+from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import (
     Columns,
     columns_of,
@@ -30,16 +32,17 @@ Weighted: TypeAlias = "tuple[int, Columns, NDArray[np.float64] | None]"  # shard
 
 @dataclass(frozen=True)
 class Standardization:
-    """Features are trained on as (x - mean) / scale; sparse columns that hold nothing are left out.
+    """Features are trained on as (x - mean) * inverse; sparse columns that hold nothing are left out.
 
     Attributes
     ----------
-    mean, scale : ndarray of float64, (n_features,)
-        0 and 1 where features are taken as they are.
+    mean, inverse : ndarray of float64, (n_features,)
+        The mean and 1 / standard deviation; 0 and 1 where features are taken as they are. Where small types are
+        decoded as they are used, these are numbers of the type computed in.
     active : bool
         Whether anything is changed at all.
     offset : ndarray of float64, (n_trained,), or None
-        For sparse features that are centred: mean / scale, which the objective subtracts, for a sparse row that is
+        For sparse features that are centred: mean * inverse, which the objective subtracts, for a sparse row that is
         centred is sparse no more.
     trained : ndarray of int64, (n_trained,), or None
         The columns that are trained on, ascending; None for all. Of hashed text most columns hold nothing: their
@@ -47,10 +50,15 @@ class Standardization:
     """
 
     mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    inverse: NDArray[np.float64]
     active: bool
     offset: NDArray[np.float64] | None = None
     trained: NDArray[np.int64] | None = None
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """The standard deviations, (n_features,): 1 / inverse."""
+        return 1.0 / self.inverse
 
     @property
     def n_trained(self) -> int:
@@ -71,7 +79,7 @@ class Standardization:
             return self._apply_to_sparse(features, dtype, path, names)
         if features.dtype.name in COMPACT:
             mean = self.mean.astype(dtype) if self.active and self.mean.any() else None
-            return Compact(np.asarray(features), mean, self.scale.astype(dtype) if self.active else None, dtype)
+            return Compact(np.asarray(features), mean, self.inverse.astype(dtype) if self.active else None, dtype)
         with np.errstate(over="ignore"):
             result = self._scaled(features, dtype) if self.active else np.ascontiguousarray(features, dtype=dtype)
         if result is not features and not np.isfinite(result).all():
@@ -85,22 +93,22 @@ class Standardization:
         if self.trained is not None:
             coef = np.zeros((len(parameters), self.mean.size))
             coef[:, self.trained] = parameters[:, :-1]
-        coef = coef / self.scale
-        return coef, parameters[:, -1] - coef @ self.mean
+        coef = coef * self.inverse
+        return coef, parameters[:, -1] - matrix_vector(coef, self.mean)
 
     def in_training_units(self, coef: NDArray[np.float64], intercept: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn (coef, intercept) for the features as they are into parameters of the standardised ones."""
         trained = slice(None) if self.trained is None else self.trained
-        return np.column_stack([(coef * self.scale)[:, trained], intercept + coef @ self.mean])
+        return np.column_stack([(coef / self.inverse)[:, trained], intercept + matrix_vector(coef, self.mean)])
 
     def _scaled(self, features: NDArray, dtype: np.dtype) -> NDArray[np.floating]:
-        """Return (features - mean) / scale, computed in float64, a few rows at a time so that they stay in cache."""
+        """Return (features - mean) * inverse, computed in float64, a few rows at a time so that they stay in cache."""
         rows, width = features.shape
         result = np.empty((rows, width), dtype=dtype)
         step = max(CHUNK // max(width, 1), 1)
         for start in range(0, rows, step):
             block = features[start : start + step] - self.mean
-            block /= self.scale
+            block *= self.inverse
             result[start : start + step] = block
         return result
 
@@ -110,7 +118,7 @@ class Standardization:
         matrix = features.matrix.copy() if self.active else features.matrix
         with np.errstate(over="ignore"):
             if self.active:
-                matrix.data = matrix.data / self.scale[features.columns][matrix.indices]
+                matrix.data = matrix.data * self.inverse[features.columns][matrix.indices]
             data = matrix.data.astype(dtype, copy=False)
         for entry in np.flatnonzero(~np.isfinite(data))[:1]:
             name = names[int(features.columns[matrix.indices[entry]])]
@@ -143,7 +151,7 @@ def fit_standardization(
 ) -> Standardization:
     """Measure the training rows of this rank's shards, in a few passes over them. Collective.
 
-    The deviation is the population's (divided by the total weight). A constant feature gets scale 1.
+    The deviation is the population's (divided by the total weight). A constant feature keeps its scale.
 
     Parameters
     ----------
@@ -187,14 +195,20 @@ def fit_standardization(
         # of a column without empty cells, rounding is all that is left of the difference
         squares += np.where(empty > ROUNDING, empty * total_weight, 0.0) * np.square(mean)
     deviation = np.sqrt(squares / total_weight)
-    scale = np.where(constant | (deviation == 0), 1.0, deviation)
+    inverse = np.divide(1.0, deviation, out=np.ones(shape), where=~constant & (deviation > 0))
     if "compact" in kinds:  # the kernel uses them in its own type: the model must use the same numbers
-        mean, scale = mean.astype(dtype).astype(np.float64), scale.astype(dtype).astype(np.float64)
+        mean, inverse = _in_type(mean, dtype), _in_type(inverse, dtype)
+        inverse[~np.isfinite(inverse)] = 1.0  # a deviation that small is none
     mean = mean if centre else np.zeros(shape)
     offset = None
     if centre and "sparse" in kinds:
-        offset = mean / scale if trained is None else (mean / scale)[trained]
-    return Standardization(mean, scale, active=True, offset=offset, trained=trained)
+        offset = mean * inverse if trained is None else (mean * inverse)[trained]
+    return Standardization(mean, inverse, active=True, offset=offset, trained=trained)
+
+
+def _in_type(numbers: NDArray[np.float64], dtype: np.dtype) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return numbers.astype(dtype).astype(np.float64)
 
 
 def too_large_value(path: str, name: str, value: float) -> InputError:

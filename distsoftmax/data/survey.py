@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.columns import sum_weights
+from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import DataConfig
-from distsoftmax.data.column_sums import bincount
 from distsoftmax.data.encoding import ColumnMeans, fit_encoding, measure_columns
 from distsoftmax.data.labels import class_codes, find_classes
 from distsoftmax.data.residency import ShardStore
@@ -125,8 +126,8 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: S
         facts=facts,
         counts=counts,
         class_weights=class_weights,
-        total_weight=float(by_class.sum() if class_weights is None else by_class @ class_weights),
-        sample_weight=float(by_class.sum()),
+        total_weight=math.fsum(by_class if class_weights is None else by_class * class_weights),
+        sample_weight=math.fsum(by_class),
         encoding=encoding,
         dtype=compute_dtype(config, source.is_text, max(cluster.allgather(stored))),
         shard_digests=digests,
@@ -151,8 +152,7 @@ def held_out_rows(config: DataConfig, shard: RawShard, divided: DividedSource) -
     held = np.zeros(rows, dtype=bool)
     if not count:
         return held
-    draws = np.random.Generator(np.random.Philox(key=[config.seed, shard.number])).random(rows)
-    held[np.argsort(draws, kind="stable")[:count]] = True
+    held[permutation(Purpose.HOLD_OUT, config.seed, shard.number, 0, rows)[:count]] = True
     return held
 
 
@@ -228,7 +228,7 @@ def _weights_by_class(
     for number, some in facts.items():
         assert some.sample_weights is not None
         training = ~some.held_out
-        sums = bincount(some.classes[training], some.sample_weights[training], n_classes)
+        sums = sum_weights(some.classes[training], n_classes, some.sample_weights[training])
         partials.append(ShardSum(number, sums))
     return exact_sum(partials, (n_classes,), divided.n_shards, cluster)
 
@@ -236,7 +236,7 @@ def _weights_by_class(
 def _class_weights(word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each class's weight: as a JSON file says, or what makes all classes weigh the same in sum."""
     if word == "balanced":
-        balanced: NDArray[np.float64] = by_class.sum() / (len(classes) * by_class)
+        balanced: NDArray[np.float64] = math.fsum(by_class) / (len(classes) * by_class)
         return balanced
     try:
         table = json.loads(Path(word).read_text(encoding="utf-8"))
@@ -271,7 +271,7 @@ def _check_counts(
 ) -> None:
     """Refuse data from which nothing can be learnt. Every rank knows the same, and raises the same."""
     fraction = config.held_out_fraction
-    if fraction and counts.sum() == divided.source.n_rows:
+    if fraction and counts.sum(dtype=np.int64) == divided.source.n_rows:
         raise InputError(
             f"--valid-fraction {fraction} of {divided.source.n_rows} samples holds none of them out; raise it"
         ).on_all_ranks()

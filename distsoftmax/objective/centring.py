@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.parameters import matrix_vector
+
 Floats = NDArray[np.float64]
 
 
@@ -17,7 +19,7 @@ def for_stored(parameters: Floats, offset: Floats | None) -> Floats:
     if offset is None:
         return parameters
     shifted: Floats = parameters.copy()
-    shifted[:, -1] -= parameters[:, :-1] @ offset
+    shifted[:, -1] -= matrix_vector(parameters[:, :-1], offset)
     return shifted
 
 

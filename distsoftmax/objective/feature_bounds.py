@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.columns import sum_weights
+from distsoftmax.arithmetic.elementary import log
+from distsoftmax.arithmetic.fixed_point import FixedPoint
+from distsoftmax.arithmetic.parameters import matrix_vector
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, bounded_sum
-from distsoftmax.data.column_sums import bincount, columns_of, extremes, sum_by_class, sum_magnitudes
+from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
+from distsoftmax.data.column_sums import columns_of, extremes, sum_by_class, sum_magnitudes
 from distsoftmax.data.partition import Partition, Samples
-from distsoftmax.objective.gradient_sum import GradientSum
 from distsoftmax.objective.row_runs import row_runs
 
 ROOM = 1.01  # for the rounding of a bound in float32
@@ -29,7 +31,6 @@ class FeatureBounds:
         The largest magnitude of each feature.
     magnitudes : ndarray of float64, (n_features + 1,)
         The sum over all samples of weight * magnitude of each feature.
-    gradient_sum : GradientSum
     class_means : ndarray of float64, (n_classes, n_features + 1), or of size 0
         The weighted mean over all samples of e_y (x, 1)^T, where it was asked for.
     """
@@ -37,7 +38,6 @@ class FeatureBounds:
     largest: NDArray[np.float64]
     largest_held_out: NDArray[np.float64]
     magnitudes: NDArray[np.float64]
-    gradient_sum: GradientSum
     class_means: NDArray[np.float64]
 
 
@@ -75,7 +75,6 @@ def measure_features(
         largest=largest,
         largest_held_out=largest_held_out,
         magnitudes=magnitudes,
-        gradient_sum=GradientSum(magnitudes, shape[0], by_column=partition.sparse),
         class_means=class_means,
     )
 
@@ -83,12 +82,12 @@ def measure_features(
 def largest_score(parameters: NDArray[np.float64], magnitudes: NDArray[np.float64]) -> float:
     """Return the largest of |parameters| @ magnitudes: no score is larger at features of these magnitudes."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return max(float(np.max(np.abs(parameters[run]) @ magnitudes)) for run in row_runs(parameters))
+        return max(float(np.max(matrix_vector(np.abs(parameters[run]), magnitudes))) for run in row_runs(parameters))
 
 
 def bound_loss(parameters: NDArray[np.float64], weight: float, largest: NDArray[np.float64]) -> float:
     """Bound the sum of the losses of samples of a total weight, whose features are of these magnitudes at most."""
-    return ROOM * weight * (math.log(len(parameters)) + 2 * largest_score(parameters, largest))
+    return ROOM * weight * (log(float(len(parameters))) + 2 * largest_score(parameters, largest))
 
 
 def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Cluster) -> NDArray[np.float64]:
@@ -117,7 +116,12 @@ def _sum_by_class(
             columns = columns_of(some.features)
             place = np.arange(shape[1] - 1) if columns is None else columns
             limbs[:, :, place] += fixed.limbs(sums, place)
-            counts = bincount(some.classes, some.weights, shape[0])
-            limbs[:, :, -1] += fixed.limbs(counts, -1)
+            limbs[:, :, -1] += fixed.limbs(_weights_by_class(some, shape[0]), -1)
     cluster.sum_integers(limbs)
     return fixed.value(limbs[0], limbs[1])
+
+
+def _weights_by_class(samples: Samples, n_classes: int) -> NDArray[np.float64]:
+    if samples.weights is None:
+        return np.bincount(samples.classes, minlength=n_classes).astype(np.float64)
+    return sum_weights(samples.classes, n_classes, samples.weights)

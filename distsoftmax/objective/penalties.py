@@ -16,16 +16,17 @@ and without it Omega* is 0 where ||soft(V[:, j], l1)||_2 <= group for every j, i
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.parameters import column_norms, squared_norm, total
+
 Floats = NDArray[np.float64]
 
-ROUNDING = 1e-15  # of a scale
-BISECTIONS = 60  # of a factor between 0 and 1: to the last bit
+ROUNDING = 1e-15  # how far a scale in closed form may be off, relatively
+BISECTIONS = 60  # halvings of the interval from 0 to 1: to the last bit
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class SparsePenalty:
     def value(self, parameters: Floats) -> float:
         """Return r at the parameters."""
         coef = parameters[:, :-1]
-        value = self.l1 * float(np.sum(np.abs(coef))) if self.l1 else 0.0
-        return value + (self.group * float(np.sum(column_norms(coef))) if self.group else 0.0)
+        value = self.l1 * total(np.abs(coef)) if self.l1 else 0.0
+        return value + (self.group * total(column_norms(coef)) if self.group else 0.0)
 
     def prox(self, parameters: Floats, size: float) -> Floats:
         """Return argmin over x of ||x - parameters||^2 / 2 + size * r(x), with exact zeros."""
@@ -81,7 +82,7 @@ class SparsePenalty:
     def conjugate(self, coef_gradient: Floats, l2: float) -> float:
         """Return Omega*(-coef_gradient) for l2 > 0."""
         excess = np.maximum(self._strength(coef_gradient) - self.group, 0.0)
-        return math.fsum((excess * excess).tolist()) / (2 * l2)
+        return squared_norm(excess) / (2 * l2)
 
     def feasible_scale(self, coef_gradient: Floats) -> float:
         """Return nearly the largest s in [0, 1] with Omega*(-s * coef_gradient) = 0 for l2 = 0."""
@@ -116,9 +117,3 @@ def soft(values: Floats, threshold: float) -> Floats:
     result -= threshold
     np.maximum(result, 0.0, out=result)
     return np.copysign(result, values, out=result)
-
-
-def column_norms(values: Floats) -> Floats:
-    """Return the Euclidean norm of each column, (n_features,)."""
-    norms: Floats = np.sqrt(np.einsum("kj,kj->j", values, values))
-    return norms

@@ -23,10 +23,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares_in_own_type
+from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.partition import Partition
 from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds
@@ -205,8 +206,7 @@ def _draw(
             chances = np.minimum(share * (1 + norms) / 2, 1.0) if share < 1 else np.ones(len(norms))
             if some.weights is not None:
                 chances[some.weights == 0] = 0.0
-            uniform = np.random.Generator(np.random.Philox(key=[seed, some.shard])).random(len(chances))
-            chosen = uniform < chances
+            chosen = uniform(Purpose.SAMPLE, seed, some.shard, 0, len(chances)) < chances
             weights = 1 / chances[chosen] if some.weights is None else some.weights[chosen] / chances[chosen]
             rows = _dense_rows(some.features[chosen], offset, inverse.size, partition.dtype)
             own.append((some.shard, rows, weights))
@@ -231,7 +231,7 @@ def _mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Cluster)
     """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
     n_features = bounds.largest.size - 1
     squares = (
-        ShardSum(some.shard, sum_squares_in_own_type(some.features, some.weights), columns_of(some.features))
+        ShardSum(some.shard, sum_squares(some.features, None, some.weights), columns_of(some.features))
         for some in partition.training
     )
     bound = ROOM * partition.total_weight * bounds.largest[:-1] ** 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distsoftmax.arithmetic.parameters import axpy
+from distsoftmax.arithmetic.parameters import squared_norm as squared_norm
 
 RUN = 1 << 17  # numbers that are worked on at once
 
@@ -18,15 +20,9 @@ def row_runs(array: NDArray[np.float64]) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
-def squared_norm(array: NDArray[np.float64]) -> float:
-    """Return the sum of squares, without a copy of all of it where it is not contiguous."""
-    return math.fsum(float(np.vdot(array[run], array[run])) for run in row_runs(array))
-
-
 def finish_gradient(gradient: NDArray[np.float64], parameters: NDArray[np.float64], l2: float, intercept: bool) -> None:
     """Add l2 * coef to a gradient, or to a hessian product, in place; without an intercept, its part becomes 0."""
     if l2 > 0:
-        for run in row_runs(gradient):
-            gradient[run, :-1] += l2 * parameters[run, :-1]
+        axpy(l2, parameters[:, :-1], gradient[:, :-1])
     if not intercept:
         gradient[:, -1] = 0.0

@@ -10,9 +10,6 @@ it has left, rounded up or down at random such that
 It is systematic sampling (W. G. Madow and L. H. Madow, "On the theory of systematic sampling, I", Ann. Math. Statist.
 15, 1944): with the rows left laid end to end, shard after shard, M in all, and c drawn from 0 ... M - 1, the place x is
 cut at floor((B x + c) / M). Of a run of r rows floor(B r / M) or one more are taken, B r / M in the mean; of all M, B.
-
-Everything is drawn by Philox, which is counted: J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, "Parallel random
-numbers: as easy as 1, 2, 3", SC 2011. The keys are (seed, shard), the counter starts with the epoch.
 """
 
 from __future__ import annotations
@@ -20,12 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-OF_CUTS = 2**62  # the key beside the seed, where a shard's number stands for its permutation
-
-
-def generator(seed: int, number: int, epoch: int) -> np.random.Generator:
-    """Return the generator of an epoch's permutation of a shard, or of its cuts."""
-    return np.random.Generator(np.random.Philox(key=[seed, number], counter=[0, 0, 0, epoch + 1]))
+from distsoftmax.arithmetic.randomness import Purpose, below
 
 
 class Shares:
@@ -47,7 +39,6 @@ class Shares:
         self._epoch, self._batch = -1, 0
         self._given = sizes
         self._left = sizes
-        self._generator = generator(seed, OF_CUTS, 0)
 
     def of(self, epoch: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first place of each shard's rows in a batch, and how many they are; both (n_shards,).
@@ -57,7 +48,6 @@ class Shares:
         if epoch != self._epoch or batch < self._batch:
             self._epoch, self._batch = epoch, 0
             self._given, self._left = np.zeros_like(self._sizes), self._sizes
-            self._generator = generator(self._seed, OF_CUTS, epoch)
         while True:
             first, counts = self._given, self._draw()
             self._given, self._left = first + counts, self._left - counts
@@ -67,10 +57,10 @@ class Shares:
 
     def _draw(self) -> NDArray[np.int64]:
         """Return how many rows each shard gives to the next batch."""
-        ends = np.cumsum(self._left)
+        ends = np.cumsum(self._left, dtype=np.int64)
         n_left = int(ends[-1])
         size = min(self._batch_size, n_left)
         if size * n_left >= 2**62:
             ends = ends.astype(object)  # integers of any size
-        cuts = (size * ends + int(self._generator.integers(n_left))) // n_left
+        cuts = (size * ends + below(Purpose.CUTS, self._seed, self._batch, self._epoch, n_left)) // n_left
         return np.diff(cuts, prepend=0).astype(np.int64)

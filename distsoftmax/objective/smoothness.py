@@ -18,18 +18,19 @@ products give it.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import math
 
+import numpy as np
+
+from distsoftmax.arithmetic.parameters import norm
+from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.data.features import SparseFeatures
-from distsoftmax.data.partition import Partition, Samples
-from distsoftmax.objective.shares import generator
+from distsoftmax.data.column_sums import row_norms
+from distsoftmax.data.partition import Partition
 from distsoftmax.solvers.protocol import Curvature
 
 POWERS = 15  # hessian products
 ROOM = 1.1  # what so few of them may fall short of
-CHUNK_ROWS = 1024
 
 
 def expected_smoothness(
@@ -55,12 +56,12 @@ def expected_smoothness(
 
 def _largest_eigenvalue(curvature: Curvature, shape: tuple[int, int]) -> float:
     """Return about the largest eigenvalue, from below, by the power method. Collective."""
-    direction = generator(0, 0, 0).standard_normal(shape)
+    direction = uniform(Purpose.START_DIRECTION, 0, 0, 0, math.prod(shape)).reshape(shape) - 0.5
     size = 0.0
     for _ in range(POWERS):
-        direction /= np.linalg.norm(direction)
+        direction /= norm(direction)
         product = curvature.product(direction)
-        size = float(np.linalg.norm(product))
+        size = norm(product)
         if not 0 < size < np.inf:
             break
         direction = product
@@ -71,25 +72,10 @@ def _largest_term(partition: Partition, cluster: Cluster) -> float:
     """Return the largest weight * |(x, 1)|^2 of all samples. Collective."""
     largest = np.zeros(1)
     with cluster.agreement():
-        for some in partition.training:
-            for start in range(0, len(some.features), CHUNK_ROWS):
-                run = slice(start, start + CHUNK_ROWS)
-                squares = 1 + _squared_norms(some, run, partition.standardization.offset)
-                if some.weights is not None:
-                    squares *= some.weights[run]
-                largest[0] = max(largest[0], squares.max())
+        for samples in partition.training:
+            squares = 1 + row_norms(samples.features, offset=partition.standardization.offset)
+            if samples.weights is not None:
+                squares *= samples.weights
+            largest[0] = np.max(squares, initial=largest[0])
     cluster.maximum(largest)
     return float(largest[0])
-
-
-def _squared_norms(samples: Samples, rows: slice, offset: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Return |x|^2 of a few rows, in training's units."""
-    features = samples.features[rows]
-    if not isinstance(features, SparseFeatures):
-        block = np.asarray(features, dtype=np.float64)
-        return np.asarray(np.einsum("ij,ij->i", block, block))
-    matrix = features.matrix.astype(np.float64)
-    squares = np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()
-    if offset is not None:
-        squares += float(offset @ offset) - 2 * (matrix @ offset[features.columns])
-    return np.asarray(squares, dtype=np.float64)

@@ -44,6 +44,8 @@ def choose_solver(config: SolverConfig, objective: ObjectiveConfig, *, precondit
     """
     if config.solver != "auto":
         return config.solver, ""
+    if not isinstance(config.learning_rate, str):
+        return "gradient-descent", "it takes --learning-rate"
     if objective.sparse:
         return "lbfgs", "it takes --l1 and --group"
     if objective.l2 == 0:

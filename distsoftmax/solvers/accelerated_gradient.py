@@ -16,8 +16,8 @@ Three things are made adaptive, each from numbers that the evaluation at y+ give
 - Restart, where the momentum points uphill: <grad(y+), y+ - y> > 0 (B. O'Donoghue and E. Candes, "Adaptive restart for
   accelerated gradient schemes", Found. Comput. Math. 15, 2015, section 3.2).
 - Monotonicity, up to rounding. A point that does not lower the objective is refused; the momentum is dropped, then t
-  is cut, until one does. Where even a short plain step, half of 1 / curvature, fails, and the decrease it promised is
-  below the rounding of the objective, the state is exhausted.
+  is cut, until one does. Where even a short plain step, half of 1 / curvature, fails, and the decrease predicted for it
+  is below the rounding of the objective, the state is exhausted.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
+from distsoftmax.arithmetic.parameters import dot, norm
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State
+from distsoftmax.solvers.state import ahead, first_state, moved, proximal
 
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State, first_state, moved, proximal
-
-GROWTH = 1.2  # of the step size, a step; 1.1 to 1.5 need within 10 % of the same number of steps
-CUT = 0.5  # of the step size where a plain step fails
-NEGLIGIBLE = 1e-9  # of the objective's rounding: a step that promises less leads nowhere
-LEAST_CURVATURE = 1e-150  # its inverse is a step size beyond all others, and still finite
+GROWTH = 1.2  # largest factor of the step size in a step; 1.1 to 1.5 need within 10 % of the same number of steps
+CUT = 0.5  # factor of the step size where a plain step fails
+NEGLIGIBLE = 1e-9  # times the objective's rounding: a smaller predicted decrease leads nowhere
+LEAST_CURVATURE = 1e-150  # where none is measured; its inverse is a step size beyond all others, and still finite
 FIRST_MOVE = 1e-3  # how far, in the parameters' norm, the first step may go before any curvature is known
 
 
@@ -63,9 +63,9 @@ class AcceleratedGradient:
     def init(self, objective: Objective, parameters: Array) -> AcceleratedState:
         """See `Solver.init`."""
         first = first_state(objective, parameters)
-        norm = float(np.linalg.norm(first.gradient))
+        length = norm(first.gradient)
         return AcceleratedState(
-            **vars(first), last_plain=parameters, momentum=1.0, next_size=FIRST_MOVE / norm if norm else 0.0
+            **vars(first), last_plain=parameters, momentum=1.0, next_size=FIRST_MOVE / length if length else 0.0
         )
 
     def step(self, objective: Objective, state: AcceleratedState) -> AcceleratedState:
@@ -73,11 +73,9 @@ class AcceleratedGradient:
         size, momentum, last_plain = state.next_size, state.momentum, state.last_plain
         lower_bound = state.lower_bound
         while True:
-            plain = proximal(objective, state.parameters - size * state.gradient, size)
+            plain = proximal(objective, ahead(state.parameters, -size, state.gradient), size)
             next_momentum = (1 + math.sqrt(1 + 4 * momentum * momentum)) / 2
-            point = plain - last_plain
-            point *= (momentum - 1) / next_momentum
-            point += plain
+            point = ahead(plain, (momentum - 1) / next_momentum, plain - last_plain)
             reached = objective(point)
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = curvature_between(state, point, reached)
@@ -87,7 +85,7 @@ class AcceleratedGradient:
                 momentum, last_plain = 1.0, state.parameters
                 size = min(size, 1 / curvature)
                 continue
-            if size * curvature <= CUT and size * state.gradient_norm**2 / 2 <= state.rounding:
+            if size * curvature <= CUT and _decrease(size, state) <= state.rounding:
                 return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
             size = min(CUT * size, 1 / curvature)
         uphill = _slope(objective, reached.gradient, state.parameters, point) > 0
@@ -97,16 +95,21 @@ class AcceleratedGradient:
             reached,
             lower_bound=lower_bound,
             step_size=size,
-            exhausted=size * reached.gradient_norm**2 / 2 <= NEGLIGIBLE * reached.rounding,
+            exhausted=_decrease(size, reached) <= NEGLIGIBLE * reached.rounding,
             last_plain=point if uphill else plain,
             momentum=1.0 if uphill else next_momentum,
             next_size=1 / curvature if state.step == 0 else min(GROWTH * size, 1 / curvature),
         )
 
 
+def _decrease(size: float, at: State | Evaluation) -> float:
+    """Return the decrease predicted for half a plain step of a size."""
+    return size * at.gradient_norm * at.gradient_norm / 2
+
+
 def _slope(objective: Objective, gradient: Array, start: Array, end: Array) -> float:
     """Return the slope from start to end, at the end where `gradient` is the one there."""
-    slope = float(np.vdot(gradient, end - start))
+    slope = dot(gradient, end - start)
     return slope if objective.penalty is None else slope + objective.penalty.value(end) - objective.penalty.value(start)
 
 
@@ -127,6 +130,6 @@ def curvature_between(state: State, point: Array, reached: Evaluation) -> float:
     if math.isinf(reached.value):
         return LEAST_CURVATURE
     change = reached.gradient - state.gradient
-    along = float(np.vdot(change, point - state.parameters))
-    measured = float(np.vdot(change, change)) / along if along > 0 else 0.0
+    along = dot(change, point - state.parameters)
+    measured = dot(change, change) / along if along > 0 else 0.0
     return max(measured, LEAST_CURVATURE)

@@ -17,15 +17,44 @@ a = 4 / (sqrt(L) + sqrt(l))^2 and m = q^2.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from distsoftmax.errors import Diverged
-from distsoftmax.solvers.protocol import Array, Objective, State, first_state, moved, proximal
+from distsoftmax.solvers import divergence
+from distsoftmax.solvers.protocol import Array, Objective, State
+from distsoftmax.solvers.state import ahead, first_state, moved, proximal
 
 
 @dataclass(frozen=True, kw_only=True)
-class MomentumState(State):
+class FixedRateState(State):
+    """The state of `GradientDescent`.
+
+    Attributes
+    ----------
+    first_value : float
+        The objective before the first step.
+    rate, momentum : float
+        Of the steps.
+    """
+
+    first_value: float
+    rate: float
+    momentum: float
+
+    def check_end(self) -> None:
+        """See `State.check_end`."""
+        if divergence.ends_far_above(self.value, self.first_value):
+            raise self.diverged(self.value, self.step)
+
+    def diverged(self, value: float, step: int) -> Diverged:
+        """Return the error that the objective's value after a step has led to."""
+        without = " without --momentum" if self.momentum else ""
+        remedy = f"--learning-rate {self.rate:g} is too large; take a smaller one, or auto{without}"
+        return divergence.diverged(value, f"step {step}", self.first_value, remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumState(FixedRateState):
     """The state of `GradientDescent` with momentum; `parameters` is x, with Nesterov's momentum y.
 
     Attributes
@@ -45,47 +74,51 @@ class GradientDescent:
     learning_rate : float
         Above 0. Without momentum the objective falls at every step where it is below 2 / (largest curvature).
     momentum : float
-        At least 0, less than 1: the share of the last move that the next one adds.
+        At least 0, less than 1: the last move times this is added to the next one.
     nesterov : bool
         Take the gradient where the momentum leads.
     """
 
     def __init__(self, learning_rate: float, momentum: float = 0.0, *, nesterov: bool = False) -> None:
-        self.state_type: type[State] = MomentumState if momentum else State
+        self.state_type: type[FixedRateState] = MomentumState if momentum else FixedRateState
         self._learning_rate = learning_rate
         self._momentum = momentum
         self._nesterov = nesterov
 
-    def init(self, objective: Objective, parameters: Array) -> State:
+    def init(self, objective: Objective, parameters: Array) -> FixedRateState:
         """See `Solver.init`."""
-        first = replace(first_state(objective, parameters), step_size=self._learning_rate, exhausted=False)
-        return MomentumState(**vars(first), last=parameters) if self._momentum else first
+        rate, momentum = self._learning_rate, self._momentum
+        first = replace(first_state(objective, parameters), step_size=rate, exhausted=False)
+        fields = {**vars(first), "first_value": first.value, "rate": rate, "momentum": momentum}
+        return MomentumState(**fields, last=parameters) if momentum else FixedRateState(**fields)
 
-    def step(self, objective: Objective, state: State) -> State:
+    def step(self, objective: Objective, state: FixedRateState) -> FixedRateState:
         """See `Solver.step`. One evaluation.
 
         Raises
         ------
         Diverged
-            The objective is not finite after the step.
+            The objective is not finite after the step, or so high that it will not come down again.
         """
         rate, momentum = self._learning_rate, self._momentum
-        target = state.parameters - rate * state.gradient
+        target = ahead(state.parameters, -rate, state.gradient)
         changes: dict[str, Array] = {}
         if not isinstance(state, MomentumState):
             parameters = proximal(objective, target, rate)
         elif self._nesterov:
             plain = proximal(objective, target, rate)
-            parameters = plain + momentum * (plain - state.last)
+            parameters = ahead(plain, momentum, plain - state.last)
             changes["last"] = plain
         else:
-            parameters = proximal(objective, target + momentum * (state.parameters - state.last), rate)
+            parameters = proximal(objective, ahead(target, momentum, state.parameters - state.last), rate)
             changes["last"] = state.parameters
         reached = objective(parameters)
-        if math.isinf(reached.value):
-            raise Diverged(
-                f"the objective is not finite after step {state.step + 1}, before it was {state.value:.6g}: "
-                f"--learning-rate {rate:g} is too large; take a smaller one, or auto"
-                f"{' without --momentum' if momentum else ''}"
-            ).on_all_ranks()
+        if divergence.has_diverged(
+            reached.value,
+            first_value=state.first_value,
+            first_gradient_norm=state.first_gradient_norm,
+            rate=rate,
+            momentum=momentum,
+        ):
+            raise state.diverged(reached.value, state.step + 1)
         return moved(state, parameters, reached, **changes)

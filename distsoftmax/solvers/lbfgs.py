@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.line_search import noise, strong_wolfe
-from distsoftmax.solvers.protocol import Array, Preconditioned, State, first_state, moved
+from distsoftmax.solvers.protocol import Array, Preconditioned, State
+from distsoftmax.solvers.state import first_state, moved
 
-MEMORY = 10
+MEMORY = 10  # pairs kept
 FIRST_MOVE = 1.0  # how far, in the parameters' norm, the first step may go where nothing is known of the curvature
-NEGLIGIBLE = 1e-2  # of what rounding may hide: a direction that promises less leads nowhere
-LEAST_COSINE = 1e-12  # of a pair's curvature: <s, y> / (|s| |y|)
+NEGLIGIBLE = 1e-2  # times what rounding may hide: a smaller predicted decrease leads nowhere
+LEAST_COSINE = 1e-12  # least <s, y> / (|s| |y|) of a pair that is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,25 +55,25 @@ class Lbfgs:
             state = replace(state, anchor=state.parameters)
         precondition = objective.preconditioner(state.anchor)
         direction = -two_loop(state.steps, state.changes, state.gradient, precondition)
-        slope = float(np.vdot(direction, state.gradient))
+        slope = dot(direction, state.gradient)
         size = 1.0
         if precondition is None and not len(state.steps):
-            size = min(1.0, FIRST_MOVE / float(np.linalg.norm(direction)))
+            size = min(1.0, FIRST_MOVE / norm(direction))
         if not -slope / 2 > NEGLIGIBLE * noise(state, state):
             return replace(state, step=state.step + 1, exhausted=True)
-        found = strong_wolfe(objective, state, direction, size)
-        if found is None:
+        trial = strong_wolfe(objective, state, direction, size)
+        if trial is None:
             if len(state.steps):  # the pairs may mislead: start from the preconditioner alone
                 return self.step(objective, replace(state, steps=(), changes=()))
             return replace(state, step=state.step + 1, exhausted=True)
-        step, change = found.point - state.parameters, found.reached.gradient - state.gradient
+        step, change = trial.point - state.parameters, trial.reached.gradient - state.gradient
         steps, changes = with_pair(state.steps, state.changes, step, change)
         return moved(
             state,
-            found.point,
-            found.reached,
-            step_size=found.size,
-            exhausted=found.reached.gradient_norm == 0,
+            trial.point,
+            trial.reached,
+            step_size=trial.size,
+            exhausted=trial.reached.gradient_norm == 0,
             steps=steps,
             changes=changes,
         )
@@ -83,8 +83,7 @@ def with_pair(
     steps: Sequence[Array], changes: Sequence[Array], step: Array, change: Array
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """Return the pairs with one more, the oldest left out; as they are where it shows no curvature."""
-    along = float(np.vdot(step, change))
-    if along > LEAST_COSINE * float(np.linalg.norm(step)) * float(np.linalg.norm(change)):
+    if dot(step, change) > LEAST_COSINE * norm(step) * norm(change):
         return (*steps, step)[-MEMORY:], (*changes, change)[-MEMORY:]
     return tuple(steps), tuple(changes)
 
@@ -97,18 +96,18 @@ def two_loop(
 ) -> Array:
     """Return the approximate inverse hessian's product with the gradient: Nocedal and Wright's algorithm 7.4."""
     result: Array = gradient.copy()
-    inverse_curvatures = [1 / float(np.vdot(step, change)) for step, change in zip(steps, changes, strict=True)]
-    shares = []
+    inverse_curvatures = [1 / dot(step, change) for step, change in zip(steps, changes, strict=True)]
+    alphas = []
     for step, change, rho in reversed(list(zip(steps, changes, inverse_curvatures, strict=True))):
-        share = rho * float(np.vdot(step, result))
-        result -= share * change
-        shares.append(share)
+        alpha = rho * dot(step, result)
+        axpy(-alpha, change, result)
+        alphas.append(alpha)
     if precondition is not None:
         result = precondition(result)
     if len(steps):
         last = changes[-1]
         scaled = last if precondition is None else precondition(last)
-        result *= 1 / (inverse_curvatures[-1] * float(np.vdot(last, scaled)))
-    for step, change, rho, share in zip(steps, changes, inverse_curvatures, reversed(shares), strict=True):
-        result += (share - rho * float(np.vdot(change, result))) * step
+        result *= 1 / (inverse_curvatures[-1] * dot(last, scaled))
+    for step, change, rho, alpha in zip(steps, changes, inverse_curvatures, reversed(alphas), strict=True):
+        axpy(alpha - rho * dot(change, result), step, result)
     return result

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distsoftmax.arithmetic.parameters import dot
 from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State
+from distsoftmax.solvers.state import ahead
 
-DECREASE = 1e-4  # c1: the share of the slope's promise that the value must keep
-CURVATURE = 0.9  # c2: the share of the slope that may be left
-GROWTH = 2.0  # of a step that is too short
-MARGIN = 0.1  # of an interval, kept from both of its ends
-EVALUATIONS = 30
-UNITS = 4  # in the last place of a value in float64 may always be rounding
-USUAL = 1e-2  # of the proven bound on rounding is seldom exceeded: the errors of many samples cancel
+DECREASE = 1e-4  # c1: the value must fall by this fraction of what the first slope predicts
+CURVATURE = 0.9  # c2: the slope must fall to this fraction of the first
+GROWTH = 2.0  # factor of a step length that is too short
+MARGIN = 0.1  # fraction of an interval that is kept from both of its ends
+EVALUATIONS = 30  # in a search, at most
+UNITS = 4  # units in the last place of a value in float64 that may always be rounding
+USUAL = 1e-2  # fraction of the bound on rounding that is seldom exceeded: the errors of many samples cancel
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ def strong_wolfe(objective: Objective, state: State, direction: Array, first_siz
     Trial or None
         The step to take; None where none is better than the start.
     """
-    start = Trial(0.0, state.value, float(np.vdot(state.gradient, direction)), state.parameters, _as_evaluation(state))
+    start = Trial(0.0, state.value, dot(state.gradient, direction), state.parameters, _as_evaluation(state))
     low, high = start, None
     size = first_size
     best: Trial | None = None
     for _ in range(EVALUATIONS):
-        point = state.parameters + size * direction
+        point = ahead(state.parameters, size, direction)
         reached = objective(point)
-        slope = float(np.vdot(reached.gradient, direction)) if math.isfinite(reached.value) else math.inf
+        slope = dot(reached.gradient, direction) if math.isfinite(reached.value) else math.inf
         trial = Trial(size, reached.value, slope, point, reached)
         if _is_decrease(start, trial):
             if abs(slope) <= -CURVATURE * start.slope:

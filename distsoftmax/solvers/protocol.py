@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.errors import Diverged
+from distsoftmax.arithmetic.parameters import norm
 
 Array = NDArray[np.float64]
 Preconditioner: TypeAlias = Callable[[Array], Array]
@@ -34,11 +34,12 @@ class Evaluation:
     gradient_norm : float
         The Euclidean norm of the least subgradient of F: that of `gradient` where r is 0.
     lower_bound : float
-        A proven bound that the optimum is not below; -inf where there is none.
+        An estimate of the optimum from below, which `Certifying.certify` can prove; -inf where there is none. It would
+        be a proof if nothing was rounded.
     reachable_bound : float
         About the lower bound that `Certifying.certify` would give; -inf where it gives none.
     rounding : float
-        How far rounding may have moved `value`.
+        An estimate of how far rounding may have moved `value`.
     """
 
     value: float
@@ -56,7 +57,7 @@ class Evaluation:
     @classmethod
     def smooth(cls, value: float, gradient: Array, rounding: float = 0.0) -> Evaluation:
         """Return the evaluation of an objective without a penalty."""
-        return cls(value, gradient, float(np.linalg.norm(gradient)), rounding=rounding)
+        return cls(value, gradient, norm(gradient), rounding=rounding)
 
 
 class Penalty(Protocol):
@@ -142,14 +143,35 @@ class Sampled(Objective, Protocol):
         """Return the mini-batches of so many samples, the last of an epoch of those that are left."""
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """What is proven of an objective F at one point, rounding included.
+
+    Attributes
+    ----------
+    value, error : float
+        |F - value| <= error.
+    lower_bound : float
+        No value of F anywhere is below it; -inf where there is no bound.
+    gap : float
+        F is at most so far above its optimum; inf where there is no bound. It may be much less than
+        value - lower_bound + error, as the errors of the value need not enter it.
+    floor : float
+        About the least gap that can be proven there in this arithmetic.
+    """
+
+    value: float
+    error: float
+    lower_bound: float
+    gap: float
+    floor: float
+
+
 class Certifying(Objective, Protocol):
-    """An objective that can do more for a certificate than each evaluation does."""
+    """An objective that can prove how far above its optimum it is."""
 
-    def certify(self, parameters: Array, enough: float = 0.0) -> Evaluation:
-        """Return the objective at a point with less rounding and a higher lower bound, for some more passes.
-
-        No more of them are spent once the gap is `enough`.
-        """
+    def certify(self, parameters: Array, enough: float = 0.0) -> Certificate:
+        """Return what can be proven at a point, for a few more passes; no more of them once the gap is `enough`."""
 
 
 StateT = TypeVar("StateT", bound="State")
@@ -167,16 +189,16 @@ class State:
     value, gradient, gradient_norm, reachable_bound, rounding
         The objective at `parameters`; see `Evaluation`.
     lower_bound : float
-        The highest lower bound on the optimum met so far.
+        The highest estimate of the optimum from below met so far.
     first_gradient_norm : float
         The gradient's norm before the first step.
     step_size : float
         The length of the last step.
     exhausted : bool
         Whether no further decrease can be measured in the arithmetic used.
-    proven_value, proven_gap : float or None
-        The value and the certified gap that `certified` has found there. No step depends on them, as they depend on the
-        tolerance.
+    proven_value, certified_gap, least_gap : float or None
+        The value, the gap and the floor of the `Certificate` there; None where nothing is proven. No step depends on
+        them, as they depend on the tolerance.
     """
 
     step: int
@@ -191,7 +213,8 @@ class State:
     step_size: float
     exhausted: bool
     proven_value: float | None = None
-    proven_gap: float | None = None
+    certified_gap: float | None = None
+    least_gap: float | None = None
 
     @property
     def solution(self) -> Array:
@@ -228,21 +251,23 @@ class State:
         """
         return self
 
-    @property
-    def certified_gap(self) -> float | None:
-        """A proven bound on the distance of `value` to the optimum; None where there is none.
+    def check_end(self) -> None:
+        """Refuse to end here for want of steps, where the steps have led far above the start.
 
-        Both sides of the difference may be off by rounding, so that is added.
+        Raises
+        ------
+        Diverged
+            They have.
         """
-        if self.proven_gap is not None:
-            return self.proven_gap
-        if math.isinf(self.lower_bound):
-            return None
-        return max(self.value - self.lower_bound, 0.0) + self.rounding
+
+    @property
+    def estimated_gap(self) -> float | None:
+        """About the distance of `value` to the optimum, rounding left out; None where nothing is known of it."""
+        return None if math.isinf(self.lower_bound) else max(self.value - self.lower_bound, 0.0)
 
     @property
     def reachable_gap(self) -> float:
-        """About what `certified_gap` would be after `Certifying.certify`."""
+        """About the gap that `Certifying.certify` would prove."""
         return max(self.value - max(self.lower_bound, self.reachable_bound), 0.0)
 
 
@@ -258,102 +283,53 @@ class Solver(Protocol[StateT]):
         """Return the state after one more step; `state` is left as it was."""
 
 
-def first_state(objective: Objective, parameters: Array) -> State:
-    """Evaluate where a run starts: the fields that every solver's state has.
-
-    Raises
-    ------
-    Diverged
-        The objective is not finite there.
-    """
-    first = objective(parameters)
-    if math.isinf(first.value):
-        raise Diverged(
-            "the objective is not finite at the first step: the features are too large for their type; use "
-            "--standardize or --dtype float64"
-        ).on_all_ranks()
-    return State(
-        step=0,
-        parameters=parameters,
-        value=first.value,
-        gradient=first.gradient,
-        gradient_norm=first.gradient_norm,
-        rounding=first.rounding,
-        lower_bound=first.lower_bound,
-        reachable_bound=first.reachable_bound,
-        first_gradient_norm=first.gradient_norm,
-        step_size=0.0,
-        exhausted=first.gradient_norm == 0.0,
-    )
-
-
-def evaluated(state: StateT, reached: Evaluation, **changes: Any) -> StateT:
-    """Return the state with another evaluation, and with further changes to its fields."""
-    changes.setdefault("lower_bound", max(state.lower_bound, reached.lower_bound))
-    return replace(
-        state,
-        value=reached.value,
-        gradient=reached.gradient,
-        gradient_norm=reached.gradient_norm,
-        reachable_bound=reached.reachable_bound,
-        rounding=reached.rounding,
-        proven_value=None,
-        proven_gap=None,
-        **changes,
-    )
-
-
-def moved(state: StateT, parameters: Array, reached: Evaluation, **changes: Any) -> StateT:
-    """Return the state one step later, at other parameters, with further changes to its fields."""
-    return evaluated(state, reached, step=state.step + 1, parameters=parameters, **changes)
-
-
-def proximal(objective: Objective, target: Array, size: float) -> Array:
-    """Return the penalty's proximal operator at a target; the target itself where there is no penalty."""
-    return target if objective.penalty is None else objective.penalty.prox(target, size)
-
-
 def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
-    """Return the state with a better certificate where that may be all that a run still needs to end."""
-    gap = state.certified_gap
+    """Return the state with a certificate where that may be all that a run still needs to end."""
     wanted = tolerance * state.value
-    if gap is None or not state.is_current or gap <= wanted:
+    if state.estimated_gap is None or not state.is_current:
+        return state
+    if state.certified_gap is not None and state.certified_gap <= wanted:
         return state
     if state.reachable_gap > wanted and not state.exhausted:
         return state
-    found = objective.certify(state.measured, wanted)
-    return proven(state, found)
+    return proven(state, objective.certify(state.measured, wanted))
 
 
-def proven(state: StateT, found: Evaluation) -> StateT:
-    """Return the state with what `Certifying.certify` has found.
-
-    A lower bound of an earlier evaluation counts with a second allowance for that evaluation's rounding.
-    """
-    bound = max(found.lower_bound, state.lower_bound - state.rounding)
-    gap = None if math.isinf(bound) else max(found.value - bound, 0.0) + found.rounding
-    lower_bound = max(state.lower_bound, found.lower_bound)
-    return replace(state, proven_value=found.value, proven_gap=gap, lower_bound=lower_bound)
+def proven(state: StateT, certificate: Certificate) -> StateT:
+    """Return the state with a certificate."""
+    return replace(
+        state, proven_value=certificate.value, certified_gap=certificate.gap, least_gap=certificate.floor
+    )
 
 
 def stop_reason(state: State, tolerance: float, max_steps: int, at_limit: str = "") -> str | None:
     """Say why a run ends with this state; None where it goes on.
 
-    With a lower bound the test is on the certified gap, else on the gradient's norm relative to the first.
+    Where a gap can be certified the test is on that, else on the gradient's norm relative to the first.
 
     Parameters
     ----------
     at_limit : str
         What is said after `max_steps`, where that is more than the limit itself.
+
+    Raises
+    ------
+    Diverged
+        The steps are used up, and have led far above the start.
     """
-    gap = state.certified_gap
     tested = tolerance > 0 and state.is_current
-    if tested and gap is not None and gap <= tolerance * state.value:
-        return f"the certified gap is below {tolerance:g} of the objective"
-    if tested and gap is None and state.gradient_norm <= tolerance * state.first_gradient_norm:
+    wanted = tolerance * state.value
+    if tested and state.certified_gap is not None and state.least_gap is not None:
+        if state.certified_gap <= wanted:
+            return f"the certified gap is below {tolerance:g} of the objective"
+        if state.least_gap > wanted:
+            least = state.least_gap / state.value if state.value > 0 else math.inf
+            return f"this arithmetic can prove no gap below {least:.1g} of the objective"
+    if tested and state.estimated_gap is None and state.gradient_norm <= tolerance * state.first_gradient_norm:
         return f"the gradient's norm is below {tolerance:g} of its first"
     if state.exhausted:
         return "no further decrease can be measured in this arithmetic"
     if state.step >= max_steps:
+        state.check_end()
         return at_limit or f"the limit of {max_steps} steps is reached"
     return None

@@ -23,15 +23,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, LEAST_CURVATURE, curvature_between
 from distsoftmax.solvers.lbfgs import two_loop, with_pair
 from distsoftmax.solvers.line_search import noise
-from distsoftmax.solvers.protocol import Array, Objective, Penalty, State, first_state, moved
+from distsoftmax.solvers.protocol import Array, Objective, Penalty, State
+from distsoftmax.solvers.state import ahead, first_state, moved
 
 CONTRACTION = 0.95  # t times the largest curvature met: below 1
-LEAST_SHARE = 1 / 8  # tau below which the plain proximal step is taken
-NEGLIGIBLE = 1e-6  # of what rounding may hide; without L2 the certificate needs small residuals
-DECREASE = 1e-3  # of |x - T(x)|^2 / t, by which the envelope must fall
+LEAST_TAU = 1 / 8  # below this tau the plain proximal step is taken
+NEGLIGIBLE = 1e-6  # times what rounding may hide; without L2 the certificate needs small residuals
+DECREASE = 1e-3  # fraction of |x - T(x)|^2 / t by which the envelope must fall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +66,13 @@ class ProximalLbfgs:
     def init(self, objective: Objective, parameters: Array) -> ProximalLbfgsState:
         """See `Solver.init`. Two evaluations: the second measures the curvature along the gradient."""
         first = first_state(objective, parameters)
-        norm = float(np.linalg.norm(first.gradient))
+        length = norm(first.gradient)
         size = 1.0
-        if norm > 0:
-            ahead = parameters - FIRST_MOVE / norm * first.gradient
-            curvature = curvature_between(first, ahead, objective(ahead))
-            size = CONTRACTION / curvature if curvature > LEAST_CURVATURE else FIRST_MOVE / norm
-        proximal = _penalty(objective).prox(parameters - size * first.gradient, size)
+        if length > 0:
+            point = ahead(parameters, -FIRST_MOVE / length, first.gradient)
+            curvature = curvature_between(first, point, objective(point))
+            size = CONTRACTION / curvature if curvature > LEAST_CURVATURE else FIRST_MOVE / length
+        proximal = _penalty(objective).prox(ahead(parameters, -size, first.gradient), size)
         first = replace(first, step_size=size, exhausted=bool(np.array_equal(proximal, parameters)))
         return ProximalLbfgsState(**vars(first), proximal=proximal, steps=(), changes=())
 
@@ -85,15 +87,15 @@ class ProximalLbfgs:
         """Return the next state, or this one with a shorter t where it turns out to be too long."""
         penalty, size = _penalty(objective), state.step_size
         residual = state.parameters - state.proximal
-        promised = float(np.vdot(residual, residual)) / size
-        if not promised > NEGLIGIBLE * noise(state, state):
+        scale = dot(residual, residual) / size  # of the decrease of the envelope
+        if not scale > NEGLIGIBLE * noise(state, state):
             return replace(state, step=state.step + 1, exhausted=True)
         before = _envelope(penalty, state.parameters, state.value, state.gradient, state.proximal, size)
         quasi_newton = two_loop(state.steps, state.changes, residual)
-        share = 1.0 if len(state.steps) else 0.0
+        tau = 1.0 if len(state.steps) else 0.0
         lower_bound = state.lower_bound
         while True:
-            point = state.parameters - (1 - share) * residual - share * quasi_newton if share else state.proximal
+            point = _between(state, residual, quasi_newton, tau)
             reached = objective(point)
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = curvature_between(state, point, reached)
@@ -101,31 +103,40 @@ class ProximalLbfgs:
                 return _shortened(penalty, state, CONTRACTION / curvature, lower_bound)
             hidden = False
             if math.isfinite(reached.value):
-                proximal = penalty.prox(point - size * reached.gradient, size)
+                proximal = penalty.prox(ahead(point, -size, reached.gradient), size)
                 after = _envelope(penalty, point, reached.value, reached.gradient, proximal, size)
                 hidden = abs(after - before) <= noise(state, reached)
-                closer = float(np.linalg.norm(point - proximal)) < float(np.linalg.norm(residual))
-                if after <= before - DECREASE * promised or (hidden and closer):
+                closer = norm(point - proximal) < norm(residual)
+                if after <= before - DECREASE * scale or (hidden and closer):
                     break
-            if share == 0.0 and hidden:
+            if tau == 0.0 and hidden:
                 return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
-            if share == 0.0:
+            if tau == 0.0:
                 return _shortened(penalty, state, size / 2, lower_bound)
-            share = share / 2 if share > LEAST_SHARE else 0.0
+            tau = tau / 2 if tau > LEAST_TAU else 0.0
         steps, changes = with_pair(state.steps, state.changes, point - state.parameters, point - proximal - residual)
         return moved(state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes)
 
 
+def _between(state: ProximalLbfgsState, residual: Array, quasi_newton: Array, tau: float) -> Array:
+    """Return the point that tau takes: from the plain proximal step at 0 to the quasi-Newton step at 1."""
+    if tau == 0.0:
+        return state.proximal
+    point = ahead(state.parameters, -(1 - tau), residual)
+    axpy(-tau, quasi_newton, point)
+    return point
+
+
 def _shortened(penalty: Penalty, state: ProximalLbfgsState, size: float, lower_bound: float) -> ProximalLbfgsState:
     """Return the state with a shorter t; the pairs are those of another residual then."""
-    proximal = penalty.prox(state.parameters - size * state.gradient, size)
+    proximal = penalty.prox(ahead(state.parameters, -size, state.gradient), size)
     return replace(state, proximal=proximal, step_size=size, lower_bound=lower_bound, steps=(), changes=())
 
 
 def _envelope(penalty: Penalty, point: Array, value: float, gradient: Array, proximal: Array, size: float) -> float:
     """Return the forward-backward envelope at a point where F is `value`."""
     way = proximal - point
-    smooth = value - penalty.value(point) + float(np.vdot(gradient, way)) + float(np.vdot(way, way)) / (2 * size)
+    smooth = value - penalty.value(point) + dot(gradient, way) + dot(way, way) / (2 * size)
     return smooth + penalty.value(proximal)
 
 

@@ -17,21 +17,23 @@ Shamir and K. Sridharan, "Making gradient descent optimal for strongly convex st
 The automatic learning rate is 1 / (2 L), L the expected smoothness of the estimates: R. M. Gower, N. Loizou, X. Qian,
 A. Sailanbayev, E. Shulgin and P. Richtarik, "SGD: General analysis and improved rates", ICML 2019, theorem 3.1.
 
-The objective itself is evaluated at the solution at the end of each epoch, and the state keeps what was found until the
-next.
+The objective itself is evaluated at the solution at the end of each epoch, and the state keeps that evaluation until
+the next.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from distsoftmax.arithmetic.parameters import axpy
 from distsoftmax.config import SolverConfig
 from distsoftmax.errors import Diverged
-from distsoftmax.solvers.protocol import Array, Objective, Sampled, State, evaluated, first_state, proximal
+from distsoftmax.solvers import divergence
+from distsoftmax.solvers.protocol import Array, Objective, Sampled, State
 from distsoftmax.solvers.schedule import batch_size, learning_rate_factor
+from distsoftmax.solvers.state import ahead, evaluated, first_state, proximal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,10 @@ class SgdState(State):
         x-, the iterate one step earlier.
     average : ndarray of float64
         The mean of the iterates, from the second half on; of size 0 where none is wanted.
-    learning_rate : float
-        Before the schedule.
+    first_value : float
+        The objective before the first step.
+    learning_rate, momentum : float
+        Of the steps, before the schedule.
     epoch : int
         That of the last step, from 1; 0 before the first.
     batch_value : float
@@ -58,7 +62,9 @@ class SgdState(State):
 
     last: Array
     average: Array
+    first_value: float
     learning_rate: float
+    momentum: float
     epoch: int
     batch_value: float
     batch_samples: int
@@ -94,9 +100,37 @@ class SgdState(State):
         if self.current:
             return self
         reached = objective(self.solution)
-        if not math.isfinite(reached.value):
-            raise _diverged(self)
+        self.check_rise(reached.value)
         return evaluated(self, reached, current=True)
+
+    def check_end(self) -> None:
+        """See `State.check_end`."""
+        if divergence.ends_far_above(self.latest_value, self.first_value):
+            raise self._diverged(self.latest_value)
+
+    def check_rise(self, value: float) -> None:
+        """Refuse to go on from a value of the objective that will not come down again.
+
+        Raises
+        ------
+        Diverged
+            It is not finite, or that high.
+        """
+        if divergence.has_diverged(
+            value,
+            first_value=self.first_value,
+            first_gradient_norm=self.first_gradient_norm,
+            rate=self.learning_rate,
+            momentum=self.momentum,
+        ):
+            raise self._diverged(value)
+
+    def _diverged(self, value: float) -> Diverged:
+        remedy = (
+            f"the learning rate {self.learning_rate:g} is too large; take a smaller --learning-rate, or auto without "
+            "--momentum"
+        )
+        return divergence.diverged(value, f"step {self.step}, in epoch {self.epoch}", self.first_value, remedy)
 
 
 class StochasticGradient:
@@ -135,7 +169,9 @@ class StochasticGradient:
             **vars(first),
             last=parameters,
             average=parameters if config.average else np.zeros((0, 0)),
+            first_value=first.value,
             learning_rate=rate,
+            momentum=config.momentum,
             epoch=0,
             batch_value=first.value,
             batch_samples=0,
@@ -148,24 +184,22 @@ class StochasticGradient:
         Raises
         ------
         Diverged
-            The objective is not finite.
+            The objective is not finite, or so high that it will not come down again.
         """
         config = self._config
         batches = objective.mini_batches(batch_size(config, objective.n_samples))
         epoch, batch = divmod(state.step, batches.n_batches)
         size = state.learning_rate * learning_rate_factor(config, state.step, batches.n_batches)
-        point = state.parameters
-        move = config.momentum * (point - state.last)
+        point, move = state.parameters, state.parameters - state.last
         if config.nesterov:
-            point = point + move
-        found = batches.gradient(point, epoch, batch)
-        if not math.isfinite(found.value):
-            raise _diverged(replace(state, epoch=epoch + 1))
-        target = point - size * found.gradient
+            point = ahead(point, config.momentum, move)
+        estimate = batches.gradient(point, epoch, batch)
+        replace(state, epoch=epoch + 1).check_rise(estimate.value)
+        target = ahead(point, -size, estimate.gradient)
         if not config.nesterov:
-            target += move
+            axpy(config.momentum, move, target)
         parameters = proximal(objective, target, size)
-        value = found.value if objective.penalty is None else found.value + objective.penalty.value(point)
+        value = estimate.value if objective.penalty is None else estimate.value + objective.penalty.value(point)
         state = replace(
             state,
             step=state.step + 1,
@@ -175,7 +209,7 @@ class StochasticGradient:
             step_size=size,
             epoch=epoch + 1,
             batch_value=value,
-            batch_samples=found.n_samples,
+            batch_samples=estimate.n_samples,
             current=False,
         )
         return state if batch < batches.n_batches - 1 else state.brought_up_to_date(objective)
@@ -186,11 +220,3 @@ class StochasticGradient:
             return state.average
         count = state.step + 1 - self._config.epochs * n_batches // 2
         return parameters if count <= 1 else state.average + (parameters - state.average) / count
-
-
-def _diverged(state: SgdState) -> Diverged:
-    return Diverged(
-        f"the objective is not finite after step {state.step}, in epoch {state.epoch}; before, it was "
-        f"{state.value:.6g}: the learning rate {state.learning_rate:g} is too large; take a smaller --learning-rate, "
-        "or auto without --momentum"
-    ).on_all_ranks()

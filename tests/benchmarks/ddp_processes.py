@@ -1,4 +1,4 @@
-"""The two processes of PyTorch DistributedDataParallel that the benchmarks compare with: how they start and begin."""
+"""The two processes of PyTorch DistributedDataParallel that the benchmarks compare with: how they start and step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,45 @@ def run_processes(script: str, *arguments: str) -> Any:
     return json.loads(outputs[0][0].splitlines()[-1])
 
 
-def join_group(folder: Path, rank: int) -> tuple[Any, Any, int]:
-    """Be a rank, with one thread; return its own half of the samples in a folder as tensors, and the classes' number."""
+def own_rows(n_rows: int, rank: int) -> slice:
+    """Return a rank's half of the rows."""
+    return slice(rank * n_rows // PROCESSES, (rank + 1) * n_rows // PROCESSES)
+
+
+def join_group(rank: int) -> None:
+    """Be a rank, with one thread."""
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=PROCESSES)
-    features, classes = np.load(folder / "X.npy"), np.load(folder / "y.npy")
-    own = slice(rank * len(features) // PROCESSES, (rank + 1) * len(features) // PROCESSES)
+
+
+def own_samples(folder: Path, rank: int) -> tuple[Any, Any, int]:
+    """Return a rank's own half of the samples of `random_samples.write_dense` as tensors, and the number of classes."""
+    import torch
+
+    features, classes = np.load(folder / "X.npy", mmap_mode="r"), np.load(folder / "y.npy")
+    own = own_rows(len(features), rank)
     x, y = torch.from_numpy(features[own].copy()), torch.from_numpy(classes[own].astype(np.int64))
     return x, y, int(classes.max()) + 1
+
+
+def print_steps(linear: Any, x: Any, y: Any, steps: int) -> None:
+    """Take full-batch steps of gradient descent from a linear module, and print the seconds of each."""
+    import torch
+    import torch.distributed as dist
+    from torch.nn.functional import cross_entropy
+    from torch.nn.parallel import DistributedDataParallel
+
+    model = DistributedDataParallel(linear)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps(seconds))
+    dist.destroy_process_group()

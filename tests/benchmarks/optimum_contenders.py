@@ -6,12 +6,11 @@
     python optimum_contenders.py optimum FOLDER
 
 Each prints lines of JSON, [iterations, seconds, relative gap]; the gap is that of the parameters reached, by
-`objective` below in float64, whatever the contender itself computes in. The optimum prints [P*, a bound on its error,
-the accuracy there].
+`objective` below in float64, whatever the contender itself computes in. Where ours ends there is a fourth number, the
+relative gap that it certifies, if it does. The optimum prints [P*, a bound on its error, the accuracy there].
 
 A solver that shows nothing of its way is fitted again and again, each time with more iterations (`more`): a fit's time
-is that of reaching what it reached. Nothing is imported at the top: a rank settles its BLAS before numpy is loaded,
-and Spark's Python has none of our packages.
+is that of reaching what it reached. What only one contender has is imported by it: Spark's Python has none of ours.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 GAPS = (1e-2, 1e-4, 1e-6)
 LOOKS = (1.0, 0.9, 0.7, 0.5)  # of a gap: where our own value, rounded in float32, passes these, the true gap is taken
@@ -42,8 +40,6 @@ def objective(
 
     Written for being checked, not for speed: it judges all contenders, so it shares no code with any of them.
     """
-    import numpy as np
-
     coef, intercept = np.asarray(coef, dtype=np.float64), np.asarray(intercept, dtype=np.float64)
     losses, gradient = [], np.zeros((len(coef), coef.shape[1] + 1))
     for start in range(0, features.shape[0], CHUNK):
@@ -67,8 +63,6 @@ class Task:
     """A problem as its folder holds it, in the units of training."""
 
     def __init__(self, folder: Path) -> None:
-        import numpy as np
-
         self.folder = folder
         self.facts = json.loads((folder / "problem.json").read_text())
         self.l2: float = self.facts["l2"]
@@ -113,51 +107,56 @@ def seconds_of(fit: Callable[[], object], iterations: int, beat: float = LIMIT) 
 
 
 def ours(folder: Path, name: str) -> None:
-    """Be one rank of a training as `distsoftmax/trainer.py` does it, but for checkpoints and metrics."""
-    from distsoftmax.cluster.startup import join_job, settle_platform
+    """Be one rank of a training as `distsoftmax/trainer.py` does it, but for checkpoints and metrics.
+
+    It ends where the least gap is certified. Certifying is a part of its time, as in a user's run.
+    """
+    from distsoftmax.cluster.startup import join_job, load_core
+    from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
+    from distsoftmax.data.partition import load_partition
+    from distsoftmax.objective.softmax_objective import SoftmaxObjective
+    from distsoftmax.solvers import make_solver
+    from distsoftmax.solvers.protocol import certified
 
     cluster = join_job()
-    settle_platform(cluster)
-    import numpy as np
-
-    from distsoftmax.config import DataConfig, ObjectiveConfig, SolverConfig, TrainConfig
-    from distsoftmax.data.partition import load_partition
-    from distsoftmax.objective.distributed import SoftmaxObjective
-    from distsoftmax.solvers import make_solver
-
-    facts = json.loads((folder / "problem.json").read_text())
-    source = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["source"].items()}
+    load_core(cluster)
+    task = Task(folder)
+    source = {key: tuple(value) if isinstance(value, list) else value for key, value in task.facts["source"].items()}
     config = TrainConfig(
-        data=DataConfig(**source), objective=ObjectiveConfig(l2=facts["l2"]), solver=SolverConfig(solver=name)
+        data=DataConfig(**source),
+        objective=ObjectiveConfig(l2=task.l2),
+        solver=SolverConfig(solver=name),
+        run=RunConfig(threads=1),
     )
     partition = load_partition(config.data, config.objective.intercept, cluster)
     distributed = SoftmaxObjective(partition, config.objective, cluster, config.run.threads, config.data.seed)
     solver = make_solver(config.solver, config.objective, preconditioned=distributed.is_preconditioned)
-    import scipy.linalg  # noqa: F401 (so that its import is nobody's time)
-
     distributed(np.zeros(distributed.shape))  # to warm up; what a solver needs besides is made within its time
-    targets = [facts["optimum"] * (1 + look * gap) for gap in GAPS for look in LOOKS]
+    targets = [task.facts["optimum"] * (1 + look * gap) for gap in GAPS for look in LOOKS]
     seen = []
     cluster.allgather(None)  # the barrier
     start = time.perf_counter()
     state = solver.init(distributed, np.zeros(distributed.shape))
     while True:
+        state = certified(distributed, state, GAPS[-1])
+        gap = state.certified_gap
+        proven = gap is not None and gap <= GAPS[-1] * state.value
         seconds = cluster.broadcast(time.perf_counter() - start)  # all ranks end with the same step
         passed = sum(state.value <= target for target in targets)
-        over = passed == len(targets) or state.exhausted or seconds > LIMIT
-        if passed or over:
-            seen.append((state.step, seconds, state.parameters))
+        ended = proven or state.exhausted or seconds > LIMIT
+        if passed or ended:
+            seen.append((state.step, seconds, state.measured, [gap / state.value] if proven else []))
             targets = targets[passed:]
-        if over:
+        if ended:
             break
         state = solver.step(distributed, state)
     if cluster.rank == 0:
-        order, task = [partition.classes.index(name) for name in facts["names"]], Task(folder)
-        trained = partition.standardization.trained  # columns that hold nothing are left out
-        for step, seconds, parameters in seen:
+        order = [partition.classes.index(name) for name in task.facts["names"]]
+        trained = partition.standardization.trained  # columns that hold nothing are not trained
+        for step, seconds, parameters, certificate in seen:
             coef = np.zeros((len(order), task.features.shape[1]))
             coef[:, slice(None) if trained is None else trained] = parameters[order, :-1]
-            tell(step, seconds, task.gap(coef, parameters[order, -1]))
+            tell(step, seconds, task.gap(coef, parameters[order, -1]), *certificate)
     cluster.leave(0)
 
 
@@ -185,7 +184,6 @@ def scikit_learn(folder: Path, solver: str, dtype: str, beat: float) -> None:
 
 def spark(folder: Path) -> None:
     """Fit with Spark MLlib on two cores, on data that it holds in memory."""
-    import numpy as np
     from pyspark.ml.classification import LogisticRegression
     from pyspark.ml.functions import array_to_vector
     from pyspark.ml.linalg import Vectors
@@ -237,7 +235,6 @@ def optimum(folder: Path) -> None:
     A function whose curvature is l2 or more is within ||gradient||^2 / (2 l2) of its optimum. Along the intercept,
     which has no penalty, that is an estimate: it takes the curvature that the samples give it to be no less.
     """
-    import numpy as np
     from sklearn.linear_model import LogisticRegression
 
     task = Task(folder)

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from comparison import Table, medians, parser_of
+from jobs import output_of, run_ranks
 
 TABLE_ROWS, TABLE_COLUMNS = 1_000_000, 20
 SPARSE_ROWS, SPARSE_COLUMNS, SPARSE_ENTRIES = 200_000, 100_000, 40
@@ -32,17 +33,18 @@ def write_files(folder: Path) -> None:
 
     generator = np.random.default_rng(0)
     columns = {
-        f"f{place}": generator.standard_normal(TABLE_ROWS).round(6).astype(np.float64) for place in range(TABLE_COLUMNS)
+        f"f{column}": generator.standard_normal(TABLE_ROWS).round(6).astype(np.float64)
+        for column in range(TABLE_COLUMNS)
     }
     table = pa.table({**columns, "label": generator.integers(0, 10, TABLE_ROWS)})
     csv.write_csv(table, folder / "table.csv")
     parquet.write_table(table, folder / "table.parquet", row_group_size=20_000)
     with (folder / "sparse.svm").open("w") as file:
         for _ in range(SPARSE_ROWS):
-            places = np.unique(generator.integers(1, SPARSE_COLUMNS + 1, SPARSE_ENTRIES))
-            values = generator.random(places.size).round(5)
+            numbers = np.unique(generator.integers(1, SPARSE_COLUMNS + 1, SPARSE_ENTRIES))
+            values = generator.random(numbers.size).round(5)
             entries = " ".join(
-                f"{place}:{value}" for place, value in zip(places.tolist(), values.tolist(), strict=True)
+                f"{number}:{value}" for number, value in zip(numbers.tolist(), values.tolist(), strict=True)
             )
             file.write(f"{generator.integers(1, 5)} {entries}\n")
 
@@ -51,7 +53,7 @@ def by_pyarrow_csv(path: str) -> object:
     from pyarrow import csv
 
     table = csv.read_csv(path, csv.ReadOptions(use_threads=False))
-    return np.column_stack([table.column(place).to_numpy() for place in range(TABLE_COLUMNS)])
+    return np.column_stack([table.column(column).to_numpy() for column in range(TABLE_COLUMNS)])
 
 
 def by_pandas_csv(path: str) -> object:
@@ -64,7 +66,7 @@ def by_pyarrow_parquet(path: str) -> object:
     from pyarrow import parquet
 
     table = parquet.read_table(path, use_threads=False)
-    return np.column_stack([table.column(place).to_numpy() for place in range(TABLE_COLUMNS)])
+    return np.column_stack([table.column(column).to_numpy() for column in range(TABLE_COLUMNS)])
 
 
 def by_pandas_parquet(path: str) -> object:
@@ -86,10 +88,8 @@ CASES: dict[str, dict[str, Callable[[str], object]]] = {
 }
 
 
-def ours(path: Path, ranks: int) -> float:
-    command = ["mpirun", "-n", str(ranks), sys.executable, __file__, "--rank", str(path)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(json.loads(found.splitlines()[-1]))
+def ours(path: Path, ranks: int) -> list[float]:
+    return [run_ranks(__file__, "--rank", str(path), ranks=ranks)]
 
 
 def rank(path: str) -> None:
@@ -114,10 +114,8 @@ def rank(path: str) -> None:
     cluster.say(json.dumps(seconds))
 
 
-def library(path: Path, name: str) -> float:
-    command = [sys.executable, __file__, "--library", name, str(path)]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(json.loads(found.splitlines()[-1]))
+def library(path: Path, name: str) -> list[float]:
+    return [json.loads(output_of([sys.executable, __file__, "--library", name, str(path)]).splitlines()[-1])]
 
 
 def read_by(name: str, path: str) -> None:
@@ -138,28 +136,20 @@ def compare(turns: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_files(folder)
-        print(f"{'file':>14}  {'reader':>14}  {'seconds':>8}  {'ours, 1 rank / it':>18}  {'ours, 2 ranks / it':>19}")
+        table = Table("file, reader", "seconds", "ours, 1 rank / it", "ours, 2 ranks / it")
         for file, readers in CASES.items():
             path = folder / file
             path.read_bytes()  # all read it from the page cache
-            seconds: dict[str, list[float]] = {}
-            for _ in range(turns):
-                for ranks in (1, 2):
-                    seconds.setdefault(f"{ranks} ranks", []).append(ours(path, ranks))
-                for reader in readers:
-                    seconds.setdefault(reader, []).append(library(path, reader))
-            medians = {reader: statistics.median(times) for reader, times in seconds.items()}
-            one, two = medians["1 ranks"], medians["2 ranks"]
-            for reader, median in medians.items():
-                called = {"1 ranks": "ours, 1 rank", "2 ranks": "ours, 2 ranks"}.get(reader, reader)
-                print(
-                    f"{file:>14}  {called:>14}  {median:8.2f}  {one / median:18.2f}  {two / median:19.2f}", flush=True
-                )
+            contenders = {"ours, 1 rank": partial(ours, path, 1), "ours, 2 ranks": partial(ours, path, 2)}
+            contenders |= {reader: partial(library, path, reader) for reader in readers}
+            seconds = medians(contenders, turns)
+            one, two = seconds["ours, 1 rank"], seconds["ours, 2 ranks"]
+            for reader, median in seconds.items():
+                table.row(f"{file}, {reader}", median, one / median, two / median)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5)
+    parser = parser_of(__doc__, turns=5, steps=None)
     parser.add_argument("--rank", help=argparse.SUPPRESS)
     parser.add_argument("--library", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

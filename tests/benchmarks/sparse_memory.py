@@ -9,30 +9,24 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from measured_run import train
-from scipy.sparse import csr_array, save_npz
+from jobs import train
+from random_samples import Shape, text_of, write_sparse
 
-ROWS, COLUMNS, ENTRIES, CLASSES = 100_000, 1_000_000, 30, 20
+SHAPE: Shape = (100_000, 1_000_000, 20)
+ENTRIES = 30  # a row
+SKEW = 3.0  # columns as common as words
+STEPS = 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    generator = np.random.default_rng(0)
-    places = (generator.random((ROWS, ENTRIES)) ** 3 * COLUMNS).astype(np.int32)  # some columns far more common
-    values = generator.random(places.size, dtype=np.float32)
-    features = csr_array((values, places.ravel(), np.arange(ROWS + 1, dtype=np.int32) * ENTRIES), shape=(ROWS, COLUMNS))
-    features.sum_duplicates()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        save_npz(folder / "X.npz", features, compressed=False)
-        np.save(folder / "y.npy", generator.integers(0, CLASSES, ROWS))
-        data = ["--data", str(folder / "X.npz"), "--labels", str(folder / "y.npy")]
-        print(f"{ROWS} x {COLUMNS}, {features.nnz} non-zeros, {CLASSES} classes, float32")
+        stored = write_sparse(Path(name), SHAPE, ENTRIES, SKEW)
+        print(f"{text_of(SHAPE)}, {ENTRIES} non-zeros a row, float32")
         for ranks in (1, 2):
             for l2 in ("0", "1e-4"):
-                run = train(folder / f"{ranks}-{l2}", ranks, 6, [*data, "--l2", l2])
+                run = train([*stored, "--l2", l2, "--max-steps", str(STEPS)], ranks)
                 print(
                     f"{ranks} ranks, l2 {l2:>4}: {run.step_seconds:.2f} s a step, peak {run.peak_mib:.0f} MiB",
                     flush=True,

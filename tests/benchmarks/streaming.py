@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from measured_run import train
+from jobs import train
 
 ROWS, COLUMNS, CLASSES, RANKS, STEPS = 400_000, 256, 10, 2, 6
 
@@ -28,7 +28,7 @@ def write_files(folder: Path) -> dict[str, list[str]]:
     classes = generator.integers(0, CLASSES, ROWS)
     np.save(folder / "X.npy", features)
     np.save(folder / "y.npy", classes)
-    table = pa.table({**{f"f{place}": features[:, place] for place in range(COLUMNS)}, "label": classes})
+    table = pa.table({**{f"f{column}": features[:, column] for column in range(COLUMNS)}, "label": classes})
     parquet.write_table(table, folder / "X.parquet", row_group_size=5_000)
     csv.write_csv(table, folder / "X.csv")
     return {
@@ -41,16 +41,17 @@ def write_files(folder: Path) -> dict[str, list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    share = ROWS * COLUMNS * 4 // RANKS
+    of_rank = ROWS * COLUMNS * 4 // RANKS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        print(f"{ROWS} x {COLUMNS} float32 on {RANKS} ranks: {share >> 20} MiB a rank, bound to {share >> 22} MiB")
+        print(f"{ROWS} x {COLUMNS} float32 on {RANKS} ranks: {of_rank >> 20} MiB a rank, bound to {of_rank >> 22} MiB")
         print(
             f"{'':>8}  {'step in memory, s':>18}  {'streamed, s':>12}  {'ratio':>6}  {'peak, MiB':>10}  {'streamed':>9}"
         )
+        steps = ["--max-steps", str(STEPS)]
         for kind, options in write_files(folder).items():
-            whole = train(folder / f"{kind}-whole", RANKS, STEPS, options)
-            part = train(folder / f"{kind}-part", RANKS, STEPS, [*options, "--memory", str(share // 4)])
+            whole = train([*options, *steps], RANKS)
+            part = train([*options, *steps, "--memory", str(of_rank // 4)], RANKS)
             if whole.sha256 != part.sha256:
                 sys.exit(f"{kind}: the models differ: {whole.sha256} {part.sha256}")
             ratio = part.step_seconds / whole.step_seconds

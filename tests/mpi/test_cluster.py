@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from distsoftmax.arithmetic import library
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.control import commit
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
-from distsoftmax.cluster.platform import agree_on_platform, describe
-from distsoftmax.errors import InputError, OutputError, PlatformMismatch, ReplicaMismatch
+from distsoftmax.cluster.startup import load_core
+from distsoftmax.errors import CoreError, InputError, OutputError, ReplicaMismatch
 
 pytestmark = pytest.mark.mpi
 
@@ -93,13 +94,23 @@ def test_values_arrive_in_the_order_of_the_ranks(cluster):
     assert values == ([f"rank {rank}" for rank in range(cluster.size)] if cluster.rank == 0 else [])
 
 
-def test_equal_platforms_are_agreed_on(cluster):
-    assert agree_on_platform(cluster) == describe()
+def test_the_arithmetic_of_all_ranks_is_known_on_each(cluster):
+    load_core(cluster)
+    assert cluster.arithmetic == library.describe()
 
 
 @pytest.mark.mpi(min_size=2)
-def test_unequal_platforms_are_refused_on_every_rank(cluster, monkeypatch):
+def test_ranks_of_unequal_instruction_sets_just_run(cluster, monkeypatch):
     if cluster.rank == 1:
-        monkeypatch.setattr("distsoftmax.cluster.platform.describe", lambda: "another BLAS")
-    with pytest.raises(PlatformMismatch, match=r"rank 1 on .* with another BLAS.*OPENBLAS_CORETYPE"):
-        agree_on_platform(cluster)
+        monkeypatch.setattr(library, "describe", lambda: "arithmetic 1 on another processor")
+    load_core(cluster)
+    assert "another processor" in cluster.arithmetic
+    assert "," in cluster.arithmetic
+
+
+@pytest.mark.mpi(min_size=2)
+def test_ranks_of_unequal_arithmetic_versions_are_refused_on_each(cluster, monkeypatch):
+    if cluster.rank == 1:
+        monkeypatch.setattr(library, "VERSION", library.VERSION + 1)
+    with pytest.raises(CoreError, match=r"rank [01] computes with .*one version of distsoftmax on all nodes"):
+        load_core(cluster)

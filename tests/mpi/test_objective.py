@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from distsoftmax.config import DataConfig, ObjectiveConfig
 from distsoftmax.data.partition import load_partition
 from distsoftmax.errors import InputError
-from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.objective.softmax import SoftmaxKernel
 
 pytestmark = pytest.mark.mpi

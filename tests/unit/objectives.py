@@ -17,7 +17,7 @@ from distsoftmax.config import DataConfig, ObjectiveConfig
 from distsoftmax.data import partition as partition_module
 from distsoftmax.data.partition import load_partition
 from distsoftmax.data.shards import divide_source
-from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.protocol import Evaluation, certified, stop_reason
 
 EPSILON = np.finfo(np.float64).eps

@@ -28,7 +28,7 @@ def circumstances(**changes):
     facts = {
         "options": {"l2": 1e-4, "shards": None, "learning-rate": "auto"},
         "data": {"n_rows": 100, "classes": ["a", "b"], "feature_names": ["x0"]},
-        "platform": "here",
+        "arithmetic": 1,
         "shard_digests": np.arange(4, dtype=np.int64),
     }
     return Circumstances(**{**facts, **changes})
@@ -68,7 +68,7 @@ def test_a_state_comes_back_with_the_same_bits_and_types(tmp_path):
     checkpoint = load_checkpoint(path)
     then = checkpoint.circumstances
     assert same(checkpoint.state(AcceleratedState), state())
-    assert then.platform == "here"
+    assert then.arithmetic == 1
     np.testing.assert_array_equal(then.shard_digests, circumstances().shard_digests)
 
 
@@ -228,7 +228,7 @@ def test_another_run_is_refused_with_the_difference(tmp_path, changes, words):
 
 
 def test_the_same_run_is_not_refused(tmp_path):
-    refuse_other_run(tmp_path, circumstances(), circumstances(platform="elsewhere"))
+    refuse_other_run(tmp_path, circumstances(), circumstances(arithmetic=2))
 
 
 def test_a_checkpoint_of_another_solver_is_refused(tmp_path):

@@ -591,3 +591,11 @@ def test_centring_without_standardisation_is_refused():
 
 def test_centring_without_an_intercept_is_refused():
     assert "--center yes needs an intercept" in refusal("--center", "yes", "--no-intercept")
+
+
+def test_a_learning_rate_needs_no_solver_beside_it():
+    given = train("--learning-rate", 0.01, "--momentum", 0.9, "--nesterov").solver
+    assert (given.solver, given.learning_rate, given.momentum, given.nesterov) == ("auto", 0.01, 0.9, True)
+    assert "--momentum is not for --solver auto" in refusal("--momentum", 0.9)
+    assert "--epochs is not for --solver auto" in refusal("--learning-rate", 0.01, "--epochs", 3)
+    assert "--learning-rate is not for --solver lbfgs" in refusal("--learning-rate", 0.01, "--solver", "lbfgs")

@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.cluster.assignment import owned_shards
-from distsoftmax.cluster.exact_sum import FixedPoint, ShardSum, exact_sum
+from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.shards import default_n_shards, shard_bounds
 from distsoftmax.errors import InputError
-from distsoftmax.objective.gradient_sum import GradientSum
-from distsoftmax.objective.linear import Part
-from distsoftmax.objective.softmax import Gradient
 
 
 class OneRank:
@@ -87,40 +85,11 @@ def test_partials_over_18_decades_are_summed_30_times_closer_than_by_floats():
     assert summed(values) == math.fsum(values)
 
 
-def test_the_most_that_the_bound_allows_does_not_overflow():
-    gradients = GradientSum(np.ones(2), 1, by_column=False)
-    total = np.zeros(2, dtype=np.int64)
-    for _ in range(3):  # three times the bound: more than rounding could ever add
-        assert gradients.add(Gradient(Part(np.ones((1, 1))), np.ones(1)), total)
-    assert gradients.value(total).tolist() == [[3.0, 3.0]]
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("columns", [None, np.array([2, 5])])
-def test_a_gradient_that_is_not_finite_is_refused(bad, columns):
-    gradients = GradientSum(np.ones(10 if columns is not None else 3), 2, by_column=columns is not None)
-    total = np.zeros(gradients.size, dtype=np.int64)
-    good, strange = np.zeros((2, 2)), np.array([[0.0, 1.0], [bad, 0.0]])
-    assert gradients.add(Gradient(Part(good, columns), np.zeros(2)), total)
-    assert not gradients.add(Gradient(Part(strange, columns), np.zeros(2)), total)
-    assert not gradients.add(Gradient(Part(good, columns), np.array([0.0, bad])), total)
-
-
-def test_sparse_gradients_sum_to_the_bits_of_dense_ones():
-    generator = np.random.default_rng(0)
-    n_features, n_classes = 500, 90  # more numbers than are added at once
-    dense = GradientSum(np.full(n_features + 1, 100.0), n_classes, by_column=False)
-    sparse = GradientSum(np.full(n_features + 1, 100.0), n_classes, by_column=True)
-    totals = np.zeros((2, dense.size), dtype=np.int64)
-    for _ in range(5):
-        columns = np.flatnonzero(generator.random(n_features) < 0.8)
-        values = generator.standard_normal((columns.size, n_classes))
-        spread = np.zeros((n_classes, n_features))
-        spread[:, columns] = values.T
-        intercept = generator.standard_normal(n_classes)
-        assert dense.add(Gradient(Part(spread), intercept), totals[0])
-        assert sparse.add(Gradient(Part(values, columns), intercept), totals[1])
-    assert dense.value(totals[0]).tobytes() == sparse.value(totals[1]).tobytes()
+@pytest.mark.parametrize("bound", [1.0, 2.0**-900, 1e-280, 3e200])
+def test_the_most_that_the_bound_allows_does_not_overflow(bound):
+    fixed = FixedPoint(bound)
+    total = sum(fixed.limbs(bound) for _ in range(3))  # three times the bound: more than rounding could ever add
+    assert fixed.value(total[0], total[1]) == 3 * bound
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -15,7 +15,7 @@ from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.shards import default_n_shards, shard_bounds
 from distsoftmax.data.source import ALONE, SourceSpec
 from distsoftmax.errors import InputError
-from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 
 RANKS = [1, 2, 3, 5]

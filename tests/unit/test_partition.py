@@ -11,6 +11,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
 from distsoftmax.data import partition as partition_module
 from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
@@ -19,7 +20,7 @@ from distsoftmax.data.partition import load_partition
 from distsoftmax.data.residency import read_ahead
 from distsoftmax.data.shards import divide_source
 from distsoftmax.errors import InputError
-from distsoftmax.objective.distributed import SoftmaxObjective
+from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 
 RANKS = [1, 2, 3, 5]
@@ -296,6 +297,43 @@ def test_small_types_stay_as_they_are_stored(load, stored):
     assert sum(some.features.nbytes for some in partition.training) == features.nbytes
     assert bits(one) == bits(other)
     assert alone(lambda rank: load(MemorySource(features, labels), rank)).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["float64", "float32", "int32", "uint8", "float16", "sparse"])
+def test_features_are_centred_and_multiplied_each_step_rounded_once(load, kind, dtype):
+    generator = np.random.default_rng(0)
+    values = np.rint(generator.standard_normal((300, 5)) * 30 + [0, 40, 80, 120, 160]).clip(0, 255)
+    features = csr_array(values) if kind == "sparse" else values.astype(kind)
+    partition = alone(lambda rank: load(MemorySource(features, np.arange(300) % 2), rank, dtype=dtype))
+    mean, inverse = partition.standardization.mean, partition.standardization.inverse
+    if kind in ("uint8", "float16"):  # decoded as they are used, in the type computed in
+        assert mean.astype(dtype).tolist() == mean.tolist()
+        assert inverse.astype(dtype).tolist() == inverse.tolist()
+        expected = (values.astype(dtype) - mean.astype(dtype)) * inverse.astype(dtype)
+    else:
+        expected = ((values - mean) * inverse).astype(dtype)
+    assert dense_of(partition).astype(dtype).tobytes() == expected.tobytes()
+
+
+def test_a_deviation_whose_inverse_is_beyond_float32_is_none(load):
+    features = np.zeros((40, 2), dtype=np.uint8)
+    features[:, 1] = np.arange(40)
+    features[0, 0] = 1  # in a row of next to no weight
+    weights = np.ones(40)
+    weights[0] = 1e-90
+    partition = alone(lambda rank: load(MemorySource(features, np.arange(40) % 2, weights), rank, dtype="float32"))
+    assert partition.standardization.inverse[0] == 1.0
+    assert np.isfinite(dense_of(partition)).all()
+
+
+def test_held_out_rows_are_the_first_of_a_permutation_of_the_shard(load):
+    features, labels = problem()
+    options = {"valid_fraction": 0.3, "seed": 11, "shards": 4, "standardize": False, "dtype": "float64"}
+    partition = alone(lambda rank: load(MemorySource(features, labels), rank, **options))
+    for number, samples in enumerate(partition.held_out):
+        rows = np.sort(permutation(Purpose.HOLD_OUT, 11, number, 0, 100)[:30]) + 100 * number
+        assert samples.features.tobytes() == features[rows].tobytes()
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse", "uint8"])

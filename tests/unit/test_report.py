@@ -12,7 +12,7 @@ from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import closing, interrupted
 from distsoftmax.coordinator.result import Interruption, Leg, Result, conclude
-from distsoftmax.objective.distributed import Scores
+from distsoftmax.objective.cross_entropy import Scores
 from distsoftmax.solvers.protocol import Evaluation, State
 
 

@@ -333,7 +333,7 @@ def test_the_model_has_the_same_bits_on_any_number_of_ranks(solver, penalty, kin
 @pytest.mark.parametrize(("solver", "penalty"), BOTH)
 def test_a_run_resumed_at_any_step_ends_with_the_bits_of_one_without_interruption(solver, penalty, tmp_path):
     function, rule = objective(penalty), solver_of(solver, penalty)
-    circumstances = Circumstances({}, {}, "platform", np.zeros(1, dtype=np.int64))
+    circumstances = Circumstances({}, {}, 1, np.zeros(1, dtype=np.int64))
     start = np.zeros(function.shape)
     uninterrupted, _ = run(rule, function, start, TOLERANCE, 14)
     state = begin(rule, function, start, TOLERANCE)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.errors import Diverged
 from distsoftmax.objective.certificate import lower_bounds
 from distsoftmax.objective.softmax import SoftmaxKernel
-from distsoftmax.solvers import make_solver
+from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
+from distsoftmax.solvers.divergence import has_diverged
 from distsoftmax.solvers.gradient_descent import GradientDescent
 from distsoftmax.solvers.protocol import Evaluation, stop_reason
 
@@ -226,6 +228,78 @@ def test_a_learning_rate_that_diverges_is_named_with_its_step():
             state = solver.step(Function(cliff), state)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
+def test_a_rate_beyond_the_largest_that_converges_is_noticed_while_the_objective_is_finite(momentum):
+    solver = GradientDescent(1.01 * 2 * (1 + momentum), momentum)
+    state = solver.init(Quadratic([[1.0, 0.5]]), np.ones((1, 2)))
+    with pytest.raises(Diverged, match=r"has risen to \d.*e\+\d+ after step \d+, before the first step it was 0.75: "):
+        for _ in range(10_000):
+            state = solver.step(Quadratic([[1.0, 0.5]]), state)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99, 0.999])
+def test_no_rate_that_converges_on_a_quadratic_overshoots_by_more_than_the_rule_allows(momentum, nesterov):
+    """The rates go up to the edge of stability, where the overshoot is the largest."""
+    edge = 2 * (1 + momentum) / (1 + 2 * momentum if nesterov else 1.0)
+    curvatures = np.concatenate([np.geomspace(1e-6, 0.5, 40), edge * (1 - np.geomspace(1e-9, 0.5, 40))])[None, :]
+    last = position = np.ones_like(curvatures)
+    largest = np.zeros_like(curvatures)
+    for _ in range(3000):
+        if nesterov:
+            plain = position - curvatures * position
+            last, position = plain, plain + momentum * (plain - last)
+        else:
+            last, position = position, position - curvatures * position + momentum * (position - last)
+        largest = np.maximum(largest, np.abs(position))
+    assert largest.max() > 1 or momentum == 0
+    assert (largest <= 1.001 * (1 + momentum) / (1 - momentum)).all()
+    for overshoot, curvature in zip(largest.ravel(), curvatures.ravel(), strict=True):
+        assert not has_diverged(
+            curvature * overshoot**2 / 2,
+            first_value=curvature / 2,
+            first_gradient_norm=curvature,
+            rate=1.0,
+            momentum=momentum,
+        )
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("rate", [1e3, 1e6])
+def test_a_rate_that_is_far_too_large_may_end_well_where_the_classes_can_be_separated(rate, momentum):
+    features, classes = data(1, rows=40)
+    features[:, :3] += 2.5 * np.eye(3)[classes]
+    objective = Logistic(features, classes, 0.0)
+    solver = GradientDescent(rate, momentum)
+    state = solver.init(objective, objective.start)
+    values = [state.value]
+    for _ in range(2000):
+        state = solver.step(objective, state)
+        values.append(state.value)
+    assert max(values) > 10 * values[0]
+    assert stop_reason(state, 0.0, 2000) == "the limit of 2000 steps is reached"
+    assert state.value < 1e-3
+
+
+def test_a_run_that_ends_far_above_its_start_has_diverged():
+    features, classes = data(1)
+    objective = Logistic(features, classes, 0.0)
+    with pytest.raises(
+        Diverged, match=r"after step 20, before the first step it was 1.09861: --learning-rate 1000 is too"
+    ):
+        run(GradientDescent(1e3), objective, objective.start, 0.0, 20)
+    assert run(GradientDescent(0.1), objective, objective.start, 0.0, 20).step == 20
+
+
+@pytest.mark.parametrize("given", [{}, {"momentum": 0.5}, {"momentum": 0.5, "nesterov": True}], ids=str)
+@pytest.mark.parametrize("objective", [ObjectiveConfig(), ObjectiveConfig(l2=0.1), ObjectiveConfig(l1=0.1)], ids=str)
+def test_auto_takes_gradient_descent_where_a_learning_rate_is_given_and_says_so(objective, given):
+    config = SolverConfig(learning_rate=0.01, **given)
+    name, why = choose_solver(config, objective, preconditioned=True)
+    assert (name, why) == ("gradient-descent", "it takes --learning-rate")
+    assert isinstance(make_solver(config, objective), GradientDescent)
+
+
 def test_auto_passes_around_points_that_are_not_finite():
     def objective(parameters):
         x = parameters[0, 0]
@@ -251,6 +325,4 @@ def test_a_start_at_the_optimum_ends_at_once():
 
 
 def make_solver_auto():
-    from distsoftmax.config import ObjectiveConfig, SolverConfig
-
     return make_solver(SolverConfig(), ObjectiveConfig())

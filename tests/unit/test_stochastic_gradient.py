@@ -21,7 +21,8 @@ from distsoftmax.objective.shares import Shares
 from distsoftmax.objective.stacked import tile_rows
 from distsoftmax.solvers import make_solver
 from distsoftmax.solvers.gradient_descent import GradientDescent
-from distsoftmax.solvers.schedule import batch_size, learning_rate_factor, step_limit
+from distsoftmax.solvers.protocol import stop_reason
+from distsoftmax.solvers.schedule import batch_size, half_cosine, learning_rate_factor, step_limit
 
 RANKS = [1, 2, 3, 5]
 SIZES = [[7], [1, 1, 1], [5, 0, 9, 13], [100, 1, 1], [64] * 16, [37, 41, 38, 40, 39]]
@@ -342,7 +343,7 @@ def test_a_run_resumed_at_any_step_has_the_bits_of_one_without_interruption(opti
     config = sgd(batch=60, epochs=3, **options)
     solver = make_solver(config, penalty)
     states = states_of(real(features, labels, penalty), config, 12)
-    circumstances = Circumstances({}, {}, "platform", np.zeros(1, dtype=np.int64))
+    circumstances = Circumstances({}, {}, 1, np.zeros(1, dtype=np.int64))
     for state, after in itertools.pairwise(states):
         save_checkpoint(tmp_path, state, circumstances, keep=1)
         (path,) = checkpoint_paths(tmp_path)
@@ -456,6 +457,15 @@ def test_schedules_have_their_closed_forms():
     np.testing.assert_allclose(factors(warm_up=2, schedule="cosine")[20:], falling, rtol=1e-14)
 
 
+def test_half_a_cosine_is_within_1e_15_of_the_exact_one():
+    """Of the half angle, which the oracle's own rounding reaches less: 1 - sin^2 near 0, cos^2 beyond."""
+    for number in range(5001):
+        x = number / 5000
+        exact = 1 - math.sin(math.pi / 2 * x) ** 2 if number < 2500 else math.sin(math.pi / 2 * (1 - x)) ** 2
+        assert abs(half_cosine(x) - exact) <= 1e-15
+    assert (half_cosine(0.0), half_cosine(1.0)) == (1.0, 0.0)
+
+
 def test_the_step_size_is_the_learning_rate_times_the_schedule_and_the_scaling():
     features, labels = problem()
     objective = real(features, labels, ObjectiveConfig())
@@ -525,12 +535,16 @@ def test_the_batch_follows_from_the_samples_unless_it_is_given():
         ),
         *(
             ({"solver": solver, name: value}, f"--{name.replace('_', '-')} is not for --solver {solver}: it belongs to")
-            for solver in ("auto", "lbfgs", "trust-region")
+            for solver in ("lbfgs", "trust-region")
             for name, value in (("learning_rate", 0.1), ("momentum", 0.5))
         ),
-        (
-            {"solver": "gradient-descent", "momentum": 0.5},
-            "--momentum is not for --solver gradient-descent: it belongs",
+        *(
+            (
+                {"solver": solver, "momentum": 0.5},
+                f"--momentum is not for --solver {solver}: it belongs to --solver sgd, or gradient-descent with a "
+                "--learning-rate",
+            )
+            for solver in ("auto", "gradient-descent")
         ),
     ],
     ids=str,
@@ -603,7 +617,9 @@ def test_divergence_with_momentum_names_what_to_change():
 
     function = quadratic(np.ones((1, 1)), np.zeros((1, 1)))
     function._value = lambda x: np.sum(bounded(x))
-    with pytest.raises(Diverged, match=r"step \d+, before it was .*--learning-rate 9 .*auto without --momentum"):
+    with pytest.raises(
+        Diverged, match=r"step \d+, before the first step it was .*--learning-rate 9 .*auto without --momentum"
+    ):
         run(GradientDescent(9.0, 0.5), function, np.ones((1, 1)), 0.0, 1000)
 
 
@@ -613,3 +629,21 @@ def test_parameters_whose_squares_overflow_have_an_objective_all_the_same():
     state = states_of(objective, sgd(batch=50, epochs=1, learning_rate=1e200), 5)[-1]
     assert math.isfinite(state.value)
     assert state.value > 1e190
+    with pytest.raises(
+        Diverged, match=r"has risen to .*e\+\d+ after step 5, in epoch 1, .*learning rate 1e\+200 is too"
+    ):
+        state.check_end()
+
+
+def test_a_run_that_ends_far_above_its_start_has_diverged():
+    features, labels = problem()
+    objective = real(features, labels, ObjectiveConfig())
+    for rate, diverges in ((0.5, False), (300.0, True)):
+        state = states_of(objective, sgd(batch=50, epochs=2, learning_rate=rate), 10)[-1]
+        assert (state.value > 10 * state.first_value) == diverges
+        if diverges:
+            with pytest.raises(Diverged, match="smaller --learning-rate, or auto without --momentum"):
+                stop_reason(state, 0.0, 10)
+        else:
+            assert stop_reason(state, 0.0, 10) == "the limit of 10 steps is reached"
+        assert stop_reason(state, 0.0, 11) is None

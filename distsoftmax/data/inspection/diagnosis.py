@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.exact_sum import LARGEST_VALUE
+from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
 from distsoftmax.data.inspection.census import Census
@@ -126,7 +126,7 @@ class Diagnosis:
         numbers, names = self.census.numbers, self.source.feature_names
         if (spot := numbers.first_missing) is not None and numbers.missing is not None:
             if self.config.impute == "error":
-                more = _first_of(int(numbers.missing.sum()), "cells", numbers.missing)
+                more = _first_of(int(numbers.missing.sum(dtype=np.int64)), "cells", numbers.missing)
                 yield error(f"{bad_number(f'{spot.where}, column {names[spot.column]}', spot.value)}{more}")
             else:
                 mean = self.config.impute == "mean" and not self.source.sparse
@@ -135,7 +135,7 @@ class Diagnosis:
                     f"{'the mean of the column' if mean else '0'} stands for it"
                 )
         if (spot := numbers.first_infinite) is not None and numbers.infinite is not None:
-            more = _first_of(int(numbers.infinite.sum()), "cells", numbers.infinite)
+            more = _first_of(int(numbers.infinite.sum(dtype=np.int64)), "cells", numbers.infinite)
             yield error(f"{bad_number(f'{spot.where}, column {names[spot.column]}', spot.value)}{more}")
 
     def _of_columns(self) -> Iterator[Problem]:
@@ -264,7 +264,7 @@ def _first_of(count: int, what: str, by_column: NDArray[np.int64] | None = None)
 
 
 def _in_columns(counts: NDArray[np.int64]) -> str:
-    cells = int(counts.sum())
+    cells = int(counts.sum(dtype=np.int64))
     return f"{cells} {'cell' if cells == 1 else 'cells'} in {_columns(counts)}"
 
 

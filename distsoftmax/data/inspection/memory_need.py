@@ -149,5 +149,5 @@ def _most_at_hand(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:
 
 def _most(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:
     """Return the largest sum over the shards of a rank; rank r has the shards first[r] to first[r + 1]."""
-    sums = np.concatenate([[0], np.cumsum(of_shard)])[first]
+    sums = np.concatenate([[0], np.cumsum(of_shard, dtype=np.int64)])[first]
     return int(np.diff(sums).max())

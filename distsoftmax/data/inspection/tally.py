@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.data.column_sums import extremes
+from distsoftmax.data.column_sums import extremes, sum_values
 from distsoftmax.data.features import SparseFeatures, first_marked
 from distsoftmax.data.residency import size_of
 from distsoftmax.data.source import Features, RawRows, TextColumn
@@ -108,7 +108,7 @@ class WeightTally:
         bad = np.flatnonzero(~good)
         if bad.size and self.first_bad is None:
             self.first_bad = Spot(place(int(bad[0])), value=float(weights[bad[0]]))
-        return float(weights[good].sum())
+        return float(sum_values(weights[good, None], None)[0])
 
     def merge(self, later: WeightTally) -> None:
         """Add what was counted of later rows."""

@@ -97,7 +97,7 @@ class CsvSource:
         self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)
         self.headless_by_guess = spec.header == "auto" and not has_header
         files.scan(exchange, self._skip)
-        self.n_rows = int(files.n_records.sum())
+        self.n_rows = int(files.n_records.sum(dtype=np.int64))
         self.notes, self.is_held = files.notes, files.is_held
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:

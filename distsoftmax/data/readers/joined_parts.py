@@ -27,7 +27,7 @@ class JoinedParts(Generic[Opened]):
         self, parts: Sequence[FileState], counts: Sequence[int], open_part: Callable[[FileState], Opened]
     ) -> None:
         self._parts = parts
-        self._starts = np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))])
+        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._open_part = open_part
         self._open: tuple[int, Opened] | None = None
 

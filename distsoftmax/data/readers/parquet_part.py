@@ -57,7 +57,7 @@ class OpenPart:
         self._columns = columns
         self._dtype = dtype
         self._file = open_file(part)
-        self._starts = np.concatenate([[0], np.cumsum(np.array(row_counts(self._file), dtype=np.int64))])
+        self._starts = np.concatenate([[0], np.cumsum(row_counts(self._file), dtype=np.int64)])
         self._last: tuple[int, DecodedGroup] | None = None
 
     def groups(self, first: int, stop: int) -> Iterator[tuple[DecodedGroup, int, int]]:

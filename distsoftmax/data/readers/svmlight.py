@@ -56,7 +56,7 @@ class SvmlightSource:
     def scan(self, exchange: Exchange) -> None:
         """See `Source.scan`. The ranks divide the bytes among them."""
         self._files.scan(exchange)
-        self.n_rows = int(self._files.n_records.sum())
+        self.n_rows = int(self._files.n_records.sum(dtype=np.int64))
         self.notes, self.is_held = self._files.notes, self._files.is_held
         has_query_ids = False
         with exchange.agreement():

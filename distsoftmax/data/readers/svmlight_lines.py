@@ -97,7 +97,7 @@ def parse_lines(data: bytes, *, needs_labels: bool = True) -> Lines:
         blocks.append(
             Lines(
                 _label_column(words, n_rows) if needs_labels else None,
-                np.concatenate([[0], np.cumsum(words.counts)]),
+                np.concatenate([[0], np.cumsum(words.counts, dtype=np.int64)]),
                 words.indices.astype(np.int32 if fits else np.int64),
                 words.values,
             )
@@ -114,7 +114,7 @@ def join_lines(blocks: Sequence[Lines]) -> Lines:
     labels = [block.labels for block in blocks if block.labels is not None]
     return Lines(
         join_columns(labels) if labels else None,
-        np.concatenate([[0], np.cumsum(np.concatenate(counts))]),
+        np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)]),
         np.concatenate([block.indices for block in blocks]),
         np.concatenate([block.values for block in blocks]),
     )
@@ -174,12 +174,12 @@ def _parse_words(chunk: bytes, needs_labels: bool) -> _Words | None:
     counts = np.diff(np.searchsorted(colons, stops), prepend=0)
     if not is_word.all():
         starts, ends = starts[is_word], ends[is_word]
-        n_words = np.diff(np.cumsum(is_word)[last], prepend=0)
+        n_words = np.diff(np.cumsum(is_word, dtype=np.int64)[last], prepend=0)
         n_words, counts = n_words[n_words > 0], counts[n_words > 0]
     labelled = n_words - counts
     if not ((labelled == 1) | ((labelled == 0) & (not needs_labels))).all():
         return None
-    labels = (np.cumsum(n_words) - n_words)[labelled == 1]
+    labels = (np.cumsum(n_words, dtype=np.int64) - n_words)[labelled == 1]
     is_feature = np.ones(ends.size, dtype=bool)
     is_feature[labels] = False
     label_starts, label_ends = starts[labels], ends[labels]
@@ -243,7 +243,7 @@ def _ascend(indices: NDArray[np.int64], counts: NDArray[np.int64]) -> bool:
     if not indices.size:
         return True
     ascends = indices[1:] > indices[:-1]
-    stops = np.cumsum(counts)
+    stops = np.cumsum(counts, dtype=np.int64)
     ascends[stops[(stops > 0) & (stops < indices.size)] - 1] = True
     return bool(ascends.all() and indices.min() >= 0 and indices.max() <= LARGEST_INDEX)
 

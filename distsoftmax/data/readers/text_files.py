@@ -160,7 +160,7 @@ class TextFiles:
             raise InputError(
                 f"{self.parts[odd].path}: a quote is opened and never closed; write a quote inside a field twice"
             ).on_all_ranks()
-        np.cumsum(self.n_records, out=self._first[1:])
+        np.cumsum(self.n_records, dtype=np.int64, out=self._first[1:])
         self._found = [
             (first + int(self._first[stretch.part]), starts)
             for (first, starts), stretch in zip(self._found, stretches, strict=True)

@@ -1,0 +1,1 @@
+"""The arithmetic: every operation on floating-point numbers on the way to the parameters, specified to the bit."""

@@ -1,0 +1,258 @@
+/* What is asked of the samples of a shard, dense ones first: block by block, each block's rows forwards, through the
+   softmax, and backwards. The specification is in SPECIFICATION.md. */
+
+#include "dense.h"
+#include "rows.h"
+#include "softmax.h"
+#include "sparse.h"
+
+
+/* Room for the work on a shard. */
+typedef struct {
+    void *memory;
+    int64_t block, stride; /* rows; numbers of a row of scores */
+    row_block rows;
+    real *scores, *derivative, *packed, *sums, *own;
+    double *losses, *intercept, *of_row;
+    double *gradient;
+} workspace;
+
+static int make_workspace(workspace *work, const samples *x, int64_t n_classes, int with_gradient) {
+    int64_t block = block_rows(x->n_taken, x->starts ? 0 : x->n_features, n_classes);
+    int64_t stride = PADDED(n_classes), width = x->starts ? 0 : (x->n_features + LANES - 1) / LANES * LANES;
+    int64_t gradient = !with_gradient ? 0 : x->n_features * (x->starts ? QUADS(n_classes) : n_classes);
+    int64_t reals_needed = block * (width + 3 * stride + 2), doubles = block + 2 * stride + gradient;
+    int64_t bytes = block * (int64_t)sizeof(real *) + reals_needed * (int64_t)sizeof(real) + doubles * 8;
+    char *memory = malloc(bytes + 8 * 64);
+    if (!memory) return 0;
+    work->memory = memory;
+#define TAKE(member, type, count) \
+    memory = (char *)(((uintptr_t)memory + 63) / 64 * 64), work->member = (type *)memory, memory += (count) * sizeof(type)
+    TAKE(rows.row, const real *, block);
+    TAKE(rows.room, real, block * width);
+    TAKE(scores, real, block * stride);
+    TAKE(derivative, real, block * stride);
+    TAKE(packed, real, block * stride);
+    TAKE(sums, real, block);
+    TAKE(own, real, block);
+    TAKE(losses, double, block);
+    TAKE(intercept, double, stride);
+    TAKE(of_row, double, stride);
+    TAKE(gradient, double, gradient);
+#undef TAKE
+    work->block = block;
+    work->stride = stride;
+    work->rows.width = width;
+    work->rows.is_own_type = x->storage == OWN_STORAGE && !x->mean;
+    memset(work->rows.room, 0, block * width * sizeof(real)); /* beyond a row's end, too */
+    memset(work->intercept, 0, stride * sizeof(double));
+    if (x->starts && with_gradient) memset(work->gradient, 0, gradient * sizeof(double));
+    return 1;
+}
+
+/* Scores of the rows `first` to `first + n` of those taken. */
+static void scores_of(const scorer *w, const samples *x, int64_t first, int64_t n, workspace *work, real *scores) {
+    if (x->starts) sparse_scores(w, x, first, n, scores, work->stride);
+    else score_block(work->rows.row, n, w->n_features, w->coef, w->intercept, scores, work->stride);
+}
+
+/* Add the errors of the rows `first` to `first + n`, (n, stride), times their features. */
+static void add_gradient(const samples *x, int64_t first, int64_t n, int64_t n_classes, const real *errors,
+                         workspace *work, gradient_sink *sink) {
+    int64_t stride = work->stride;
+    for (int64_t k = 0; k < stride; k += LANES) {
+        reals chain = REAL(all)(0); /* the intercept's feature is 1 */
+        for (int64_t r = 0; r < n; r++) chain += REAL(load)(errors + r * stride + k);
+        for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
+    }
+    if (x->starts) {
+        sparse_gradient(x, first, n, errors, stride, n_classes, work->of_row, work->gradient);
+        return;
+    }
+    sink->is_first = first == 0;
+    sink->is_last = first + n == x->n_taken;
+    gradient_block(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, sink);
+}
+
+/* Round what is not rounded yet. */
+static int add_to_totals(const samples *x, int64_t n_classes, const workspace *work, const gradient_sink *sink,
+                         const totals *to) {
+    int fine = sink->all_small;
+    for (int64_t k = 0; k < n_classes; k++) {
+        double scaled = work->intercept[k] * to->intercept_scale;
+        fine &= is_small(scaled);
+        to->intercept[k] += nearest_integer(scaled);
+    }
+    if (x->starts) fine &= sparse_totals(x, n_classes, work->gradient, to);
+    return fine;
+}
+
+static gradient_sink sink_of(const workspace *work, const samples *x, const totals *to) {
+    return (gradient_sink){work->gradient, x->n_features, 0, 0, to->scale, to->coef, 1};
+}
+
+/* Loss and gradient of the rows taken, rounded and added to the totals. */
+int EXPORT(loss_and_gradient)(const scorer *w, const samples *x, const totals *to) {
+    workspace work;
+    if (x->n_taken == 0) return FINE;
+    if (!make_workspace(&work, x, w->n_classes, 1)) return NO_MEMORY;
+    gradient_sink sink = sink_of(&work, x, to);
+    double loss = 0;
+    for (int64_t first = 0; first < x->n_taken; first += work.block) {
+        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
+        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        scores_of(w, x, first, n, &work, work.scores);
+        for (int64_t r = 0; r < n; r++) {
+            real *scores = work.scores + r * work.stride;
+            int64_t row = taken_row(x, first + r), class = x->classes[row];
+            work.own[r] = scores[class];
+            normalizer of_row = probabilities_of(scores, work.stride);
+            work.own[r] -= of_row.largest;
+            work.sums[r] = of_row.sum;
+            scores[class] -= 1;
+            if (x->weights) {
+                reals weight = REAL(all)((real)x->weights[row]);
+                for (int64_t k = 0; k < work.stride; k += LANES) REAL(store)(scores + k, REAL(load)(scores + k) * weight);
+            }
+        }
+        losses_of(work.sums, work.own, n, work.losses);
+        for (int64_t r = 0; r < n; r++)
+            loss = x->weights ? f64_fma(x->weights[taken_row(x, first + r)], work.losses[r], loss) : loss + work.losses[r];
+        add_gradient(x, first, n, w->n_classes, work.scores, &work, &sink);
+    }
+    int fine = add_to_totals(x, w->n_classes, &work, &sink, to) && add_two_limbs(loss, to->loss_scale, to->loss);
+    free(work.memory);
+    return fine ? FINE : NOT_FINITE;
+}
+
+/* The product of the hessian of the loss with a direction, rounded and added to the totals.
+
+   kept: probabilities (n_rows, PADDED(n_classes)) at the point, or NULL: they are computed from `at`. */
+int EXPORT(hessian_product)(const scorer *direction, const scorer *at, const real *kept, const samples *x,
+                            const totals *to) {
+    workspace work;
+    if (x->n_taken == 0) return FINE;
+    if (!make_workspace(&work, x, direction->n_classes, 1)) return NO_MEMORY;
+    gradient_sink sink = sink_of(&work, x, to);
+    for (int64_t first = 0; first < x->n_taken; first += work.block) {
+        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
+        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        scores_of(direction, x, first, n, &work, work.derivative);
+        if (!kept) scores_of(at, x, first, n, &work, work.scores);
+        for (int64_t r = 0; r < n; r++) {
+            int64_t row = taken_row(x, first + r);
+            const real *probabilities = kept ? kept + row * work.stride : work.scores + r * work.stride;
+            if (!kept) probabilities_of(work.scores + r * work.stride, work.stride);
+            error_derivative(probabilities, work.derivative + r * work.stride, work.stride,
+                             x->weights ? (real)x->weights[row] : 1);
+        }
+        add_gradient(x, first, n, direction->n_classes, work.derivative, &work, &sink);
+    }
+    int fine = add_to_totals(x, direction->n_classes, &work, &sink, to);
+    free(work.memory);
+    return fine ? FINE : NOT_FINITE;
+}
+
+/* Probabilities of the rows taken, (n_taken, stride): stride is n_classes, or PADDED(n_classes) with zeros. */
+int EXPORT(probabilities)(const scorer *w, const samples *x, real *probabilities, int64_t stride) {
+    workspace work;
+    if (x->n_taken == 0) return FINE;
+    if (!make_workspace(&work, x, w->n_classes, 0)) return NO_MEMORY;
+    for (int64_t first = 0; first < x->n_taken; first += work.block) {
+        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
+        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        scores_of(w, x, first, n, &work, work.scores);
+        for (int64_t r = 0; r < n; r++) {
+            probabilities_of(work.scores + r * work.stride, work.stride);
+            memcpy(probabilities + (first + r) * stride, work.scores + r * work.stride, stride * sizeof(real));
+        }
+    }
+    free(work.memory);
+    return FINE;
+}
+
+/* Of the rows taken, unweighted: the sum of the losses, and of each row the class of its largest score, the first of
+   equal ones. `loss` or `predicted` may be NULL. */
+int EXPORT(loss_and_prediction)(const scorer *w, const samples *x, double *loss, int64_t *predicted) {
+    workspace work;
+    if (loss) *loss = 0;
+    if (x->n_taken == 0) return FINE;
+    if (!make_workspace(&work, x, w->n_classes, 0)) return NO_MEMORY;
+    for (int64_t first = 0; first < x->n_taken; first += work.block) {
+        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
+        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        scores_of(w, x, first, n, &work, work.scores);
+        for (int64_t r = 0; r < n; r++) {
+            real *scores = work.scores + r * work.stride;
+            if (predicted) {
+                int64_t best = 0;
+                for (int64_t k = 1; k < w->n_classes; k++) best = scores[k] > scores[best] ? k : best;
+                predicted[first + r] = best;
+            }
+            if (!loss) continue;
+            work.own[r] = scores[x->classes[taken_row(x, first + r)]];
+            normalizer of_row = exponentials(scores, work.stride);
+            work.own[r] -= of_row.largest;
+            work.sums[r] = of_row.sum;
+        }
+        if (!loss) continue;
+        losses_of(work.sums, work.own, n, work.losses);
+        for (int64_t r = 0; r < n; r++) *loss += work.losses[r];
+    }
+    free(work.memory);
+    return FINE;
+}
+
+/* The sum of weight * (diag(p) - p p^T) over the rows taken, (n_classes, n_classes): the intercepts' hessian. */
+int EXPORT(intercept_hessian)(const scorer *w, const samples *x, double *hessian) {
+    workspace work;
+    int64_t n_classes = w->n_classes;
+    memset(hessian, 0, n_classes * n_classes * sizeof(double));
+    if (x->n_taken == 0) return FINE;
+    if (!make_workspace(&work, x, n_classes, 0)) return NO_MEMORY;
+    gradient_sink sink = {hessian, n_classes, 0, 0, NULL, NULL, 1};
+    for (int64_t first = 0; first < x->n_taken; first += work.block) {
+        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
+        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        scores_of(w, x, first, n, &work, work.scores);
+        for (int64_t r = 0; r < n; r++) {
+            real *p = work.scores + r * work.stride, *weighted = work.derivative + r * work.stride;
+            probabilities_of(p, work.stride);
+            reals weight = REAL(all)(x->weights ? (real)x->weights[taken_row(x, first + r)] : 1);
+            for (int64_t k = 0; k < work.stride; k += LANES) REAL(store)(weighted + k, REAL(load)(p + k) * weight);
+            for (int64_t k = 0; k < n_classes; k++) work.intercept[k] += (double)weighted[k];
+            work.rows.row[r] = p;
+        }
+        sink.is_first = first == 0;
+        gradient_block(work.rows.row, n, n_classes, work.derivative, work.stride, n_classes, work.packed, &sink);
+    }
+    for (int64_t k = 0; k < n_classes; k++)
+        for (int64_t l = 0; l < n_classes; l++)
+            hessian[k * n_classes + l] = (k == l ? work.intercept[k] : 0) - hessian[k * n_classes + l];
+    free(work.memory);
+    return FINE;
+}
+
+/* Pack parameters (n_classes, n_features + 1), the intercept last, for `scorer`. Rows of scores go on beyond the classes:
+   -inf there is no score at all, 0 is none along a direction. */
+int EXPORT(pack)(int64_t n_classes, int64_t n_features, int64_t sparse, const double *parameters, double beyond,
+                 real *coef, real *intercept) {
+    int64_t stride = PADDED(n_classes), width = n_features + 1;
+    for (int64_t k = 0; k < stride; k++)
+        intercept[k] = k < n_classes ? (real)parameters[k * width + n_features] : (real)beyond;
+    if (sparse) {
+        for (int64_t k = 0; k < QUADS(n_classes); k++)
+            for (int64_t j = 0; j < n_features; j++)
+                coef[j * QUADS(n_classes) + k] = k < n_classes ? (real)parameters[k * width + j] : 0;
+        return FINE;
+    }
+    for (int64_t panel = 0, first = 0; first < stride; panel++) {
+        int64_t lanes = panel_vectors(stride, panel) * LANES;
+        for (int64_t lane = 0; lane < lanes; lane++)
+            for (int64_t j = 0; j < n_features; j++)
+                coef[first * n_features + j * lanes + lane] =
+                    first + lane < n_classes ? (real)parameters[(first + lane) * width + j] : 0;
+        first += lanes;
+    }
+    return FINE;
+}

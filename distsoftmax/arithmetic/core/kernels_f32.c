@@ -1,0 +1,4 @@
+/* Kernels that compute in float32. */
+
+#define SINGLE 1
+#include "kernels.h"

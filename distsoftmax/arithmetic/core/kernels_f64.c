@@ -1,0 +1,3 @@
+/* Kernels that compute in float64. */
+
+#include "kernels.h"

@@ -1,0 +1,3 @@
+/* Products of matrices in float64. */
+
+#include "products.h"

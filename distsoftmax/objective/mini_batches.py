@@ -1,0 +1,139 @@
+"""The objective's mini-batches: unbiased estimates of the data fit from a few rows of every shard of all ranks.
+
+A batch takes rows from every shard (`shares.py`), so its rows do not depend on who holds which shard. Each shard's part
+of the sum is rounded once to integers, which one Allreduce adds: the same bits on any number of ranks. With n samples of
+weights w, W the sum of these, the estimate from a batch B is
+
+    n / |B| * sum over B of w_i loss_i / W,
+
+unbiased for any size, that of the short last batch too. Where no weight is above h, |B| h |feature| bounds the batch's
+sums, as do those over all samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.arithmetic.fixed_point import FixedPoint
+from distsoftmax.arithmetic.kernels import Rows, Sums
+from distsoftmax.arithmetic.randomness import Purpose, permutation
+from distsoftmax.data.partition import Samples
+from distsoftmax.errors import InputError
+from distsoftmax.objective.centring import for_stored
+from distsoftmax.objective.cross_entropy import CrossEntropy, Fit
+from distsoftmax.objective.feature_bounds import ROOM, bound_loss
+from distsoftmax.objective.shares import Shares
+
+
+class FitBatches:
+    """The mini-batches of a data fit: those of an epoch hold every sample once.
+
+    Parameters
+    ----------
+    fit : CrossEntropy
+    batch_size : int
+        At most the number of samples.
+    seed : int
+
+    Attributes
+    ----------
+    n_batches : int
+        Of an epoch; the last takes the rows that remain.
+
+    Raises
+    ------
+    InputError
+        On every rank: not all features stay in memory, so that each batch would read them.
+
+    Notes
+    -----
+    Collective, as is every call of it.
+    """
+
+    def __init__(self, fit: CrossEntropy, batch_size: int, seed: int) -> None:
+        partition, cluster = fit.partition, fit.cluster
+        streamed = sum(cluster.allgather(partition.bytes_streamed))
+        if streamed:
+            raise InputError(
+                f"--solver sgd would read {streamed / 2**20:.3g} MiB of features again for every batch, where --memory "
+                "has no room for them; allow more, start more ranks, or take lbfgs, trust-region or gradient-descent"
+            ).on_all_ranks()
+        self.n_batches = -(-partition.n_training // batch_size)
+        self._fit = fit
+        own = [samples for samples in partition.training if len(samples.features)]
+        sizes = np.zeros(partition.n_shards, dtype=np.int64)
+        sizes[[samples.shard for samples in own]] = [len(samples.features) for samples in own]
+        cluster.sum_integers(sizes)
+        heaviest = np.array([max((_heaviest(samples) for samples in own), default=0.0)])
+        cluster.maximum(heaviest)
+        self._shares = Shares(sizes, batch_size, seed)
+        self._rows = ShuffledRows(own, seed)
+        self._weight = min(batch_size * float(heaviest[0]), partition.total_weight)  # a bound on a batch's
+        magnitudes = np.minimum(ROOM * self._weight * fit.bounds.largest, fit.bounds.magnitudes)
+        self._gradient_scale = FixedPoint(magnitudes)
+
+    def estimate(self, parameters: NDArray[np.float64], epoch: int, batch: int) -> tuple[Fit, int]:
+        """Return the estimate of the fit, and the samples it is made from. Collective: one Allreduce."""
+        fit, partition = self._fit, self._fit.partition
+        first, counts = self._shares.of(epoch, batch)
+        n_samples = int(counts.sum(dtype=np.int64))
+        self._rows.shuffle(epoch)
+        bound = bound_loss(for_stored(parameters, fit.offset), self._weight, fit.bounds.largest)
+        if not math.isfinite(bound):
+            return Fit.not_finite(fit.shape), n_samples
+        sums = Sums(self._gradient_scale, FixedPoint(bound), fit.shape[0], partition.sparse)
+        scorer = fit.scorer(parameters, partition.dtype)
+
+        def work(shards: Iterable[Rows]) -> NDArray[np.int64]:
+            array = sums.empty()
+            for rows in shards:
+                scorer.add_loss_and_gradient(rows, sums, array)
+            return array
+
+        array = fit.sums.sum(work, self._rows.taken(first, counts, partition.dtype))
+        weight = partition.total_weight * (n_samples / partition.n_training)
+        return fit.finished(sums, array, bound, weight), n_samples
+
+
+class ShuffledRows:
+    """The training rows of this rank, in the order in which the batches of an epoch take them.
+
+    Parameters
+    ----------
+    samples : sequence of Samples
+        Those of the shards that have any.
+    seed : int
+    """
+
+    def __init__(self, samples: Sequence[Samples], seed: int) -> None:
+        self._samples = samples
+        self._seed = seed
+        self._epoch = -1
+        self._order: list[NDArray[np.int64]] = []
+
+    def shuffle(self, epoch: int) -> None:
+        """Draw the order of an epoch, unless it is the last one drawn."""
+        if epoch == self._epoch:
+            return
+        self._epoch = epoch
+        self._order = [
+            permutation(Purpose.PERMUTATION, self._seed, samples.shard, epoch, len(samples.features)).astype(np.int64)
+            for samples in self._samples
+        ]
+
+    def taken(self, first: NDArray[np.int64], counts: NDArray[np.int64], dtype: np.dtype) -> list[Rows]:
+        """Return the rows that a batch takes of each shard; see `Shares.of`."""
+        rows = []
+        for samples, order in zip(self._samples, self._order, strict=True):
+            start, count = int(first[samples.shard]), int(counts[samples.shard])
+            if count:
+                rows.append(samples.rows(dtype).taking(order[start : start + count]))
+        return rows
+
+
+def _heaviest(samples: Samples) -> float:
+    return 1.0 if samples.weights is None else float(samples.weights.max())

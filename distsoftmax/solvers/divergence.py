@@ -1,0 +1,45 @@
+"""When steps of a fixed length have diverged.
+
+No rule can tell from values alone that they will not come down again, so while a run goes on the bar is where no run
+that converges has been seen to get, nor can be expected to:
+
+- On a quadratic a momentum of m with a learning rate that converges never makes the error along a curvature more than
+  (1 + m) / (1 - m) times what it was (both roots of the recurrence are real and near -1 and -m there; elsewhere it is
+  less), so the objective never rises above 4 / (1 - m)^2 times the first one.
+- The cross-entropy rises no faster than linearly. A step of a learning rate that is far too large may raise it by
+  about rate * |gradient|^2, and where the classes can be separated it comes down again all the same (J. Wu, P. L.
+  Bartlett, M. Telgarsky and B. Yu, "Large stepsize gradient descent for logistic loss", COLT 2024). Meanwhile the
+  distance to the start grows as the square root of the number of steps, as a perceptron's does.
+
+`FAR` is room beyond these for gradients that grow (a thousandfold) and for that square root (of ten thousand steps).
+What diverges, does so geometrically, and passes any bar. A run that is over is another matter: it has no steps left to
+come down, so at its end a much lower bar serves.
+"""
+
+from __future__ import annotations
+
+import math
+
+from distsoftmax.errors import Diverged
+
+FAR = 1e8  # times the scales above: so high no run comes back from
+FAR_AT_THE_END = 10.0  # times the first value
+
+
+def has_diverged(value: float, *, first_value: float, first_gradient_norm: float, rate: float, momentum: float) -> bool:
+    """Return whether the objective is not finite, or has risen so far that it will not come down again."""
+    scale = abs(first_value) + rate * first_gradient_norm * first_gradient_norm
+    return not value * (1 - momentum) * (1 - momentum) / 4 <= FAR * scale
+
+
+def ends_far_above(value: float, first_value: float) -> bool:
+    """Return whether a run that is over has ended far above its start."""
+    return not value <= FAR_AT_THE_END * abs(first_value)
+
+
+def diverged(value: float, when: str, first_value: float, remedy: str) -> Diverged:
+    """Return the error to raise, on all ranks."""
+    level = f"has risen to {value:.6g}" if math.isfinite(value) else "is not finite"
+    return Diverged(
+        f"the objective {level} after {when}, before the first step it was {first_value:.6g}: {remedy}"
+    ).on_all_ranks()

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.errors import ReplicaMismatch
 
-
 MESSAGE = np.dtype(  # what a rank tells the others after a step
     [
         ("digest", np.uint32),

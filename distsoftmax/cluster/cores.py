@@ -30,7 +30,7 @@ def share(grants: Sequence[Grant], rank: int) -> int:
     It is 1 at least. Launchers either bind each rank to cores of its own, or let all ranks of a node use all of them.
     """
     own = grants[rank]
-    users = {core: 0 for core in own.cores}
+    users = dict.fromkeys(own.cores, 0)
     for grant in grants:
         if grant.node == own.node:
             for core in grant.cores & own.cores:

@@ -105,17 +105,6 @@ class SparseFeatures:
         # rows that are none hold on to no columns
         return SparseFeatures(self.columns, some) if some.shape[0] else SparseFeatures(self.columns[:0], some[:, :0])
 
-    def take(self, rows: NDArray[np.intp]) -> SparseFeatures:
-        """Return the rows asked for, over the columns that occur in them."""
-        from scipy.sparse import csr_array
-
-        some = self.matrix[rows]
-        used, local = np.unique(some.indices, return_inverse=True)
-        indices = local.reshape(-1).astype(some.indices.dtype)
-        return SparseFeatures(
-            self.columns[used], csr_array((some.data, indices, some.indptr), shape=(rows.size, used.size))
-        )
-
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""

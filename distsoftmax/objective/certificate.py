@@ -48,6 +48,7 @@ from distsoftmax.arithmetic.elementary import log
 from distsoftmax.arithmetic.parameters import dot, matrix_vector, squared_norm, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import Fit
+from distsoftmax.objective.penalties import SparsePenalty
 from distsoftmax.objective.rounding import (
     UNIT,
     ErrorBounds,
@@ -56,7 +57,6 @@ from distsoftmax.objective.rounding import (
     largest_by_column,
     relative_error_of_sums,
 )
-from distsoftmax.objective.penalties import SparsePenalty
 from distsoftmax.objective.row_runs import row_runs
 
 Array = NDArray[np.float64]

@@ -1,8 +1,8 @@
 """The objective's mini-batches: unbiased estimates of the data fit from a few rows of every shard of all ranks.
 
 A batch takes rows from every shard (`shares.py`), so its rows do not depend on who holds which shard. Each shard's part
-of the sum is rounded once to integers, which one Allreduce adds: the same bits on any number of ranks. With n samples of
-weights w, W the sum of these, the estimate from a batch B is
+of the sum is rounded once to integers, which one Allreduce adds: the same bits on any number of ranks. With n samples
+of weights w, W the sum of these, the estimate from a batch B is
 
     n / |B| * sum over B of w_i loss_i / W,
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.kernels import Rows, Sums
+from distsoftmax.arithmetic.kernels import Sums
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.data.partition import Samples
 from distsoftmax.errors import InputError
@@ -88,13 +88,13 @@ class FitBatches:
         sums = Sums(self._gradient_scale, FixedPoint(bound), fit.shape[0], partition.sparse)
         scorer = fit.scorer(parameters, partition.dtype)
 
-        def work(shards: Iterable[Rows]) -> NDArray[np.int64]:
+        def work(shards: Iterable[tuple[Samples, NDArray[np.int64]]]) -> NDArray[np.int64]:
             array = sums.empty()
-            for rows in shards:
-                scorer.add_loss_and_gradient(rows, sums, array)
+            for samples, rows in shards:
+                scorer.add_loss_and_gradient(samples.rows(partition.dtype).taking(rows), sums, array)
             return array
 
-        array = fit.sums.sum(work, self._rows.taken(first, counts, partition.dtype))
+        array = fit.sums.sum(work, self._rows.taken(first, counts))
         weight = partition.total_weight * (n_samples / partition.n_training)
         return fit.finished(sums, array, bound, weight), n_samples
 
@@ -125,14 +125,14 @@ class ShuffledRows:
             for samples in self._samples
         ]
 
-    def taken(self, first: NDArray[np.int64], counts: NDArray[np.int64], dtype: np.dtype) -> list[Rows]:
-        """Return the rows that a batch takes of each shard; see `Shares.of`."""
-        rows = []
+    def taken(self, first: NDArray[np.int64], counts: NDArray[np.int64]) -> list[tuple[Samples, NDArray[np.int64]]]:
+        """Return each shard's samples with the numbers of the rows that a batch takes; see `Shares.of`."""
+        shards = []
         for samples, order in zip(self._samples, self._order, strict=True):
             start, count = int(first[samples.shard]), int(counts[samples.shard])
             if count:
-                rows.append(samples.rows(dtype).taking(order[start : start + count]))
-        return rows
+                shards.append((samples, order[start : start + count]))
+        return shards
 
 
 def _heaviest(samples: Samples) -> float:

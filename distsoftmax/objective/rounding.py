@@ -143,9 +143,7 @@ class RoundingModel:
     means_error: float = 0.0
 
     @classmethod
-    def of(
-        cls, partition: Partition, bounds: FeatureBounds, offset: Vector | None, cluster: Cluster
-    ) -> RoundingModel:
+    def of(cls, partition: Partition, bounds: FeatureBounds, offset: Vector | None, cluster: Cluster) -> RoundingModel:
         """Measure the lengths of the chains. Collective: a pass over the samples, of which no feature is read."""
         n_classes, width = partition.shape
         lengths = np.zeros(4)  # rows of a shard, entries of a row, whether there are weights, and small types
@@ -234,7 +232,9 @@ class RoundingModel:
     def loss_error(self, loss: float, scores: ScoreError, loss_bound: float) -> float:
         """Bound the error of a mean loss; see `Fit.loss_bound`."""
         of_sum = self.n_shards * TWO_LIMBS * loss_bound / self.total_weight
-        of_sample = gamma(self.n_classes + EXP_ROUNDINGS) + LOG_ERROR * (self.n_classes - 1).bit_length()  # log K < ceil(log2 K)
+        of_sample = (
+            gamma(self.n_classes + EXP_ROUNDINGS) + LOG_ERROR * (self.n_classes - 1).bit_length()
+        )  # log K < ceil(log2 K)
         of_sample += self.n_classes * CLAMPED + 2 * LEAST
         relative = gamma(self.shard_rows + 8) + self.of_total_weight
         computed = max(loss, 0.0) + 2 * of_sample  # no sample's computed loss is below -of_sample

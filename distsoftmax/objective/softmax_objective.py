@@ -1,7 +1,7 @@
 """The objective of softmax regression: the data fit plus the penalties, as solvers ask for it.
 
-P(parameters) = (sum_i s_i CE_i) / (sum_i s_i) + l2/2 |coef|^2 + l1 |coef|_1 + group sum_j |coef[:, j]|_2; the intercept is
-not penalised.
+P(parameters) = (sum_i s_i CE_i) / (sum_i s_i) + l2/2 |coef|^2 + l1 |coef|_1 + group sum_j |coef[:, j]|_2; the intercept
+is not penalised.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from distsoftmax.objective.cross_entropy import CrossEntropy, Fit, Hessian, Scor
 from distsoftmax.objective.mini_batches import FitBatches
 from distsoftmax.objective.penalties import SparsePenalty
 from distsoftmax.objective.preconditioners import CurvatureModel, NoModel, curvature_model, fit_curvature_model
-from distsoftmax.objective.row_runs import finish_gradient
 from distsoftmax.objective.rounding import RoundingModel
+from distsoftmax.objective.row_runs import finish_gradient
 from distsoftmax.objective.smoothness import expected_smoothness
 from distsoftmax.solvers.protocol import BatchGradient, Certificate, Evaluation, Preconditioner
 

@@ -29,7 +29,7 @@ FAR_AT_THE_END = 10.0  # times the first value
 def has_diverged(value: float, *, first_value: float, first_gradient_norm: float, rate: float, momentum: float) -> bool:
     """Return whether the objective is not finite, or has risen so far that it will not come down again."""
     scale = abs(first_value) + rate * first_gradient_norm * first_gradient_norm
-    return not value * (1 - momentum) * (1 - momentum) / 4 <= FAR * scale
+    return not math.isfinite(value) or value * (1 - momentum) * (1 - momentum) / 4 > FAR * scale
 
 
 def ends_far_above(value: float, first_value: float) -> bool:

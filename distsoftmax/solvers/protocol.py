@@ -297,9 +297,7 @@ def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
 
 def proven(state: StateT, certificate: Certificate) -> StateT:
     """Return the state with a certificate."""
-    return replace(
-        state, proven_value=certificate.value, certified_gap=certificate.gap, least_gap=certificate.floor
-    )
+    return replace(state, proven_value=certificate.value, certified_gap=certificate.gap, least_gap=certificate.floor)
 
 
 def stop_reason(state: State, tolerance: float, max_steps: int, at_limit: str = "") -> str | None:

@@ -30,6 +30,7 @@ import numpy as np
 GAPS = (1e-2, 1e-4, 1e-6)
 LOOKS = (1.0, 0.9, 0.7, 0.5)  # of a gap: where our own value, rounded in float32, passes these, the true gap is taken
 LIMIT = 60.0  # seconds, of a run of ours and of a fit
+MOST_STEPS = 10_000  # of ours
 CHUNK = 4096  # rows
 
 
@@ -116,7 +117,7 @@ def ours(folder: Path, name: str) -> None:
     from distsoftmax.data.partition import load_partition
     from distsoftmax.objective.softmax_objective import SoftmaxObjective
     from distsoftmax.solvers import make_solver
-    from distsoftmax.solvers.protocol import certified
+    from distsoftmax.solvers.protocol import certified, stop_reason
 
     cluster = join_job()
     load_core(cluster)
@@ -140,12 +141,12 @@ def ours(folder: Path, name: str) -> None:
     while True:
         state = certified(distributed, state, GAPS[-1])
         gap = state.certified_gap
-        proven = gap is not None and gap <= GAPS[-1] * state.value
+        is_proven = gap is not None and gap <= GAPS[-1] * state.value
         seconds = cluster.broadcast(time.perf_counter() - start)  # all ranks end with the same step
         passed = sum(state.value <= target for target in targets)
-        ended = proven or state.exhausted or seconds > LIMIT
+        ended = stop_reason(state, GAPS[-1], MOST_STEPS) or seconds > LIMIT
         if passed or ended:
-            seen.append((state.step, seconds, state.measured, [gap / state.value] if proven else []))
+            seen.append((state.step, seconds, state.measured, [gap / state.value] if is_proven else []))
             targets = targets[passed:]
         if ended:
             break

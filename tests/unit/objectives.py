@@ -145,13 +145,13 @@ class Formula:
         return hessian / self.weights.sum()
 
 
-def distributed(work, features, labels, config, weights=None, *, ranks=1, seed=0, **options):
+def distributed(work, features, labels, config, weights=None, *, ranks=1, seed=0, threads=1, **options):
     """Return what `work(objective)` returns on each rank, the objective being the real one over these samples."""
 
     def on_rank(rank):
         rank.source = MemorySource(features, labels, weights)
         partition = load_partition(DataConfig(data=("memory",), **options), config.intercept, rank)
-        return work(SoftmaxObjective(partition, config, rank, seed=seed))
+        return work(SoftmaxObjective(partition, config, rank, threads, seed))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

@@ -52,11 +52,11 @@ def digests_of_library(path, folder):
     return digests(str(program))
 
 
-def assert_same(found, expected):
+def assert_same(printed, expected):
     assert len(expected) > 500
-    different = [name for name in expected if found.get(name) != expected[name]]
+    different = [name for name in expected if printed.get(name) != expected[name]]
     assert not different, f"{len(different)} results differ, the first: {different[:3]}"
-    assert len(found) == len(expected)
+    assert len(printed) == len(expected)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The kernels against the prose: every operation by exact rationals, in the order of SPECIFICATION.md, to the last bit."""
+"""The kernels against the prose: each operation by exact rationals, in SPECIFICATION.md's order, to the last bit."""
 
 import math
 from fractions import Fraction
@@ -23,8 +23,8 @@ BOUND = 2.0**12  # of every sum
 
 def block_size(n_rows, n_features, n_classes):
     largest = min(max(2**20 // (n_features + n_classes) // 8 * 8, 32), 256)
-    n_blocks = -(-n_rows // largest)
-    return -(-(-(-n_rows // n_blocks)) // 8) * 8
+    of_block = math.ceil(n_rows / math.ceil(n_rows / largest))
+    return math.ceil(of_block / 8) * 8
 
 
 def scores(parameters, row, kind):

@@ -13,7 +13,7 @@ from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import closing, interrupted
 from distsoftmax.coordinator.result import Interruption, Leg, Result, conclude
 from distsoftmax.objective.cross_entropy import Scores
-from distsoftmax.solvers.protocol import Evaluation, State
+from distsoftmax.solvers.protocol import Certificate, State
 
 
 def result(**changes):
@@ -24,6 +24,7 @@ def result(**changes):
         "step": 12,
         "objective": 0.5,
         "gap": 3.1e-7,
+        "least_gap": 1e-15,
         "relative_gradient": 1e-6,
         "training": Scores(0.9, 0.4),
         "held_out": Scores(0.8, 0.45),
@@ -122,12 +123,12 @@ def test_an_interruption_says_its_cause_and_how_to_go_on(number, cause):
 class Measured:
     """An objective that is certified to 1e-9 wherever it is asked to, and what it was asked."""
 
-    def __init__(self):
-        self.certified, self.scored = [], []
+    def __init__(self, *, certifies=True):
+        self.certified, self.scored, self.certifies = [], [], certifies
 
     def certify(self, parameters, enough=0.0):
         self.certified.append(parameters)
-        return Evaluation(0.25, parameters, 0.0, lower_bound=0.25 - 1e-9)
+        return Certificate(0.25, 0.0, 0.25 - 1e-9, 1e-9, 0.0)
 
     def scores(self, parameters, *, held_out):
         self.scored.append((parameters, held_out))
@@ -160,13 +161,12 @@ def test_a_gap_that_is_not_as_small_as_asked_is_measured_once_more():
     found = concluded(objective, state())
     assert len(objective.certified) == 1
     assert (found.objective, found.gap) == (0.25, pytest.approx(1e-9))
-    assert concluded(Measured(), state(lower_bound=0.25 - 1e-12)).gap == pytest.approx(1e-12, rel=1e-3)
 
 
-@pytest.mark.parametrize("bound", [0.5 - 1e-6, -np.inf])
-def test_a_gap_as_small_as_asked_and_no_gap_cost_nothing(bound):
-    objective = Measured()
-    found = concluded(objective, state(lower_bound=bound))
+@pytest.mark.parametrize("proven", [{"certified_gap": 1e-6, "proven_value": 0.5}, {}])
+def test_a_gap_as_small_as_asked_and_no_gap_cost_nothing(proven):
+    objective = Measured(certifies=bool(proven))
+    found = concluded(objective, state(**proven))
     assert not objective.certified
     assert found.objective == 0.5
 

@@ -91,12 +91,15 @@ class Model:
         The labels, in the order of the rows of `coef`.
     encoding : Encoding
         How the columns of a source become the columns of `coef`.
+    arithmetic : int or None
+        The arithmetic version that it was trained by; None for models older than these.
     """
 
     coef: NDArray[np.float64]
     intercept: NDArray[np.float64]
     classes: tuple[str, ...]
     encoding: Encoding
+    arithmetic: int | None = None
 
     @property
     def feature_names(self) -> Sequence[str]:
@@ -130,6 +133,8 @@ class Model:
             "feature_names": json.dumps(_names_as_json(self.feature_names)),
             "columns": json.dumps(columns),
         }
+        if self.arithmetic is not None:
+            metadata["arithmetic"] = str(self.arithmetic)
         tensors = {
             "coef": np.ascontiguousarray(self.coef, dtype="<f8"),
             "intercept": np.ascontiguousarray(self.intercept, dtype="<f8"),
@@ -167,7 +172,8 @@ def load_model(path: Path) -> Model:
                 index_base=columns["index_base"],
             )
             classes = tuple(json.loads(metadata["classes"]))
-            model = Model(file.get_tensor("coef"), file.get_tensor("intercept"), classes, encoding)
+            arithmetic = int(metadata["arithmetic"]) if "arithmetic" in metadata else None
+            model = Model(file.get_tensor("coef"), file.get_tensor("intercept"), classes, encoding, arithmetic)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is damaged or unreadable: {error}") from None
     if model.coef.shape != (len(model.classes), len(model.feature_names)) or model.intercept.shape != (

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from distsoftmax.arithmetic import library
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ScoringConfig
@@ -29,6 +30,9 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster
     """
     with cluster.agreement():
         model = load_model(config.model_path)
+    note = library.version_note(model.arithmetic)
+    if note:
+        cluster.say(f"note: {config.model_path} {note}", to_stderr=True)
     spec = replace(SourceSpec.of(config).expecting(model.encoding), needs_labels=needs_labels)
     divided = divide_source(spec, None, cluster)
     divided.require_columns(model.encoding, "the model")

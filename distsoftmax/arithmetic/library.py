@@ -53,6 +53,13 @@ def describe() -> str:
     return f"arithmetic {VERSION} on {build.X86_64[name] if len(build.instruction_sets()) > 1 else platform.machine()}"
 
 
+def version_note(version: int | None) -> str:
+    """Return what to say of numbers that another arithmetic version has made; empty for this one, and for none."""
+    if version is None or version == VERSION:
+        return ""
+    return f"was made by arithmetic {version}, this program computes by arithmetic {VERSION}: last digits may differ"
+
+
 def _load() -> tuple[ctypes.CDLL, str]:
     global _loaded
     if _loaded is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from decimal import Decimal, localcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -71,11 +73,19 @@ def parse_path(text: str) -> tuple[float, ...]:
         raise InputError(f"--l2-path is {text}; {form}") from None
     require(0 < first < math.inf and 0 < last < math.inf, "l2_path", text, f"its values must be above 0: {form}")
     require(2 <= count <= MOST_VALUES, "l2_path", text, f"COUNT must be from 2 to {MOST_VALUES}: {form}")
-    ratio = math.log(last / first) / (count - 1)
-    values = (first, *(float(f"{first * math.exp(ratio * place):.12g}") for place in range(1, count - 1)), last)
+    values = (first, *_between(first, last, count - 1), last)
     falls = all(one > other for one, other in pairwise(values))
     require(falls, "l2_path", text, f"it must descend, for each run starts where the one before ended: {form}")
     return values
+
+
+def _between(first: float, last: float, n_steps: int) -> Iterator[float]:
+    """Yield the values between two in equal ratios, by decimal arithmetic: its functions are rounded correctly."""
+    with localcontext() as context:
+        context.prec = 30
+        step = (Decimal(last) / Decimal(first)).ln() / n_steps
+        values = [Decimal(first) * (step * number).exp() for number in range(1, n_steps)]
+    yield from (float(f"{value:.12g}") for value in values)
 
 
 def model_file(place: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distsoftmax.arithmetic.library import VERSION
+from distsoftmax.arithmetic.library import VERSION, version_note
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.cluster.control import Verdict
 from distsoftmax.config import TrainConfig, model_file
@@ -147,6 +147,9 @@ class Coordinator:
                 raise self._missing_model
             if self._model is not None:
                 assert place is not None
+                note = version_note(self._model.arithmetic)
+                if note:
+                    self._cluster.say(f"note: --init {place} {note}", to_stderr=True)
                 start = start_parameters(self._model, partition, place, self._config.objective.intercept)
         self._model = None  # it may be large
         start = self._cluster.broadcast(start)
@@ -280,12 +283,9 @@ class Coordinator:
         refuse_other_run(path, then, self._circumstances)
         state = found.state(state_type)
         self._cluster.say(f"resumed from {path}, after step {state.step}")
-        if then.arithmetic != self._circumstances.arithmetic:
-            self._cluster.say(
-                f"warning: {path} was computed by arithmetic {then.arithmetic}, this run goes on by arithmetic "
-                f"{self._circumstances.arithmetic}: its bits may differ from an uninterrupted run's",
-                to_stderr=True,
-            )
+        note = version_note(then.arithmetic)
+        if note:
+            self._cluster.say(f"warning: {path} {note} from an uninterrupted run's", to_stderr=True)
         self._saved_step = state.step
         self._seconds_before = found.seconds
         return state, found.best or EarlyStopping()

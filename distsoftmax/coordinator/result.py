@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distsoftmax.arithmetic import library
 from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.data.partition import Partition
 from distsoftmax.model import Model
@@ -79,7 +80,7 @@ class Result:
     def model(self, partition: Partition) -> Model:
         """Return the model in the user's own units."""
         coef, intercept = partition.standardization.in_own_units(self.parameters)
-        return Model(coef, intercept, partition.classes, partition.encoding)
+        return Model(coef, intercept, partition.classes, partition.encoding, library.VERSION)
 
 
 def conclude(

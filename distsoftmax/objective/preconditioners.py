@@ -3,9 +3,11 @@
     hessian = mean_i (diag(p_i) - p_i p_i^T) (x) (x_i, 1)(x_i, 1)^T + l2
 
 - Where n_classes * n_features is small, the mean is taken over the sampled rows as it stands, and factorised.
-- Where n_features is moderate, it is replaced by a Kronecker product, (mean_i diag(p_i) - p_i p_i^T) (x)
-  (mean_i x_i x_i^T), which two small eigendecompositions invert together with l2 (J. Martens and R. Grosse, "Optimizing
-  neural networks with Kronecker-factored approximate curvature", ICML 2015, for one layer).
+- Where n_features is moderate, it is replaced by a Kronecker product B (x) A of B = mean_i diag(p_i) - p_i p_i^T and
+  A = mean_i (x_i, 1)(x_i, 1)^T, and B (x) A + l2 by (B + sqrt(l2) / pi) (x) (A + pi sqrt(l2)), whose factors are
+  inverted each alone (J. Martens and R. Grosse, "Optimizing neural networks with Kronecker-factored approximate
+  curvature", ICML 2015, section 6.3; pi there balances the traces). It takes as many steps as the exact inverse of
+  B (x) A + l2, which needs eigenvectors.
 - Else there is none: solvers scale by the curvature they meet.
 
 Features that occur in few rows may be missing from a sample, and a model without their curvature would send steps far
@@ -16,39 +18,39 @@ Every rank holds the same sampled rows and does the same arithmetic, so nothing 
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.randomness import Purpose, uniform
+from distsoftmax.arithmetic.kernels import Scorer, dense_rows
+from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, gram, inverse, matrix_vector, product, total
 from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares
-from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.partition import Partition
-from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds
+from distsoftmax.objective.feature_bounds import FeatureBounds
+from distsoftmax.objective.row_sample import draw_rows, mean_squares
 from distsoftmax.solvers.protocol import Preconditioner
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 CurvatureModel: TypeAlias = "NoModel | SampleHessian | KroneckerHessian"
 
 LARGEST_HESSIAN = 1000  # n_classes * (n_features + 1) up to which it is factorised: 0.3 GFLOP
-MOST_FEATURES = 2000  # for the Kronecker product: an eigendecomposition of 1 s
-MOST_CLASSES = 1000
+MOST_FEATURES = 2000  # of a Kronecker product: half a second for its inverse
+MOST_CLASSES = 1000  # of a Kronecker product
 MOST_ROWS, FEWEST_ROWS = 10, 4  # sampled for each column of the matrix that is fitted
-MOST_NUMBERS = 4_000_000  # in these rows: every rank holds them
-WORTHWHILE = 10  # an eigendecomposition of n_features^3 takes less time than the some hundred passes it saves
+MOST_NUMBERS = 4_000_000  # in the sampled rows: every rank holds them
+WORTHWHILE = 10  # an inverse of n_features^3 operations takes less time than the hundred passes or so that it saves
 PASSES = 8  # the more samples there are, the more rows make a fit of about the time of a few passes
 COVERED = 1.5  # a sampled mean square below the true one by no more than this factor is taken as it is
-DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # of the diagonal: the first is above the rounding of float64, mostly
-CANCELLED = 1e-13  # of the mean of p x^2
-UNPENALISED = 1e-3  # of the mean diagonal, in place of l2: without one, Newton's step may be far too long
-LEAST_CURVATURE = 1e-12  # of the largest
-ROUNDING = 1e-6  # of the largest eigenvalue: above that of float32
+DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # times the diagonal: the first is above the rounding of float64, mostly
+CANCELLED = 1e-13  # times the mean of p x^2: what may be lost where p - p^2 cancels
+UNPENALISED = 1e-3  # times the mean diagonal, in place of l2: without one, Newton's step may be far too long
+LEAST_CURVATURE = 1e-12  # relative to the largest
+ROUNDING = 1e-6  # relative to the largest curvature: above the rounding of float32
+ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
 
 
 class NoModel:
@@ -73,43 +75,46 @@ class SampleHessian:
     """
 
     def __init__(self, rows: Floats, weights: Floats, missing: Floats) -> None:
-        self._rows = rows.astype(np.float64)
+        self._rows = np.ascontiguousarray(rows, dtype=np.float64)
         self._weights = weights
         self._missing = missing
 
     def __call__(self, parameters: Floats, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        from scipy.linalg import cho_factor, cho_solve
-
-        n_classes, width = parameters.shape
-        probabilities = _probabilities(self._rows, 1.0, parameters)
-        weights = self._weights[:, None]
-        stacked = ((probabilities * np.sqrt(weights))[:, :, None] * self._rows[:, None, :]).reshape(len(weights), -1)
-        hessian = -(stacked.T @ stacked)  # (n_classes * width, n_classes * width)
-        spread = self._weights @ (probabilities * (1 - probabilities))
-        for k in range(n_classes):
-            own = slice(k * width, (k + 1) * width)
-            weighted = self._rows * (weights * probabilities[:, k : k + 1])
-            hessian[own, own] += weighted.T @ self._rows + np.diag(spread[k] * self._missing)
+        hessian = self._hessian(parameters)
         diagonal = np.diag_indices(len(hessian))
-        # near certainty p - p^2 cancels, and rounding is that of the sums of p
-        hessian[diagonal] += CANCELLED * ((weights * probabilities).T @ np.square(self._rows)).ravel()
-        least = l2 or UNPENALISED * float(hessian[diagonal].mean())
+        least = l2 or UNPENALISED * (total(hessian[diagonal]) / len(hessian))
         hessian[diagonal] += least + LEAST_CURVATURE * _largest(hessian[diagonal])
         for damping in DAMPINGS:
             hessian[diagonal] += damping * np.abs(hessian[diagonal])
-            with contextlib.suppress(np.linalg.LinAlgError):
-                factor = cho_factor(hessian, check_finite=False)
-                if np.isfinite(np.diagonal(factor[0])).all():
-                    break
+            factor = cholesky(hessian)
+            if factor is not None:
+                break
         else:
             return np.copy  # a hessian that is not finite tells nothing
 
         def apply(gradient: Floats) -> Floats:
-            result: Floats = cho_solve(factor, gradient.ravel(), check_finite=False).reshape(gradient.shape)
-            return result
+            return cholesky_solve(factor, gradient.ravel()).reshape(gradient.shape)
 
         return apply
+
+    def _hessian(self, parameters: Floats) -> Floats:
+        """Return the mean over the rows, (n_classes * width, n_classes * width), with what they lack."""
+        n_classes, width = parameters.shape
+        probabilities = _probabilities(self._rows, parameters)
+        weighted = self._weights[:, None] * probabilities
+        # (n_rows, n_classes, width) -> (n_rows, n_classes * width)
+        stacked = (np.sqrt(self._weights)[:, None] * probabilities)[:, :, None] * self._rows[:, None, :]
+        hessian = -gram(stacked.reshape(len(stacked), -1))
+        spread = matrix_vector((probabilities * (1 - probabilities)).T, self._weights)
+        for k in range(n_classes):
+            own = slice(k * width, (k + 1) * width)
+            hessian[own, own] += gram(self._rows, weighted[:, k])
+            hessian[own, own][np.diag_indices(width)] += spread[k] * self._missing
+        # near certainty p - p^2 cancels, and rounding is that of the sums of p
+        cancelled = product(weighted.T, self._rows * self._rows)
+        hessian[np.diag_indices(len(hessian))] += CANCELLED * cancelled.ravel()
+        return hessian
 
 
 class KroneckerHessian:
@@ -117,34 +122,47 @@ class KroneckerHessian:
 
     def __init__(self, rows: NDArray, weights: Floats, missing: Floats) -> None:
         self._rows, self._unit = _in_float32(rows)
-        self._weights = weights
-        weighted = self._rows * np.sqrt(weights).astype(np.float32)[:, None]
-        gram = weighted.T @ weighted
-        gram[np.diag_indices(len(gram))] += (missing / self._unit).astype(np.float32)
-        values, self._vectors = np.linalg.eigh(gram)
-        self._values = np.maximum(values.astype(np.float64), 0.0)
+        self._weights = weights.astype(np.float32)
+        self._of_features = _gram(self._rows, self._weights)
+        self._of_features[np.diag_indices(len(missing))] += missing / self._unit
+        self._inverse: tuple[float, Singles | None] = (0.0, None)
 
     def __call__(self, parameters: Floats, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        probabilities = _probabilities(self._rows, self._unit, parameters)
-        between = -(probabilities * self._weights[:, None]).T @ probabilities
-        between[np.diag_indices(len(between))] += self._weights @ probabilities
-        values, vectors = np.linalg.eigh(between)
-        curvature = np.maximum(values, 0.0)[:, None] * self._values
-        curvature += (l2 / self._unit or UNPENALISED * float(curvature.mean())) + ROUNDING * _largest(curvature)
-        largest = _largest(curvature)
-        inverse = (largest / curvature).astype(np.float32)  # 1 to 1e6
-        of_classes, of_features = vectors.astype(np.float32), self._vectors
+        of_features = self._of_features
+        of_classes = self._between_classes(parameters)
+        of_features_trace, of_classes_trace = _trace(of_features), _trace(of_classes)
+        of_feature, of_class = of_features_trace / len(of_features), of_classes_trace / len(of_classes)
+        strength = math.sqrt(l2 / self._unit or UNPENALISED * (of_feature * of_class))
+        # pi, but rounded to a power of 2, so that the features' factor is seldom inverted anew
+        balance = math.ldexp(1.0, math.frexp(of_feature / of_class)[1] // 2)
+        features_damping = max(balance * strength, ROUNDING * of_features_trace)
+        classes_damping = max(strength / balance, ROUNDING * of_classes_trace)
+        if self._inverse[0] != features_damping:
+            self._inverse = features_damping, _damped_inverse(of_features, features_damping)
+        features_inverse, classes_inverse = self._inverse[1], _damped_inverse(of_classes, classes_damping)
+        if features_inverse is None or classes_inverse is None:
+            return np.copy  # what is not finite tells nothing
 
         def apply(gradient: Floats) -> Floats:
             scale = float(np.abs(gradient).max()) or 1.0  # float32 has no room for the small gradients of the end
-            rotated = of_classes.T @ (gradient / scale).astype(np.float32) @ of_features
-            rotated *= inverse
-            result: Floats = (of_classes @ (rotated @ of_features.T)).astype(np.float64)
-            result *= scale / largest / self._unit
+            rotated = product((gradient / scale).astype(np.float32), features_inverse)
+            result: Floats = product(classes_inverse, rotated).astype(np.float64)
+            result *= scale / self._unit / features_damping / classes_damping
             return result
 
         return apply
+
+    def _between_classes(self, parameters: Floats) -> Floats:
+        """Return the mean of diag(p) - p p^T, (n_classes, n_classes): each row's sum is 0, so nothing cancels."""
+        probabilities = _probabilities(self._rows, parameters * math.sqrt(self._unit))
+        between = _gram(probabilities, self._weights)
+        diagonal = np.diag_indices(len(between))
+        between[diagonal] = 0.0
+        sums = matrix_vector(between, np.ones(len(between)))
+        between = -between
+        between[diagonal] = sums
+        return between
 
 
 def curvature_model(shape: tuple[int, int], n_samples: int) -> type[Any]:
@@ -171,92 +189,58 @@ def fit_curvature_model(
     size, n_rows = math.prod(shape), min(MOST_ROWS * shape[1], MOST_NUMBERS // shape[1])
     if model is SampleHessian:
         n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * partition.n_training // size))
-    mean_squares = _mean_squares(partition, bounds, cluster)
-    rows, weights = _draw(partition, mean_squares, n_rows, seed, cluster)
-    if not 0 < weights.sum() < np.inf:
+    squares = mean_squares(partition, bounds, cluster)
+    rows, weights = draw_rows(partition, squares, n_rows, seed, cluster)
+    weight = total(weights)
+    if not 0 < weight < math.inf:
         return NoModel()
-    weights /= weights.sum()
-    lacking = np.maximum(mean_squares - COVERED * (weights.astype(rows.dtype) @ np.square(rows)), 0.0)
+    weights /= weight
+    sampled = product(weights.astype(rows.dtype)[None, :], rows * rows)[0]
+    lacking = np.maximum(squares - COVERED * sampled, 0.0)
     if not config.intercept:
         rows[:, -1] = 0.0
     fitted: CurvatureModel = model(rows, weights, lacking)
     return fitted
 
 
-def _draw(
-    partition: Partition, mean_squares: Floats, n_rows: int, seed: int, cluster: Cluster
-) -> tuple[Floats, Floats]:
-    """Draw about `n_rows` training rows and give them to every rank. Collective.
-
-    Half of a row's chance is the same for all, half follows its norm in units of the features' mean squares, so that
-    what occurs in few rows is drawn often enough (P. Drineas, R. Kannan and M. W. Mahoney, "Fast Monte Carlo algorithms
-    for matrices I", SIAM J. Comput. 36(1), 2006, section 4). A row's weight is divided by its chance.
-
-    Returns
-    -------
-    rows : (rows, n_features + 1), in training's units and type, the last column 1
-    weights : (rows,)
-    """
-    own = []
-    share, offset = n_rows / partition.n_training, partition.standardization.offset
-    inverse = np.divide(1.0, mean_squares[:-1], out=np.zeros(mean_squares.size - 1), where=mean_squares[:-1] > 0)
-    with cluster.agreement():
-        for some in partition.training:
-            norms = row_norms(some.features, inverse) / max(inverse.size, 1)
-            chances = np.minimum(share * (1 + norms) / 2, 1.0) if share < 1 else np.ones(len(norms))
-            if some.weights is not None:
-                chances[some.weights == 0] = 0.0
-            chosen = uniform(Purpose.SAMPLE, seed, some.shard, 0, len(chances)) < chances
-            weights = 1 / chances[chosen] if some.weights is None else some.weights[chosen] / chances[chosen]
-            rows = _dense_rows(some.features[chosen], offset, inverse.size, partition.dtype)
-            own.append((some.shard, rows, weights))
-    everywhere = sorted((item for part in cluster.allgather(own) for item in part), key=lambda item: item[0])
-    rows = np.concatenate([rows for _, rows, _ in everywhere])
-    weights = np.concatenate([weights for _, _, weights in everywhere])
-    return rows, weights
+def _in_float32(rows: NDArray) -> tuple[Singles, float]:
+    """Return rows of numbers near 1, and the square of what they were divided by: squares stay within float32."""
+    largest = max(float(rows.max()), -float(rows.min()))
+    return (rows / rows.dtype.type(largest)).astype(np.float32, copy=False), largest * largest
 
 
-def _dense_rows(features: NDArray | SparseFeatures, offset: Floats | None, n_features: int, dtype: np.dtype) -> NDArray:
-    """Return chosen rows as an array, (rows, n_features + 1), the last column 1."""
-    rows = np.ones((len(features), n_features + 1), dtype=dtype)
-    if isinstance(features, SparseFeatures):
-        rows[:, :-1] = 0.0 if offset is None else -offset
-        rows[:, features.columns] += features.matrix.toarray()
-    else:
-        rows[:, :-1] = features
-    return rows
-
-
-def _mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Cluster) -> Floats:
-    """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
-    n_features = bounds.largest.size - 1
-    squares = (
-        ShardSum(some.shard, sum_squares(some.features, None, some.weights), columns_of(some.features))
-        for some in partition.training
-    )
-    bound = ROOM * partition.total_weight * bounds.largest[:-1] ** 2
-    result = np.ones(n_features + 1)
-    result[:-1] = bounded_sum(squares, bound, cluster) / partition.total_weight
-    offset = partition.standardization.offset
-    if offset is not None:
-        result[:-1] = np.maximum(result[:-1] - offset**2, 0.0)
+def _gram(rows: Singles, weights: Singles) -> Floats:
+    """Return rows^T diag(weights) rows: sums of `ROWS_AT_ONCE` rows in float32, and of these in order in float64."""
+    result = np.zeros((rows.shape[1], rows.shape[1]))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        run = slice(start, start + ROWS_AT_ONCE)
+        result += gram(rows[run], weights[run])
     return result
 
 
-def _in_float32(rows: NDArray) -> tuple[NDArray[np.float32], float]:
-    """Return rows of numbers near 1, and the square of what they were divided by: squares stay within float32."""
-    largest = max(float(rows.max()), -float(rows.min()))
-    return (rows / rows.dtype.type(largest)).astype(np.float32, copy=False), largest**2
+def _damped_inverse(matrix: Floats, damping: float) -> Singles | None:
+    """Return damping * (matrix + damping)^-1, whose eigenvalues are 0 to 1; None where the matrix is not finite."""
+    for factor in (1.0, 1e3, 1e6):  # more than once only where rounding has made curvatures negative
+        damped = matrix.copy()
+        damped[np.diag_indices(len(damped))] += factor * damping
+        root = cholesky(damped)
+        if root is not None:
+            return (damping * inverse(root)).astype(np.float32)
+    return None
+
+
+def _trace(matrix: Floats) -> float:
+    return max(total(np.diagonal(matrix)), float(np.finfo(np.float64).tiny))
 
 
 def _largest(curvatures: Floats) -> float:
     return max(float(curvatures.max()), float(np.finfo(np.float64).tiny))
 
 
-def _probabilities(rows: NDArray[Any], unit: float, parameters: Floats) -> NDArray[Any]:
-    """Return softmax(rows @ parameters.T * sqrt(unit)), (n_rows, n_classes), in the rows' type."""
-    scores: NDArray[Any] = rows @ (parameters.T * np.sqrt(unit)).astype(rows.dtype)
-    scores -= scores.max(axis=1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores
+def _probabilities(rows: NDArray[Any], parameters: Floats) -> NDArray[Any]:
+    """Return softmax(rows @ parameters.T), (n_rows, n_classes), in the rows' type.
+
+    The last column is a feature like the others, and there is no intercept beside it.
+    """
+    without = np.column_stack([parameters, np.zeros(len(parameters))])
+    return Scorer(without, rows.dtype, sparse=False).probabilities(dense_rows(rows, rows.dtype))

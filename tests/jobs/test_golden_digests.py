@@ -18,7 +18,7 @@ ALONE = [sys.executable, PROGRAM]
 KNOWS_NO_MPI = pytest.mark.skipif(OPEN_MPI, reason="the core knows no MPI, and MPICH's environment tests this")
 COMPILERS = {"gcc": ["gcc"], "clang": ["clang"], "zig": [sys.executable, "-m", "ziglang", "cc"]}
 
-# what is done in another order, the file, what is written there first, what takes its place, a run that this must change
+# what is done in another order: the file, what stands there, what takes its place the first time, a run it must change
 REORDERED = {
     "rows of a gradient": (
         "dense.h",

@@ -189,8 +189,8 @@ def test_the_sampled_hessian_is_inverted_with_the_curvature_that_is_missing(seed
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_kronecker_product_is_inverted(seed, scale):
-    """Up to float32, which it is computed in: relative to the largest curvature."""
+def test_the_kronecker_product_of_the_damped_factors_is_inverted(seed, scale):
+    """Each factor damped, with pi balanced to a power of 2; up to float32, which it is computed in."""
     generator = np.random.default_rng(seed)
     rows = scale * np.column_stack([generator.standard_normal((200, 4)), np.ones(200)])
     weights = generator.random(200)
@@ -207,7 +207,11 @@ def test_the_kronecker_product_is_inverted(seed, scale):
         weight * (np.diag(of_row) - np.outer(of_row, of_row)) for of_row, weight in zip(p, weights, strict=True)
     )
     gram = (rows * weights[:, None]).T @ rows + np.diag(missing)
-    expected = np.kron(between, gram) + l2 * np.eye(15)
+    ratio = (np.trace(gram) / 5) / (np.trace(between) / 3) / np.abs(rows).max() ** 2  # rows are divided by the largest
+    balance = np.sqrt([power for power in 4.0 ** np.arange(-20, 20) if ratio / 2 < power <= 2 * ratio])
+    assert balance.size == 1
+    of_features = balance * np.sqrt(l2) * np.abs(rows).max()
+    expected = np.kron(between + l2 / of_features * np.eye(3), gram + of_features * np.eye(5))
     np.testing.assert_allclose(np.linalg.inv(matrix), expected, atol=2e-5 * np.abs(expected).max())
     np.testing.assert_allclose(matrix @ expected, np.eye(15), atol=1e-2)
 
@@ -245,7 +249,7 @@ def test_a_feature_that_no_sampled_row_has_gets_its_curvature_from_its_mean_squa
     features[:, 1] = generator.standard_normal(rows)
     features[generator.choice(rows, 40, replace=False), 2] = 3.0
     labels = generator.integers(0, 3, rows)
-    for name in ("_draw",):
+    for name in ("draw_rows",):
         draw = getattr(preconditioners, name)
 
         def without(*arguments, draw=draw):

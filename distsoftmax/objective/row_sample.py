@@ -1,0 +1,87 @@
+"""A sample of the training rows that every rank holds, to fit models of the hessian to.
+
+A row counts in the hessian by its weight, and in a feature's curvature by the square of its value. So a row's chance is
+one third the same for all, one third in proportion to its weight, and one third in proportion to its weight times its
+norm in units of the features' mean squares: what occurs in few rows, and what few rows weigh heavily, is drawn often
+enough (P. Drineas, R. Kannan and M. W. Mahoney, "Fast Monte Carlo algorithms for matrices I", SIAM J. Comput. 36(1),
+2006, section 4). A row that is drawn has its weight divided by its chance, which leaves every mean what it is, on
+average.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.arithmetic.randomness import Purpose, uniform
+from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
+from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares
+from distsoftmax.data.features import SparseFeatures
+from distsoftmax.data.partition import Partition
+from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds
+
+Floats = NDArray[np.float64]
+
+
+def draw_rows(
+    partition: Partition, mean_squares: Floats, n_rows: int, seed: int, cluster: Cluster
+) -> tuple[NDArray, Floats]:
+    """Draw about `n_rows` training rows and give them to every rank. Collective.
+
+    Returns
+    -------
+    rows : (rows, n_features + 1), in training's units and type, the last column 1
+    weights : (rows,)
+    """
+    drawn = []
+    offset = partition.standardization.offset
+    inverse = np.divide(1.0, mean_squares[:-1], out=np.zeros(mean_squares.size - 1), where=mean_squares[:-1] > 0)
+    with cluster.agreement():
+        for samples in partition.training:
+            norms = row_norms(samples.features, inverse) / max(inverse.size, 1)
+            weights = np.ones(len(norms)) if samples.weights is None else samples.weights
+            chances = _chances(norms, weights, partition, n_rows)
+            chosen = uniform(Purpose.SAMPLE, seed, samples.shard, 0, len(chances)) < chances
+            rows = _dense_rows(samples.features[chosen], offset, inverse.size, partition.dtype)
+            drawn.append((samples.shard, rows, weights[chosen] / chances[chosen]))
+    everywhere = sorted((item for of_rank in cluster.allgather(drawn) for item in of_rank), key=lambda item: item[0])
+    rows = np.concatenate([rows for _, rows, _ in everywhere])
+    weights = np.concatenate([weights for _, _, weights in everywhere])
+    return rows, weights
+
+
+def mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Cluster) -> Floats:
+    """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
+    n_features = bounds.largest.size - 1
+    squares = (
+        ShardSum(samples.shard, sum_squares(samples.features, None, samples.weights), columns_of(samples.features))
+        for samples in partition.training
+    )
+    bound = ROOM * partition.total_weight * (bounds.largest[:-1] * bounds.largest[:-1])
+    result = np.ones(n_features + 1)
+    result[:-1] = bounded_sum(squares, bound, cluster) / partition.total_weight
+    offset = partition.standardization.offset
+    if offset is not None:
+        result[:-1] = np.maximum(result[:-1] - offset * offset, 0.0)
+    return result
+
+
+def _chances(norms: Floats, weights: Floats, partition: Partition, n_rows: int) -> Floats:
+    """Return the chance of each row of a shard to be drawn; 0 for a row without weight."""
+    if n_rows >= partition.n_training:
+        return np.where(weights > 0, 1.0, 0.0)
+    relative = weights * (partition.n_training / partition.total_weight)  # 1 on average
+    chances = (1 + relative + relative * norms) * (n_rows / partition.n_training / 3)
+    return np.where(weights > 0, np.minimum(chances, 1.0), 0.0)
+
+
+def _dense_rows(features: NDArray | SparseFeatures, offset: Floats | None, n_features: int, dtype: np.dtype) -> NDArray:
+    """Return chosen rows as an array, (rows, n_features + 1), the last column 1."""
+    rows = np.ones((len(features), n_features + 1), dtype=dtype)
+    if isinstance(features, SparseFeatures):
+        rows[:, :-1] = 0.0 if offset is None else -offset
+        rows[:, features.columns] += features.matrix.toarray()
+    else:
+        rows[:, :-1] = features
+    return rows

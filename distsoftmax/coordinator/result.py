@@ -114,7 +114,7 @@ def conclude(
         step, parameters = best.step, best.parameters
         held_out = objective.scores(parameters, held_out=True)
     wanted, gap = tolerance * state.value, state.certified_gap
-    if objective.certifies and (parameters is not state.measured or gap is None or gap > wanted):
+    if parameters is not state.measured or (objective.certifies and (gap is None or gap > wanted)):
         state = proven(state, objective.certify(parameters, wanted))
     nonzero = parameters[:, :-1] != 0
     return Result(
@@ -123,8 +123,8 @@ def conclude(
         exhausted=state.exhausted,
         step=step,
         objective=state.value if state.proven_value is None else state.proven_value,
-        gap=state.certified_gap,
-        least_gap=state.least_gap,
+        gap=state.certified_gap if objective.certifies else None,
+        least_gap=state.least_gap if objective.certifies else None,
         relative_gradient=state.gradient_norm / state.first_gradient_norm if state.first_gradient_norm else 0.0,
         training=objective.scores(parameters, held_out=False),
         held_out=held_out,

@@ -1,29 +1,30 @@
 """How far rounding may move an evaluation in float64: proven bounds, from what every rank knows.
 
-u = 2^-53, and gamma(n) = n u / (1 - n u) bounds the relative error of n roundings, in any order and of either kind
-(N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd edition, 2002, lemma 3.1): a sum of n products
-c + sum_j a_j b_j is off by at most gamma(n + 1) (|c| + sum_j |a_j| |b_j|), fused or not (section 3.1). Below |.| is the
-exact magnitude, K the number of classes, w_i the weights, W their sum, and a mean is that of all samples, by weight.
+With gamma(n) as in `outward_sums.py`, a sum c + sum_j a_j b_j of n products is off by at most
+gamma(n + 1) (|c| + sum_j |a_j| |b_j|), fused or not (N. J. Higham, "Accuracy and Stability of Numerical Algorithms",
+2nd edition, 2002, section 3.1). Below, K is the number of classes, and a mean is that of all samples, by weight.
 
 Scores. A computed score less the largest one is off by |delta_ik| <= gamma(row length + 3) S_i, but for a number that
-is the same for all classes, S_i = max_k (|b_k| + sum_j |theta_kj| |x_ij|). Its largest value and its mean are bounded by
-the features' largest and mean magnitudes: mean_i S_i <= max_k |b_k| + sum_j max_k |theta_kj| mean_i |x_ij|.
+is the same for all classes, S_i = max_k (|b_k| + sum_j |theta_kj| |x_ij|). Its largest value and its mean are bounded
+by the features' largest and mean magnitudes: mean_i S_i <= max_k |b_k| + sum_j max_k |theta_kj| mean_i |x_ij|.
 
 Probabilities. Let q_i be the exact softmax of the scores *as computed*, less the largest. exp, the sum of K terms that
 are none of them negative, its inverse and a product make p_ik = q_ik (1 + gamma(K + 2 EXP_ROUNDINGS + 1)); less 1 for
-the own class and times the weight, the errors p_i - e_y are off by gamma(K + 2 EXP_ROUNDINGS + 7) in the Euclidean norm.
+the own class and times the weight, the errors p_i - e_y are off by gamma(K + 2 EXP_ROUNDINGS + 7) in the Euclidean
+norm.
 
-Gradient. A shard's entry is a sum along `row_chain` additions at most, so over all shards the column j is off, in the
-Euclidean norm over the classes (Minkowski's inequality), by
+Gradient. A shard's entry is a sum in which no term goes through more than `row_chain` additions. So the column j of
+the mean is off, in the Euclidean norm over the classes (Minkowski's inequality), by
 
-    (gamma(K + ...) + gamma(row_chain) sqrt(2) (1 - q_iy)) weighted |x_ij|, summed over i, and the integers' rounding,
+    gamma(K + 2 EXP_ROUNDINGS + 7) mean_i |x_ij|  +  gamma(row_chain) sqrt(2) mean_i (1 - q_iy) |x_ij|
 
-where mean_i (1 - q_iy) |x_ij| <= min(mean_i |x_ij|, max_i |x_ij| mean loss), as 1 - q <= -log q. The integers' rounding
-is half a unit a shard and class, and a unit is at most 2^-59 of the bound (`FixedPoint`). For the intercept, x = 1,
-it is bounded class by class: by (mean_i q_ik + the class's share).
+and the integers' rounding, half a unit for each shard and class; a unit is at most 2^-59 of the bound (`FixedPoint`),
+which is mean_i |x_ij|. As 1 - q <= -log q, the second mean is at most max_i |x_ij| times the mean loss, too. For the
+intercept, whose x is 1, each class's error has a bound of its own: mean_i q_ik + the class's share stands for
+mean_i |x_ij|.
 
-Loss. With d = max_k |delta_ik| a sample's loss is off by 2 d min(1, loss / (1 - 2 d)) for the scores, gamma(K + 2) for the
-sum, the logarithm's error, and the rounding of the difference; the shard's sum by gamma(rows) of itself.
+Loss. With d = max_k |delta_ik| a sample's loss is off by 2 d min(1, loss / (1 - 2 d)) for the scores, gamma(K + 2) for
+the sum, the logarithm's error, and the rounding of the difference; the shard's sum by gamma(rows) of itself.
 
 What is computed here is computed in float64, too: sums of numbers that are not negative, so `ROOM` covers it.
 """
@@ -36,30 +37,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.parameters import column_norms, dot
+from distsoftmax.arithmetic.elementary import EXP_ERROR, LOG_ERROR
+from distsoftmax.arithmetic.parameters import dot
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.data.features import Compact, SparseFeatures
 from distsoftmax.data.partition import Partition
 from distsoftmax.objective.cross_entropy import Fit
 from distsoftmax.objective.feature_bounds import FeatureBounds
+from distsoftmax.objective.outward_sums import ROOM, UNIT, column_lengths, gamma, largest_by_column
 
 Vector = NDArray[np.float64]
 
-UNIT = 2.0**-53
-EXP_ROUNDINGS = 3  # that the error of exp, at most 2^-52 of its value, amounts to
-LOG_ERROR = 2.0**-52  # of the logarithm's value
-ROOM = 1.01  # for the rounding of the bounds themselves, and of the measured magnitudes
+EXP_ROUNDINGS = math.ceil(EXP_ERROR / UNIT) + 1  # that the error of exp amounts to
 CLAMPED = 2.0**-990  # exp of a score 690 below the largest, and a few times that
 LEAST = 2.0**-1073  # twice the smallest float64 above 0: more than an underflow loses
 LEAST_SCALE = 2.0**-999  # `FixedPoint` has no smaller unit than half of this
 LARGEST_BLOCK, LEAST_BLOCK = 256, 32  # rows, as in arithmetic/core/rows.h
 DECODED_IN_FLOAT32 = 2.0**-22  # of a number of a small type: what a difference and a product in float32 cost
 ONE_LIMB, TWO_LIMBS = 2.0**-60, 2.0**-98  # of a sum's bound: what a shard's rounding to integers costs at most
-
-
-def gamma(n: int) -> float:
-    """Return a bound on the relative error of n roundings; inf where there is none."""
-    return ROOM * n * UNIT / (1 - n * UNIT) if n * UNIT < 0.5 else math.inf
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,11 @@ class ErrorBounds:
     intercept: Vector
     means: float
     magnitudes: Vector
+
+    @property
+    def are_none(self) -> bool:
+        """Whether they are those of an estimate: a computed loss is never proven to be exact."""
+        return self.loss == 0.0
 
     @classmethod
     def none(cls, n_classes: int, n_features: int) -> ErrorBounds:
@@ -232,9 +232,8 @@ class RoundingModel:
     def loss_error(self, loss: float, scores: ScoreError, loss_bound: float) -> float:
         """Bound the error of a mean loss; see `Fit.loss_bound`."""
         of_sum = self.n_shards * TWO_LIMBS * loss_bound / self.total_weight
-        of_sample = (
-            gamma(self.n_classes + EXP_ROUNDINGS) + LOG_ERROR * (self.n_classes - 1).bit_length()
-        )  # log K < ceil(log2 K)
+        log_classes = (self.n_classes - 1).bit_length()  # log K < ceil(log2 K)
+        of_sample = gamma(self.n_classes + EXP_ROUNDINGS) + LOG_ERROR * log_classes
         of_sample += self.n_classes * CLAMPED + 2 * LEAST
         relative = gamma(self.shard_rows + 8) + self.of_total_weight
         computed = max(loss, 0.0) + 2 * of_sample  # no sample's computed loss is below -of_sample
@@ -289,23 +288,3 @@ class RoundingModel:
     def _of_probabilities(self) -> float:
         """The error of p_i - e_y(i), weighted, in the Euclidean norm; what the chain of the rows makes of it, too."""
         return gamma(self.n_classes + 2 * EXP_ROUNDINGS + 7) + self.n_classes * CLAMPED
-
-
-def largest_by_column(parameters: Vector) -> Vector:
-    """Return max_k |theta_kj|, (n_features + 1,)."""
-    largest: Vector = np.maximum(parameters.max(axis=0), -parameters.min(axis=0))
-    return largest
-
-
-def column_lengths(values: Vector) -> Vector:
-    """Return the Euclidean norms of the columns, with room for squares that underflow."""
-    lengths: Vector = column_norms(values) + 2.0**-520
-    return lengths
-
-
-def relative_error_of_sums(values: Vector) -> float:
-    """Bound the relative error of a sum over an array of products that are not negative, and twice that for safety.
-
-    `arithmetic.parameters` adds row by row, in 32 chains and a tree.
-    """
-    return 2 * gamma(values.size // 32 + 2 * len(values) + 64)

@@ -1,11 +1,11 @@
 """A sample of the training rows that every rank holds, to fit models of the hessian to.
 
-A row counts in the hessian by its weight, and in a feature's curvature by the square of its value. So a row's chance is
-one third the same for all, one third in proportion to its weight, and one third in proportion to its weight times its
-norm in units of the features' mean squares: what occurs in few rows, and what few rows weigh heavily, is drawn often
-enough (P. Drineas, R. Kannan and M. W. Mahoney, "Fast Monte Carlo algorithms for matrices I", SIAM J. Comput. 36(1),
-2006, section 4). A row that is drawn has its weight divided by its chance, which leaves every mean what it is, on
-average.
+A row counts in the hessian by its weight, and in a feature's curvature by the square of its value. So most of a row's
+chance is in proportion to its weight times its squared norm, in units of the features' mean squares: what occurs in few
+rows, and what few rows weigh heavily, is drawn often enough (P. Drineas, R. Kannan and M. W. Mahoney, "Fast Monte Carlo
+algorithms for matrices I", SIAM J. Comput. 36(1), 2006, section 4). One tenth is in proportion to its weight alone, for
+the intercepts, and one tenth the same for all, lest a few rows of enormous weight are all there is. A row that is drawn
+has its weight divided by its chance, which leaves every mean what it is, on average.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _chances(norms: Floats, weights: Floats, partition: Partition, n_rows: int) 
     if n_rows >= partition.n_training:
         return np.where(weights > 0, 1.0, 0.0)
     relative = weights * (partition.n_training / partition.total_weight)  # 1 on average
-    chances = (1 + relative + relative * norms) * (n_rows / partition.n_training / 3)
+    chances = (1 + relative + 8 * relative * norms) * (n_rows / partition.n_training / 10)
     return np.where(weights > 0, np.minimum(chances, 1.0), 0.0)
 
 

@@ -3,8 +3,12 @@
 D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale optimization", Math. Programming 45, 1989;
 J. Nocedal and S. J. Wright, "Numerical Optimization", 2nd edition, 2006, algorithms 7.4 (the recursion) and 7.5. The
 initial inverse hessian H_0 is gamma M, with M the objective's preconditioner, if it has one, else the identity, and
-gamma = <s, y> / <y, M y> for the last pair (equation 7.20). M is fitted anew at steps 2, 4, 8, 16, ...: the hessian
+gamma = <s, y> / <y, M y> for the last pair (equation 7.20). M is fitted anew at steps 3, 9, 27, 81, ...: the hessian
 moves most in the beginning.
+
+M comes from a sample, and may mislead where the sample lacks what counts. So it is put to the test, where the run is
+long: from step 81 on, and again from 243, 729, ..., the steps go on from the other first matrix, the identity, for a
+third as many steps as were taken, and stay with it if the objective has fallen by more than in as many steps before.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ from dataclasses import dataclass, replace
 
 from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.line_search import noise, strong_wolfe
-from distsoftmax.solvers.protocol import Array, Preconditioned, State
+from distsoftmax.solvers.protocol import Array, Preconditioned, Preconditioner, State
 from distsoftmax.solvers.state import first_state, moved
 
 MEMORY = 10  # pairs kept
 FIRST_MOVE = 1.0  # how far, in the parameters' norm, the first step may go where nothing is known of the curvature
 NEGLIGIBLE = 1e-2  # times what rounding may hide: a smaller predicted decrease leads nowhere
+FIRST_TEST = 81  # the step from which the preconditioner is first put to the test
 LEAST_COSINE = 1e-12  # least <s, y> / (|s| |y|) of a pair that is kept
 
 
@@ -33,11 +38,26 @@ class LbfgsState(State):
         The last steps s and the gradient's changes y over them, the oldest first; at most `MEMORY`.
     anchor : ndarray of float64
         The parameters that the preconditioner is fitted at.
+    misled : bool
+        Whether the last test was in favour of the identity.
+    plain : bool
+        Whether the first matrix is the identity now, though there may be a preconditioner.
+    mark, fall : float
+        The objective where a test, or the steps it is compared with, began; how far it fell in the latter.
     """
 
     steps: Sequence[Array]
     changes: Sequence[Array]
     anchor: Array
+    misled: bool
+    plain: bool
+    mark: float
+    fall: float
+
+    @property
+    def remark(self) -> str:
+        """See `State.remark`."""
+        return "the preconditioner misleads: lbfgs goes on without it" if self.misled else ""
 
 
 class Lbfgs:
@@ -47,24 +67,39 @@ class Lbfgs:
 
     def init(self, objective: Preconditioned, parameters: Array) -> LbfgsState:
         """See `Solver.init`."""
-        return LbfgsState(**vars(first_state(objective, parameters)), steps=(), changes=(), anchor=parameters)
+        first = first_state(objective, parameters)
+        return LbfgsState(
+            **vars(first),
+            steps=(),
+            changes=(),
+            anchor=parameters,
+            misled=False,
+            plain=False,
+            mark=first.value,
+            fall=0.0,
+        )
 
     def step(self, objective: Preconditioned, state: LbfgsState) -> LbfgsState:
         """See `Solver.step`."""
-        if state.step & (state.step - 1) == 0 and state.step > 1:
+        if state.step > 1 and is_power_of_three(state.step):
             state = replace(state, anchor=state.parameters)
         precondition = objective.preconditioner(state.anchor)
-        direction = -two_loop(state.steps, state.changes, state.gradient, precondition)
-        slope = dot(direction, state.gradient)
+        return self._attempt(objective, state if precondition is None else tested(state), precondition)
+
+    def _attempt(self, objective: Preconditioned, state: LbfgsState, precondition: Preconditioner | None) -> LbfgsState:
+        """Return the state one step later; what misleads, the pairs or the first matrix, is dropped before it ends."""
+        first_matrix = None if state.plain else precondition
+        direction = -two_loop(state.steps, state.changes, state.gradient, first_matrix)
         size = 1.0
-        if precondition is None and not len(state.steps):
+        if first_matrix is None and not len(state.steps):
             size = min(1.0, FIRST_MOVE / norm(direction))
-        if not -slope / 2 > NEGLIGIBLE * noise(state, state):
-            return replace(state, step=state.step + 1, exhausted=True)
-        trial = strong_wolfe(objective, state, direction, size)
+        predicted = -dot(direction, state.gradient) / 2 > NEGLIGIBLE * noise(state, state)
+        trial = strong_wolfe(objective, state, direction, size) if predicted else None
         if trial is None:
-            if len(state.steps):  # the pairs may mislead: start from the preconditioner alone
-                return self.step(objective, replace(state, steps=(), changes=()))
+            if state.plain:
+                return self._attempt(objective, replace(state, plain=False, misled=False), precondition)
+            if predicted and len(state.steps):
+                return self._attempt(objective, replace(state, steps=(), changes=()), precondition)
             return replace(state, step=state.step + 1, exhausted=True)
         step, change = trial.point - state.parameters, trial.reached.gradient - state.gradient
         steps, changes = with_pair(state.steps, state.changes, step, change)
@@ -77,6 +112,29 @@ class Lbfgs:
             steps=steps,
             changes=changes,
         )
+
+
+def is_power_of_three(number: int) -> bool:
+    """Return whether a number of 1 or more is 1, 3, 9, 27, ..."""
+    while number % 3 == 0:
+        number //= 3
+    return number == 1
+
+
+def tested(state: LbfgsState) -> LbfgsState:
+    """Return the state with the test of the preconditioner begun or decided, at the steps where that is due.
+
+    For n = 81, 243, ...: at 2 n / 3 the steps to compare with begin, at n the other first matrix has its turn, and at
+    4 n / 3 the one of the two stays under which the objective fell by more.
+    """
+    if 3 * state.step >= 2 * FIRST_TEST and state.step % 2 == 0 and is_power_of_three(state.step // 2):
+        return replace(state, mark=state.value)
+    if state.step >= FIRST_TEST and is_power_of_three(state.step):
+        return replace(state, plain=not state.misled, mark=state.value, fall=state.mark - state.value)
+    if 3 * state.step >= 4 * FIRST_TEST and state.step % 4 == 0 and is_power_of_three(state.step // 4):
+        misled = state.plain if state.mark - state.value > state.fall else state.misled
+        return replace(state, misled=misled, plain=misled)
+    return state
 
 
 def with_pair(

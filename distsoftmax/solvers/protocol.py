@@ -251,6 +251,11 @@ class State:
         """
         return self
 
+    @property
+    def remark(self) -> str:
+        """What a user should know of how the steps go on; empty where there is nothing."""
+        return ""
+
     def check_end(self) -> None:
         """Refuse to end here for want of steps, where the steps have led far above the start.
 

@@ -12,11 +12,8 @@ import contextlib
 import io
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]  # this package, whatever is installed
 
 DIGESTS = Path(__file__).with_name("digests.txt")
 ALL_RUNS = "--out {name} --progress never --checkpoint-seconds 1000 --metrics-every 1000"

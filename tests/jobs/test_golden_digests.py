@@ -44,6 +44,12 @@ REORDERED = {
         "for (int64_t r = rows - 1; r >= 0; r--) add_row(",
         "lbfgs-l2",
     ),
+    "inner indices of a matrix product": (
+        "tiles.h",
+        "for (int64_t k = 0; k < n_inner; k++) {",
+        "for (int64_t k = n_inner - 1; k >= 0; k--) {",
+        "lbfgs-l2",
+    ),
     "rows of a column's sum": (
         "columns.c",
         "for (int64_t row = 0; row < x->n_rows; row += ROWS)",

@@ -44,7 +44,7 @@ _SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
     "ds_column_squares": ((_whole, _whole, *_matrix, _memory), None),
     "ds_cholesky": ((_whole, _memory), ctypes.c_int),
     "ds_cholesky_solve": ((_whole, _memory, _memory), None),
-    "ds_inverse_transposed": ((_whole, _memory, _memory), ctypes.c_int),
+    "ds_inverse": ((_whole, _memory, _memory, _memory), ctypes.c_int),
     "ds_product": ((_whole, _whole, _whole, *_strides, *_strides, _memory), ctypes.c_int),
     "ds_gram": ((_whole, _whole, *_strides, _memory, _memory), ctypes.c_int),
 }
@@ -239,11 +239,12 @@ def inverse(factor: Floats) -> Floats:
     It is gram(y) with y = r^-T: y[i, j] = (1 where i is j, else 0, then fma(-r[k, i], y[k, j], .) for k = 0 ... i - 1
     in order) / r[i, i].
     """
-    transposed: Floats = np.zeros(factor.shape)
+    factor = _whole_factor(factor)
+    transposed, result = np.zeros(factor.shape), np.zeros(factor.shape)
     if factor.size:
-        outcome = _function("ds_inverse_transposed")(len(factor), _address(_whole_factor(factor)), _address(transposed))
-        _check_room(outcome, transposed)
-    return gram(transposed)
+        outcome = _function("ds_inverse")(len(factor), _address(factor), _address(transposed), _address(result))
+        _check_room(outcome, result)
+    return result
 
 
 def _whole_factor(factor: Floats) -> Floats:

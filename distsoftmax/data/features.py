@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.kernels import STORAGE, Rows, dense_rows, sparse_rows
+from distsoftmax.arithmetic.samples import STORAGE, Rows, dense_rows, sparse_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.kernels import Rows
+from distsoftmax.arithmetic.samples import Rows
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.column_sums import Columns

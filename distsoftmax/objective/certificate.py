@@ -65,7 +65,7 @@ from distsoftmax.objective.rounding import ErrorBounds
 Array = NDArray[np.float64]
 
 BISECTIONS = 60  # of a factor between 0 and 1: to the last bit
-RUN = 1 << 14  # numbers that are worked on at once, in cache
+RUN = 1 << 15  # numbers that are worked on at once, in cache
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def least_gap(fit: Fit, parameters: Array, class_means: Array, config: Objective
             ideal = Repair.of(parameters, class_means, errors).point(fit, np.zeros(len(parameters)))
             columns, cost = ideal.columns, cost + ideal.cost
         coef, loss = parameters[:, :-1], fit.loss + errors.loss
-        least = bound_norm(columns) ** 2 / (2 * config.l2) if config.l2 > 0 else math.inf
+        least = squared_norm(columns) / (2 * config.l2) if config.l2 > 0 else math.inf
         if config.sparse:
             limit, error = config.l1 + config.group, float(columns.max(initial=0.0))
             least = min(least, error / (limit + error) * loss + dot(columns, column_lengths(coef)))

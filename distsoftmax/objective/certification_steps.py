@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, column_norms, norm, squared_norm
+from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, column_norms, norm, squared_norm, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import Fit
 from distsoftmax.objective.rounding import RoundingModel
@@ -95,14 +95,13 @@ def after_newton_step(
     """
     config, penalty = objective.config, objective.penalty
     curvature, precondition = _Counted(objective.curvature(point)), objective.preconditioner(point)
-    limit = config.l1 + config.group
+    gradient, limit = _centred(gradient), config.l1 + config.group
     most_products = min(most_products, MOST_PRODUCTS)
 
     def is_enough(residual: Array, _: float, decrease: float) -> bool:
         # the bound rises by |residual|^2 / (2 l2); without an L2 term by about |residual| / limit of the objective
-        return squared_norm(residual) <= max(
-            2 * RESIDUAL * config.l2 * decrease, (RESIDUAL * limit * decrease / value) ** 2
-        )
+        tolerated = RESIDUAL * limit * decrease / value
+        return squared_norm(residual) <= max(2 * RESIDUAL * config.l2 * decrease, tolerated * tolerated)
 
     if penalty is None:
         step = steihaug(curvature, gradient, precondition, math.inf, is_enough, most_products).step
@@ -125,7 +124,7 @@ def after_newton_step(
 
 
 class _Counted:
-    """A curvature that counts its products; see `solvers.protocol.Curvature`."""
+    """A curvature that counts its products, and rounds none of them into the null space; see `_centred`."""
 
     def __init__(self, curvature: Curvature) -> None:
         self._curvature = curvature
@@ -134,7 +133,17 @@ class _Counted:
     def product(self, direction: Array) -> Array:
         """Return the product with a direction. As collective as the curvature's."""
         self.n_products += 1
-        return self._curvature.product(direction)
+        return _centred(self._curvature.product(direction))
+
+
+def _centred(gradient: Array) -> Array:
+    """Return a gradient whose intercepts' part has the sum 0, as it has but for rounding.
+
+    Intercepts that all rise together change nothing. Conjugate gradients would go far along them.
+    """
+    gradient = gradient.copy()
+    gradient[:, -1] -= total(gradient[:, -1]) / len(gradient)
+    return gradient
 
 
 def _shifted(point: Array) -> Array:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.kernels import Direction, Scorer, Sums
+from distsoftmax.arithmetic.kernels import Direction, Scorer
+from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.objective.centring import centre_gradient, for_stored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,44 +107,38 @@ class Repair:
             (mean_error + gamma(n_features + 8)) * size,
         )
 
+    @property
+    def shares(self) -> Array:
+        """v, the classes' shares of the total weight."""
+        return self.class_means[:, -1]
+
     def reachable(self, fit: Fit) -> DualPoint:
         """Return about the point with c = 0 that better intercepts lead to."""
-        excess, shares = fit.gradient[:, -1], self.class_means[:, -1]
-        squares = dot(excess, excess / np.maximum(excess + shares, 1e-300))
+        excess = fit.gradient[:, -1]
+        squares = dot(excess, excess / np.maximum(excess + self.shares, 1e-300))
         return DualPoint(fit.gradient, np.zeros_like(self.mean), 0.0, squares / 2, excess, self.mean)
 
     def point(self, fit: Fit, excess: Array) -> DualPoint:
-        """Return the point that mixing leads to."""
-        errors, shares, n_classes = self.errors, self.class_means[:, -1], len(excess)
-        of_shares = errors.means * (shares + 1 / n_classes) + 4 * UNIT * shares
-        surely = np.maximum(shares - of_shares, 0.0)
-        too_much = np.maximum(excess + errors.intercept, 0.0)
-        if not too_much.any():
-            ratio = 0.0
-        elif (surely[too_much > 0] == 0).any():
-            ratio = math.inf
-        else:
-            ratio = float(np.divide(too_much, surely, out=np.zeros(n_classes), where=too_much > 0).max())
-        mix = min(1.0, ratio / (1 + ratio) * (1 + 16 * UNIT)) if ratio < math.inf else 1.0
-        rest = 1 - mix
-        cost = mix * (fit.loss + errors.loss - self._least_entropy(mix, excess, of_shares) - self.overlap)
-        cost += rest * dot(excess, self.scores)
-        size = total(np.abs(excess))
-        cost += rest * (dot(errors.intercept, np.abs(self.scores) + self.score_error) + size * 2 * self.score_error)
-        # of the overlap, and of the operations here
+        """Return the point that mixing leads to; `excess` is c."""
+        of_shares = self.errors.means * (self.shares + 1 / len(excess)) + 4 * UNIT * self.shares
+        mix = _least_mix(excess + self.errors.intercept, self.shares - of_shares)
+        cost = mix * (fit.loss - self._least_entropy(mix, excess, of_shares) - self.overlap)
+        cost += (1 - mix) * dot(excess, self.scores)
+        if not self.errors.are_none:
+            cost += self._error_of_cost(mix, excess, fit.loss)
+        columns = self._columns(mix, excess, fit)
+        return DualPoint(fit.gradient, columns, mix, max(cost, 0.0), excess, self.mean, self.class_means)
+
+    def _error_of_cost(self, mix: float, excess: Array, loss: float) -> float:
+        """Bound the error of the cost of mixing."""
+        errors, n_classes, sizes = self.errors, len(excess), np.abs(excess)
+        scores = np.abs(self.scores)
+        of_scores = dot(errors.intercept, scores + self.score_error) + total(sizes) * 2 * self.score_error
         chain = gamma(self.class_means.size + 8)
-        cost += mix * (3 * self.mean_error + 2 * chain + gamma(n_classes + 8)) * 2 * self.size
-        magnitude = mix * (fit.loss + errors.loss + 2 * self.size + n_classes.bit_length())
-        cost += gamma(n_classes + 16) * (magnitude + dot(np.abs(excess), np.abs(self.scores)))
-        return DualPoint(
-            fit.gradient,
-            self._columns(mix, excess, fit),
-            mix,
-            max(cost, 0.0),
-            excess,
-            self.mean,
-            self.class_means,
-        )
+        of_overlap = (3 * self.mean_error + 2 * chain + gamma(n_classes + 8)) * 2 * self.size
+        magnitude = mix * (loss + errors.loss + 2 * self.size + n_classes.bit_length()) + dot(sizes, scores)
+        error = of_scores + mix * (errors.loss + of_overlap) + gamma(n_classes + 16) * magnitude
+        return error * (1 + gamma(n_classes + 64))
 
     def _columns(self, mix: float, excess: Array, fit: Fit) -> Array:
         """Return the norms of the errors of the columns of G, as it is computed."""
@@ -162,13 +155,25 @@ class Repair:
 
     def _least_entropy(self, mix: float, excess: Array, of_shares: Array) -> float:
         """Return a lower bound on H(t)."""
-        shares = self.class_means[:, -1]
         factor = (1 - mix) / mix if mix > 0 else 0.0
-        middle = shares - factor * excess
-        error = of_shares + factor * self.errors.intercept + 8 * UNIT * (shares + factor * np.abs(excess))
+        middle = self.shares - factor * excess
+        if self.errors.are_none:
+            return total(_entropies(middle))
+        error = of_shares + factor * self.errors.intercept + 8 * UNIT * (self.shares + factor * np.abs(excess))
         # -t log t is concave, so it is least at an end
         least = np.minimum(_entropies(middle - error), _entropies(middle + error))
-        return total(least) * (1 - gamma(len(shares) + 16))
+        return total(least) * (1 - gamma(len(excess) + 16))
+
+
+def _least_mix(excess: Array, shares: Array) -> float:
+    """Return the least a, and a little more, with (1 - a) c <= a v, for upper bounds on c and lower bounds on v."""
+    over = excess > 0
+    if not over.any():
+        return 0.0
+    if not (shares[over] > 0).all():
+        return 1.0
+    ratio = float((excess[over] / shares[over]).max())
+    return min(1.0, ratio / (1 + ratio) * (1 + 16 * UNIT))
 
 
 def _entropies(shares: Array) -> Array:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.kernels import Sums
 from distsoftmax.arithmetic.randomness import Purpose, permutation
+from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.data.partition import Samples
 from distsoftmax.errors import InputError
 from distsoftmax.objective.centring import for_stored

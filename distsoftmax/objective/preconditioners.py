@@ -24,8 +24,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.kernels import Scorer, dense_rows
+from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, gram, inverse, matrix_vector, product, total
+from distsoftmax.arithmetic.samples import dense_rows
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition

@@ -46,7 +46,8 @@ class Plain:
 
     def __init__(self, fit: Any) -> None:
         from distsoftmax.arithmetic.fixed_point import FixedPoint
-        from distsoftmax.arithmetic.kernels import Sums, dense_rows
+        from distsoftmax.arithmetic.samples import dense_rows
+        from distsoftmax.arithmetic.sums import Sums
 
         self._fit, training = fit, fit.partition.training
         features = np.concatenate([samples.features for samples in training])

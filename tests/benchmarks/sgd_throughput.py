@@ -13,7 +13,6 @@ what is done at the end of an epoch. The losses are those over all samples after
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from comparison import Table, medians, parser_of
-from ddp_processes import PROCESSES, join_group, own_samples, run_processes
+from ddp_processes import PROCESSES, join_group, leave_group, own_samples, run_processes
 from jobs import WARMING, train
 from random_samples import Shape, parse_shape, text_of, write_dense
 
@@ -79,8 +78,7 @@ def ddp_process(folder: Path, batch: int, epochs: int, rank: int) -> None:
             loss = cross_entropy(linear(x), y) / PROCESSES
         dist.all_reduce(loss)
         losses.append(float(loss))
-    print(json.dumps([seconds, losses]))
-    dist.destroy_process_group()
+    leave_group([seconds, losses])
 
 
 def main() -> None:

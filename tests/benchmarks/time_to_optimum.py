@@ -6,11 +6,12 @@
 
 All minimise P = mean cross-entropy + l2/2 ||coef||^2 with a free intercept, on the same numbers, on two cores: ours
 with 2 ranks, scikit-learn with 2 BLAS threads, Spark MLlib as local[2]. The gap is (P - P*) / P*, computed in float64
-for the parameters that a contender has reached; P* is by scikit-learn's newton-cg in float64. Ours ends where it has
-certified a gap of 1e-6, which takes longer than to reach it; the others certify nothing, so against that time stands
-theirs to a true gap of 1e-6. Reading and standardising are not counted, on any side. Of scikit-learn's solvers, each on
-float32 and on float64, the fastest to each gap counts. Spark takes Java and an environment with pyspark, numpy and
-scipy; it is skipped where these are missing.
+for the parameters that a contender has reached; P* is by a Newton solver of scikit-learn's in float64. Ours ends where
+it has certified a gap of 1e-6, which takes longer than to reach it; the others certify nothing, so against that time
+stands theirs to a true gap of 1e-6. Reading and standardising are not counted, on any side. Of scikit-learn's solvers,
+each on float32 and on float64, the fastest to each gap counts. Spark takes Java and an environment with pyspark, numpy
+and scipy; it is skipped where these are missing. With --folder the problems and their P*, which take a while, are kept
+for another run.
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ from typing import Any
 
 import numpy as np
 from jobs import RANKS, mpirun
-from optimum_contenders import GAPS, LIMIT
+from optimum_contenders import GAPS, LIMIT, MOST_FOR_CHOLESKY
 from optimum_problems import PROBLEMS, Problem, Skipped
 from scipy import sparse
 
 OURS = ("auto", "lbfgs", "trust-region", "gradient-descent")
 THEIRS = ("newton-cg", "lbfgs", "newton-cholesky", "sag", "saga")
-MOST_FOR_CHOLESKY = 2000  # n_classes * n_features: it factorises a matrix of that size
 SIDES = ("ours", "sklearn", "spark")
 SLACK = 1.25  # how far a fit's time may lie above the best so far, by chance, for a solver still to be followed
 CERTAIN = 1e-10  # how far P* may be off, relatively

@@ -192,7 +192,8 @@ def proximal_descent(table, steps=300):
     mean = (weights @ rows * config.intercept)[:-1]
     rows[:, :-1] -= mean
     penalty = SparsePenalty(config.l1, config.group)
-    size = 1 / (np.linalg.eigvalsh((rows * weights[:, None]).T @ rows).max() / 2 + config.l2)
+    curvature = np.linalg.eigvalsh((rows * weights[:, None]).T @ rows).max() / 2 + config.l2
+    size = 1 / curvature if curvature > 0 else 1.0
     indicators = np.eye(table.shape[0])[table.classes]
     point = ahead = np.zeros(table.shape)
     momentum = 1.0

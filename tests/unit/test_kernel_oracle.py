@@ -9,7 +9,8 @@ import pytest
 from scipy.sparse import csr_array
 
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.kernels import Direction, Scorer, Sums
+from distsoftmax.arithmetic.kernels import Direction, Scorer
+from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.data.features import Compact, SparseFeatures, core_rows
 
 CHAINS = 16

@@ -7,7 +7,9 @@ import scipy.special
 from scipy.sparse import csr_array
 
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.kernels import Direction, Scorer, Sums, dense_rows
+from distsoftmax.arithmetic.kernels import Direction, Scorer
+from distsoftmax.arithmetic.samples import dense_rows
+from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.data.features import Compact, SparseFeatures, core_rows
 
 SHAPES = [(1, 1, 2), (7, 3, 2), (300, 5, 4), (1000, 60, 11), (257, 130, 200), (40, 0, 3), (523, 1100, 53)]

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import scipy.optimize
-from objectives import Formula, distributed, real
+from objectives import Formula, distributed, real, run
 from scipy.sparse import csr_array
 
-from distsoftmax.config import ObjectiveConfig
+from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.objective import preconditioners
 from distsoftmax.objective.preconditioners import KroneckerHessian, SampleHessian
+from distsoftmax.objective.row_sample import draw_rows, mean_squares
+from distsoftmax.solvers import make_solver
 
 RANKS = (1, 2, 3, 5)
 
@@ -327,3 +329,69 @@ def test_a_hessian_that_is_not_finite_leaves_the_gradient_as_it_is():
     with np.errstate(all="ignore"):
         found = model(np.full((3, 5), np.nan), 0.1)(gradient)
     np.testing.assert_array_equal(found, gradient)
+
+
+# --- the rows they are fitted to ---
+
+
+def drawn(features, labels, weights, n_rows, seed=0):
+    fit = real(features, labels, ObjectiveConfig(), weights).cross_entropy
+    squares = mean_squares(fit.partition, fit.bounds, fit.cluster)
+    return draw_rows(fit.partition, squares, n_rows, seed, fit.cluster)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_about_as_many_rows_are_drawn_as_are_wanted_and_stand_for_all(kind):
+    features, labels, weights = samples(3, rows=4000, weighted=True)
+    given = csr_array(features) if kind == "sparse" else features
+    estimates = []
+    for seed in range(20):
+        rows, of_rows = drawn(given, labels, weights, 400, seed)
+        assert 300 < len(rows) < 500
+        estimates.append((rows * of_rows[:, None]).T @ rows)
+    with_ones = np.column_stack([features, np.ones(len(features))])
+    exact = (with_ones * weights[:, None]).T @ with_ones
+    scale = np.abs(estimates[0]).max() / np.abs(exact).max()  # weights are divided by a power of two
+    power = 2.0 ** np.round(np.log2(scale))
+    np.testing.assert_allclose(np.mean(estimates, axis=0) / power, exact, atol=0.05 * np.abs(exact).max())
+
+
+def test_rows_that_weigh_much_are_drawn_and_rows_without_weight_are_not():
+    features, labels, _ = samples(3, rows=4000)
+    features[:, 0] = np.random.default_rng(0).standard_normal(4000)  # no two rows are equal
+    weights = np.ones(4000)
+    weights[::7] = 0.0
+    heavy = np.array([1, 9, 17, 25, 33])
+    weights[heavy] = 500.0
+    for seed in range(5):
+        rows, of_rows = drawn(features, labels, weights, 200, seed)
+        for row in features[heavy]:
+            assert (rows[:, :-1] == row).all(axis=1).any()
+        for row in features[::7][:50]:
+            assert not (rows[:, :-1] == row).all(axis=1).any()
+        assert (of_rows > 0).all()
+
+
+def rare_classes():
+    """40,000 rows, 9 features on different scales, 7 classes of which the rarest has 6 rows, and balanced weights."""
+    generator = np.random.default_rng(5)
+    features = generator.standard_normal((40_000, 9)) * 10.0 ** generator.uniform(-1, 1, 9)
+    features = np.exp(features / np.abs(features).std(axis=0))
+    scores = (features - features.mean(axis=0)) / features.std(axis=0) @ generator.standard_normal((9, 7)) / 2
+    scores += generator.gumbel(size=scores.shape)
+    classes = (scores + np.array([9.0, 8.0, 7.0, 6.0, 4.5, 3.0, -9.0])).argmax(axis=1)
+    classes[classes == 6] = 0
+    classes[np.argsort(scores[:, 6] - scores[:, :6].max(axis=1))[-6:]] = 6
+    counts = np.bincount(classes)
+    assert counts.min() == counts[6] == 6
+    return features.astype(np.float32), classes, (len(classes) / (7 * counts))[classes]
+
+
+def test_rare_classes_of_great_weight_are_seen():
+    """Where rows are drawn without their weights' share, the run stands above the optimum for hundreds of steps."""
+    features, classes, weights = rare_classes()
+    config = ObjectiveConfig(l2=1e-3)
+    function = real(features, classes, config, weights)
+    states, reason = run(make_solver(SolverConfig(), config), function, np.zeros(function.shape), 1e-6, 1000)
+    assert reason == "the certified gap is below 1e-06 of the objective"
+    assert states[-1].step <= 80

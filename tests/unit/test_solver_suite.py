@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.coordinator.checkpoint import Circumstances, checkpoint_paths, load_checkpoint, save_checkpoint
-from distsoftmax.solvers import make_solver
+from distsoftmax.solvers import lbfgs, make_solver
 from distsoftmax.solvers.protocol import certified
 
 SOLVERS = {
@@ -408,6 +408,30 @@ def test_a_preconditioner_makes_a_quadratic_of_condition_1e8_an_easy_one(solver)
     states, reason = run(make_solver(SOLVERS[solver], ObjectiveConfig()), function, np.zeros((3, 4)), 1e-15, 40)
     assert reason == "the gradient's norm is below 1e-15 of its first"
     np.testing.assert_allclose(states[-1].solution, minimiser, atol=1e-6)
+
+
+@pytest.mark.parametrize("misleading", [True, False])
+def test_lbfgs_drops_a_preconditioner_that_misleads_and_says_so_and_keeps_one_that_helps(misleading, monkeypatch):
+    """Both runs are long: of condition 1e8 the curvatures of one, the preconditioned ones of the other, or both."""
+    generator = np.random.default_rng(0)
+    curvatures, wrong = np.geomspace(1, 1e3, 400), np.geomspace(1, 1e5, 400)
+    generator.shuffle(curvatures)
+    generator.shuffle(wrong)
+    if not misleading:  # the preconditioner leaves a condition of 1e3, of 1e8
+        curvatures, wrong = curvatures * wrong, 1 / wrong
+    shape = (20, 20)
+    function = quadratic(curvatures.reshape(shape), np.ones(shape), lambda gradient: gradient * wrong.reshape(shape))
+    solver = make_solver(SOLVERS["lbfgs"], ObjectiveConfig())
+    states, reason = run(solver, function, np.zeros(shape), 1e-10, 2000)
+    assert reason == "the gradient's norm is below 1e-10 of its first"
+    assert states[80].remark == ""
+    assert states[-1].step > 108
+    assert bool(states[-1].remark) == states[-1].plain == misleading
+    if misleading:
+        assert "lbfgs goes on without it" in states[-1].remark
+        monkeypatch.setattr(lbfgs, "FIRST_TEST", 10**9)
+        untested, _ = run(solver, function, np.zeros(shape), 1e-10, 2000)
+        assert len(untested) > 2 * len(states)
 
 
 @pytest.mark.parametrize("l2", [1.0, 1e-3, 1e-6])

@@ -413,9 +413,7 @@ def test_the_automatic_learning_rate_is_safe_for_any_scale(scale):
 
 def test_a_learning_rate_that_diverges_is_named_with_its_step_and_epoch():
     features, labels = problem()
-    with pytest.raises(
-        Diverged, match=r"step \d+, in epoch \d.*--learning-rate, or auto"
-    ) as found:
+    with pytest.raises(Diverged, match=r"step \d+, in epoch \d.*--learning-rate, or auto") as found:
         states_of(real(features, labels, ObjectiveConfig()), sgd(batch=50, epochs=9, learning_rate=1e308), 40)
     assert found.value.agreed
 

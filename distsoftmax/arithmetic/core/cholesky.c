@@ -65,17 +65,34 @@ int ds_cholesky(int64_t n, double *a) {
     return DONE;
 }
 
-/* result = r^-T, (n, n): lower triangular, with ds_gram its inverse of a */
-int ds_inverse_transposed(int64_t n, const double *r, double *result) {
-    memset(result, 0, n * n * sizeof(double));
+/* y = r^-T, (n, n), lower triangular: y[i][j] = (1 where i = j, else 0, then fma(-r[k][i], y[k][j], .) for k = 0 ...
+   i - 1) / r[i][i]. Where y[k][j] is 0, for k < j, an operation changes nothing and most are left out. */
+static int invert_transposed(int64_t n, const double *r, double *y) {
+    memset(y, 0, n * n * sizeof(double));
     for (int64_t i = 0; i < n; i += BLOCK) {
         int64_t rows = at_most(n - i, BLOCK);
-        double *wanted = result + i * n;
-        factor transposed = {r + i, 1, n, NULL, 1}, above = {result, n, 1, NULL, 0};
-        if (add_product(rows, i, i, transposed, above, (target){wanted, n, 0})) return NO_ROOM;
+        double *wanted = y + i * n;
+        for (int64_t k = 0; k < i; k += INNER) {
+            int64_t inner = at_most(i - k, INNER);
+            factor transposed = {r + k * n + i, 1, n, NULL, 1}, above = {y + k * n, n, 1, NULL, 0};
+            if (add_product(rows, k + inner, inner, transposed, above, (target){wanted, n, 0})) return NO_ROOM;
+        }
         for (int64_t k = 0; k < rows; k++) wanted[k * n + i + k] = 1;
         solve_block(rows, r + i * n + i, n, i + rows, wanted, n);
     }
+    return DONE;
+}
+
+/* result = a^-1 = y^T y, (n, n); y, (n, n), is overwritten by r^-T */
+int ds_inverse(int64_t n, const double *r, double *y, double *result) {
+    if (invert_transposed(n, r, y)) return NO_ROOM;
+    memset(result, 0, n * n * sizeof(double));
+    for (int64_t k = 0; k < n; k += INNER) {
+        int64_t inner = at_most(n - k, INNER), columns = k + inner; /* beyond these, y is 0 in these rows */
+        factor transposed = {y + k * n, 1, n, NULL, 0}, straight = {y + k * n, n, 1, NULL, 0};
+        if (add_product(columns, columns, inner, transposed, straight, (target){result, n, 1})) return NO_ROOM;
+    }
+    mirror(result, n);
     return DONE;
 }
 

@@ -1,0 +1,87 @@
+"""Losses and gradients of shards as integers, which any order of additions sums to the same bits."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.arithmetic.fixed_point import FixedPoint
+
+Integers = NDArray[np.int64]
+
+
+class TotalsRecord(ctypes.Structure):
+    """`totals` of core/samples.h."""
+
+    _fields_ = (
+        ("scale", ctypes.c_void_p),
+        ("intercept_scale", ctypes.c_double),
+        ("loss_scale", ctypes.c_double),
+        ("coef", ctypes.c_void_p),
+        ("intercept", ctypes.c_void_p),
+        ("loss", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Losses and gradients of shards as one array of int64, which any order of additions sums to the same bits.
+
+    The array holds the gradient of coef, that of the intercepts, the loss in two limbs, and the number of shards whose
+    numbers were not finite, or larger than their bounds.
+
+    Attributes
+    ----------
+    gradient : FixedPoint
+        Of the sum over all samples of weight * magnitude of each feature, and of the weights: (n_features + 1,). As
+        |p - y| <= 1, they bound every gradient once and for all.
+    loss : FixedPoint
+        Of a bound on the sum of the losses.
+    n_classes : int
+    by_column : bool
+        The layout of coef: (n_features, n_classes), as sparse shards need it; else (n_classes, n_features).
+    """
+
+    gradient: FixedPoint
+    loss: FixedPoint
+    n_classes: int
+    by_column: bool
+
+    @property
+    def n_features(self) -> int:
+        """The number of features."""
+        return self.gradient.scale.size - 1
+
+    def empty(self) -> Integers:
+        """Return the sum of no shard."""
+        return np.zeros(self.n_classes * (self.n_features + 1) + 3, dtype=np.int64)
+
+    def value(self, array: Integers) -> tuple[float, NDArray[np.float64]] | None:
+        """Return the loss, and the gradient (n_classes, n_features + 1); None where a shard was not finite.
+
+        Each integer is rounded to float64 once, and multiplied by a power of two.
+        """
+        if array[-1]:
+            return None
+        n_coef = self.n_classes * self.n_features
+        coef = array[:n_coef].reshape((-1, self.n_classes) if self.by_column else (self.n_classes, -1))
+        gradient = np.empty((self.n_classes, self.n_features + 1))
+        gradient[:, :-1] = coef.T if self.by_column else coef
+        gradient[:, -1] = array[n_coef:-3]
+        gradient *= self.gradient.inverse_scale
+        return float(self.loss.value(array[-3], array[-2])), gradient
+
+    def record(self, array: Integers) -> TotalsRecord:
+        """Return what the core needs to add to an array."""
+        n_coef, start = self.n_classes * self.n_features, array.ctypes.data
+        return TotalsRecord(
+            self.gradient.scale.ctypes.data,
+            float(self.gradient.scale[-1]),
+            float(self.loss.scale),
+            start,
+            start + 8 * n_coef,
+            start + 8 * (n_coef + self.n_classes),
+        )

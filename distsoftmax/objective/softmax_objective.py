@@ -13,17 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.parameters import norm, squared_norm
+from distsoftmax.arithmetic.parameters import norm
 from distsoftmax.cluster.communicator import Cluster
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition
 from distsoftmax.objective.certification import certify, estimate
 from distsoftmax.objective.cross_entropy import CrossEntropy, Fit, Hessian, Scores
 from distsoftmax.objective.mini_batches import FitBatches
-from distsoftmax.objective.penalties import SparsePenalty
+from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.preconditioners import CurvatureModel, NoModel, curvature_model, fit_curvature_model
 from distsoftmax.objective.rounding import RoundingModel
-from distsoftmax.objective.row_runs import finish_gradient
 from distsoftmax.objective.smoothness import expected_smoothness
 from distsoftmax.solvers.protocol import BatchGradient, Certificate, Evaluation, Preconditioner
 
@@ -52,7 +51,8 @@ class SoftmaxObjective:
     config : ObjectiveConfig
     shape : tuple of int
         The parameters', (n_classes, n_features + 1).
-    penalty : SparsePenalty or None
+    penalty : Penalty or None
+        What of it is not smooth; None where all is.
     cross_entropy : CrossEntropy
 
     Notes
@@ -81,7 +81,8 @@ class SoftmaxObjective:
 
     def _penalise(self, config: ObjectiveConfig) -> None:
         self.config = config
-        self.penalty = SparsePenalty(config.l1, config.group) if config.sparse else None
+        self._penalty = Penalty(config.l2, config.l1, config.group)
+        self.penalty = None if self._penalty.is_smooth else self._penalty
         self._fitted: tuple[Array, Preconditioner | None] | None = None
         self._batches: tuple[int, SoftmaxBatches] | None = None
 
@@ -105,14 +106,14 @@ class SoftmaxObjective:
         fit = self.cross_entropy.evaluate(parameters, dtype)
         if math.isinf(fit.loss):
             return Evaluation.not_finite(parameters)
-        value = fit.loss + (config.l2 / 2 * squared_norm(parameters[:, :-1]) if config.l2 > 0 else 0.0)
+        value = fit.loss + self._penalty.smooth_value(parameters)
         value += self.penalty.value(parameters) if self.penalty is not None else 0.0
         bound, reachable = -math.inf, -math.inf
         if self.certifies:
             gap = estimate(fit, parameters, self.class_means, config)
             bound, reachable = max(0.0, value - gap.gap), max(0.0, value - gap.reachable)
         gradient = fit.gradient
-        finish_gradient(gradient, parameters, config.l2, config.intercept)
+        _finish(gradient, parameters, self._penalty, config.intercept)
         least = gradient if self.penalty is None else self.penalty.least_subgradient(parameters, gradient)
         rounding = self.cross_entropy.rounding(parameters, fit.loss, dtype) + LAST_PLACES * EPSILON * value
         return Evaluation(value, gradient, norm(least), bound, reachable, rounding)
@@ -149,7 +150,7 @@ class SoftmaxObjective:
 
     def curvature(self, parameters: Array) -> SoftmaxCurvature:
         """Return the hessian of the smooth part at a point. Not collective; its products are."""
-        return SoftmaxCurvature(self.cross_entropy.hessian(parameters), self.config)
+        return SoftmaxCurvature(self.cross_entropy.hessian(parameters), self._penalty, self.config.intercept)
 
     @property
     def is_preconditioned(self) -> bool:
@@ -170,7 +171,10 @@ class SoftmaxObjective:
     def mini_batches(self, size: int) -> SoftmaxBatches:
         """Return the mini-batches of so many samples. Collective at the first call with this size."""
         if self._batches is None or self._batches[0] != size:
-            self._batches = size, SoftmaxBatches(self.cross_entropy, self.config, size, self._seed)
+            self._batches = (
+                size,
+                SoftmaxBatches(self.cross_entropy, self._penalty, self.config.intercept, size, self._seed),
+            )
         return self._batches[1]
 
     def scores(self, parameters: Array, *, held_out: bool) -> Scores:
@@ -183,38 +187,43 @@ class SoftmaxCurvature:
     """See `solvers.protocol.Curvature`: the hessian of the smooth part of the objective at one point."""
 
     hessian: Hessian
-    config: ObjectiveConfig
+    penalty: Penalty
+    intercept: bool
 
     def product(self, direction: Array) -> Array:
         """Return the product with a direction. Collective: one Allreduce."""
-        if not self.config.intercept:
+        if not self.intercept:
             direction = direction.copy()
             direction[:, -1] = 0.0
         product = self.hessian.product(direction)
-        finish_gradient(product, direction, self.config.l2, self.config.intercept)
+        _finish(product, direction, self.penalty, self.intercept)
         return product
 
 
 class SoftmaxBatches:
     """See `solvers.protocol.MiniBatches`: the objective's mini-batches, the smooth part alone."""
 
-    def __init__(self, fit: CrossEntropy, config: ObjectiveConfig, size: int, seed: int) -> None:
-        self._fit, self.config, self._size = fit, config, size
+    def __init__(self, fit: CrossEntropy, penalty: Penalty, intercept: bool, size: int, seed: int) -> None:
+        self._fit, self._penalty, self._intercept, self._size = fit, penalty, intercept, size
         self._batches = FitBatches(fit, size, seed)
         self.n_batches = self._batches.n_batches
 
     def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
         """Return the estimate from a mini-batch. Collective: one Allreduce."""
-        config = self.config
         estimate, n_samples = self._batches.estimate(parameters, epoch, batch)
-        value = estimate.loss
-        if config.l2 > 0:
-            value += config.l2 / 2 * squared_norm(parameters[:, :-1])
-        finish_gradient(estimate.gradient, parameters, config.l2, config.intercept)
+        value = estimate.loss + self._penalty.smooth_value(parameters)
+        _finish(estimate.gradient, parameters, self._penalty, self._intercept)
         return BatchGradient(value if math.isfinite(value) else math.inf, estimate.gradient, n_samples)
 
     def smoothness(self) -> float:
         """Return the expected smoothness of the estimates. Collective: a few passes over all samples."""
-        fit = self._fit
-        at_zero = SoftmaxCurvature(fit.hessian(np.zeros(fit.shape)), self.config)
-        return expected_smoothness(at_zero, self.config.l2, fit.shape, self._size, fit.partition, fit.cluster)
+        fit, l2 = self._fit, self._penalty.l2
+        at_zero = SoftmaxCurvature(fit.hessian(np.zeros(fit.shape)), self._penalty, self._intercept)
+        return expected_smoothness(at_zero, l2, fit.shape, self._size, fit.partition, fit.cluster)
+
+
+def _finish(gradient: Array, parameters: Array, penalty: Penalty, intercept: bool) -> None:
+    """Turn the gradient of the data fit, or a product with its hessian, into that of the smooth part, in place."""
+    penalty.add_smooth_gradient(parameters, gradient)
+    if not intercept:
+        gradient[:, -1] = 0.0

@@ -1,7 +1,8 @@
 """What solvers need of an objective, what they keep between steps, and what they offer.
 
 An objective is F = f + r: f is smooth, r a penalty that need not be (L1, group), known by its proximal operator. A
-solver asks for as little as it can use: `Objective`, or one of the larger protocols below it.
+solver asks for as little as it can use: `Objective`, or a larger protocol, which stands below it or, where one solver
+alone needs it, beside that.
 """
 
 from __future__ import annotations
@@ -101,13 +102,6 @@ class Curvature(Protocol):
         """Return the hessian's product with a direction."""
 
 
-class TwiceDifferentiable(Preconditioned, Protocol):
-    """An objective whose smooth part has a hessian."""
-
-    def curvature(self, parameters: Array) -> Curvature:
-        """Return the hessian at a point."""
-
-
 @dataclass(frozen=True)
 class BatchGradient:
     """An unbiased estimate of f, inf where it is not finite, and of its gradient, from a mini-batch of `n_samples`."""
@@ -115,32 +109,6 @@ class BatchGradient:
     value: float
     gradient: Array
     n_samples: int
-
-
-class MiniBatches(Protocol):
-    """The mini-batches of an objective: those of an epoch hold every sample once, and each is drawn at random.
-
-    They depend on the objective's seed and on the arguments alone.
-    """
-
-    n_batches: int
-
-    def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
-        """Return the estimate from a mini-batch of an epoch, both counted from 0."""
-
-    def smoothness(self) -> float:
-        """Return L such that steps of 1 / (2 L) are safe, the expected smoothness of the estimates."""
-
-
-class Sampled(Objective, Protocol):
-    """An objective that is a mean over samples."""
-
-    @property
-    def n_samples(self) -> int:
-        """The number of samples."""
-
-    def mini_batches(self, size: int) -> MiniBatches:
-        """Return the mini-batches of so many samples, the last of an epoch of those that are left."""
 
 
 @dataclass(frozen=True)

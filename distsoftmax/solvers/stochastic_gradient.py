@@ -24,6 +24,7 @@ the next.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -31,9 +32,35 @@ from distsoftmax.arithmetic.parameters import axpy
 from distsoftmax.config import SolverConfig
 from distsoftmax.errors import Diverged
 from distsoftmax.solvers import divergence
-from distsoftmax.solvers.protocol import Array, Objective, Sampled, State
+from distsoftmax.solvers.protocol import Array, BatchGradient, Objective, State
 from distsoftmax.solvers.schedule import batch_size, learning_rate_factor
 from distsoftmax.solvers.state import ahead, evaluated, first_state, proximal
+
+
+class MiniBatches(Protocol):
+    """The mini-batches of an objective: those of an epoch hold every sample once, and each is drawn at random.
+
+    They depend on the objective's seed and on the arguments alone.
+    """
+
+    n_batches: int
+
+    def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
+        """Return the estimate from a mini-batch of an epoch, both counted from 0."""
+
+    def smoothness(self) -> float:
+        """Return L such that steps of 1 / (2 L) are safe, the expected smoothness of the estimates."""
+
+
+class Sampled(Objective, Protocol):
+    """An objective that is a mean over samples."""
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples."""
+
+    def mini_batches(self, size: int) -> MiniBatches:
+        """Return the mini-batches of so many samples, the last of an epoch of those that are left."""
 
 
 @dataclass(frozen=True, kw_only=True)

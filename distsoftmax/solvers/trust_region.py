@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from distsoftmax.arithmetic.parameters import dot
 from distsoftmax.solvers.conjugate_gradients import steihaug
 from distsoftmax.solvers.line_search import noise
-from distsoftmax.solvers.protocol import Array, State, TwiceDifferentiable
+from distsoftmax.solvers.protocol import Array, Curvature, Preconditioned, State
 from distsoftmax.solvers.state import first_state, moved
 
 ACCEPTED = 1e-4  # eta: the least ratio of actual to predicted reduction that a step needs
@@ -21,6 +22,13 @@ SHRINK, GROW = 0.25, 2.0  # factors of the trust radius
 POOR, GOOD = 0.25, 0.75  # ratios below and above which the trust radius changes
 LOOSEST_SQUARED = 0.25  # the squared norm of the residual, relative to the gradient's, is never left above this
 NEGLIGIBLE = 1e-2  # times what rounding may hide: a smaller predicted reduction leads nowhere
+
+
+class TwiceDifferentiable(Preconditioned, Protocol):
+    """An objective whose smooth part has a hessian."""
+
+    def curvature(self, parameters: Array) -> Curvature:
+        """Return the hessian at a point."""
 
 
 @dataclass(frozen=True, kw_only=True)

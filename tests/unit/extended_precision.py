@@ -8,7 +8,7 @@ import numpy as np
 import scipy.special
 
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.objective.penalties import SparsePenalty
+from distsoftmax.objective.penalty import Penalty
 
 PRECISE = Context(prec=45, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
@@ -191,7 +191,7 @@ def proximal_descent(table, steps=300):
     rows = np.column_stack([table.centred(np.float64), np.ones(len(table.classes)) * config.intercept])
     mean = (weights @ rows * config.intercept)[:-1]
     rows[:, :-1] -= mean
-    penalty = SparsePenalty(config.l1, config.group)
+    penalty = Penalty(0.0, config.l1, config.group)
     curvature = np.linalg.eigvalsh((rows * weights[:, None]).T @ rows).max() / 2 + config.l2
     size = 1 / curvature if curvature > 0 else 1.0
     indicators = np.eye(table.shape[0])[table.classes]

@@ -12,7 +12,7 @@ import scipy.special
 
 from distsoftmax.arithmetic.elementary import exp, log
 from distsoftmax.objective.cross_entropy import Fit
-from distsoftmax.objective.penalties import SparsePenalty
+from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.rounding import RoundingModel
 
 BLOCK_ROWS = 8
@@ -41,7 +41,7 @@ class Reference:
 
     def __init__(self, table, n_shards=3):
         self.table, self.config = table, table.config
-        self.penalty = SparsePenalty(table.config.l1, table.config.group) if table.config.sparse else None
+        self.penalty = Penalty(0.0, table.config.l1, table.config.group) if table.config.sparse else None
         self._x = table.features.astype(np.float64)
         self._shards = [rows for rows in np.array_split(np.arange(len(self._x)), n_shards) if rows.size]
         self._weighted = not (table.weights == 1).all()

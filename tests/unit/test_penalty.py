@@ -1,10 +1,10 @@
-"""The penalties that are not smooth, against scipy and their definitions."""
+"""The penalty, against scipy and its definition."""
 
 import numpy as np
 import pytest
 import scipy.optimize
 
-from distsoftmax.objective.penalties import SparsePenalty
+from distsoftmax.objective.penalty import Penalty
 
 PENALTIES = {"l1": (0.3, 0.0), "group": (0.0, 0.7), "l1 and group": (0.2, 0.5)}
 SEEDS = range(25)
@@ -12,7 +12,7 @@ SEEDS = range(25)
 
 @pytest.fixture(params=PENALTIES.values(), ids=PENALTIES)
 def penalty(request):
-    return SparsePenalty(*request.param)
+    return Penalty(0.0, *request.param)
 
 
 def matrix(seed, shape=(3, 5), scale=1.0):
@@ -210,45 +210,12 @@ def test_least_subgradient_is_the_limit_of_proximal_steps(penalty, seed):
     np.testing.assert_allclose(penalty.least_subgradient(parameters, gradient), moved, atol=1e-6)
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.3])
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("l2", [1e-3, 1.0, 50.0])
-def test_conjugate_is_fenchel_and_youngs(penalty, seed, l2):
-    """Omega(W) + Omega*(V) >= <W, V>, with equality at the maximiser prox(V / l2) of size 1 / l2."""
-    slope = matrix(seed, (3, 4))
-
-    def omega(coef):
-        padded = np.column_stack([coef, np.zeros(3)])
-        return definition(penalty, padded) + l2 / 2 * np.sum(coef**2)
-
-    conjugate = penalty.conjugate(-slope, l2)
-    generator = np.random.default_rng(seed)
-    for exponent in range(-3, 4):
-        coef = 10.0**exponent * generator.standard_normal((3, 4))
-        assert omega(coef) + conjugate >= np.vdot(coef, slope) - 1e-12 * omega(coef)
-
-    target = slope / l2
-    best = l2 * (np.sum(target**2) / 2 - scipy_prox(penalty, target, 1 / l2)[0])  # of <W, V> - Omega(W)
-    assert best == pytest.approx(conjugate, rel=1e-5, abs=1e-9)
-    maximiser = penalty.prox(np.column_stack([slope / l2, np.zeros(3)]), 1 / l2)[:, :-1]
-    assert np.vdot(maximiser, slope) - omega(maximiser) == pytest.approx(conjugate, rel=1e-12, abs=1e-15)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_feasible_scale_is_feasible_and_nearly_the_largest(penalty, seed):
-    slope = matrix(seed, (3, 4), scale=10.0 ** (seed % 4))
-    scale = penalty.feasible_scale(slope)
-
-    def feasible(scaled):
-        excess = np.maximum(np.abs(scaled) - penalty.l1, 0)
-        return (np.sqrt(np.sum(excess**2, axis=0)) <= penalty.group).all()
-
-    assert 0 <= scale <= 1
-    assert feasible(scale * slope)
-    assert scale == 1 or not feasible(scale * (1 + 1e-9) * slope)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_feasible_is_not_scaled(penalty, seed):
-    slope = 0.999 * ball_and_box(penalty, seed, (3, 4))
-    assert penalty.feasible_scale(slope) == 1.0
-    assert penalty.conjugate(slope, 1e-9) == 0.0
+def test_the_l2_term_leaves_the_intercept_alone(l2, seed):
+    parameters, gradient = matrix(seed), matrix(seed + 50)
+    before, penalty = gradient.copy(), Penalty(l2, 0.1, 0.2)
+    assert penalty.smooth_value(parameters) == pytest.approx(l2 / 2 * np.sum(parameters[:, :-1] ** 2), rel=1e-14)
+    penalty.add_smooth_gradient(parameters, gradient)
+    np.testing.assert_allclose(gradient[:, :-1], before[:, :-1] + l2 * parameters[:, :-1], rtol=1e-14)
+    np.testing.assert_array_equal(gradient[:, -1], before[:, -1])

@@ -1,0 +1,97 @@
+"""The penalty: the L2 term, which is smooth, and r, which need not be.
+
+    Omega(W) = l2/2 * ||W||^2 + r(W),    r(W) = l1 * ||W||_1 + group * sum_j ||W[:, j]||_2
+
+W is coef; the intercept is not penalised. The group term is the l2,1 norm over classes: a feature enters for all
+classes or for none. Proximal operators: N. Parikh and S. Boyd, "Proximal Algorithms", Foundations and Trends in
+Optimization 1(3), 2014, sections 6.5.2 and 6.5.4; that of the sum is soft thresholding followed by the groups'
+shrinkage (J. Friedman, T. Hastie and R. Tibshirani, "A note on the group lasso and a sparse group lasso", 2010, section
+3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.arithmetic.parameters import axpy, column_norms, squared_norm, total
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """The penalty of softmax regression. Parameters are (n_classes, n_features + 1), the intercept last.
+
+    `value`, `prox` and `least_subgradient` are those of r alone: see `solvers.protocol.Penalty`.
+
+    Attributes
+    ----------
+    l2, l1, group : float
+        0 or more.
+    """
+
+    l2: float
+    l1: float
+    group: float
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether r is 0."""
+        return self.l1 == 0 and self.group == 0
+
+    def smooth_value(self, parameters: Floats) -> float:
+        """Return the L2 term; it may be infinite."""
+        return self.l2 / 2 * squared_norm(parameters[:, :-1]) if self.l2 > 0 else 0.0
+
+    def add_smooth_gradient(self, parameters: Floats, gradient: Floats) -> None:
+        """Add the L2 term's gradient to another, or its product with a direction to a product, in place."""
+        if self.l2 > 0:
+            axpy(self.l2, parameters[:, :-1], gradient[:, :-1])
+
+    def value(self, parameters: Floats) -> float:
+        """Return r at the parameters."""
+        coef = parameters[:, :-1]
+        value = self.l1 * total(np.abs(coef)) if self.l1 else 0.0
+        return value + (self.group * total(column_norms(coef)) if self.group else 0.0)
+
+    def prox(self, parameters: Floats, size: float) -> Floats:
+        """Return argmin over x of ||x - parameters||^2 / 2 + size * r(x), with exact zeros."""
+        result: Floats = parameters.copy()
+        coef = result[:, :-1]
+        if self.l1:
+            coef[...] = soft(coef, size * self.l1)
+        if self.group:
+            norms = column_norms(coef)
+            keep = np.zeros_like(norms)
+            np.divide(np.maximum(norms - size * self.group, 0.0), norms, out=keep, where=norms > 0)
+            coef *= keep
+        coef += 0.0  # -0 becomes 0
+        return result
+
+    def least_subgradient(self, parameters: Floats, gradient: Floats) -> Floats:
+        """Return the element of least norm of gradient + (the subdifferential of r at the parameters)."""
+        result: Floats = gradient.copy()
+        coef, of_coef = parameters[:, :-1], result[:, :-1]
+        if self.l1:
+            # at 0 the subdifferential is [-l1, l1]
+            of_coef[...] = np.where(coef == 0.0, soft(of_coef, self.l1), of_coef + self.l1 * np.sign(coef))
+        if self.group:
+            # where a whole column is 0 the group's subdifferential is a ball; elsewhere it is smooth
+            norms = column_norms(coef)
+            outside = column_norms(of_coef)
+            shrink = np.zeros_like(norms)
+            np.divide(np.maximum(outside - self.group, 0.0), outside, out=shrink, where=outside > 0)
+            direction = np.divide(coef, norms, out=np.zeros_like(coef), where=norms > 0)
+            of_coef[...] = np.where(norms > 0, of_coef + self.group * direction, of_coef * shrink)
+        return result
+
+
+def soft(values: Floats, threshold: float) -> Floats:
+    """Return sign(values) * max(|values| - threshold, 0)."""
+    result: Floats = np.abs(values)
+    result -= threshold
+    np.maximum(result, 0.0, out=result)
+    return np.copysign(result, values, out=result)

@@ -1,8 +1,7 @@
 """What solvers need of an objective, what they keep between steps, and what they offer.
 
 An objective is F = f + r: f is smooth, r a penalty that need not be (L1, group), known by its proximal operator. A
-solver asks for as little as it can use: `Objective`, or a larger protocol, which stands below it or, where one solver
-alone needs it, beside that.
+solver asks for as little as it can use: `Objective`, a larger protocol below it, or one that stands beside the solver.
 """
 
 from __future__ import annotations
@@ -225,12 +224,12 @@ class State:
         return ""
 
     def check_end(self) -> None:
-        """Refuse to end here for want of steps, where the steps have led far above the start.
+        """Refuse to end here for want of steps.
 
         Raises
         ------
         Diverged
-            They have.
+            The steps have led far above the start.
         """
 
     @property
@@ -274,14 +273,9 @@ def proven(state: StateT, certificate: Certificate) -> StateT:
 
 
 def stop_reason(state: State, tolerance: float, max_steps: int, at_limit: str = "") -> str | None:
-    """Say why a run ends with this state; None where it goes on.
+    """Say why a run ends with this state (after `max_steps`: `at_limit`, if given); None where it goes on.
 
     Where a gap can be certified the test is on that, else on the gradient's norm relative to the first.
-
-    Parameters
-    ----------
-    at_limit : str
-        What is said after `max_steps`, where that is more than the limit itself.
 
     Raises
     ------

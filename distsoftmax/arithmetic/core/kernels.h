@@ -20,16 +20,18 @@ typedef struct {
 static int make_workspace(workspace *work, const samples *x, int64_t n_classes, int with_gradient) {
     int64_t block = block_rows(x->n_taken, x->starts ? 0 : x->n_features, n_classes);
     int64_t stride = PADDED(n_classes), width = x->starts ? 0 : (x->n_features + LANES - 1) / LANES * LANES;
+    int own_type = x->storage == OWN_STORAGE && !x->mean;
+    int64_t roomy = own_type ? LANES : block; /* rows that are copied */
     int64_t gradient = !with_gradient ? 0 : x->n_features * (x->starts ? QUADS(n_classes) : n_classes);
-    int64_t reals_needed = block * (width + 3 * stride + 2), doubles = block + 2 * stride + gradient;
+    int64_t reals_needed = roomy * width + block * (3 * stride + 2), doubles = block + 2 * stride + gradient;
     int64_t bytes = block * (int64_t)sizeof(real *) + reals_needed * (int64_t)sizeof(real) + doubles * 8;
-    char *memory = malloc(bytes + 8 * 64);
+    char *memory = malloc(bytes + 11 * 64); /* each member may start up to 63 bytes later */
     if (!memory) return 0;
     work->memory = memory;
 #define TAKE(member, type, count) \
     memory = (char *)(((uintptr_t)memory + 63) / 64 * 64), work->member = (type *)memory, memory += (count) * sizeof(type)
     TAKE(rows.row, const real *, block);
-    TAKE(rows.room, real, block * width);
+    TAKE(rows.room, real, roomy * width);
     TAKE(scores, real, block * stride);
     TAKE(derivative, real, block * stride);
     TAKE(packed, real, block * stride);
@@ -43,8 +45,9 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     work->block = block;
     work->stride = stride;
     work->rows.width = width;
-    work->rows.is_own_type = x->storage == OWN_STORAGE && !x->mean;
-    memset(work->rows.room, 0, block * width * sizeof(real)); /* beyond a row's end, too */
+    work->rows.is_own_type = own_type;
+    for (int64_t i = 0; i < roomy && width; i++) /* what is read beyond a row's end */
+        memset(work->rows.room + i * width + x->n_features, 0, (width - x->n_features) * sizeof(real));
     memset(work->intercept, 0, stride * sizeof(double));
     if (x->starts && with_gradient) memset(work->gradient, 0, gradient * sizeof(double));
     return 1;

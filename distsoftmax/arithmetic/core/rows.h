@@ -49,7 +49,7 @@ static void decode_row(const samples *x, int64_t row, real *restrict to) {
 /* Where the rows of a block lie, and room for those that have to be decoded. */
 typedef struct {
     const real **row;
-    real *room;      /* (rows of a block, width) */
+    real *room;      /* (rows of a block, width); where rows can be used as they lie, for the last few: (LANES, width) */
     int64_t width;   /* n_features, made up to whole vectors */
     int is_own_type; /* whether rows can be used where they lie */
 } row_block;
@@ -64,16 +64,16 @@ typedef struct {
 INLINE void locate_rows(const samples *x, int64_t first, int64_t n, row_block *block) {
     int64_t spill = block->width - x->n_features; /* numbers read beyond a row's end */
     for (int64_t i = 0; i < n; i++) {
-        int64_t row = taken_row(x, first + i);
+        int64_t row = taken_row(x, first + i), after = x->n_rows - 1 - row;
         const real *where = (const real *)x->values + row * x->n_features;
-        real *room = block->room + i * block->width;
-        if (!block->is_own_type) decode_row(x, row, room);
-        else if ((x->n_rows - 1 - row) * x->n_features < spill) memcpy(room, where, x->n_features * sizeof(real));
-        else {
-            block->row[i] = where;
-            continue;
-        }
-        block->row[i] = room;
+        real *room = block->room + (block->is_own_type ? after : i) * block->width;
+        if (!block->is_own_type) {
+            decode_row(x, row, room);
+            block->row[i] = room;
+        } else if (after * x->n_features < spill) { /* of the last few rows: beyond their end the array may end */
+            memcpy(room, where, x->n_features * sizeof(real));
+            block->row[i] = room;
+        } else block->row[i] = where;
     }
 }
 

@@ -224,7 +224,7 @@ def test_products_of_any_shape_and_strides_are_right(m, n, n_inner, dtype):
     """Of small integers, so that nothing is rounded: tiles, strips and panels begin and end where they should."""
     generator = np.random.default_rng(m)
     a, b = (generator.integers(-9, 10, shape) for shape in ((m, n_inner), (n_inner, n)))
-    expected = a @ b
+    expected = a.astype(np.float64) @ b
     first, second = a.astype(dtype), b.astype(dtype)
     np.testing.assert_array_equal(parameters.product(first, second), expected)
     np.testing.assert_array_equal(parameters.product(np.asfortranarray(first), np.asfortranarray(second)), expected)
@@ -232,7 +232,7 @@ def test_products_of_any_shape_and_strides_are_right(m, n, n_inner, dtype):
     apart[...] = second
     np.testing.assert_array_equal(parameters.product(first[:, ::-1], apart[::-1]), expected)
     weights = generator.integers(0, 5, n_inner)
-    expected = (b.T * weights) @ b
+    expected = (b.T * weights).astype(np.float64) @ b
     np.testing.assert_array_equal(parameters.gram(second, weights.astype(dtype)), expected)
     np.testing.assert_array_equal(parameters.gram(apart, weights.astype(dtype)), expected)
 

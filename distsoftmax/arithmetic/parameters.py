@@ -28,7 +28,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Reals: TypeAlias = NDArray[Any]  # of float64 or float32
 
 FLOAT64 = np.dtype(np.float64)
-LEAST_SQUARE = 2.0**-900  # below this sum of squares, underflow of single squares may be felt
+LEAST_SQUARE = math.ldexp(1.0, -900)  # below this sum of squares, underflow of single squares may be felt
 
 _number: Any = ctypes.c_char.from_buffer
 _reference = ctypes.byref

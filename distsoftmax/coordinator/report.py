@@ -65,6 +65,7 @@ def closing(result: Result, config: TrainConfig, partition: Partition, sha256: s
         loss = result.held_out.log_loss
         lines.append(f"kept: the model of step {result.step}, with the lowest held-out log loss, {loss:.6g}")
     lines += [f"objective: {result.objective:.12g}", f"certified gap: {_certificate(result)}"]
+    lines += [f"note: {result.remark}"] if result.remark else []
     lines += [f"note: {text}" for text in _shortfall(result, config.solver, partition.dtype)]
     if config.objective.sparse:
         n_features = len(partition.encoding.feature_names)

@@ -61,6 +61,8 @@ class Result:
         The features with any, and all the coefficients that are not 0.
     parameters : ndarray of float64, (n_classes, n_features + 1)
         The model's, in training's units.
+    remark : str
+        See `State.remark`.
     """
 
     reason: str
@@ -76,6 +78,7 @@ class Result:
     n_used_features: int
     n_nonzero: int
     parameters: Array
+    remark: str = ""
 
     def model(self, partition: Partition) -> Model:
         """Return the model in the user's own units."""
@@ -131,6 +134,7 @@ def conclude(
         n_used_features=int(np.count_nonzero(nonzero.any(axis=0))),
         n_nonzero=int(np.count_nonzero(nonzero)),
         parameters=parameters,
+        remark=state.remark,
     )
 
 

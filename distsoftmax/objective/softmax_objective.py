@@ -201,7 +201,7 @@ class SoftmaxCurvature:
 
 
 class SoftmaxBatches:
-    """See `solvers.protocol.MiniBatches`: the objective's mini-batches, the smooth part alone."""
+    """See `solvers.stochastic_gradient.MiniBatches`: the objective's mini-batches, the smooth part alone."""
 
     def __init__(self, fit: CrossEntropy, penalty: Penalty, intercept: bool, size: int, seed: int) -> None:
         self._fit, self._penalty, self._intercept, self._size = fit, penalty, intercept, size

@@ -1,4 +1,4 @@
-"""The objective of softmax regression in 45 decimal digits, its optimum in 64 bits: what certificates are judged by."""
+"""The objective of softmax regression in 60 decimal digits, its optimum in 64 bits: what certificates are judged by."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import scipy.special
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.penalty import Penalty
 
-PRECISE = Context(prec=45, Emin=MIN_EMIN, Emax=MAX_EMAX)
+PRECISE = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 
 @dataclass
@@ -42,7 +42,7 @@ def decimals(values):
 
 
 class Truth:
-    """P in 45 decimal digits."""
+    """P in 60 decimal digits."""
 
     def __init__(self, table):
         self._table = table

@@ -1,7 +1,7 @@
 """The certificate on many small problems, easy and adversarial ones: never below the truth, and near it at the end.
 
 No exact optimum is needed for the first: the optimum is not above any value of the objective, so a lower bound that is
-above the smallest value known, computed in 45 decimal digits, is wrong. The small values are Newton's in 64 bits.
+above the smallest value known, computed in 60 decimal digits, is wrong. The small values are Newton's in 64 bits.
 """
 
 import functools

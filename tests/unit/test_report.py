@@ -105,6 +105,11 @@ def test_with_patience_the_step_of_the_model_is_named():
     assert expected in said(result(step=9), patience=2)
 
 
+def test_what_the_solver_remarked_is_said():
+    assert "note: the first matrix was dropped" in said(result(remark="the first matrix was dropped"))
+    assert not any(line.startswith("note:") for line in said(result()))
+
+
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGTERM, "stopped by SIGTERM"), (0, "stopped by --max-seconds 2.5")]
 )

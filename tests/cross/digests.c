@@ -41,7 +41,7 @@ int ds_product_f32(int64_t, int64_t, int64_t, const float *, int64_t, int64_t, c
 int ds_product_f64(int64_t, int64_t, int64_t, const double *, int64_t, int64_t, const double *, int64_t, int64_t, double *);
 int ds_gram_f32(int64_t, int64_t, const float *, int64_t, int64_t, const float *, float *);
 int ds_gram_f64(int64_t, int64_t, const double *, int64_t, int64_t, const double *, double *);
-int ds_cholesky(int64_t, double *), ds_inverse_transposed(int64_t, const double *, double *);
+int ds_cholesky(int64_t, double *), ds_inverse(int64_t, const double *, double *, double *);
 void ds_cholesky_solve(int64_t, const double *, double *);
 
 void ds_sum_dense_columns(const dense_columns *, int64_t, const double *, const double *, double *);
@@ -190,16 +190,16 @@ static void show_parameters(void) {
     SHOW("matrix_vector", ds_matrix_vector(ROWS, WIDTH, a, STRIDE, b, out), out, ROWS);
     SHOW("column_squares", ds_column_squares(ROWS, WIDTH, a, STRIDE, out), out, WIDTH);
     SHOW("axpy", memcpy(out, b, ROWS * STRIDE * 8); ds_axpy(ROWS, WIDTH, 0.7, a, STRIDE, out, STRIDE), out, ROWS * STRIDE);
-    double *x = doubles(M * INNER, 1), *y = doubles(INNER * M, 1), *square = room(M * M, 8), *r = room(M * M, 8);
+    double *x = doubles(M * INNER, 1), *y = doubles(INNER * M, 1), *square = room(M * M, 8), *r = room(M * M, 8), *work = room(M * M, 8);
     float *x_f32 = floats(M * INNER, 1), *y_f32 = floats(INNER * M, 1), *square_f32 = room(M * M, 4);
     SHOW("product_f32", ds_product_f32(M, M, INNER, x_f32, INNER, 1, y_f32, M, 1, square_f32), square_f32, M * M);
     SHOW("product_f64", ds_product_f64(M, M, INNER, x, INNER, 1, y, 1, INNER, square), square, M * M);
     SHOW("gram_f32", ds_gram_f32(INNER, M, y_f32, M, 1, x_f32, square_f32), square_f32, M * M);
     SHOW("gram_f64", ds_gram_f64(INNER, M, y, M, 1, NULL, square), square, M * M);
     SHOW("cholesky", memcpy(r, square, M * M * 8); ds_cholesky(M, r), r, M * M);
-    SHOW("inverse_transposed", ds_inverse_transposed(M, r, square), square, M * M);
+    SHOW("inverse", ds_inverse(M, r, work, square), square, M * M);
     SHOW("cholesky_solve", memcpy(out, a, M * 8); ds_cholesky_solve(M, r, out), out, M);
-    free(a), free(b), free(out), free(x), free(y), free(square), free(r), free(x_f32), free(y_f32), free(square_f32);
+    free(a), free(b), free(out), free(x), free(y), free(square), free(work), free(r), free(x_f32), free(y_f32), free(square_f32);
 }
 
 /* --- samples --- */

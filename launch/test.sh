@@ -58,7 +58,7 @@ for mpi in "${mpis[@]}"; do
     for ranks in 1 2 3 4; do
         suite "mpi, $ranks ranks, $mpi" in_job "$ranks"
     done
-    suite "jobs, $mpi" timeout --kill-after=10 1200 python -m pytest -q --color=no --durations=5 tests/jobs
+    suite "jobs, $mpi" timeout --kill-after=10 1800 python -m pytest -q --color=no --durations=5 tests/jobs
     deactivate
 done
 echo "$passed passed, $failed failed, $skipped skipped"

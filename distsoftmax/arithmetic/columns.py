@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic import library
+from distsoftmax.arithmetic.samples import STORAGE
 
 Vector: TypeAlias = "NDArray[np.float64]"
 
-STORAGE = {  # as in core/samples.h
-    np.dtype(name): number
-    for number, name in enumerate(("float32", "float64", "float16", "int8", "uint8", "int16", "uint16", "bool"))
-}
 VALUES, MAGNITUDES, SQUARES, WEIGHTS = range(4)  # as in core/columns.c
 CHAINS = 32  # of a row's norm, as in core/columns.c; no vector is longer
 
@@ -33,7 +30,7 @@ class DenseColumns:
     Attributes
     ----------
     values : ndarray, (n_rows, n_columns)
-        Of a type in `STORAGE`, rows at any distance from each other; other arrays are converted to float64 first.
+        Of a type in `samples.STORAGE`, rows at any distance from each other; others are converted to float64 first.
     mean, inverse : ndarray of float32 or float64, (n_columns,), or None
         One without the other counts as 0, or 1.
     """

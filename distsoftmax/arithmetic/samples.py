@@ -13,7 +13,7 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 
 STORAGE = {  # as in core/samples.h
-    name: number
+    np.dtype(name): number
     for number, name in enumerate(["float32", "float64", "float16", "int8", "uint8", "int16", "uint16", "bool"])
 }
 
@@ -108,15 +108,15 @@ def dense_rows(
         Shapes or types do not fit.
     """
     n_rows, n_features = features.shape
-    if not features.flags.c_contiguous or features.dtype.name not in STORAGE:
-        raise ValueError(f"features must be C-contiguous and of a type in {list(STORAGE)}, not {features.dtype}")
+    if not features.flags.c_contiguous or features.dtype not in STORAGE:
+        raise ValueError(f"features must be C-contiguous and of a type in {[*map(str, STORAGE)]}, not {features.dtype}")
     if features.dtype == np.float64 and dtype == np.float32:
         raise ValueError("features in float64 are not computed in float32")
     if inverse is not None:
         mean = np.zeros_like(inverse) if mean is None else mean
         _check_array("mean", mean, dtype, n_features)
         _check_array("inverse", inverse, dtype, n_features)
-    record = SamplesRecord(n_rows=n_rows, n_features=n_features, storage=STORAGE[features.dtype.name], n_taken=n_rows)
+    record = SamplesRecord(n_rows=n_rows, n_features=n_features, storage=STORAGE[features.dtype], n_taken=n_rows)
     record.values = features.ctypes.data
     if inverse is not None and mean is not None:
         record.mean, record.inverse = mean.ctypes.data, inverse.ctypes.data
@@ -154,7 +154,7 @@ def sparse_rows(
     if values.dtype != dtype and values.dtype != np.float32:
         raise ValueError(f"values in {values.dtype} are not computed in {dtype}")
     _check_array("columns", columns, np.dtype(np.int64), columns.size)
-    record = SamplesRecord(n_rows=starts.size - 1, n_features=columns.size, storage=STORAGE[values.dtype.name])
+    record = SamplesRecord(n_rows=starts.size - 1, n_features=columns.size, storage=STORAGE[values.dtype])
     record.n_taken, record.index_bytes = starts.size - 1, starts.itemsize
     for name, array in (("starts", starts), ("indices", indices), ("values", values), ("columns", columns)):
         setattr(record, name, array.ctypes.data)

@@ -135,7 +135,7 @@ def core_rows(
     if isinstance(features, Compact):
         mean, inverse = (None if of is None else of.astype(dtype) for of in (features.mean, features.inverse))
         return dense_rows(features.stored, dtype, classes, weights, mean, inverse)
-    if features.dtype.name not in STORAGE or (features.dtype == np.float64 and dtype == np.float32):
+    if features.dtype not in STORAGE or (features.dtype == np.float64 and dtype == np.float32):
         features = features.astype(dtype)
     return dense_rows(np.ascontiguousarray(features), dtype, classes, weights)
 

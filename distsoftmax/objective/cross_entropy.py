@@ -100,18 +100,19 @@ class CrossEntropy:
         self.sums = ShardSums(cluster, threads)
         self._gradient_scale = FixedPoint(self.bounds.magnitudes)
 
-    def scorer(self, parameters: Array, dtype: np.dtype) -> Scorer:
-        """Return parameters ready to score the features as they are stored."""
-        return Scorer(for_stored(parameters, self.offset), dtype, sparse=self.partition.sparse)
+    def scorer(self, stored: Array, dtype: np.dtype) -> Scorer:
+        """Return parameters for the features as they are stored (`for_stored`), ready to score them."""
+        return Scorer(stored, dtype, sparse=self.partition.sparse)
 
     def evaluate(self, parameters: Array, dtype: np.dtype) -> Fit:
         """Return the mean loss and its gradient, computed in a type. Collective: one Allreduce."""
         partition = self.partition
-        bound = bound_loss(for_stored(parameters, self.offset), partition.total_weight, self.bounds.largest)
+        stored = for_stored(parameters, self.offset)
+        bound = bound_loss(stored, partition.total_weight, self.bounds.largest)
         if not math.isfinite(bound):
             return Fit.not_finite(self.shape)
         sums = Sums(self._gradient_scale, FixedPoint(bound), self.shape[0], partition.sparse)
-        scorer = self.scorer(parameters, dtype)
+        scorer = self.scorer(stored, dtype)
 
         def work(samples: Iterable[Samples]) -> Integers:
             array = sums.empty()
@@ -154,7 +155,7 @@ class CrossEntropy:
         """Return the hessian with respect to the intercepts, (n_classes, n_classes). Collective: one Allreduce."""
         partition, dtype = self.partition, self.partition.dtype
         fixed = FixedPoint(ROOM * partition.total_weight)
-        scorer = self.scorer(parameters, dtype)
+        scorer = self.scorer(for_stored(parameters, self.offset), dtype)
 
         def work(samples: Iterable[Samples]) -> Integers:
             array = np.zeros((self.shape[0], self.shape[0]), dtype=np.int64)
@@ -169,11 +170,12 @@ class CrossEntropy:
         partition, dtype = self.partition, self.partition.dtype
         n_samples = partition.n_held_out if held_out else partition.n_training
         largest = self.bounds.largest_held_out if held_out else self.bounds.largest
-        bound = bound_loss(for_stored(parameters, self.offset), n_samples, largest)
+        stored = for_stored(parameters, self.offset)
+        bound = bound_loss(stored, n_samples, largest)
         if not math.isfinite(bound):
             return Scores(math.nan, math.inf)
         fixed = FixedPoint(bound)
-        scorer = self.scorer(parameters, dtype)
+        scorer = self.scorer(stored, dtype)
 
         def work(samples: Iterable[Samples]) -> Integers:
             array = np.zeros(4, dtype=np.int64)  # correct ones, the loss in two limbs, shards that are not finite
@@ -201,7 +203,7 @@ class Hessian:
     def __init__(self, fit: CrossEntropy, parameters: Array) -> None:
         self._fit = fit
         partition = fit.partition
-        self._at = fit.scorer(parameters, partition.dtype)
+        self._at = fit.scorer(for_stored(parameters, fit.offset), partition.dtype)
         self._keeps = False
         if partition.bytes_streamed == 0:
             n_probabilities = len(parameters) * sum(of_shard.classes.size for of_shard in partition.training)
@@ -211,14 +213,15 @@ class Hessian:
     def product(self, direction: Array) -> Array:
         """Return the product with a direction, (n_classes, n_features + 1). Collective: one Allreduce."""
         fit, partition, bounds = self._fit, self._fit.partition, self._fit.bounds
-        largest = ROOM * largest_score(for_stored(direction, fit.offset), bounds.largest)
+        stored = for_stored(direction, fit.offset)
+        largest = ROOM * largest_score(stored, bounds.largest)
         if largest == 0.0:
             return np.zeros_like(direction)
         bound = largest / 2 * bounds.magnitudes
         if not np.isfinite(bound).all():
             return np.full_like(direction, np.nan)
         sums = Sums(FixedPoint(bound), FixedPoint(0.0), fit.shape[0], partition.sparse)
-        along = Direction(for_stored(direction, fit.offset), partition.dtype, sparse=partition.sparse)
+        along = Direction(stored, partition.dtype, sparse=partition.sparse)
 
         def work(samples: Iterable[Samples]) -> Integers:
             array = sums.empty()

@@ -82,11 +82,12 @@ class FitBatches:
         first, counts = self._shares.of(epoch, batch)
         n_samples = int(counts.sum(dtype=np.int64))
         self._rows.shuffle(epoch)
-        bound = bound_loss(for_stored(parameters, fit.offset), self._weight, fit.bounds.largest)
+        stored = for_stored(parameters, fit.offset)
+        bound = bound_loss(stored, self._weight, fit.bounds.largest)
         if not math.isfinite(bound):
             return Fit.not_finite(fit.shape), n_samples
         sums = Sums(self._gradient_scale, FixedPoint(bound), fit.shape[0], partition.sparse)
-        scorer = fit.scorer(parameters, partition.dtype)
+        scorer = fit.scorer(stored, partition.dtype)
 
         def work(shards: Iterable[tuple[Samples, NDArray[np.int64]]]) -> NDArray[np.int64]:
             array = sums.empty()

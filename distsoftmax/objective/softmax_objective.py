@@ -98,11 +98,7 @@ class SoftmaxObjective:
 
     def __call__(self, parameters: Array) -> Evaluation:
         """Return the objective, its gradient and a lower bound on its optimum. Collective: one Allreduce."""
-        return self.evaluate(parameters, self.cross_entropy.partition.dtype)
-
-    def evaluate(self, parameters: Array, dtype: np.dtype) -> Evaluation:
-        """Evaluate, computing in a type. Collective: one Allreduce."""
-        config = self.config
+        config, dtype = self.config, self.cross_entropy.partition.dtype
         fit = self.cross_entropy.evaluate(parameters, dtype)
         if math.isinf(fit.loss):
             return Evaluation.not_finite(parameters)

@@ -13,8 +13,8 @@
    Each operation is rounded once: a product that is not the fma's own, too. x is the stored number in float64, which is
    exact; in training's units, where those are asked for, (x - mean) * inverse in the type computed in. */
 
-#include "half.h"
 #include "samples.h"
+#include "stored.h"
 #include "vector.h"
 
 #define ROWS 4     /* decoded at once: as many terms are added to a sum between a load and a store */
@@ -49,22 +49,7 @@ typedef struct {
 
    Not inlined: so the products here are stored, and no compiler can fuse them with the sums that they are added to. */
 NOINLINE void decode(const dense_columns *x, int64_t row, int64_t first, int64_t n, double *restrict to) {
-#define DECODE(T, VALUE) { \
-        const T *from = (const T *)(x->values + row * x->row_bytes) + first; \
-        for (int64_t j = 0; j < n; j++) to[j] = (double)VALUE; \
-        break; \
-    }
-    switch (x->storage) {
-    case FLOAT32: DECODE(float, from[j])
-    case FLOAT64: DECODE(double, from[j])
-    case FLOAT16: DECODE(uint16_t, half_value(from[j]))
-    case INT8: DECODE(int8_t, from[j])
-    case UINT8: DECODE(uint8_t, from[j])
-    case INT16: DECODE(int16_t, from[j])
-    case UINT16: DECODE(uint16_t, from[j])
-    case BOOL: DECODE(uint8_t, (from[j] != 0))
-    }
-#undef DECODE
+    CONVERT(x->storage, x->values + row * x->row_bytes, first, n, double, to)
     if (!x->mean) return;
     if (x->is_single) { /* a small type is exact in float32, too */
         const float *mean = (const float *)x->mean + first, *inverse = (const float *)x->inverse + first;

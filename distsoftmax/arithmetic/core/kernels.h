@@ -6,7 +6,6 @@
 #include "softmax.h"
 #include "sparse.h"
 
-
 /* Room for the work on a shard. */
 typedef struct {
     void *memory;
@@ -51,6 +50,13 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     memset(work->intercept, 0, stride * sizeof(double));
     if (x->starts && with_gradient) memset(work->gradient, 0, gradient * sizeof(double));
     return 1;
+}
+
+/* Find the rows of the block that begins with row `first` of those taken; how many they are. */
+static int64_t locate_block(const samples *x, int64_t first, workspace *work) {
+    int64_t n = x->n_taken - first < work->block ? x->n_taken - first : work->block;
+    if (!x->starts) locate_rows(x, first, n, &work->rows);
+    return n;
 }
 
 /* Scores of the rows `first` to `first + n` of those taken. */
@@ -102,8 +108,7 @@ int EXPORT(loss_and_gradient)(const scorer *w, const samples *x, const totals *t
     gradient_sink sink = sink_of(&work, x, to);
     double loss = 0;
     for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
-        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        int64_t n = locate_block(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
         for (int64_t r = 0; r < n; r++) {
             real *scores = work.scores + r * work.stride;
@@ -138,8 +143,7 @@ int EXPORT(hessian_product)(const scorer *direction, const scorer *at, const rea
     if (!make_workspace(&work, x, direction->n_classes, 1)) return NO_MEMORY;
     gradient_sink sink = sink_of(&work, x, to);
     for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
-        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        int64_t n = locate_block(x, first, &work);
         scores_of(direction, x, first, n, &work, work.derivative);
         if (!kept) scores_of(at, x, first, n, &work, work.scores);
         for (int64_t r = 0; r < n; r++) {
@@ -162,8 +166,7 @@ int EXPORT(probabilities)(const scorer *w, const samples *x, real *probabilities
     if (x->n_taken == 0) return FINE;
     if (!make_workspace(&work, x, w->n_classes, 0)) return NO_MEMORY;
     for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
-        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        int64_t n = locate_block(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
         for (int64_t r = 0; r < n; r++) {
             probabilities_of(work.scores + r * work.stride, work.stride);
@@ -175,30 +178,25 @@ int EXPORT(probabilities)(const scorer *w, const samples *x, real *probabilities
 }
 
 /* Of the rows taken, unweighted: the sum of the losses, and of each row the class of its largest score, the first of
-   equal ones. `loss` or `predicted` may be NULL. */
+   equal ones. */
 int EXPORT(loss_and_prediction)(const scorer *w, const samples *x, double *loss, int64_t *predicted) {
     workspace work;
-    if (loss) *loss = 0;
+    *loss = 0;
     if (x->n_taken == 0) return FINE;
     if (!make_workspace(&work, x, w->n_classes, 0)) return NO_MEMORY;
     for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
-        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        int64_t n = locate_block(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
         for (int64_t r = 0; r < n; r++) {
             real *scores = work.scores + r * work.stride;
-            if (predicted) {
-                int64_t best = 0;
-                for (int64_t k = 1; k < w->n_classes; k++) best = scores[k] > scores[best] ? k : best;
-                predicted[first + r] = best;
-            }
-            if (!loss) continue;
+            int64_t best = 0;
+            for (int64_t k = 1; k < w->n_classes; k++) best = scores[k] > scores[best] ? k : best;
+            predicted[first + r] = best;
             work.own[r] = scores[x->classes[taken_row(x, first + r)]];
             normalizer of_row = exponentials(scores, work.stride);
             work.own[r] -= of_row.largest;
             work.sums[r] = of_row.sum;
         }
-        if (!loss) continue;
         losses_of(work.sums, work.own, n, work.losses);
         for (int64_t r = 0; r < n; r++) *loss += work.losses[r];
     }
@@ -215,8 +213,7 @@ int EXPORT(intercept_hessian)(const scorer *w, const samples *x, double *hessian
     if (!make_workspace(&work, x, n_classes, 0)) return NO_MEMORY;
     gradient_sink sink = {hessian, n_classes, 0, 0, NULL, NULL, 1};
     for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = x->n_taken - first < work.block ? x->n_taken - first : work.block;
-        if (!x->starts) locate_rows(x, first, n, &work.rows);
+        int64_t n = locate_block(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
         for (int64_t r = 0; r < n; r++) {
             real *p = work.scores + r * work.stride, *weighted = work.derivative + r * work.stride;

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#include "half.h"
+#include "stored.h"
 #include "real.h"
 #include "samples.h"
 
@@ -25,22 +25,7 @@ INLINE int64_t block_rows(int64_t n_rows, int64_t n_features, int64_t n_classes)
 /* Write a row in the type computed in, and in training's units: (value - mean) * inverse. */
 static void decode_row(const samples *x, int64_t row, real *restrict to) {
     int64_t n = x->n_features;
-#define DECODE(T, VALUE) { \
-        const T *from = (const T *)x->values + row * n; \
-        for (int64_t j = 0; j < n; j++) to[j] = (real)VALUE; \
-        break; \
-    }
-    switch (x->storage) {
-    case FLOAT32: DECODE(float, from[j])
-    case FLOAT64: DECODE(double, from[j])
-    case FLOAT16: DECODE(uint16_t, half_value(from[j]))
-    case INT8: DECODE(int8_t, from[j])
-    case UINT8: DECODE(uint8_t, from[j])
-    case INT16: DECODE(int16_t, from[j])
-    case UINT16: DECODE(uint16_t, from[j])
-    case BOOL: DECODE(uint8_t, (from[j] != 0))
-    }
-#undef DECODE
+    CONVERT(x->storage, x->values, row * n, n, real, to)
     if (!x->mean) return;
     const real *mean = x->mean, *inverse = x->inverse;
     for (int64_t j = 0; j < n; j++) to[j] = (to[j] - mean[j]) * inverse[j];

@@ -1,10 +1,11 @@
-/* Products of a block of dense rows: scores forwards, gradients backwards.
+/* Products of dense rows: scores forwards, gradients backwards.
 
    score[r][k]    = intercept[k], then fma(x[r][j], coef[k][j], .) for j = 0 ... n_features - 1
-   gradient[k][j] = 0, then fma(error[r][k], x[r][j], .) for the rows r of the block in order
+   gradient[k][j] = 0, then fma(error[r][k], x[r][j], .) for the rows r of a block in order
 
-   A tile holds so many of these chains in registers: TILE_ROWS x NV vectors of classes forwards, NK classes x NV
-   vectors of features backwards. What it holds changes no bit. */
+   A tile holds so many of these chains in registers: some rows x NV vectors of classes forwards, NK classes x NV vectors
+   of features backwards. What it holds changes no bit. Nor does it that a block is worked on in runs of rows, which stay
+   in cache from forwards to backwards: chains are stored in between, which rounds nothing. */
 
 #ifndef DISTSOFTMAX_DENSE_H
 #define DISTSOFTMAX_DENSE_H
@@ -12,18 +13,19 @@
 #include "exact.h"
 #include "real.h"
 
+#define PANEL 3 /* vectors of classes in a panel of packed coef */
+#define MOST_TILE_ROWS 8
 #if defined(__AVX512F__) || !defined(__x86_64__) /* 32 registers */
-#define TILE_ROWS 8
-#define PANEL 3         /* vectors of classes in a panel of packed coef */
-#define TILE_CLASSES 6
-#define TILE_VECTORS 4
+#define TILE_ROWS(nv) 8
+#define TILE_CLASSES 14
 #else /* 16 registers */
-#define TILE_ROWS 4
-#define PANEL 3
+#define TILE_ROWS(nv) ((nv) == 1 ? 8 : (nv) == 2 ? 6 : 4)
 #define TILE_CLASSES 6
-#define TILE_VECTORS 2
 #endif
-#define FEATURES_AT_ONCE 1024 /* of a panel, so that its part stays in cache while the rows pass by */
+#define TILE_VECTORS 2
+#define TILE_FEATURES (TILE_VECTORS * LANES)
+#define FEATURES_AT_ONCE 256 /* of a panel, so that its part stays in cache while the rows pass by */
+#define FEATURES_UNROLLED 16
 
 /* Panels of coef: panel after panel of up to PANEL vectors of classes; in each, feature after feature. */
 INLINE int64_t panel_vectors(int64_t padded_classes, int64_t panel) {
@@ -31,23 +33,33 @@ INLINE int64_t panel_vectors(int64_t padded_classes, int64_t panel) {
     return left < PANEL ? left : PANEL;
 }
 
-/* Continue the chains of a tile by the features from `first` up to `last`. */
+/* Continue the chains of a tile by feature j, counted from where x and w point to. */
+INLINE void score_feature(const real *const x[], const real *w, int64_t j, reals chain[][PANEL], const int n_rows,
+                          const int nv) {
+    reals of_feature[PANEL];
+    UNROLL for (int v = 0; v < nv; v++) of_feature[v] = REAL(load)(w + (j * nv + v) * LANES);
+    UNROLL for (int i = 0; i < n_rows; i++) {
+        reals of_row = REAL(all)(x[i][j]);
+        UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(fma)(of_row, of_feature[v], chain[i][v]);
+    }
+}
+
+/* Continue the chains of a tile by the features from `first` up to `last`. After its rows lie those of the next. */
 INLINE void score_tile(const real *const *rows, const real *coef, int64_t first, int64_t last, real *scores,
-                       int64_t stride, int64_t ahead, const int n_rows, const int nv) {
-    reals chain[TILE_ROWS][PANEL];
+                       int64_t stride, const int n_rows, const int nv) {
+    reals chain[MOST_TILE_ROWS][PANEL];
     UNROLL for (int i = 0; i < n_rows; i++)
         UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(load)(scores + i * stride + v * LANES);
-    const real *x[TILE_ROWS];
-    UNROLL for (int i = 0; i < n_rows; i++) x[i] = rows[i];
-    for (int64_t j = first; j < last; j++) {
-        if ((j & 15) == 0) UNROLL for (int i = 0; i < n_rows; i++) __builtin_prefetch(rows[i + ahead] + j);
-        reals w[PANEL];
-        UNROLL for (int v = 0; v < nv; v++) w[v] = REAL(load)(coef + (j * nv + v) * LANES);
-        UNROLL for (int i = 0; i < n_rows; i++) {
-            reals of_row = REAL(all)(x[i][j]);
-            UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(fma)(of_row, w[v], chain[i][v]);
-        }
+    const real *x[MOST_TILE_ROWS], *w = coef + first * nv * LANES;
+    UNROLL for (int i = 0; i < n_rows; i++) x[i] = rows[i] + first;
+    int64_t j = first;
+    for (; j + FEATURES_UNROLLED <= last; j += FEATURES_UNROLLED) {
+        UNROLL for (int i = 0; i < n_rows; i++) __builtin_prefetch(rows[n_rows + i] + j);
+        UNROLL for (int h = 0; h < FEATURES_UNROLLED; h++) score_feature(x, w, h, chain, n_rows, nv);
+        UNROLL for (int i = 0; i < n_rows; i++) x[i] += FEATURES_UNROLLED;
+        w += FEATURES_UNROLLED * nv * LANES;
     }
+    for (int64_t h = 0; j + h < last; h++) score_feature(x, w, h, chain, n_rows, nv);
     UNROLL for (int i = 0; i < n_rows; i++)
         UNROLL for (int v = 0; v < nv; v++) REAL(store)(scores + i * stride + v * LANES, chain[i][v]);
 }
@@ -56,19 +68,19 @@ INLINE void score_tile(const real *const *rows, const real *coef, int64_t first,
     static void score_rows_##NV(const real *const *rows, int64_t n_rows, const real *coef, int64_t first, int64_t last, \
                                 real *scores, int64_t stride) { \
         int64_t r = 0; \
-        for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS) \
-            score_tile(rows + r, coef, first, last, scores + r * stride, stride, \
-                       r + 2 * TILE_ROWS <= n_rows ? TILE_ROWS : 0, TILE_ROWS, NV); \
-        for (; r < n_rows; r++) score_tile(rows + r, coef, first, last, scores + r * stride, stride, 0, 1, NV); \
+        for (; r + TILE_ROWS(NV) <= n_rows; r += TILE_ROWS(NV)) \
+            score_tile(rows + r, coef, first, last, scores + r * stride, stride, TILE_ROWS(NV), NV); \
+        for (; r < n_rows; r++) score_tile(rows + r, coef, first, last, scores + r * stride, stride, 1, NV); \
     }
 SCORE_ROWS(1)
 SCORE_ROWS(2)
 SCORE_ROWS(3)
 
-/* Scores of a block: (n_rows, stride), stride = PADDED(n_classes). */
-static void score_block(const real *const *rows, int64_t n_rows, int64_t n_features, const real *coef,
-                        const real *intercept, real *scores, int64_t stride) {
-    for (int64_t r = 0; r < n_rows; r++) memcpy(scores + r * stride, intercept, stride * sizeof(real));
+/* Scores of rows: (n_rows, stride), stride = PADDED(n_classes). After them lie MOST_TILE_ROWS rows more. */
+static void score_run(const real *const *rows, int64_t n_rows, int64_t n_features, const real *coef,
+                      const real *intercept, real *scores, int64_t stride) {
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t k = 0; k < stride; k += LANES) REAL(store)(scores + r * stride + k, REAL(load)(intercept + k));
     for (int64_t first = 0; first < n_features; first += FEATURES_AT_ONCE) {
         int64_t last = first + FEATURES_AT_ONCE < n_features ? first + FEATURES_AT_ONCE : n_features;
         for (int64_t panel = 0, k = 0; k < stride; panel++) {
@@ -82,12 +94,16 @@ static void score_block(const real *const *rows, int64_t n_rows, int64_t n_featu
     }
 }
 
-/* Where the gradient of a block goes: added to the sum of the blocks before it, or, with the shard's last block,
-   rounded and added to the totals. */
+/* Where the gradient of a run of rows goes: its chains to where the block's next run goes on with them or, with the
+   block's last run, added to the sum of the blocks before it or, with the shard's last block, rounded and added to the
+   totals. */
 typedef struct {
+    real *chains;         /* (n_classes, width), where blocks have more than one run */
+    int64_t width;        /* n_features, made up to whole vectors */
     double *sum;          /* (n_classes, n_features), of the blocks before */
     int64_t n_features;
-    int is_first, is_last;
+    int begins_block, ends_block;     /* whether the run is the first, the last of a block */
+    int is_first_block, is_last_block;
     const double *scale;  /* (n_features,) */
     int64_t *total;       /* (n_classes, n_features); NULL keeps the sum, the last block's too */
     int all_small;        /* whether every number that was rounded was finite, and within its bound */
@@ -95,10 +111,10 @@ typedef struct {
 
 INLINE void take_gradient(const real *chain, int64_t k, int64_t j, int64_t n, gradient_sink *sink) {
     double *sum = sink->sum + k * sink->n_features + j;
-    double value[TILE_VECTORS * LANES];
-    if (sink->is_first) for (int64_t h = 0; h < n; h++) value[h] = (double)chain[h];
+    double value[TILE_FEATURES];
+    if (sink->is_first_block) for (int64_t h = 0; h < n; h++) value[h] = (double)chain[h];
     else for (int64_t h = 0; h < n; h++) value[h] = sum[h] + (double)chain[h];
-    if (!sink->is_last || !sink->total) {
+    if (!sink->is_last_block || !sink->total) {
         memcpy(sum, value, n * sizeof(double));
         return;
     }
@@ -113,66 +129,101 @@ INLINE void take_gradient(const real *chain, int64_t k, int64_t j, int64_t n, gr
     sink->all_small &= all_small;
 }
 
-INLINE void gradient_tile(const real *const *rows, int64_t n_rows, const real *errors, int64_t stride, int64_t k,
-                          int64_t j, int64_t n, gradient_sink *sink, const int nk, const int nv) {
+/* What a tile of a gradient is made of: the errors of its classes, and the features of its columns, from number j on. */
+typedef struct {
+    int64_t n_rows;
+    const real *errors;
+    int64_t stride;          /* from the errors of a row to those of the next */
+    const real *const *rows;
+    const real *strip;       /* the features again, (n_rows, whole vectors), or NULL */
+    int64_t k, j, n;         /* its first class, and the features */
+} gradient_part;
+
+/* Fetch what a tile's chains will be added to, while they are computed. */
+INLINE void fetch_sums(const gradient_part *part, const gradient_sink *sink, const int nk, const int nv) {
+    int64_t first = part->k * sink->n_features + part->j;
+    for (int i = 0; i < nk; i++, first += sink->n_features)
+        for (int h = 0; h < nv * LANES; h += 8) {
+            __builtin_prefetch(sink->sum + first + h, 1);
+            if (sink->is_last_block && sink->total) __builtin_prefetch(sink->total + first + h, 1);
+        }
+}
+
+INLINE void gradient_tile(const gradient_part *part, gradient_sink *sink, const int nk, const int nv, const int is_strip) {
     reals chain[TILE_CLASSES][TILE_VECTORS];
-    UNROLL for (int i = 0; i < nk; i++) UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(all)(0);
+    real *chains = sink->chains + part->k * sink->width + part->j;
+    if (sink->begins_block)
+        UNROLL for (int i = 0; i < nk; i++) UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(all)(0);
+    else
+        UNROLL for (int i = 0; i < nk; i++)
+            UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(load)(chains + i * sink->width + v * LANES);
+    if (sink->ends_block) fetch_sums(part, sink, nk, nv);
+    const real *const *rows = part->rows, *errors = part->errors, *strip = part->strip;
+    int64_t n_rows = part->n_rows, stride = is_strip ? nk : part->stride, j = part->j;
     for (int64_t r = 0; r < n_rows; r++) {
+        const real *features = is_strip ? strip + r * nv * LANES : rows[r] + j;
         reals x[TILE_VECTORS];
-        UNROLL for (int v = 0; v < nv; v++) x[v] = REAL(load)(rows[r] + j + v * LANES);
+        UNROLL for (int v = 0; v < nv; v++) x[v] = REAL(load)(features + v * LANES);
         UNROLL for (int i = 0; i < nk; i++) {
             reals error = REAL(all)(errors[r * stride + i]);
             UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(fma)(error, x[v], chain[i][v]);
         }
     }
     UNROLL for (int i = 0; i < nk; i++) {
-        real numbers[TILE_VECTORS * LANES];
+        if (!sink->ends_block) {
+            UNROLL for (int v = 0; v < nv; v++) REAL(store)(chains + i * sink->width + v * LANES, chain[i][v]);
+            continue;
+        }
+        real numbers[TILE_FEATURES];
         UNROLL for (int v = 0; v < nv; v++) REAL(store)(numbers + v * LANES, chain[i][v]);
-        take_gradient(numbers, k + i, j, n, sink);
+        take_gradient(numbers, part->k + i, part->j, part->n, sink);
     }
 }
 
-#define GRADIENT_STRIP(NK, NV) \
-    static void gradient_strip_##NK##_##NV(const real *const *rows, int64_t n_rows, const real *errors, int64_t stride, \
-                                           int64_t k, int64_t j, int64_t n, gradient_sink *sink) { \
-        gradient_tile(rows, n_rows, errors, stride, k, j, n, sink, NK, NV); \
+#define GRADIENT_TILE(NK, NV) \
+    static void gradient_tile_##NK##_##NV(const gradient_part *part, gradient_sink *sink) { \
+        if (part->strip) gradient_tile(part, sink, NK, NV, 1); \
+        else gradient_tile(part, sink, NK, NV, 0); \
     }
-#define GRADIENT_STRIPS(NV) \
-    GRADIENT_STRIP(1, NV) GRADIENT_STRIP(2, NV) GRADIENT_STRIP(3, NV) GRADIENT_STRIP(4, NV) GRADIENT_STRIP(5, NV) \
-    GRADIENT_STRIP(6, NV)
-#define STRIPS(NV) {gradient_strip_1_##NV, gradient_strip_2_##NV, gradient_strip_3_##NV, gradient_strip_4_##NV, \
-                    gradient_strip_5_##NV, gradient_strip_6_##NV}
-typedef void gradient_strip(const real *const *, int64_t, const real *, int64_t, int64_t, int64_t, int64_t,
-                            gradient_sink *);
-GRADIENT_STRIPS(1)
-GRADIENT_STRIPS(2)
-#if TILE_VECTORS == 4
-GRADIENT_STRIPS(3)
-GRADIENT_STRIPS(4)
-static gradient_strip *const strips[TILE_VECTORS][TILE_CLASSES] = {STRIPS(1), STRIPS(2), STRIPS(3), STRIPS(4)};
+#define FOR_CLASSES_TO_6(DO, NV) DO(1, NV) DO(2, NV) DO(3, NV) DO(4, NV) DO(5, NV) DO(6, NV)
+#if TILE_CLASSES == 14
+#define FOR_CLASSES(DO, NV) \
+    FOR_CLASSES_TO_6(DO, NV) DO(7, NV) DO(8, NV) DO(9, NV) DO(10, NV) DO(11, NV) DO(12, NV) DO(13, NV) DO(14, NV)
 #else
-static gradient_strip *const strips[TILE_VECTORS][TILE_CLASSES] = {STRIPS(1), STRIPS(2)};
+#define FOR_CLASSES(DO, NV) FOR_CLASSES_TO_6(DO, NV)
 #endif
+#define NAME(NK, NV) gradient_tile_##NK##_##NV,
+FOR_CLASSES(GRADIENT_TILE, 1)
+FOR_CLASSES(GRADIENT_TILE, 2)
+static void (*const gradient_tiles[TILE_VECTORS][TILE_CLASSES])(const gradient_part *, gradient_sink *) = {
+    {FOR_CLASSES(NAME, 1)}, {FOR_CLASSES(NAME, 2)}};
+#undef NAME
 
-/* Gradient of a block from errors (n_rows, stride). Rows are read in whole vectors: LANES - 1 numbers beyond their end.
+#define MANY_TILES 3         /* of classes, from which on the features of a strip are copied together */
+#define MANY_STRIPS 4        /* of features, from which on the errors of a tile are */
 
-   packed: room for n_rows * n_classes numbers. Where the rows are long, the errors of a tile are copied together. */
-static void gradient_block(const real *const *rows, int64_t n_rows, int64_t n_features, const real *errors,
-                           int64_t stride, int64_t n_classes, real *packed, gradient_sink *sink) {
+/* Gradient of rows from errors (n_rows, stride). Rows are read in whole vectors: LANES - 1 numbers beyond their end.
+
+   packed, strip: room for n_rows * n_classes and n_rows * TILE_FEATURES numbers. */
+static void gradient_run(const real *const *rows, int64_t n_rows, int64_t n_features, const real *errors, int64_t stride,
+                         int64_t n_classes, real *packed, real *strip, gradient_sink *sink) {
     int64_t tiles = (n_classes + TILE_CLASSES - 1) / TILE_CLASSES; /* of even sizes */
-    int is_packed = n_features > 4 * TILE_VECTORS * LANES;
+    int is_strip = tiles >= MANY_TILES, is_packed = is_strip || n_features > MANY_STRIPS * TILE_FEATURES;
     for (int64_t tile = 0; is_packed && tile < tiles; tile++) {
         int64_t k = tile * n_classes / tiles, nk = (tile + 1) * n_classes / tiles - k;
         for (int64_t r = 0; r < n_rows; r++)
             for (int64_t i = 0; i < nk; i++) packed[k * n_rows + r * nk + i] = errors[r * stride + k + i];
     }
-    for (int64_t j = 0; j < n_features; j += TILE_VECTORS * LANES) {
-        int64_t n = n_features - j < TILE_VECTORS * LANES ? n_features - j : TILE_VECTORS * LANES;
-        int64_t nv = (n + LANES - 1) / LANES;
+    for (int64_t j = 0; j < n_features; j += TILE_FEATURES) {
+        int64_t n = n_features - j < TILE_FEATURES ? n_features - j : TILE_FEATURES, nv = (n + LANES - 1) / LANES;
+        for (int64_t r = 0; is_strip && r < n_rows; r++)
+            for (int64_t v = 0; v < nv; v++)
+                REAL(store)(strip + (r * nv + v) * LANES, REAL(load)(rows[r] + j + v * LANES));
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t k = tile * n_classes / tiles, nk = (tile + 1) * n_classes / tiles - k;
-            const real *of_tile = is_packed ? packed + k * n_rows : errors + k;
-            strips[nv - 1][nk - 1](rows, n_rows, of_tile, is_packed ? nk : stride, k, j, n, sink);
+            gradient_part part = {n_rows, is_packed ? packed + k * n_rows : errors + k, is_packed ? nk : stride,
+                                  rows, is_strip ? strip : NULL, k, j, n};
+            gradient_tiles[nv - 1][nk - 1](&part, sink);
         }
     }
 }

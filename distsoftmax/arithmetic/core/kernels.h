@@ -1,5 +1,5 @@
-/* What is asked of the samples of a shard, dense ones first: block by block, each block's rows forwards, through the
-   softmax, and backwards. The specification is in SPECIFICATION.md. */
+/* What is asked of the samples of a shard: run after run of rows, each forwards, through the softmax, and backwards. The
+   specification is in SPECIFICATION.md. */
 
 #include "dense.h"
 #include "rows.h"
@@ -9,39 +9,49 @@
 /* Room for the work on a shard. */
 typedef struct {
     void *memory;
-    int64_t block, stride; /* rows; numbers of a row of scores */
-    row_block rows;
-    real *scores, *derivative, *packed, *sums, *own;
+    int64_t block, run, stride; /* rows; rows; numbers of a row of scores */
+    located_rows rows;
+    real *scores, *derivative, *packed, *strip, *sums, *own, *largest;
+    real *intercept_chains, *chains;
     double *losses, *intercept, *of_row;
     double *gradient;
 } workspace;
 
 static int make_workspace(workspace *work, const samples *x, int64_t n_classes, int with_gradient) {
-    int64_t block = block_rows(x->n_taken, x->starts ? 0 : x->n_features, n_classes);
-    int64_t stride = PADDED(n_classes), width = x->starts ? 0 : (x->n_features + LANES - 1) / LANES * LANES;
+    int64_t d = x->starts ? 0 : x->n_features, block = block_rows(x->n_taken, d, n_classes);
+    int64_t run = with_gradient ? run_rows(block, d, n_classes, TILE_CLASSES) : block;
+    int64_t stride = PADDED(n_classes), width = (d + LANES - 1) / LANES * LANES;
     int own_type = x->storage == OWN_STORAGE && !x->mean;
-    int64_t roomy = own_type ? LANES : block; /* rows that are copied */
+    int64_t roomy = own_type ? LANES : run; /* rows that are copied */
     int64_t gradient = !with_gradient ? 0 : x->n_features * (x->starts ? QUADS(n_classes) : n_classes);
-    int64_t reals_needed = roomy * width + block * (3 * stride + 2), doubles = block + 2 * stride + gradient;
-    int64_t bytes = block * (int64_t)sizeof(real *) + reals_needed * (int64_t)sizeof(real) + doubles * 8;
-    char *memory = malloc(bytes + 11 * 64); /* each member may start up to 63 bytes later */
+    int64_t chains = with_gradient && run < block ? n_classes * width : 0;
+    int64_t reals_needed = roomy * width + run * (3 * stride + TILE_FEATURES) + stride + chains;
+    int64_t padded = (run + F64_LANES - 1) / F64_LANES * F64_LANES;
+    int64_t bytes = (run + MOST_TILE_ROWS) * (int64_t)sizeof(real *) + (reals_needed + 3 * padded) * (int64_t)sizeof(real);
+    bytes += (padded + 2 * stride + gradient) * 8;
+    char *memory = malloc(bytes + 15 * 64); /* each member may start up to 63 bytes later */
     if (!memory) return 0;
     work->memory = memory;
 #define TAKE(member, type, count) \
     memory = (char *)(((uintptr_t)memory + 63) / 64 * 64), work->member = (type *)memory, memory += (count) * sizeof(type)
-    TAKE(rows.row, const real *, block);
+    TAKE(rows.row, const real *, run + MOST_TILE_ROWS);
     TAKE(rows.room, real, roomy * width);
-    TAKE(scores, real, block * stride);
-    TAKE(derivative, real, block * stride);
-    TAKE(packed, real, block * stride);
-    TAKE(sums, real, block);
-    TAKE(own, real, block);
-    TAKE(losses, double, block);
+    TAKE(scores, real, run * stride);
+    TAKE(derivative, real, run * stride);
+    TAKE(packed, real, run * stride);
+    TAKE(strip, real, run * TILE_FEATURES);
+    TAKE(sums, real, padded);
+    TAKE(own, real, padded);
+    TAKE(largest, real, padded);
+    TAKE(intercept_chains, real, stride);
+    TAKE(chains, real, chains);
+    TAKE(losses, double, padded);
     TAKE(intercept, double, stride);
     TAKE(of_row, double, stride);
     TAKE(gradient, double, gradient);
 #undef TAKE
     work->block = block;
+    work->run = run;
     work->stride = stride;
     work->rows.width = width;
     work->rows.is_own_type = own_type;
@@ -52,35 +62,37 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     return 1;
 }
 
-/* Find the rows of the block that begins with row `first` of those taken; how many they are. */
-static int64_t locate_block(const samples *x, int64_t first, workspace *work) {
-    int64_t n = x->n_taken - first < work->block ? x->n_taken - first : work->block;
-    if (!x->starts) locate_rows(x, first, n, &work->rows);
+/* Find the rows of the run that begins with row `first` of those taken; how many they are. */
+static int64_t locate_run(const samples *x, int64_t first, workspace *work) {
+    int64_t left = work->block - first % work->block; /* in the block */
+    int64_t n = left < work->run ? left : work->run;
+    if (n > x->n_taken - first) n = x->n_taken - first;
+    if (!x->starts) locate_rows(x, first, n, MOST_TILE_ROWS, &work->rows);
     return n;
 }
 
 /* Scores of the rows `first` to `first + n` of those taken. */
 static void scores_of(const scorer *w, const samples *x, int64_t first, int64_t n, workspace *work, real *scores) {
     if (x->starts) sparse_scores(w, x, first, n, scores, work->stride);
-    else score_block(work->rows.row, n, w->n_features, w->coef, w->intercept, scores, work->stride);
+    else score_run(work->rows.row, n, w->n_features, w->coef, w->intercept, scores, work->stride);
 }
 
 /* Add the errors of the rows `first` to `first + n`, (n, stride), times their features. */
 static void add_gradient(const samples *x, int64_t first, int64_t n, int64_t n_classes, const real *errors,
                          workspace *work, gradient_sink *sink) {
     int64_t stride = work->stride;
-    for (int64_t k = 0; k < stride; k += LANES) {
-        reals chain = REAL(all)(0); /* the intercept's feature is 1 */
+    sink->begins_block = first % work->block == 0;
+    sink->ends_block = (first + n) % work->block == 0 || first + n == x->n_taken;
+    sink->is_first_block = first < work->block;
+    sink->is_last_block = first + n == x->n_taken;
+    for (int64_t k = 0; k < stride; k += LANES) { /* the intercept's feature is 1 */
+        reals chain = sink->begins_block ? REAL(all)(0) : REAL(load)(work->intercept_chains + k);
         for (int64_t r = 0; r < n; r++) chain += REAL(load)(errors + r * stride + k);
-        for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
+        REAL(store)(work->intercept_chains + k, chain);
+        if (sink->ends_block) for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
     }
-    if (x->starts) {
-        sparse_gradient(x, first, n, errors, stride, n_classes, work->of_row, work->gradient);
-        return;
-    }
-    sink->is_first = first == 0;
-    sink->is_last = first + n == x->n_taken;
-    gradient_block(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, sink);
+    if (x->starts) sparse_gradient(x, first, n, errors, stride, n_classes, work->of_row, work->gradient);
+    else gradient_run(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, work->strip, sink);
 }
 
 /* Round what is not rounded yet. */
@@ -97,7 +109,8 @@ static int add_to_totals(const samples *x, int64_t n_classes, const workspace *w
 }
 
 static gradient_sink sink_of(const workspace *work, const samples *x, const totals *to) {
-    return (gradient_sink){work->gradient, x->n_features, 0, 0, to->scale, to->coef, 1};
+    return (gradient_sink){.chains = work->chains, .width = work->rows.width, .sum = work->gradient,
+                           .n_features = x->n_features, .scale = to->scale, .total = to->coef, .all_small = 1};
 }
 
 /* Loss and gradient of the rows taken, rounded and added to the totals. */
@@ -107,23 +120,22 @@ int EXPORT(loss_and_gradient)(const scorer *w, const samples *x, const totals *t
     if (!make_workspace(&work, x, w->n_classes, 1)) return NO_MEMORY;
     gradient_sink sink = sink_of(&work, x, to);
     double loss = 0;
-    for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = locate_block(x, first, &work);
+    for (int64_t first = 0, n; first < x->n_taken; first += n) {
+        n = locate_run(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
+        for (int64_t r = 0; r < n; r++)
+            work.own[r] = work.scores[r * work.stride + x->classes[taken_row(x, first + r)]];
+        softmax_rows(work.scores, n, work.stride, work.largest, work.sums);
         for (int64_t r = 0; r < n; r++) {
             real *scores = work.scores + r * work.stride;
-            int64_t row = taken_row(x, first + r), class = x->classes[row];
-            work.own[r] = scores[class];
-            normalizer of_row = probabilities_of(scores, work.stride);
-            work.own[r] -= of_row.largest;
-            work.sums[r] = of_row.sum;
-            scores[class] -= 1;
+            int64_t row = taken_row(x, first + r);
+            scores[x->classes[row]] -= 1;
             if (x->weights) {
                 reals weight = REAL(all)((real)x->weights[row]);
                 for (int64_t k = 0; k < work.stride; k += LANES) REAL(store)(scores + k, REAL(load)(scores + k) * weight);
             }
         }
-        losses_of(work.sums, work.own, n, work.losses);
+        losses_of(work.sums, work.own, work.largest, n, work.losses);
         for (int64_t r = 0; r < n; r++)
             loss = x->weights ? f64_fma(x->weights[taken_row(x, first + r)], work.losses[r], loss) : loss + work.losses[r];
         add_gradient(x, first, n, w->n_classes, work.scores, &work, &sink);
@@ -142,14 +154,16 @@ int EXPORT(hessian_product)(const scorer *direction, const scorer *at, const rea
     if (x->n_taken == 0) return FINE;
     if (!make_workspace(&work, x, direction->n_classes, 1)) return NO_MEMORY;
     gradient_sink sink = sink_of(&work, x, to);
-    for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = locate_block(x, first, &work);
+    for (int64_t first = 0, n; first < x->n_taken; first += n) {
+        n = locate_run(x, first, &work);
         scores_of(direction, x, first, n, &work, work.derivative);
-        if (!kept) scores_of(at, x, first, n, &work, work.scores);
+        if (!kept) {
+            scores_of(at, x, first, n, &work, work.scores);
+            softmax_rows(work.scores, n, work.stride, work.largest, work.sums);
+        }
         for (int64_t r = 0; r < n; r++) {
             int64_t row = taken_row(x, first + r);
             const real *probabilities = kept ? kept + row * work.stride : work.scores + r * work.stride;
-            if (!kept) probabilities_of(work.scores + r * work.stride, work.stride);
             error_derivative(probabilities, work.derivative + r * work.stride, work.stride,
                              x->weights ? (real)x->weights[row] : 1);
         }
@@ -165,13 +179,12 @@ int EXPORT(probabilities)(const scorer *w, const samples *x, real *probabilities
     workspace work;
     if (x->n_taken == 0) return FINE;
     if (!make_workspace(&work, x, w->n_classes, 0)) return NO_MEMORY;
-    for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = locate_block(x, first, &work);
+    for (int64_t first = 0, n; first < x->n_taken; first += n) {
+        n = locate_run(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
-        for (int64_t r = 0; r < n; r++) {
-            probabilities_of(work.scores + r * work.stride, work.stride);
+        softmax_rows(work.scores, n, work.stride, work.largest, work.sums);
+        for (int64_t r = 0; r < n; r++)
             memcpy(probabilities + (first + r) * stride, work.scores + r * work.stride, stride * sizeof(real));
-        }
     }
     free(work.memory);
     return FINE;
@@ -184,8 +197,8 @@ int EXPORT(loss_and_prediction)(const scorer *w, const samples *x, double *loss,
     *loss = 0;
     if (x->n_taken == 0) return FINE;
     if (!make_workspace(&work, x, w->n_classes, 0)) return NO_MEMORY;
-    for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = locate_block(x, first, &work);
+    for (int64_t first = 0, n; first < x->n_taken; first += n) {
+        n = locate_run(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
         for (int64_t r = 0; r < n; r++) {
             real *scores = work.scores + r * work.stride;
@@ -193,11 +206,9 @@ int EXPORT(loss_and_prediction)(const scorer *w, const samples *x, double *loss,
             for (int64_t k = 1; k < w->n_classes; k++) best = scores[k] > scores[best] ? k : best;
             predicted[first + r] = best;
             work.own[r] = scores[x->classes[taken_row(x, first + r)]];
-            normalizer of_row = exponentials(scores, work.stride);
-            work.own[r] -= of_row.largest;
-            work.sums[r] = of_row.sum;
         }
-        losses_of(work.sums, work.own, n, work.losses);
+        softmax_rows(work.scores, n, work.stride, work.largest, work.sums);
+        losses_of(work.sums, work.own, work.largest, n, work.losses);
         for (int64_t r = 0; r < n; r++) *loss += work.losses[r];
     }
     free(work.memory);
@@ -211,20 +222,21 @@ int EXPORT(intercept_hessian)(const scorer *w, const samples *x, double *hessian
     memset(hessian, 0, n_classes * n_classes * sizeof(double));
     if (x->n_taken == 0) return FINE;
     if (!make_workspace(&work, x, n_classes, 0)) return NO_MEMORY;
-    gradient_sink sink = {hessian, n_classes, 0, 0, NULL, NULL, 1};
-    for (int64_t first = 0; first < x->n_taken; first += work.block) {
-        int64_t n = locate_block(x, first, &work);
+    gradient_sink sink = {.chains = work.chains, .sum = hessian, .n_features = n_classes, .begins_block = 1,
+                          .ends_block = 1, .all_small = 1};
+    for (int64_t first = 0, n; first < x->n_taken; first += n) {
+        n = locate_run(x, first, &work);
         scores_of(w, x, first, n, &work, work.scores);
+        softmax_rows(work.scores, n, work.stride, work.largest, work.sums);
         for (int64_t r = 0; r < n; r++) {
             real *p = work.scores + r * work.stride, *weighted = work.derivative + r * work.stride;
-            probabilities_of(p, work.stride);
             reals weight = REAL(all)(x->weights ? (real)x->weights[taken_row(x, first + r)] : 1);
             for (int64_t k = 0; k < work.stride; k += LANES) REAL(store)(weighted + k, REAL(load)(p + k) * weight);
             for (int64_t k = 0; k < n_classes; k++) work.intercept[k] += (double)weighted[k];
             work.rows.row[r] = p;
         }
-        sink.is_first = first == 0;
-        gradient_block(work.rows.row, n, n_classes, work.derivative, work.stride, n_classes, work.packed, &sink);
+        sink.is_first_block = first == 0;
+        gradient_run(work.rows.row, n, n_classes, work.derivative, work.stride, n_classes, work.packed, work.strip, &sink);
     }
     for (int64_t k = 0; k < n_classes; k++)
         for (int64_t l = 0; l < n_classes; l++)

@@ -22,22 +22,34 @@ INLINE int64_t block_rows(int64_t n_rows, int64_t n_features, int64_t n_classes)
     return blocks ? ((n_rows + blocks - 1) / blocks + 7) / 8 * 8 : 8;
 }
 
+#define AHEAD 2048 /* bytes, which may lie beyond the end of the array: a prefetch reads nothing */
+
 /* Write a row in the type computed in, and in training's units: (value - mean) * inverse. */
 static void decode_row(const samples *x, int64_t row, real *restrict to) {
-    int64_t n = x->n_features;
+    int64_t n = x->n_features, bytes = n * stored_bytes[x->storage];
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch((const char *)x->values + row * bytes + AHEAD + b);
     CONVERT(x->storage, x->values, row * n, n, real, to)
     if (!x->mean) return;
     const real *mean = x->mean, *inverse = x->inverse;
     for (int64_t j = 0; j < n; j++) to[j] = (to[j] - mean[j]) * inverse[j];
 }
 
-/* Where the rows of a block lie, and room for those that have to be decoded. */
+#define RUN_NUMBERS (1 << 16) /* features of a run, which stay in cache from forwards to backwards, as the next run's do */
+
+/* How many rows of a block are worked on at once. It changes no bit: with many classes, whose chains would have to be
+   stored and loaded again, or compressed rows, all of them. */
+INLINE int64_t run_rows(int64_t block, int64_t n_features, int64_t n_classes, int64_t few_classes) {
+    int64_t rows = n_classes > few_classes || n_features == 0 ? block : RUN_NUMBERS / n_features / 8 * 8;
+    return rows < 8 ? 8 : rows > block ? block : rows;
+}
+
+/* Where rows lie, and room for those that have to be decoded. */
 typedef struct {
-    const real **row;
-    real *room;      /* (rows of a block, width); where rows can be used as they lie, for the last few: (LANES, width) */
-    int64_t width;   /* n_features, made up to whole vectors */
-    int is_own_type; /* whether rows can be used where they lie */
-} row_block;
+    const real **row;   /* those of a run, and a few more that come next */
+    real *room;         /* (rows of a run, width); where rows can be used as they lie, for the last few: (LANES, width) */
+    int64_t width;      /* n_features, made up to whole vectors */
+    int is_own_type;    /* whether rows can be used where they lie */
+} located_rows;
 
 #ifdef SINGLE
 #define OWN_STORAGE FLOAT32
@@ -45,20 +57,24 @@ typedef struct {
 #define OWN_STORAGE FLOAT64
 #endif
 
-/* Find the rows `first` to `first + n` of those taken. */
-INLINE void locate_rows(const samples *x, int64_t first, int64_t n, row_block *block) {
-    int64_t spill = block->width - x->n_features; /* numbers read beyond a row's end */
+/* A row where it lies or, of the last few, where it may be read on beyond its end; the array may end there. */
+INLINE const real *row_where_it_lies(const samples *x, int64_t row, located_rows *rows) {
+    int64_t after = x->n_rows - 1 - row, spill = rows->width - x->n_features; /* numbers read beyond a row's end */
+    const real *where = (const real *)x->values + row * x->n_features;
+    if (after * x->n_features >= spill) return where;
+    return memcpy(rows->room + after * rows->width, where, x->n_features * sizeof(real));
+}
+
+/* Find the rows `first` to `first + n` of those taken, and `more` that come next; at the end, any. */
+INLINE void locate_rows(const samples *x, int64_t first, int64_t n, int64_t more, located_rows *rows) {
     for (int64_t i = 0; i < n; i++) {
-        int64_t row = taken_row(x, first + i), after = x->n_rows - 1 - row;
-        const real *where = (const real *)x->values + row * x->n_features;
-        real *room = block->room + (block->is_own_type ? after : i) * block->width;
-        if (!block->is_own_type) {
-            decode_row(x, row, room);
-            block->row[i] = room;
-        } else if (after * x->n_features < spill) { /* of the last few rows: beyond their end the array may end */
-            memcpy(room, where, x->n_features * sizeof(real));
-            block->row[i] = room;
-        } else block->row[i] = where;
+        real *room = rows->room + i * rows->width;
+        if (!rows->is_own_type) decode_row(x, taken_row(x, first + i), room);
+        rows->row[i] = rows->is_own_type ? row_where_it_lies(x, taken_row(x, first + i), rows) : room;
+    }
+    for (int64_t i = n; i < n + more; i++) {
+        int64_t next = first + i < x->n_taken ? first + i : x->n_taken - 1;
+        rows->row[i] = rows->is_own_type ? (const real *)x->values + taken_row(x, next) * x->n_features : rows->room;
     }
 }
 

@@ -6,6 +6,7 @@
 #include "vector.h"
 
 enum storage { FLOAT32, FLOAT64, FLOAT16, INT8, UINT8, INT16, UINT16, BOOL };
+static const int64_t stored_bytes[] = {4, 8, 2, 1, 1, 2, 2, 1};
 
 typedef struct {
     int64_t n_rows;        /* of the shard */

@@ -14,34 +14,46 @@ INLINE reals exp_below(reals t) {
     return REAL(select)(t < least, REAL(all)(0), e);
 }
 
-typedef struct {
-    real largest; /* score */
-    real sum;     /* of exp(score - largest) */
-} normalizer;
+#define ROWS_AT_ONCE 4 /* so that the processor need not wait for one row's result before the next one's */
 
-/* Turn scores into exp(score - largest), in place. */
-INLINE normalizer exponentials(real *scores, int64_t stride) {
-    reals largest = REAL(load)(scores);
-    for (int64_t k = LANES; k < stride; k += LANES) largest = REAL(max)(largest, REAL(load)(scores + k));
-    largest = largest_lane(largest);
-    reals chains[CHAINS / LANES];
-    UNROLL for (int c = 0; c < CHAINS / LANES; c++) chains[c] = REAL(all)(0);
+/* Turn the scores of `n_rows` rows into probabilities, in place: exp(score - largest) * (1 / sum). */
+INLINE void softmax_of(real *scores, int64_t stride, real *largest, real *sums, const int n_rows) {
+    reals most[ROWS_AT_ONCE], chains[ROWS_AT_ONCE][CHAINS / LANES], inverse[ROWS_AT_ONCE];
+    UNROLL for (int i = 0; i < n_rows; i++) most[i] = REAL(load)(scores + i * stride);
+    for (int64_t k = LANES; k < stride; k += LANES)
+        UNROLL for (int i = 0; i < n_rows; i++) most[i] = REAL(max)(most[i], REAL(load)(scores + i * stride + k));
+    UNROLL for (int i = 0; i < n_rows; i++) most[i] = largest_lane(most[i]);
+    UNROLL for (int i = 0; i < n_rows; i++) UNROLL for (int c = 0; c < CHAINS / LANES; c++) chains[i][c] = REAL(all)(0);
     for (int64_t k = 0; k < stride; k += CHAINS)
         UNROLL for (int c = 0; c < CHAINS / LANES; c++) {
             if (k + c * LANES >= stride) break;
-            reals e = exp_below(REAL(load)(scores + k + c * LANES) - largest);
-            REAL(store)(scores + k + c * LANES, e);
-            chains[c] += e;
+            UNROLL for (int i = 0; i < n_rows; i++) {
+                real *at = scores + i * stride + k + c * LANES;
+                reals e = exp_below(REAL(load)(at) - most[i]);
+                REAL(store)(at, e);
+                chains[i][c] += e;
+            }
         }
-    return (normalizer){largest[0], sum_of_chains(chains)[0]};
+    UNROLL for (int i = 0; i < n_rows; i++) {
+        reals sum = sum_of_chains(chains[i]);
+        largest[i] = most[i][0];
+        sums[i] = sum[0];
+        inverse[i] = REAL(all)(1) / sum;
+    }
+    for (int64_t k = 0; k < stride; k += LANES)
+        UNROLL for (int i = 0; i < n_rows; i++) {
+            real *at = scores + i * stride + k;
+            REAL(store)(at, REAL(load)(at) * inverse[i]);
+        }
 }
 
-/* Turn scores into probabilities, in place: exp(score - largest) * (1 / sum). */
-INLINE normalizer probabilities_of(real *scores, int64_t stride) {
-    normalizer n = exponentials(scores, stride);
-    reals inverse = REAL(all)((real)1 / n.sum);
-    for (int64_t k = 0; k < stride; k += LANES) REAL(store)(scores + k, REAL(load)(scores + k) * inverse);
-    return n;
+/* Turn scores (n_rows, stride) into probabilities, in place. largest: (n_rows,), of each row's scores; sums: (n_rows,),
+   of exp(score - largest). */
+static void softmax_rows(real *scores, int64_t n_rows, int64_t stride, real *largest, real *sums) {
+    int64_t r = 0;
+    for (; r + ROWS_AT_ONCE <= n_rows; r += ROWS_AT_ONCE)
+        softmax_of(scores + r * stride, stride, largest + r, sums + r, ROWS_AT_ONCE);
+    for (; r < n_rows; r++) softmax_of(scores + r * stride, stride, largest + r, sums + r, 1);
 }
 
 /* Turn u, the scores' derivative along a direction, into weight * p * (u - sum p u), in place: the errors'. */
@@ -58,13 +70,13 @@ INLINE void error_derivative(const real *probabilities, real *u, int64_t stride,
         REAL(store)(u + k, (REAL(load)(u + k) - mean) * REAL(load)(probabilities + k) * w);
 }
 
-/* log(sum) - (score of the own class - largest) of each row, in float64. */
-INLINE void losses_of(const real *sums, const real *own, int64_t n_rows, double *losses) {
+/* log(sum) - (score of the own class - largest) of each row, in float64. All have room for whole vectors. */
+INLINE void losses_of(real *sums, real *own, real *largest, int64_t n_rows, double *losses) {
+    for (int64_t r = n_rows; r % F64_LANES; r++) sums[r] = 1, own[r] = largest[r] = 0;
     for (int64_t r = 0; r < n_rows; r += F64_LANES) {
-        f64v sum = f64v_all(1), score = f64v_all(0);
-        for (int64_t i = 0; i < F64_LANES && r + i < n_rows; i++) sum[i] = (double)sums[r + i], score[i] = (double)own[r + i];
-        f64v loss = f64v_log(sum) - score;
-        for (int64_t i = 0; i < F64_LANES && r + i < n_rows; i++) losses[r + i] = loss[i];
+        double sum[F64_LANES], score[F64_LANES];
+        for (int i = 0; i < F64_LANES; i++) sum[i] = (double)sums[r + i], score[i] = (double)(own[r + i] - largest[r + i]);
+        f64v_store(losses + r, f64v_log(f64v_load(sum)) - f64v_load(score));
     }
 }
 

@@ -42,8 +42,8 @@ class FixedPoint:
     def __init__(self, bound: ArrayLike) -> None:
         _, exponent = np.frexp(np.asarray(bound, dtype=np.float64))
         self.shift = np.clip(FIRST_LIMB_BITS - exponent.astype(np.int64), -LARGEST_SHIFT, LARGEST_SHIFT)
-        self.scale = np.ldexp(1.0, self.shift)
-        self.inverse_scale = np.ldexp(1.0, -self.shift)
+        self.scale = _power_of_two(self.shift)
+        self.inverse_scale = _power_of_two(-self.shift)
 
     def error(self, n_shards: int) -> float:
         """Return how far a sum of two limbs over so many shards may be off, at most."""
@@ -62,3 +62,8 @@ class FixedPoint:
         if second is not None:
             result += second * 2.0**-SECOND_LIMB_BITS
         return np.ldexp(result, -self.shift)
+
+
+def _power_of_two(exponent: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return 2^exponent, from its bits; exponents are those of normal numbers."""
+    return ((exponent + 1023) << 52).view(np.float64)

@@ -27,6 +27,7 @@ run.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from typing import Any
 
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.arithmetic import library
 from distsoftmax.arithmetic.samples import Rows
-from distsoftmax.arithmetic.sums import Sums
+from distsoftmax.arithmetic.sums import Totals
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
@@ -52,6 +53,15 @@ class _Scorer(ctypes.Structure):
         ("coef", ctypes.c_void_p),
         ("intercept", ctypes.c_void_p),
     )
+
+
+@functools.cache
+def _kernel(name: str, dtype: np.dtype, is_narrow: bool) -> Any:
+    """Return a function of the core for a type; where classes are few, the one for that, if there is one."""
+    core, suffix = library.core(), "f32" if dtype == np.float32 else "f64"
+    if suffix == "f32" and is_narrow and hasattr(core, f"ds_{name}_f32_narrow"):
+        suffix = "f32_narrow"
+    return getattr(core, f"ds_{name}_{suffix}")
 
 
 def padded(n_classes: int) -> int:
@@ -71,41 +81,33 @@ class _Packed:
         width = -(-self.n_classes // 4) * 4 if sparse else padded(self.n_classes)
         self._coef = np.empty(width * self.n_features, dtype=dtype)
         self._intercept = np.empty(padded(self.n_classes), dtype=dtype)
-        self._function("pack")(
+        self._call(
+            "pack",
             *(ctypes.c_int64(number) for number in (self.n_classes, self.n_features, sparse)),
             ctypes.c_void_p(parameters.ctypes.data),
             ctypes.c_double(self.BEYOND),
             *(ctypes.c_void_p(array.ctypes.data) for array in (self._coef, self._intercept)),
         )
-        self._record = _Scorer(self.n_classes, self.n_features, self._coef.ctypes.data, self._intercept.ctypes.data)
+        record = _Scorer(self.n_classes, self.n_features, self._coef.ctypes.data, self._intercept.ctypes.data)
+        self._reference = ctypes.byref(record)
 
-    def _check(self, rows: Rows, sums: Sums | None = None, *, labelled: bool = False) -> None:
+    def _check(self, rows: Rows, totals: Totals | None = None, *, labelled: bool = False) -> None:
         if rows.dtype != self.dtype or rows.is_sparse != self.is_sparse:
             raise ValueError(f"rows to compute in {rows.dtype} and parameters in {self.dtype}, or of another kind")
         if not rows.is_sparse and rows.n_features != self.n_features:
             raise ValueError(f"rows of {rows.n_features} features and parameters of {self.n_features}")
         if labelled and not 0 <= rows.largest_class < self.n_classes and rows.n_rows:
             raise ValueError(f"classes must be from 0 to {self.n_classes - 1}")
-        if sums is not None and (sums.n_classes, sums.n_features, sums.by_column) != (
+        if totals is not None and (totals.sums.n_classes, totals.sums.n_features, totals.sums.by_column) != (
             self.n_classes,
             self.n_features,
             self.is_sparse,
         ):
             raise ValueError("the sums are of another shape")
 
-    def _function(self, name: str) -> Any:
-        core, suffix = library.core(), "f32" if self.dtype == np.float32 else "f64"
-        if suffix == "f32" and self.n_classes <= NARROW and hasattr(core, f"ds_{name}_f32_narrow"):
-            suffix = "f32_narrow"
-        return getattr(core, f"ds_{name}_{suffix}")
-
     def _call(self, name: str, *arguments: Any) -> int:
         """Call a kernel; return whether its numbers were not finite."""
-        references = (
-            ctypes.byref(value) if isinstance(value, (ctypes.Structure, ctypes.c_double)) else value
-            for value in arguments
-        )
-        status = int(self._function(name)(*references))
+        status: int = _kernel(name, self.dtype, self.n_classes <= NARROW)(*arguments)
         if status not in (FINE, NOT_FINITE):
             raise MemoryError("there is no memory for the work on a shard; cut the data finer with --shards")
         return status
@@ -126,18 +128,17 @@ class Scorer(_Packed):
 
     BEYOND = -math.inf
 
-    def add_loss_and_gradient(self, rows: Rows, sums: Sums, array: Integers) -> None:
-        """Add the loss of samples and its gradient to an array of `sums`."""
-        self._check(rows, sums, labelled=True)
-        record = sums.record(array)
-        array[-1] += self._call("loss_and_gradient", self._record, rows.record, record)
+    def add_loss_and_gradient(self, rows: Rows, totals: Totals) -> None:
+        """Add the loss of samples and its gradient to totals."""
+        self._check(rows, totals, labelled=True)
+        totals.array[-1] += self._call("loss_and_gradient", self._reference, rows.reference, totals.reference)
 
     def loss_and_prediction(self, rows: Rows) -> tuple[float, Integers]:
         """Return the sum of the losses, unweighted, and the class of the largest score of each sample, (rows,)."""
         self._check(rows, labelled=True)
         loss, predicted = ctypes.c_double(), np.empty(rows.n_rows, dtype=np.int64)
         where = ctypes.c_void_p(predicted.ctypes.data)
-        self._call("loss_and_prediction", self._record, rows.record, loss, where)
+        self._call("loss_and_prediction", self._reference, rows.reference, ctypes.byref(loss), where)
         return loss.value, predicted
 
     def probabilities(self, rows: Rows) -> Floats:
@@ -152,22 +153,22 @@ class Scorer(_Packed):
         """Return the sum over samples of weight * (diag(p) - p p^T), (n_classes, n_classes)."""
         self._check(rows)
         hessian = np.empty((self.n_classes, self.n_classes))
-        self._call("intercept_hessian", self._record, rows.record, ctypes.c_void_p(hessian.ctypes.data))
+        self._call("intercept_hessian", self._reference, rows.reference, ctypes.c_void_p(hessian.ctypes.data))
         return hessian
 
     def _probabilities(self, rows: Rows, width: int) -> Floats:
         self._check(rows)
         result: Floats = np.empty((rows.n_rows, width), dtype=self.dtype)
         where = ctypes.c_void_p(result.ctypes.data)
-        self._call("probabilities", self._record, rows.record, where, ctypes.c_int64(width))
+        self._call("probabilities", self._reference, rows.reference, where, ctypes.c_int64(width))
         return result
 
 
 class Direction(_Packed):
     """A direction in the parameters' space, which the hessian is multiplied with; see `Scorer`."""
 
-    def add_hessian_product(self, at: Scorer, kept: Floats | None, rows: Rows, sums: Sums, array: Integers) -> None:
-        """Add the product of the loss's hessian at a point with the direction to an array of `sums`.
+    def add_hessian_product(self, at: Scorer, kept: Floats | None, rows: Rows, totals: Totals) -> None:
+        """Add the product of the loss's hessian at a point with the direction to totals.
 
         Parameters
         ----------
@@ -176,7 +177,8 @@ class Direction(_Packed):
         kept : ndarray or None
             The samples' `padded_probabilities` at the point, where they are at hand.
         """
-        self._check(rows, sums)
+        self._check(rows, totals)
         probabilities = None if kept is None else ctypes.c_void_p(kept.ctypes.data)
-        record = sums.record(array)
-        array[-1] += self._call("hessian_product", self._record, at._record, probabilities, rows.record, record)
+        totals.array[-1] += self._call(
+            "hessian_product", self._reference, at._reference, probabilities, rows.reference, totals.reference
+        )

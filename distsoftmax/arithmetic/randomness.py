@@ -17,6 +17,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 import numpy as np
+from numpy.random import Philox
 from numpy.typing import NDArray
 
 WORD = 64  # bits of a raw integer
@@ -52,7 +53,7 @@ def raw(purpose: Purpose, seed: int, shard: int, epoch: int, n: int) -> NDArray[
         raise ValueError(f"no stream has seed {seed}, shard {shard} and epoch {epoch}")
     key = np.array([seed, (int(purpose) << SHARD_BITS) + shard], dtype=np.uint64)
     counter = np.array([0, 0, 0, epoch], dtype=np.uint64)  # numpy counts up before it draws: the first is 1
-    integers: NDArray[np.uint64] = np.random.Philox(key=key, counter=counter).random_raw(n)
+    integers: NDArray[np.uint64] = Philox(key=key, counter=counter).random_raw(n)
     return integers
 
 

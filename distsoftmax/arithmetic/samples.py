@@ -51,6 +51,8 @@ class Rows:
     dtype : numpy.dtype
         The type to compute in.
     record : SamplesRecord
+    reference
+        To the record, as functions of the core take it.
     largest_class : int
         -1 where the samples have no classes.
     """
@@ -59,6 +61,7 @@ class Rows:
         self, record: SamplesRecord, kept: list[Any], n_features: int | None, dtype: np.dtype, largest: int
     ) -> None:
         self.record = record
+        self.reference = ctypes.byref(record)
         self._kept = kept  # the arrays that the record points into
         self.largest_class = largest
         self.n_features = n_features
@@ -79,7 +82,7 @@ class Rows:
         taken = copy.copy(self)
         record = SamplesRecord.from_buffer_copy(self.record)
         record.rows, record.n_taken = rows.ctypes.data, rows.size
-        taken.record, taken._kept = record, [*self._kept, rows]
+        taken.record, taken.reference, taken._kept = record, ctypes.byref(record), [*self._kept, rows]
         return taken
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,15 @@ class TotalsRecord(ctypes.Structure):
         ("intercept", ctypes.c_void_p),
         ("loss", ctypes.c_void_p),
     )
+
+
+@dataclass(frozen=True)
+class Totals:
+    """An array of `Sums`, to which the core adds shards, and what the core is told of it."""
+
+    sums: Sums
+    array: Integers
+    reference: Any
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,20 @@ class Sums:
         """The number of features."""
         return self.gradient.scale.size - 1
 
-    def empty(self) -> Integers:
+    def empty(self) -> Totals:
         """Return the sum of no shard."""
-        return np.zeros(self.n_classes * (self.n_features + 1) + 3, dtype=np.int64)
+        n_coef = self.n_classes * self.n_features
+        array = np.zeros(n_coef + self.n_classes + 3, dtype=np.int64)
+        start = array.ctypes.data
+        record = TotalsRecord(
+            self.gradient.scale.ctypes.data,
+            float(self.gradient.scale[-1]),
+            float(self.loss.scale),
+            start,
+            start + 8 * n_coef,
+            start + 8 * (n_coef + self.n_classes),
+        )
+        return Totals(self, array, ctypes.byref(record))
 
     def value(self, array: Integers) -> tuple[float, NDArray[np.float64]] | None:
         """Return the loss, and the gradient (n_classes, n_features + 1); None where a shard was not finite.
@@ -73,15 +94,3 @@ class Sums:
         gradient[:, -1] = array[n_coef:-3]
         gradient *= self.gradient.inverse_scale
         return float(self.loss.value(array[-3], array[-2])), gradient
-
-    def record(self, array: Integers) -> TotalsRecord:
-        """Return what the core needs to add to an array."""
-        n_coef, start = self.n_classes * self.n_features, array.ctypes.data
-        return TotalsRecord(
-            self.gradient.scale.ctypes.data,
-            float(self.gradient.scale[-1]),
-            float(self.loss.scale),
-            start,
-            start + 8 * n_coef,
-            start + 8 * (n_coef + self.n_classes),
-        )

@@ -115,10 +115,10 @@ class CrossEntropy:
         scorer = self.scorer(stored, dtype)
 
         def work(samples: Iterable[Samples]) -> Integers:
-            array = sums.empty()
+            totals = sums.empty()
             for of_shard in samples:
-                scorer.add_loss_and_gradient(of_shard.rows(dtype), sums, array)
-            return array
+                scorer.add_loss_and_gradient(of_shard.rows(dtype), totals)
+            return totals.array
 
         return self.finished(sums, self.sums.sum(work, partition.training), bound, partition.total_weight)
 
@@ -224,12 +224,11 @@ class Hessian:
         along = Direction(stored, partition.dtype, sparse=partition.sparse)
 
         def work(samples: Iterable[Samples]) -> Integers:
-            array = sums.empty()
+            totals = sums.empty()
             for of_shard in samples:
-                along.add_hessian_product(
-                    self._at, self._probabilities(of_shard), of_shard.rows(partition.dtype), sums, array
-                )
-            return array
+                kept, rows = self._probabilities(of_shard), of_shard.rows(partition.dtype)
+                along.add_hessian_product(self._at, kept, rows, totals)
+            return totals.array
 
         array = fit.sums.sum(work, partition.training)
         return fit.finished(sums, array, 0.0, partition.total_weight).gradient

@@ -90,10 +90,10 @@ class FitBatches:
         scorer = fit.scorer(stored, partition.dtype)
 
         def work(shards: Iterable[tuple[Samples, NDArray[np.int64]]]) -> NDArray[np.int64]:
-            array = sums.empty()
+            totals = sums.empty()
             for samples, rows in shards:
-                scorer.add_loss_and_gradient(samples.rows(partition.dtype).taking(rows), sums, array)
-            return array
+                scorer.add_loss_and_gradient(samples.rows(partition.dtype).taking(rows), totals)
+            return totals.array
 
         array = fit.sums.sum(work, self._rows.taken(first, counts))
         weight = partition.total_weight * (n_samples / partition.n_training)

@@ -65,9 +65,9 @@ class Plain:
         return kernel_seconds + sum_seconds, gradient
 
     def _of_samples(self, parameters: Any) -> Any:
-        array = self._sums.empty()
-        self._fit.scorer(parameters, self._fit.partition.dtype).add_loss_and_gradient(self._rows, self._sums, array)
-        return array
+        totals = self._sums.empty()
+        self._fit.scorer(parameters, self._fit.partition.dtype).add_loss_and_gradient(self._rows, totals)
+        return totals.array
 
     def _over_ranks(self, floats: Any) -> Any:
         from mpi4py import MPI

@@ -182,22 +182,22 @@ def is_weighted(request):
 
 
 def test_loss_and_gradient_are_the_specified_bits(problem):
-    array = problem.sums.empty()
-    problem.scorer.add_loss_and_gradient(problem.core_rows, problem.sums, array)
+    totals = problem.sums.empty()
+    problem.scorer.add_loss_and_gradient(problem.core_rows, totals)
     loss, gradient = loss_and_gradient(
         problem.parameters, problem.rows, problem.classes, problem.weights, problem.kind, problem.sparse
     )
-    assert array.tolist() == problem.expected(loss, gradient)
+    assert totals.array.tolist() == problem.expected(loss, gradient)
 
 
 def test_a_hessian_product_is_the_specified_bits(problem):
-    array = problem.sums.empty()
+    totals = problem.sums.empty()
     direction = Direction(problem.direction, problem.dtype, sparse=problem.sparse)
-    direction.add_hessian_product(problem.scorer, None, problem.core_rows, problem.sums, array)
+    direction.add_hessian_product(problem.scorer, None, problem.core_rows, totals)
     product = hessian_product(
         problem.parameters, problem.direction, problem.rows, problem.weights, problem.kind, problem.sparse
     )
-    assert array.tolist() == problem.expected(0.0, product)
+    assert totals.array.tolist() == problem.expected(0.0, product)
 
 
 def test_probabilities_and_predictions_are_the_specified_bits(problem):

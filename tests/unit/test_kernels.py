@@ -48,11 +48,11 @@ def scorer_of(features, parameters, dtype=None):
 def integers(features, classes, parameters, weights=None, dtype=None, taking=None, bound=2.0**14):
     """Loss and gradient as the core leaves them: int64, no rounding to hide a difference but the specified one."""
     sums = sums_of(features, parameters, bound)
-    array = sums.empty()
+    totals = sums.empty()
     rows = core_rows(features, np.dtype(dtype or dtype_of(features)), classes, weights)
     rows = rows if taking is None else rows.taking(taking)
-    scorer_of(features, parameters, dtype).add_loss_and_gradient(rows, sums, array)
-    return array
+    scorer_of(features, parameters, dtype).add_loss_and_gradient(rows, totals)
+    return totals.array
 
 
 def loss_and_gradient(features, classes, parameters, weights=None, **options):
@@ -62,10 +62,10 @@ def loss_and_gradient(features, classes, parameters, weights=None, **options):
 
 def hessian_product(features, parameters, direction, weights=None, *, keep=False):
     rows, sums = core_rows(features, dtype_of(features), None, weights), sums_of(features, parameters)
-    at, array = scorer_of(features, parameters), sums.empty()
+    at, totals = scorer_of(features, parameters), sums.empty()
     kept = at.padded_probabilities(rows) if keep else None
-    Direction(direction, at.dtype, sparse=at.is_sparse).add_hessian_product(at, kept, rows, sums, array)
-    return sums.value(array)[1]
+    Direction(direction, at.dtype, sparse=at.is_sparse).add_hessian_product(at, kept, rows, totals)
+    return sums.value(totals.array)[1]
 
 
 def reference(features, classes, parameters):
@@ -186,6 +186,26 @@ def test_rows_taken_are_the_rows_copied(kind, dtype):
         integers(features, classes, parameters, weights, taking=rows, **options),
         integers(copied, classes[rows], parameters, weights[rows], **options),
     )
+
+
+@pytest.mark.parametrize("n_features", [300, 1100, 9000])
+@pytest.mark.parametrize(("dtype", "stored"), [("float64", None), ("float32", None), ("float32", "int8")])
+def test_wide_rows_give_their_first_features_the_bits_of_narrow_ones(n_features, dtype, stored):
+    # few wide rows are worked on at once, but 104 of them are one block, as narrow ones are
+    few, rows = 5, 100
+    generator = np.random.default_rng(3)
+    features = (3 * generator.standard_normal((rows, n_features))).astype(stored or dtype)
+    classes, parameters = generator.integers(0, 4, rows), np.zeros((4, n_features + 1))
+    parameters[:, :few], parameters[:, -1] = generator.standard_normal((4, few)), [0.3, -0.2, 0.1, 0.0]
+    wanted = [*range(few), n_features]
+    narrow, of_narrow = np.ascontiguousarray(features[:, :few]), parameters[:, wanted]
+    loss, gradient = loss_and_gradient(features, classes, parameters, dtype=dtype)
+    expected_loss, expected = loss_and_gradient(narrow, classes, of_narrow, dtype=dtype)
+    assert loss == expected_loss
+    np.testing.assert_array_equal(gradient[:, wanted], expected)
+    if stored is None:
+        product = hessian_product(features, parameters, parameters)
+        np.testing.assert_array_equal(product[:, wanted], hessian_product(narrow, of_narrow, of_narrow))
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])

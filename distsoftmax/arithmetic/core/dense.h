@@ -15,17 +15,22 @@
 
 #define PANEL 3 /* vectors of classes in a panel of packed coef */
 #define MOST_TILE_ROWS 8
-#if defined(__AVX512F__) || !defined(__x86_64__) /* 32 registers */
+#if defined(FMA_BY_SOFTWARE) /* more at once would only take longer to compile */
+#define TILE_ROWS(nv) 2
+#define TILE_CLASSES 2
+#define FEATURES_UNROLLED 1
+#elif defined(__AVX512F__) || !defined(__x86_64__) /* 32 registers */
 #define TILE_ROWS(nv) 8
 #define TILE_CLASSES 14
+#define FEATURES_UNROLLED 16
 #else /* 16 registers */
 #define TILE_ROWS(nv) ((nv) == 1 ? 8 : (nv) == 2 ? 6 : 4)
 #define TILE_CLASSES 6
+#define FEATURES_UNROLLED 16
 #endif
 #define TILE_VECTORS 2
 #define TILE_FEATURES (TILE_VECTORS * LANES)
 #define FEATURES_AT_ONCE 256 /* of a panel, so that its part stays in cache while the rows pass by */
-#define FEATURES_UNROLLED 16
 
 /* Panels of coef: panel after panel of up to PANEL vectors of classes; in each, feature after feature. */
 INLINE int64_t panel_vectors(int64_t padded_classes, int64_t panel) {
@@ -109,89 +114,86 @@ typedef struct {
     int all_small;        /* whether every number that was rounded was finite, and within its bound */
 } gradient_sink;
 
-INLINE void take_gradient(const real *chain, int64_t k, int64_t j, int64_t n, gradient_sink *sink) {
-    double *sum = sink->sum + k * sink->n_features + j;
-    double value[TILE_FEATURES];
-    if (sink->is_first_block) for (int64_t h = 0; h < n; h++) value[h] = (double)chain[h];
-    else for (int64_t h = 0; h < n; h++) value[h] = sum[h] + (double)chain[h];
-    if (!sink->is_last_block || !sink->total) {
-        memcpy(sum, value, n * sizeof(double));
-        return;
-    }
-    const double *scale = sink->scale + j;
-    int64_t *total = sink->total + k * sink->n_features + j;
-    int all_small = 1;
-    for (int64_t h = 0; h < n; h++) {
-        double scaled = value[h] * scale[h];
-        all_small &= is_small(scaled);
-        total[h] += nearest_integer(scaled);
-    }
-    sink->all_small &= all_small;
-}
-
 /* What a tile of a gradient is made of: the errors of its classes, and the features of its columns, from number j on. */
 typedef struct {
     int64_t n_rows;
     const real *errors;
     int64_t stride;          /* from the errors of a row to those of the next */
-    const real *const *rows;
-    const real *strip;       /* the features again, (n_rows, whole vectors), or NULL */
-    int64_t k, j, n;         /* its first class, and the features */
+    const real *const *rows; /* the features of row r begin at rows[r] + at */
+    int64_t at;
+    int64_t k, nk, j, n;     /* the tile's classes, and features */
 } gradient_part;
 
 /* Fetch what a tile's chains will be added to, while they are computed. */
-INLINE void fetch_sums(const gradient_part *part, const gradient_sink *sink, const int nk, const int nv) {
+static void fetch_sums(const gradient_part *part, const gradient_sink *sink) {
     int64_t first = part->k * sink->n_features + part->j;
-    for (int i = 0; i < nk; i++, first += sink->n_features)
-        for (int h = 0; h < nv * LANES; h += 8) {
+    for (int64_t i = 0; i < part->nk; i++, first += sink->n_features)
+        for (int64_t h = 0; h < part->n; h += 8) {
             __builtin_prefetch(sink->sum + first + h, 1);
             if (sink->is_last_block && sink->total) __builtin_prefetch(sink->total + first + h, 1);
         }
 }
 
-INLINE void gradient_tile(const gradient_part *part, gradient_sink *sink, const int nk, const int nv, const int is_strip) {
-    reals chain[TILE_CLASSES][TILE_VECTORS];
+/* Take the chains of a tile, (nk, TILE_FEATURES), at the end of a block. */
+static void take_gradient(const gradient_part *part, const real *chains, gradient_sink *sink) {
+    int64_t n = part->n;
+    for (int64_t i = 0; i < part->nk; i++, chains += TILE_FEATURES) {
+        int64_t first = (part->k + i) * sink->n_features + part->j;
+        double *sum = sink->sum + first, value[TILE_FEATURES];
+        if (sink->is_first_block) for (int64_t h = 0; h < n; h++) value[h] = (double)chains[h];
+        else for (int64_t h = 0; h < n; h++) value[h] = sum[h] + (double)chains[h];
+        if (!sink->is_last_block || !sink->total) {
+            memcpy(sum, value, n * sizeof(double));
+            continue;
+        }
+        const double *scale = sink->scale + part->j;
+        int64_t *total = sink->total + first;
+        int all_small = 1;
+        for (int64_t h = 0; h < n; h++) {
+            double scaled = value[h] * scale[h];
+            all_small &= is_small(scaled);
+            total[h] += nearest_integer(scaled);
+        }
+        sink->all_small &= all_small;
+    }
+}
+
+INLINE void gradient_tile(const gradient_part *part, gradient_sink *sink, const int nk, const int nv) {
+    real whole[TILE_CLASSES * TILE_FEATURES]; /* the tile at the end of a block */
     real *chains = sink->chains + part->k * sink->width + part->j;
+    reals chain[TILE_CLASSES][TILE_VECTORS];
     if (sink->begins_block)
         UNROLL for (int i = 0; i < nk; i++) UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(all)(0);
     else
         UNROLL for (int i = 0; i < nk; i++)
             UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(load)(chains + i * sink->width + v * LANES);
-    if (sink->ends_block) fetch_sums(part, sink, nk, nv);
-    const real *const *rows = part->rows, *errors = part->errors, *strip = part->strip;
-    int64_t n_rows = part->n_rows, stride = is_strip ? nk : part->stride, j = part->j;
-    for (int64_t r = 0; r < n_rows; r++) {
-        const real *features = is_strip ? strip + r * nv * LANES : rows[r] + j;
+    if (sink->ends_block) fetch_sums(part, sink);
+    const real *const *rows = part->rows, *errors = part->errors;
+    int64_t n_rows = part->n_rows, stride = part->stride, at = part->at;
+    for (int64_t r = 0; r < n_rows; r++, errors += stride) {
         reals x[TILE_VECTORS];
-        UNROLL for (int v = 0; v < nv; v++) x[v] = REAL(load)(features + v * LANES);
+        UNROLL for (int v = 0; v < nv; v++) x[v] = REAL(load)(rows[r] + at + v * LANES);
         UNROLL for (int i = 0; i < nk; i++) {
-            reals error = REAL(all)(errors[r * stride + i]);
+            reals error = REAL(all)(errors[i]);
             UNROLL for (int v = 0; v < nv; v++) chain[i][v] = REAL(fma)(error, x[v], chain[i][v]);
         }
     }
-    UNROLL for (int i = 0; i < nk; i++) {
-        if (!sink->ends_block) {
-            UNROLL for (int v = 0; v < nv; v++) REAL(store)(chains + i * sink->width + v * LANES, chain[i][v]);
-            continue;
-        }
-        real numbers[TILE_FEATURES];
-        UNROLL for (int v = 0; v < nv; v++) REAL(store)(numbers + v * LANES, chain[i][v]);
-        take_gradient(numbers, part->k + i, part->j, part->n, sink);
-    }
+    real *to = sink->ends_block ? whole : chains;
+    int64_t step = sink->ends_block ? TILE_FEATURES : sink->width;
+    UNROLL for (int i = 0; i < nk; i++) UNROLL for (int v = 0; v < nv; v++) REAL(store)(to + i * step + v * LANES, chain[i][v]);
+    if (sink->ends_block) take_gradient(part, whole, sink);
 }
 
 #define GRADIENT_TILE(NK, NV) \
     static void gradient_tile_##NK##_##NV(const gradient_part *part, gradient_sink *sink) { \
-        if (part->strip) gradient_tile(part, sink, NK, NV, 1); \
-        else gradient_tile(part, sink, NK, NV, 0); \
+        gradient_tile(part, sink, NK, NV); \
     }
-#define FOR_CLASSES_TO_6(DO, NV) DO(1, NV) DO(2, NV) DO(3, NV) DO(4, NV) DO(5, NV) DO(6, NV)
-#if TILE_CLASSES == 14
-#define FOR_CLASSES(DO, NV) \
-    FOR_CLASSES_TO_6(DO, NV) DO(7, NV) DO(8, NV) DO(9, NV) DO(10, NV) DO(11, NV) DO(12, NV) DO(13, NV) DO(14, NV)
-#else
-#define FOR_CLASSES(DO, NV) FOR_CLASSES_TO_6(DO, NV)
-#endif
+#define TO_2(DO, NV) DO(1, NV) DO(2, NV)
+#define TO_6(DO, NV) TO_2(DO, NV) DO(3, NV) DO(4, NV) DO(5, NV) DO(6, NV)
+#define TO_14(DO, NV) TO_6(DO, NV) DO(7, NV) DO(8, NV) DO(9, NV) DO(10, NV) DO(11, NV) DO(12, NV) DO(13, NV) DO(14, NV)
+#define TO_(N) TO_##N
+#define TO(N) TO_(N)
+#define FOR_CLASSES(DO, NV) TO(TILE_CLASSES)(DO, NV)
 #define NAME(NK, NV) gradient_tile_##NK##_##NV,
 FOR_CLASSES(GRADIENT_TILE, 1)
 FOR_CLASSES(GRADIENT_TILE, 2)
@@ -199,14 +201,14 @@ static void (*const gradient_tiles[TILE_VECTORS][TILE_CLASSES])(const gradient_p
     {FOR_CLASSES(NAME, 1)}, {FOR_CLASSES(NAME, 2)}};
 #undef NAME
 
-#define MANY_TILES 3         /* of classes, from which on the features of a strip are copied together */
-#define MANY_STRIPS 4        /* of features, from which on the errors of a tile are */
+#define MANY_TILES 3  /* of classes, from which on the features of a strip are copied together */
+#define MANY_STRIPS 4 /* of features, from which on the errors of a tile are */
 
 /* Gradient of rows from errors (n_rows, stride). Rows are read in whole vectors: LANES - 1 numbers beyond their end.
 
-   packed, strip: room for n_rows * n_classes and n_rows * TILE_FEATURES numbers. */
+   packed, strip, strip_row: room for n_rows * n_classes and n_rows * TILE_FEATURES numbers, and n_rows pointers. */
 static void gradient_run(const real *const *rows, int64_t n_rows, int64_t n_features, const real *errors, int64_t stride,
-                         int64_t n_classes, real *packed, real *strip, gradient_sink *sink) {
+                         int64_t n_classes, real *packed, real *strip, const real **strip_row, gradient_sink *sink) {
     int64_t tiles = (n_classes + TILE_CLASSES - 1) / TILE_CLASSES; /* of even sizes */
     int is_strip = tiles >= MANY_TILES, is_packed = is_strip || n_features > MANY_STRIPS * TILE_FEATURES;
     for (int64_t tile = 0; is_packed && tile < tiles; tile++) {
@@ -214,15 +216,16 @@ static void gradient_run(const real *const *rows, int64_t n_rows, int64_t n_feat
         for (int64_t r = 0; r < n_rows; r++)
             for (int64_t i = 0; i < nk; i++) packed[k * n_rows + r * nk + i] = errors[r * stride + k + i];
     }
+    for (int64_t r = 0; is_strip && r < n_rows; r++) strip_row[r] = strip + r * TILE_FEATURES;
     for (int64_t j = 0; j < n_features; j += TILE_FEATURES) {
         int64_t n = n_features - j < TILE_FEATURES ? n_features - j : TILE_FEATURES, nv = (n + LANES - 1) / LANES;
         for (int64_t r = 0; is_strip && r < n_rows; r++)
-            for (int64_t v = 0; v < nv; v++)
-                REAL(store)(strip + (r * nv + v) * LANES, REAL(load)(rows[r] + j + v * LANES));
+            for (int64_t h = 0; h < nv * LANES; h += LANES)
+                REAL(store)(strip + r * TILE_FEATURES + h, REAL(load)(rows[r] + j + h));
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t k = tile * n_classes / tiles, nk = (tile + 1) * n_classes / tiles - k;
             gradient_part part = {n_rows, is_packed ? packed + k * n_rows : errors + k, is_packed ? nk : stride,
-                                  rows, is_strip ? strip : NULL, k, j, n};
+                                  is_strip ? strip_row : rows, is_strip ? 0 : j, k, nk, j, n};
             gradient_tiles[nv - 1][nk - 1](&part, sink);
         }
     }

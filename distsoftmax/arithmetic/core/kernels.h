@@ -11,6 +11,7 @@ typedef struct {
     void *memory;
     int64_t block, run, stride; /* rows; rows; numbers of a row of scores */
     located_rows rows;
+    const real **strip_row;
     real *scores, *derivative, *packed, *strip, *sums, *own, *largest;
     real *intercept_chains, *chains;
     double *losses, *intercept, *of_row;
@@ -27,14 +28,15 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     int64_t chains = with_gradient && run < block ? n_classes * width : 0;
     int64_t reals_needed = roomy * width + run * (3 * stride + TILE_FEATURES) + stride + chains;
     int64_t padded = (run + F64_LANES - 1) / F64_LANES * F64_LANES;
-    int64_t bytes = (run + MOST_TILE_ROWS) * (int64_t)sizeof(real *) + (reals_needed + 3 * padded) * (int64_t)sizeof(real);
+    int64_t bytes = (2 * run + MOST_TILE_ROWS) * (int64_t)sizeof(real *) + (reals_needed + 3 * padded) * (int64_t)sizeof(real);
     bytes += (padded + 2 * stride + gradient) * 8;
-    char *memory = malloc(bytes + 15 * 64); /* each member may start up to 63 bytes later */
+    char *memory = malloc(bytes + 16 * 64); /* each member may start up to 63 bytes later */
     if (!memory) return 0;
     work->memory = memory;
 #define TAKE(member, type, count) \
     memory = (char *)(((uintptr_t)memory + 63) / 64 * 64), work->member = (type *)memory, memory += (count) * sizeof(type)
     TAKE(rows.row, const real *, run + MOST_TILE_ROWS);
+    TAKE(strip_row, const real *, run);
     TAKE(rows.room, real, roomy * width);
     TAKE(scores, real, run * stride);
     TAKE(derivative, real, run * stride);
@@ -92,7 +94,8 @@ static void add_gradient(const samples *x, int64_t first, int64_t n, int64_t n_c
         if (sink->ends_block) for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
     }
     if (x->starts) sparse_gradient(x, first, n, errors, stride, n_classes, work->of_row, work->gradient);
-    else gradient_run(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, work->strip, sink);
+    else gradient_run(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, work->strip,
+                      work->strip_row, sink);
 }
 
 /* Round what is not rounded yet. */
@@ -236,7 +239,8 @@ int EXPORT(intercept_hessian)(const scorer *w, const samples *x, double *hessian
             work.rows.row[r] = p;
         }
         sink.is_first_block = first == 0;
-        gradient_run(work.rows.row, n, n_classes, work.derivative, work.stride, n_classes, work.packed, work.strip, &sink);
+        gradient_run(work.rows.row, n, n_classes, work.derivative, work.stride, n_classes, work.packed, work.strip,
+                     work.strip_row, &sink);
     }
     for (int64_t k = 0; k < n_classes; k++)
         for (int64_t l = 0; l < n_classes; l++)

@@ -47,32 +47,41 @@ typedef struct {
 
 INLINE int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
-/* Copy rows of a, strip after strip of TILE_ROWS, in each k after k. */
+/* Copy up to TILE_ROWS numbers of a, of the rows i to i + n, for one k. */
+INLINE void copy_of_rows(factor a, int64_t i, int64_t n, int64_t k, real *to) {
+    const real *from = a.at + a.first * i + a.second * k;
+    real weight = a.weights ? a.weights[k] : 1;
+    for (int64_t r = 0; r < n; r++) to[r] = from[a.first * r];
+    if (a.weights) for (int64_t r = 0; r < n; r++) to[r] = weight * to[r];
+    if (a.negated) for (int64_t r = 0; r < n; r++) to[r] = -to[r];
+    for (int64_t r = n; r < TILE_ROWS; r++) to[r] = 0;
+}
+
+/* Copy rows of a, strip after strip of TILE_ROWS, in each k after k. They are read in the order in which they lie. */
 static void copy_rows(factor a, int64_t i0, int64_t m, int64_t k0, int64_t n_inner, real *to) {
-    for (int64_t i = 0; i < m; i += TILE_ROWS) {
-        int64_t n = at_most(m - i, TILE_ROWS);
-        for (int64_t k = 0; k < n_inner; k++, to += TILE_ROWS) {
-            const real *from = a.at + a.first * (i0 + i) + a.second * (k0 + k);
-            real weight = a.weights ? a.weights[k0 + k] : 1;
-            for (int64_t r = 0; r < n; r++) to[r] = from[a.first * r];
-            if (a.weights) for (int64_t r = 0; r < n; r++) to[r] = weight * to[r];
-            if (a.negated) for (int64_t r = 0; r < n; r++) to[r] = -to[r];
-            for (int64_t r = n; r < TILE_ROWS; r++) to[r] = 0;
-        }
-    }
+#define COPY copy_of_rows(a, i0 + i, at_most(m - i, TILE_ROWS), k0 + k, to + i * n_inner + k * TILE_ROWS);
+    if (a.first == 1) for (int64_t k = 0; k < n_inner; k++) for (int64_t i = 0; i < m; i += TILE_ROWS) COPY
+    else for (int64_t i = 0; i < m; i += TILE_ROWS) for (int64_t k = 0; k < n_inner; k++) COPY
+#undef COPY
+}
+
+/* Copy the columns j to j + n of b, up to TILE_COLUMNS, made up to whole vectors, for one k. */
+INLINE void copy_of_columns(factor b, int64_t j, int64_t n, int64_t k, int64_t width, real *to) {
+    const real *from = b.at + b.first * k + b.second * j;
+    if (b.second == 1) for (int64_t c = 0; c < n; c++) to[c] = from[c];
+    else for (int64_t c = 0; c < n; c++) to[c] = from[b.second * c];
+    for (int64_t c = n; c < width; c++) to[c] = 0;
 }
 
 /* Copy columns of b, panel after panel of TILE_COLUMNS (the last of whole vectors), in each k after k. */
 static void copy_columns(factor b, int64_t j0, int64_t n_columns, int64_t k0, int64_t n_inner, real *to) {
-    for (int64_t j = 0; j < n_columns; j += TILE_COLUMNS) {
-        int64_t n = at_most(n_columns - j, TILE_COLUMNS), width = (n + LANES - 1) / LANES * LANES;
-        for (int64_t k = 0; k < n_inner; k++, to += width) {
-            const real *from = b.at + b.first * (k0 + k) + b.second * (j0 + j);
-            if (b.second == 1) memcpy(to, from, n * sizeof(real));
-            else for (int64_t c = 0; c < n; c++) to[c] = from[b.second * c];
-            for (int64_t c = n; c < width; c++) to[c] = 0;
-        }
+#define COPY { \
+        int64_t n = at_most(n_columns - j, TILE_COLUMNS), width = (n + LANES - 1) / LANES * LANES; \
+        copy_of_columns(b, j0 + j, n, k0 + k, width, to + j * n_inner + k * width); \
     }
+    if (b.second == 1) for (int64_t k = 0; k < n_inner; k++) for (int64_t j = 0; j < n_columns; j += TILE_COLUMNS) COPY
+    else for (int64_t j = 0; j < n_columns; j += TILE_COLUMNS) for (int64_t k = 0; k < n_inner; k++) COPY
+#undef COPY
 }
 
 /* Continue the chains of a tile, of which `nv` vectors are wanted; `step` numbers lie between the rows of b. */

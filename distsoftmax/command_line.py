@@ -16,7 +16,7 @@ import tyro
 from distsoftmax.errors import DistSoftmaxError, InputError
 
 if TYPE_CHECKING:
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.communicator import Communicator
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,7 +34,7 @@ class Farewell(Exception):
         self.status = status
 
 
-def run_command(config_type: type[Config], command: Callable[[Config, Cluster], int]) -> NoReturn:
+def run_command(config_type: type[Config], command: Callable[[Config, Communicator], int]) -> NoReturn:
     """Parse `sys.argv`, start the cluster, call `command(config, cluster)` and exit with what it returns.
 
     Collective: every rank of the job calls it. Rank 0 alone prints. An error of ours ends all ranks with its own exit
@@ -47,7 +47,11 @@ def run_command(config_type: type[Config], command: Callable[[Config, Cluster], 
         problem = error
     from distsoftmax.cluster.startup import join_job, load_core  # after parsing, so that --help is quick
 
-    cluster = join_job()
+    try:
+        cluster = join_job()
+    except DistSoftmaxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
     try:
         with cluster.agreement():
             if isinstance(problem, DistSoftmaxError):

@@ -17,7 +17,7 @@ from distsoftmax.config import DataConfig, Text
 from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.communicator import Communicator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class DescribeConfig(DataConfig):
         super().__post_init__()
 
 
-def command(config: DescribeConfig, cluster: Cluster) -> int:
+def command(config: DescribeConfig, cluster: Communicator) -> int:
     """Describe, print, and return the exit status. Collective.
 
     Raises

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, parse_memory
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
 from distsoftmax.data.inspection.census import Census, take_census
@@ -111,7 +111,7 @@ class Description:
         return any(problem.severity == "error" for problem in self.problems)
 
 
-def describe(config: DataConfig, ranks: int | None, cluster: Cluster, show: ShowProgress = show_nothing) -> Description:
+def describe(config: DataConfig, ranks: int | None, cluster: Communicator, show: ShowProgress = show_nothing) -> Description:
     """Read a source once and say what is in it. Collective.
 
     Parameters
@@ -194,7 +194,7 @@ def as_json(description: Description) -> str:
     return json.dumps(told, allow_nan=False)
 
 
-def _open(config: DataConfig, cluster: Cluster) -> tuple[DividedSource, str | None]:
+def _open(config: DataConfig, cluster: Communicator) -> tuple[DividedSource, str | None]:
     """Open the source, without labels where none are named and it has none of its own; tell why. Collective."""
     spec = SourceSpec.of(config)
     if not spec.one_hot:

@@ -42,6 +42,12 @@ class CoreError(DistSoftmaxError):
     exit_status = 2
 
 
+class ClusterError(DistSoftmaxError):
+    """The processes of a job cannot work together."""
+
+    exit_status = 2
+
+
 class OutputError(DistSoftmaxError):
     """A result could not be written."""
 

@@ -12,7 +12,7 @@ from distsoftmax.command_line import run_command
 from distsoftmax.config import ScoringConfig
 
 if TYPE_CHECKING:
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.communicator import Communicator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class EvaluateConfig(ScoringConfig):
     """Print one JSON object, not a table."""
 
 
-def command(config: EvaluateConfig, cluster: Cluster) -> int:
+def command(config: EvaluateConfig, cluster: Communicator) -> int:
     """Evaluate, print, and return the exit status. Collective.
 
     Raises

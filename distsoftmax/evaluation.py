@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.features import core_rows
@@ -77,7 +77,7 @@ class Evaluation:
         yield from zip(self.classes, *columns, strict=True)
 
 
-def evaluate(config: ScoringConfig, cluster: Cluster) -> Evaluation:
+def evaluate(config: ScoringConfig, cluster: Communicator) -> Evaluation:
     """Evaluate a model on a source. Collective.
 
     Raises

@@ -12,7 +12,7 @@ from distsoftmax.command_line import run_command
 from distsoftmax.config import ScoringConfig
 
 if TYPE_CHECKING:
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.communicator import Communicator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class PredictConfig(ScoringConfig):
     """Write the probability of each class, too."""
 
 
-def command(config: PredictConfig, cluster: Cluster) -> int:
+def command(config: PredictConfig, cluster: Communicator) -> int:
     """Predict, and return the exit status. Collective.
 
     Raises

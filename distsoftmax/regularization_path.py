@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig, parse_path
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.path_folder import PathFolder
@@ -22,7 +22,7 @@ from distsoftmax.coordinator.signals import StopSignals
 from distsoftmax.trainer import RESUMABLE, fit, open_session
 
 
-def train_path(config: TrainConfig, cluster: Cluster) -> int:
+def train_path(config: TrainConfig, cluster: Communicator) -> int:
     """Train a model for each l2 of a path, and keep the one with the lowest held-out log loss. Collective.
 
     Returns

@@ -9,7 +9,7 @@ import numpy as np
 
 from distsoftmax.arithmetic import library
 from distsoftmax.arithmetic.kernels import Scorer
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.encoding import agree_on_unseen, count_unseen, encode
 from distsoftmax.data.features import Prepared
@@ -20,7 +20,7 @@ from distsoftmax.model import Model, load_model
 DTYPE = np.dtype(np.float64)  # to compute in
 
 
-def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Cluster) -> tuple[Model, DividedSource]:
+def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communicator) -> tuple[Model, DividedSource]:
     """Open the model and the samples it is to be used on. Collective.
 
     Raises
@@ -67,7 +67,7 @@ class SourceScorer:
             self.n_unseen += count_unseen(shard.rows, self._encoding)
             yield shard, encode(shard.rows, self._encoding)
 
-    def say_unseen(self, cluster: Cluster) -> None:
+    def say_unseen(self, cluster: Communicator) -> None:
         """Tell how many cells held categories that training never saw. Collective."""
         unseen = agree_on_unseen(self.n_unseen, cluster)
         if unseen:

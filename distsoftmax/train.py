@@ -12,10 +12,10 @@ from distsoftmax.command_line import run_command
 from distsoftmax.config import TrainConfig
 
 if TYPE_CHECKING:
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.communicator import Communicator
 
 
-def command(config: TrainConfig, cluster: Cluster) -> int:
+def command(config: TrainConfig, cluster: Communicator) -> int:
     """Train, and return the exit status. Collective."""
     # numpy comes with these, which must not be loaded before the BLAS is pinned
     if config.objective.l2_path is not None:

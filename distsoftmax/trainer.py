@@ -9,7 +9,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import commit
 from distsoftmax.cluster.cores import choose_threads
 from distsoftmax.config import TrainConfig
@@ -34,7 +34,7 @@ class Session:
 
     Attributes
     ----------
-    cluster : Cluster
+    cluster : Communicator
     signals : StopSignals
     partition : Partition
     objective : SoftmaxObjective
@@ -43,14 +43,14 @@ class Session:
         When the time for training is up, by `time.perf_counter`.
     """
 
-    cluster: Cluster
+    cluster: Communicator
     signals: StopSignals
     partition: Partition
     objective: SoftmaxObjective
     deadline: float
 
 
-def train(config: TrainConfig, cluster: Cluster) -> int:
+def train(config: TrainConfig, cluster: Communicator) -> int:
     """Train a model as the options say and save it. Collective.
 
     Returns
@@ -78,7 +78,7 @@ def train(config: TrainConfig, cluster: Cluster) -> int:
     return 0
 
 
-def open_session(config: TrainConfig, cluster: Cluster, signals: StopSignals, progress: ProgressLine) -> Session:
+def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignals, progress: ProgressLine) -> Session:
     """Read the data, measure it, and say what is about to be done. Collective.
 
     Raises

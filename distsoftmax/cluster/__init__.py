@@ -1,4 +1,4 @@
 """What the ranks share: the communicator, the assignment of shards, exact sums and the control message.
 
-mpi4py is imported in this room alone.
+mpi4py is imported in `mpi.py` alone.
 """

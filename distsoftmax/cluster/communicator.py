@@ -1,107 +1,83 @@
-"""The communicator: the few collective calls this package makes, each of them counted and none of them rounding."""
+"""What the ranks of a job say to each other: the few collective calls this package makes, none of them rounding.
+
+`Communicator` is what the package knows of them. `Alone` is a job of one process, and needs no MPI; `mpi.py` has the
+ranks that mpirun has started.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-import traceback
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
-from mpi4py import MPI
 from numpy.typing import NDArray
 
 from distsoftmax.errors import DistSoftmaxError
 
 Value = TypeVar("Value")
 
-DRAIN_SECONDS = 1.0  # mpirun forwards what a rank printed only while the job lives; MPICH's ends it at once on an abort
 
-
-class Cluster:
-    """The ranks of one job.
-
-    Parameters
-    ----------
-    communicator : mpi4py.MPI.Comm
-        It is duplicated, so that messages of other libraries cannot be mistaken for ours. Collective.
+class Communicator(Protocol):
+    """The ranks of one job. Every rank makes the same collective calls in the same order.
 
     Attributes
     ----------
     rank, size : int
+        The number of the own rank, and how many there are.
     communication_seconds : float
         Seconds this rank has spent in collective calls, waiting for others included.
-    arithmetic : str
-        What the ranks compute with, once they have told each other; see `arithmetic.library.describe`.
     """
 
-    def __init__(self, communicator: MPI.Comm) -> None:
-        self._communicator = communicator.Dup()
-        self.rank: int = self._communicator.Get_rank()
-        self.size: int = self._communicator.Get_size()
-        self.communication_seconds = 0.0
-        self.arithmetic = ""
+    rank: int
+    size: int
+    communication_seconds: float
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.communication_seconds += time.perf_counter() - start
-
+    @abstractmethod
     def allgather(self, value: Value) -> list[Value]:
         """Return every rank's value, in the order of the ranks. Collective. For small records outside the steps."""
-        with self._counted():
-            gathered: list[Value] = self._communicator.allgather(value)
-            return gathered
 
+    @abstractmethod
     def alltoall(self, values: Sequence[Value]) -> list[Value]:
         """Give values[r] to rank r; return what each rank gave to this one, in the order of the ranks. Collective."""
-        with self._counted():
-            received: list[Value] = self._communicator.alltoall(values)
-            return received
 
+    @abstractmethod
     def broadcast(self, value: Value) -> Value:
         """Return rank 0's value on every rank. Collective."""
-        with self._counted():
-            received: Value = self._communicator.bcast(value, root=0)
-            return received
 
+    @abstractmethod
     def sum_integers(self, values: NDArray[np.int64]) -> None:
         """Replace an int64 array by its sum over the ranks: exact, so the same in any order. Collective."""
-        with self._counted():
-            self._communicator.Allreduce(MPI.IN_PLACE, values, op=MPI.SUM)
 
+    @abstractmethod
     def maximum(self, values: NDArray[Any]) -> None:
         """Replace an array by its elementwise maximum over the ranks. Collective; it holds no NaN."""
-        with self._counted():
-            self._communicator.Allreduce(MPI.IN_PLACE, values, op=MPI.MAX)
 
+    @abstractmethod
     def gather_records(self, record: NDArray[np.void]) -> NDArray[np.void]:
         """Return one record a rank, shape (size,), on every rank. Collective; the control message of a step."""
-        records = np.empty(self.size, dtype=record.dtype)
-        with self._counted():
-            self._communicator.Allgather(record.reshape(1).view(np.uint8), records.view(np.uint8))
-        return records
 
+    @abstractmethod
     def in_rank_order(self, value: Value) -> Iterator[Value]:
         """Yield every rank's value on rank 0, one at a time; nothing elsewhere. Collective, once exhausted."""
-        if self.rank == 0:
-            yield value
-            for source in range(1, self.size):
-                yield self._communicator.recv(source=source)
-        else:
-            self._communicator.send(value, dest=0)
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait until every rank has come here. Collective."""
+
+    @abstractmethod
+    def abort(self, text: str, status: int = 1) -> NoReturn:
+        """Print a text and end every rank of the job now. Not collective: one rank is enough."""
 
     @contextmanager
     def agreement(self) -> Iterator[None]:
         """Run a block that may fail on some ranks, and raise the first rank's error on all of them.
 
         Collective at its end; the block itself must make no collective call. Errors that are not ours are left alone:
-        they end the job through the abort hook.
+        they end the job.
         """
         own: DistSoftmaxError | None = None
         try:
@@ -129,21 +105,47 @@ class Cluster:
         """Exit, once every rank has come here: a launcher may kill the others as soon as one has left. Collective."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self._communicator.Barrier()
+        self.barrier()
         sys.exit(status)
 
+
+class Alone(Communicator):
+    """A job of one process, without MPI."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = 0, 1
+        self.communication_seconds = 0.0
+
+    def allgather(self, value: Value) -> list[Value]:
+        """See `Communicator.allgather`."""
+        return [value]
+
+    def alltoall(self, values: Sequence[Value]) -> list[Value]:
+        """See `Communicator.alltoall`."""
+        return list(values)
+
+    def broadcast(self, value: Value) -> Value:
+        """See `Communicator.broadcast`."""
+        return value
+
+    def sum_integers(self, values: NDArray[np.int64]) -> None:
+        """See `Communicator.sum_integers`."""
+
+    def maximum(self, values: NDArray[Any]) -> None:
+        """See `Communicator.maximum`."""
+
+    def gather_records(self, record: NDArray[np.void]) -> NDArray[np.void]:
+        """See `Communicator.gather_records`."""
+        return record.reshape(1).copy()
+
+    def in_rank_order(self, value: Value) -> Iterator[Value]:
+        """See `Communicator.in_rank_order`."""
+        yield value
+
+    def barrier(self) -> None:
+        """See `Communicator.barrier`."""
+
     def abort(self, text: str, status: int = 1) -> NoReturn:
-        """End every rank of the job now. Not collective: one rank is enough."""
+        """See `Communicator.abort`."""
         print(text, file=sys.stderr, flush=True)
-        time.sleep(DRAIN_SECONDS)
-        MPI.COMM_WORLD.Abort(status)
         os._exit(status)
-
-    def abort_on_uncaught_exception(self) -> None:
-        """Let an exception that nobody catches end the whole job, as `python -m mpi4py` does, not leave it waiting."""
-
-        def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-            text = "".join(traceback.format_exception(kind, error, trace))
-            self.abort(f"{text}rank {self.rank} of {self.size} failed; the job is ended")
-
-        sys.excepthook = hook

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import ReplicaMismatch
 
 MESSAGE = np.dtype(  # what a rank tells the others after a step
@@ -55,7 +55,7 @@ class Verdict:
 
 
 def commit(
-    cluster: Cluster,
+    cluster: Communicator,
     parameters: NDArray[np.float64],
     *,
     signal: int,

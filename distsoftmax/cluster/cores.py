@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Grant:
     cores: frozenset[int]
 
 
-def choose_threads(wanted: int | Literal["auto"], cluster: Cluster) -> int:
+def choose_threads(wanted: int | Literal["auto"], cluster: Communicator) -> int:
     """Return the threads of this rank: as many as wanted, or its share of the cores. Collective."""
     grants = cluster.allgather(own_grant())
     return wanted if isinstance(wanted, int) else share(grants, cluster.rank)

@@ -21,7 +21,7 @@ from distsoftmax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.communicator import Communicator
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ShardSum:
 
 
 def exact_sum(
-    partials: Iterable[ShardSum], shape: tuple[int, ...], n_shards: int, cluster: Cluster
+    partials: Iterable[ShardSum], shape: tuple[int, ...], n_shards: int, cluster: Communicator
 ) -> NDArray[np.float64]:
     """Sum one float64 array a shard over all shards of all ranks: the same bits however they are spread.
 
@@ -85,7 +85,7 @@ def exact_sum(
     return result
 
 
-def bounded_sum(partials: Iterable[ShardSum], bound: NDArray[np.float64], cluster: Cluster) -> NDArray[np.float64]:
+def bounded_sum(partials: Iterable[ShardSum], bound: NDArray[np.float64], cluster: Communicator) -> NDArray[np.float64]:
     """Sum one float64 array a shard, of which a bound is known; no partial is kept. The same bits however spread.
 
     Collective.

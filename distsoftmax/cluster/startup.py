@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from mpi4py import MPI
+import os
 
 from distsoftmax.arithmetic import library
-from distsoftmax.cluster.communicator import Cluster
-from distsoftmax.errors import CoreError
+from distsoftmax.cluster.communicator import Alone, Communicator
+from distsoftmax.errors import ClusterError, CoreError
+
+# variables in which launchers tell a process how many have been started: MPICH and Intel MPI, Open MPI, PMIx, Slurm
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
-def join_job() -> Cluster:
+def join_job() -> Communicator:
     """Join the job this process was started in, or stand alone where it was not started by mpirun.
 
-    Collective: every rank of the job must call it.
+    Collective: every rank of the job must call it. Without mpi4py a process stands alone.
+
+    Raises
+    ------
+    ClusterError
+        Several processes were started, and mpi4py is missing: each would train alone.
     """
-    cluster = Cluster(MPI.COMM_WORLD)
-    cluster.abort_on_uncaught_exception()
-    return cluster
+    try:
+        from distsoftmax.cluster.mpi import world
+    except ModuleNotFoundError as error:
+        if error.name != "mpi4py":
+            raise
+        started = next((os.environ[name] for name in SIZES if name in os.environ), "1")
+        if started != "1":
+            raise ClusterError(
+                f"mpi4py is not installed, so the {started} processes of this job cannot talk to each other; install "
+                "it in the environment of every rank: pip install mpi4py"
+            ) from None
+        return Alone()
+    return world()
 
 
-def load_core(cluster: Cluster) -> None:
-    """Load the core on every rank, and note what each computes with. Collective.
+def load_core(cluster: Communicator) -> None:
+    """Load the core on every rank. Collective.
 
     Raises
     ------
@@ -29,11 +47,9 @@ def load_core(cluster: Cluster) -> None:
     """
     with cluster.agreement():
         own = library.describe()
-    everywhere = cluster.allgather((library.VERSION, own))
-    for rank, (version, description) in enumerate(everywhere):
+    for rank, (version, description) in enumerate(cluster.allgather((library.VERSION, own))):
         if version != library.VERSION:
             raise CoreError(
                 f"rank {rank} computes with {description}, rank {cluster.rank} with {own}, so their sums do not fit "
                 "together; install one version of distsoftmax on all nodes"
             ).on_all_ranks()
-    cluster.arithmetic = ", ".join(sorted({description for _, description in everywhere}))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distsoftmax.arithmetic.library import VERSION, version_note
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import Verdict
 from distsoftmax.config import TrainConfig, model_file
 from distsoftmax.coordinator.checkpoint import (
@@ -43,7 +43,7 @@ class Coordinator:
     Parameters
     ----------
     config : TrainConfig
-    cluster : Cluster
+    cluster : Communicator
     progress : ProgressLine, optional
         Another run's, to go on with.
     task : str
@@ -69,7 +69,7 @@ class Coordinator:
     def __init__(
         self,
         config: TrainConfig,
-        cluster: Cluster,
+        cluster: Communicator,
         progress: ProgressLine | None = None,
         task: str = "training",
         path: PathFolder | None = None,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import tomli_w
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.durable import make_folder, remove_leftovers
 from distsoftmax.errors import InputError
 
 
-def choose_folder(config: TrainConfig, cluster: Cluster) -> Path:
+def choose_folder(config: TrainConfig, cluster: Communicator) -> Path:
     """Return the folder of results, the same on every rank. Collective.
 
     Raises

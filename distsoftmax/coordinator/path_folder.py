@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, option_differences
 from distsoftmax.coordinator.durable import write_atomically
@@ -24,7 +24,7 @@ class PathFolder:
     config : TrainConfig
     values : sequence of float
         Of l2, descending.
-    cluster : Cluster
+    cluster : Communicator
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class PathFolder:
         On every rank: the folder cannot be made, or holds something else. Collective for this reason.
     """
 
-    def __init__(self, config: TrainConfig, values: Sequence[float], cluster: Cluster) -> None:
+    def __init__(self, config: TrainConfig, values: Sequence[float], cluster: Communicator) -> None:
         self._config = config
         self._values = values
         self._cluster = cluster

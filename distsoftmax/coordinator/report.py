@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.arithmetic import library
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import SolverConfig, TrainConfig
 from distsoftmax.coordinator.result import Interruption, Result
 from distsoftmax.data.partition import Partition
 
 
-def opening(partition: Partition, cluster: Cluster, threads: int, solver: str = "") -> str:
+def opening(partition: Partition, cluster: Communicator, threads: int, solver: str = "") -> str:
     """Return the lines on what is about to be done, with advice where the machine is not used well. Collective.
 
     Parameters
@@ -31,7 +32,7 @@ def opening(partition: Partition, cluster: Cluster, threads: int, solver: str = 
     lines = [
         f"{partition.n_training} training{held_out} samples x {len(partition.encoding.feature_names)} features, "
         f"{len(partition.classes)} classes, {kind}; {partition.n_shards} shards on {ranks}",
-        cluster.arithmetic,
+        ", ".join(sorted(set(cluster.allgather(library.describe())))),
     ]
     lines += [solver] if solver else []
     lines += [f"note: {note}" for note in partition.notes]

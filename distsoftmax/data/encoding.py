@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.columns import DenseColumns, sum_values
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.features import SparseFeatures
-from distsoftmax.data.source import Exchange, Features, RawRows, Source, TextColumn
+from distsoftmax.data.source import Features, RawRows, Source, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
@@ -51,7 +51,7 @@ def fit_encoding(
     categories: Sequence[Iterable[str]],
     means: Iterable[ColumnMeans],
     n_shards: int,
-    cluster: Cluster,
+    cluster: Communicator,
 ) -> Encoding:
     """Agree on categories and fill values. Collective.
 
@@ -120,9 +120,9 @@ def count_unseen(rows: RawRows, encoding: Encoding) -> int:
     )
 
 
-def agree_on_unseen(own: int, exchange: Exchange) -> str:
+def agree_on_unseen(own: int, cluster: Communicator) -> str:
     """Return what to say of the cells that `count_unseen` counted on all ranks, if there are any. Collective."""
-    total = sum(exchange.allgather(own))
+    total = sum(cluster.allgather(own))
     return f"{total} cells hold a category that training never saw; they count as none" if total else ""
 
 

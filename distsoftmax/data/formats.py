@@ -1,13 +1,11 @@
-"""Which format a file is in, found by its content, then by its name, and the reader for it."""
+"""Which format a file is in, found by its content, then by its name."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from distsoftmax.config import Format
-from distsoftmax.data.parts import FileState, find_parts
-from distsoftmax.data.source import Exchange, Source, SourceSpec
+from distsoftmax.data.parts import FileState
 from distsoftmax.errors import InputError
 
 HEAD_BYTES = 1 << 16
@@ -28,39 +26,6 @@ ENDINGS: dict[str, Format] = {
     "hdf5": "hdf5",
 }
 SVMLIGHT_LINE = re.compile(rb"[^\s:,;]+([ \t]+qid:\d+)?([ \t]+-?\d+:[^\s:]+)+[ \t]*(#.*)?")
-
-
-def open_source(spec: SourceSpec, exchange: Exchange) -> Source:
-    """Return the reader for a source, with its parts found and nothing read but their first bytes. Collective.
-
-    Raises
-    ------
-    InputError
-        On every rank: a part is missing, no format can be told, two parts differ in it, or an option does not fit it.
-    """
-    parts = find_parts(spec.paths, exchange)
-    found = spec.format if spec.format != "auto" else _common_format(parts, exchange)
-    with exchange.agreement():
-        _refuse_options_of_other_formats(spec, found)
-    if found == "csv":
-        from distsoftmax.data.readers.csv import CsvSource
-
-        return CsvSource(spec, parts)
-    if found == "svmlight":
-        from distsoftmax.data.readers.svmlight import SvmlightSource
-
-        return SvmlightSource(spec, parts)
-    if found == "parquet":
-        from distsoftmax.data.readers.parquet import ParquetSource
-
-        return ParquetSource(spec, parts)
-    from distsoftmax.data.readers.archives import open_npz
-    from distsoftmax.data.readers.array_files import open_npy
-    from distsoftmax.data.readers.arrays import ArraySource
-    from distsoftmax.data.readers.hdf5 import open_hdf5
-
-    opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[found]
-    return ArraySource(replace(spec, format=found), parts, find_parts(spec.labels_paths, exchange), opened)
 
 
 def compression_of(path: str) -> str | None:
@@ -119,37 +84,3 @@ def _whole_lines(head: bytes) -> list[bytes]:
     elif len(head) >= HEAD_BYTES:
         lines = [lines[0].rpartition(b" ")[0]]  # one long line: judge it without its last, cut word
     return [line for line in lines if line.strip() and not line.startswith(b"#")]
-
-
-def _common_format(parts: tuple[FileState, ...], exchange: Exchange) -> Format:
-    own: dict[int, Format | None] = {}
-    with exchange.agreement():
-        for number in range(exchange.rank, len(parts), exchange.size):
-            own[number] = find_format(parts[number])
-    kinds = {number: kind for some in exchange.allgather(own) for number, kind in some.items() if kind is not None}
-    if not kinds:
-        names = parts[0].path if len(parts) == 1 else f"{parts[0].path} and the other parts"
-        raise InputError(f"{names}: {'is' if len(parts) == 1 else 'are'} empty").on_all_ranks()
-    first = min(kinds)
-    for number, kind in sorted(kinds.items()):
-        if kind != kinds[first]:
-            raise InputError(
-                f"{parts[number].path}: is in the {kind} format, but {parts[first].path} in {kinds[first]}; give parts "
-                "of one format, or say it with --format"
-            ).on_all_ranks()
-    return kinds[first]
-
-
-def _refuse_options_of_other_formats(spec: SourceSpec, found: str) -> None:
-    is_table = found in ("csv", "parquet")
-    given = {
-        "labels": (bool(spec.labels_paths), found in ("npy", "npz", "hdf5")),
-        "label": (spec.label is not None, is_table or found in ("npz", "hdf5")),
-        "weight": (spec.weight is not None, is_table or found in ("npz", "hdf5")),
-        "features": (bool(spec.features), is_table),
-        "one-hot": (bool(spec.one_hot) and spec.one_hot != ("auto",), is_table),
-        "n-features": (spec.n_features is not None, found == "svmlight"),
-    }
-    for option, (is_given, fits) in given.items():
-        if is_given and not fits:
-            raise InputError(f"{' '.join(spec.paths)}: --{option} does not apply to files in the {found} format")

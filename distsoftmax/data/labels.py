@@ -7,15 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.shards import DividedSource
-from distsoftmax.data.source import Exchange, TextColumn
+from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 
 
-def find_classes(columns: Iterable[TextColumn], exchange: Exchange) -> tuple[str, ...]:
+def find_classes(columns: Iterable[TextColumn], cluster: Communicator) -> tuple[str, ...]:
     """Return the distinct labels on all ranks: integers by value, other texts in Unicode's order. Collective."""
     own = {text for column in columns for text in column.texts}
-    texts = set().union(*exchange.allgather(own))
+    texts = set().union(*cluster.allgather(own))
     if all(_is_integer(text) for text in texts):
         return tuple(sorted(texts, key=lambda text: (int(text), text)))
     return tuple(sorted(texts))

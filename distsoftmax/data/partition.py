@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.samples import Rows
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.column_sums import Columns
 from distsoftmax.data.encoding import agree_on_unseen, count_unseen, encode
@@ -108,7 +108,7 @@ class Partition:
 
 
 def load_partition(
-    config: DataConfig, intercept: bool, cluster: Cluster, show: ShowProgress = show_nothing
+    config: DataConfig, intercept: bool, cluster: Communicator, show: ShowProgress = show_nothing
 ) -> Partition:
     """Read this rank's shards of the source and make them ready for training. Collective.
 
@@ -179,7 +179,7 @@ def load_partition(
     )
 
 
-def _open_training_source(config: DataConfig, cluster: Cluster) -> DividedSource:
+def _open_training_source(config: DataConfig, cluster: Communicator) -> DividedSource:
     if not config.data:
         from distsoftmax.data.readers.arrays import digits
 
@@ -237,7 +237,7 @@ def _read_held_out(
     transform: Standardization,
     sparse: bool,
     bound: int | None,
-    cluster: Cluster,
+    cluster: Communicator,
     show: ShowProgress,
 ) -> tuple[Iterable[Samples], int, str, tuple[str, ...]]:
     """Read the source named by --valid, and return its samples, their number and digest, and notes. Collective."""

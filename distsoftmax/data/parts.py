@@ -6,7 +6,7 @@ import glob
 import os
 from dataclasses import dataclass
 
-from distsoftmax.data.source import Exchange
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import InputError
 
 MAGIC = ("*", "?", "[")
@@ -59,7 +59,7 @@ class FileState:
             raise InputError(f"{self.path}: has changed since it was scanned; start again once it is complete")
 
 
-def find_parts(words: tuple[str, ...], exchange: Exchange) -> tuple[FileState, ...]:
+def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState, ...]:
     """Return the files that the words name, in their order; those of a folder or a glob by name. Collective.
 
     Files whose names begin with a dot or an underscore are left out of folders and globs, as other tools write such
@@ -72,16 +72,16 @@ def find_parts(words: tuple[str, ...], exchange: Exchange) -> tuple[FileState, .
         On every rank: nothing is there, or a rank cannot open a file.
     """
     paths: list[str] = []
-    with exchange.agreement():
-        if exchange.rank == 0:
+    with cluster.agreement():
+        if cluster.rank == 0:
             for word in words:
                 paths += _expand(word)
-    paths = exchange.allgather(paths)[0]
+    paths = cluster.allgather(paths)[0]
     own: dict[str, FileState] = {}
-    with exchange.agreement():
-        for path in paths[exchange.rank :: exchange.size]:
+    with cluster.agreement():
+        for path in paths[cluster.rank :: cluster.size]:
             own[path] = FileState.of(path)
-    states = {path: state for some in exchange.allgather(own) for path, state in some.items()}
+    states = {path: state for some in cluster.allgather(own) for path, state in some.items()}
     return tuple(states[path] for path in paths)
 
 

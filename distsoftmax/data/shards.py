@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.data.features import first_marked
-from distsoftmax.data.formats import open_source
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.source import RawRows, Source, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.communicator import Communicator
 
 FEWEST_SHARDS = 16  # for data so small that each costs more than its rows
 MANY_SHARDS = 64  # enough for even work on a few dozen ranks
@@ -151,7 +151,7 @@ def bad_weight(where: str, weight: float | str) -> InputError:
     return InputError(f"{where}: the weight is {weight}; it must be a number from 0 to {LARGEST_WEIGHT:g}")
 
 
-def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Cluster) -> DividedSource:
+def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Communicator) -> DividedSource:
     """Open a source where it is not open yet, find its rows and fix its shards. Collective.
 
     Raises

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, SourceConfig
 from distsoftmax.model import Encoding
 
@@ -18,46 +18,7 @@ if TYPE_CHECKING:
 
     from distsoftmax.data.parts import FileState
 
-Value = TypeVar("Value")
 Features: TypeAlias = "NDArray | csr_array"
-
-
-class Exchange(Protocol):
-    """The ranks that read one source together. The cluster is one; `ALONE` is another."""
-
-    @property
-    def rank(self) -> int:
-        """The number of the own rank."""
-
-    @property
-    def size(self) -> int:
-        """The number of ranks."""
-
-    def allgather(self, value: Value) -> list[Value]:
-        """Return every rank's value, in the order of the ranks. Collective."""
-
-    def alltoall(self, values: Sequence[Value]) -> list[Value]:
-        """Give values[r] to rank r; return what each rank gave to this one, in the order of the ranks. Collective."""
-
-    def agreement(self) -> AbstractContextManager[None]:
-        """Run a block without collective calls, and raise the first rank's error on all. Collective at its end."""
-
-
-class _Alone:
-    rank = 0
-    size = 1
-
-    def allgather(self, value: Value) -> list[Value]:
-        return [value]
-
-    def alltoall(self, values: Sequence[Value]) -> list[Value]:
-        return list(values)
-
-    def agreement(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-ALONE: Exchange = _Alone()
 
 
 @dataclass(frozen=True)
@@ -225,7 +186,7 @@ class Source(Protocol):
     headless_by_guess: bool
     notes: tuple[str, ...]
 
-    def scan(self, exchange: Exchange) -> None:
+    def scan(self, cluster: Communicator) -> None:
         """Open the parts and find rows and columns; the ranks divide the work. Collective.
 
         Raises
@@ -234,7 +195,7 @@ class Source(Protocol):
             On every rank: a part is missing, empty, damaged, or does not fit the others.
         """
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """Fix the shards: shard s holds the rows bounds[s] to bounds[s + 1]; rank r reads owned[r]. Collective.
 
         The feature names are known from here on.

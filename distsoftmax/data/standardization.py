@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.arithmetic.parameters import matrix_vector
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import (
     Columns,
@@ -147,7 +147,7 @@ def fit_standardization(
     wanted: bool,
     centre: bool,
     dtype: np.dtype,
-    cluster: Cluster,
+    cluster: Communicator,
 ) -> Standardization:
     """Measure the training rows of this rank's shards, in a few passes over them. Collective.
 
@@ -220,7 +220,7 @@ def too_large_value(path: str, name: str, value: float) -> InputError:
 
 
 def _measure_extremes(
-    rows: Callable[[], Iterable[Weighted]], shape: tuple[int, ...], cluster: Cluster
+    rows: Callable[[], Iterable[Weighted]], shape: tuple[int, ...], cluster: Communicator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], set[str]]:
     """Return each column's largest value and minus its smallest, which are constant, and the kinds of features."""
     found = np.full((2, *shape), -np.inf)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.columns import sum_weights
 from distsoftmax.arithmetic.randomness import Purpose, permutation
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import ColumnMeans, fit_encoding, measure_columns
@@ -71,7 +71,7 @@ class Survey:
     shard_digests: NDArray[np.int64]
 
 
-def take_survey(store: ShardStore, config: DataConfig, cluster: Cluster, show: ShowProgress) -> Survey:
+def take_survey(store: ShardStore, config: DataConfig, cluster: Communicator, show: ShowProgress) -> Survey:
     """Read this rank's shards for the first time. Collective.
 
     Raises
@@ -180,7 +180,7 @@ def shard_digest(shard: RawShard) -> int:
 
 
 def _refuse_header_among_rows(
-    divided: DividedSource, classes: tuple[str, ...], codes: Mapping[int, NDArray[np.intp]], cluster: Cluster
+    divided: DividedSource, classes: tuple[str, ...], codes: Mapping[int, NDArray[np.intp]], cluster: Communicator
 ) -> None:
     """Suspect the first line of a CSV file that was taken for a row: a header of numbers looks like one. Collective."""
     counts = np.zeros(len(classes), dtype=np.int64)
@@ -198,7 +198,7 @@ def _refuse_header_among_rows(
 
 
 def _near_one(
-    weights: dict[int, NDArray[np.float64] | None], cluster: Cluster
+    weights: dict[int, NDArray[np.float64] | None], cluster: Communicator
 ) -> dict[int, NDArray[np.float64] | None]:
     """Divide all weights by a power of two, so that the largest is near 1 in any type. Collective.
 
@@ -210,7 +210,7 @@ def _near_one(
     return {number: None if some is None else np.ldexp(some, -exponent) for number, some in weights.items()}
 
 
-def _count(facts: Mapping[int, ShardFacts], n_classes: int, cluster: Cluster) -> NDArray[np.int64]:
+def _count(facts: Mapping[int, ShardFacts], n_classes: int, cluster: Communicator) -> NDArray[np.int64]:
     counts = np.zeros(n_classes, dtype=np.int64)
     for some in facts.values():
         counts += np.bincount(some.classes[~some.held_out], minlength=n_classes)
@@ -219,7 +219,7 @@ def _count(facts: Mapping[int, ShardFacts], n_classes: int, cluster: Cluster) ->
 
 
 def _weights_by_class(
-    facts: Mapping[int, ShardFacts], n_classes: int, divided: DividedSource, counts: NDArray[np.int64], cluster: Cluster
+    facts: Mapping[int, ShardFacts], n_classes: int, divided: DividedSource, counts: NDArray[np.int64], cluster: Communicator
 ) -> NDArray[np.float64]:
     """Return the sum of the training samples' weights by class. Collective."""
     if not any(cluster.allgather(any(some.sample_weights is not None for some in facts.values()))):

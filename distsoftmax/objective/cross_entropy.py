@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Direction, Scorer
 from distsoftmax.arithmetic.sums import Sums
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.partition import Partition, Samples
 from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.feature_bounds import ROOM, bound_loss, largest_score, measure_features
@@ -69,7 +69,7 @@ class CrossEntropy:
     ----------
     partition : Partition
         This rank's samples.
-    cluster : Cluster
+    cluster : Communicator
     threads : int
         Shards computed at once; the same bits for any number.
     by_class : bool
@@ -78,7 +78,7 @@ class CrossEntropy:
     Attributes
     ----------
     partition : Partition
-    cluster : Cluster
+    cluster : Communicator
     shape : tuple of int
         The parameters', (n_classes, n_features + 1).
     offset : ndarray or None
@@ -91,7 +91,7 @@ class CrossEntropy:
     Collective, as is every call of it.
     """
 
-    def __init__(self, partition: Partition, cluster: Cluster, threads: int, *, by_class: bool) -> None:
+    def __init__(self, partition: Partition, cluster: Communicator, threads: int, *, by_class: bool) -> None:
         self.partition = partition
         self.cluster = cluster
         self.shape = partition.shape

@@ -12,7 +12,7 @@ from distsoftmax.arithmetic.columns import sum_weights
 from distsoftmax.arithmetic.elementary import log
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.parameters import matrix_vector
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import columns_of, extremes, sum_by_class, sum_magnitudes
 from distsoftmax.data.partition import Partition, Samples
@@ -42,7 +42,7 @@ class FeatureBounds:
 
 
 def measure_features(
-    partition: Partition, shape: tuple[int, int], by_class: bool, offset: NDArray[np.float64] | None, cluster: Cluster
+    partition: Partition, shape: tuple[int, int], by_class: bool, offset: NDArray[np.float64] | None, cluster: Communicator
 ) -> FeatureBounds:
     """Measure the samples of all ranks. Collective.
 
@@ -90,7 +90,7 @@ def bound_loss(parameters: NDArray[np.float64], weight: float, largest: NDArray[
     return ROOM * weight * (log(float(len(parameters))) + 2 * largest_score(parameters, largest))
 
 
-def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Cluster) -> NDArray[np.float64]:
+def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Communicator) -> NDArray[np.float64]:
     """Return the largest magnitude of each feature on all ranks, and a 1 for the intercept. Collective."""
     largest = np.zeros(width)
     largest[-1] = 1.0
@@ -105,7 +105,7 @@ def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Cluster) 
 
 
 def _sum_by_class(
-    partition: Partition, shape: tuple[int, int], magnitudes: NDArray[np.float64], cluster: Cluster
+    partition: Partition, shape: tuple[int, int], magnitudes: NDArray[np.float64], cluster: Communicator
 ) -> NDArray[np.float64]:
     """Return the sum over samples of weight * e_y (x, 1)^T, shape (n_classes, n_features + 1). Collective."""
     fixed = FixedPoint(magnitudes)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, gram, inverse, matrix_vector, product, total
 from distsoftmax.arithmetic.samples import dense_rows
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition
 from distsoftmax.objective.feature_bounds import FeatureBounds
@@ -181,7 +181,7 @@ def fit_curvature_model(
     shape: tuple[int, int],
     bounds: FeatureBounds,
     seed: int,
-    cluster: Cluster,
+    cluster: Communicator,
 ) -> CurvatureModel:
     """Fit what of the model that suits the parameters' shape does not depend on the parameters. Collective."""
     model = curvature_model(shape, partition.n_training)

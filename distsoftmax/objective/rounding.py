@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.elementary import EXP_ERROR, LOG_ERROR
 from distsoftmax.arithmetic.parameters import dot
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.features import Compact, SparseFeatures
 from distsoftmax.data.partition import Partition
 from distsoftmax.objective.cross_entropy import Fit
@@ -143,7 +143,7 @@ class RoundingModel:
     means_error: float = 0.0
 
     @classmethod
-    def of(cls, partition: Partition, bounds: FeatureBounds, offset: Vector | None, cluster: Cluster) -> RoundingModel:
+    def of(cls, partition: Partition, bounds: FeatureBounds, offset: Vector | None, cluster: Communicator) -> RoundingModel:
         """Measure the lengths of the chains. Collective: a pass over the samples, of which no feature is read."""
         n_classes, width = partition.shape
         lengths = np.zeros(4)  # rows of a shard, entries of a row, whether there are weights, and small types

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.randomness import Purpose, uniform
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares
 from distsoftmax.data.features import SparseFeatures
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 
 def draw_rows(
-    partition: Partition, mean_squares: Floats, n_rows: int, seed: int, cluster: Cluster
+    partition: Partition, mean_squares: Floats, n_rows: int, seed: int, cluster: Communicator
 ) -> tuple[NDArray, Floats]:
     """Draw about `n_rows` training rows and give them to every rank. Collective.
 
@@ -51,7 +51,7 @@ def draw_rows(
     return rows, weights
 
 
-def mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Cluster) -> Floats:
+def mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Communicator) -> Floats:
     """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
     n_features = bounds.largest.size - 1
     squares = (

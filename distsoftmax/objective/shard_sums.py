@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 
 Item = TypeVar("Item")
 
@@ -25,7 +25,7 @@ class ShardSums:
         Seconds this rank has spent on its own samples.
     """
 
-    def __init__(self, cluster: Cluster, threads: int) -> None:
+    def __init__(self, cluster: Communicator, threads: int) -> None:
         self.compute_seconds = 0.0
         self._cluster = cluster
         self._threads = threads

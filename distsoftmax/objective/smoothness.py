@@ -24,7 +24,7 @@ import numpy as np
 
 from distsoftmax.arithmetic.parameters import norm
 from distsoftmax.arithmetic.randomness import Purpose, uniform
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.column_sums import row_norms
 from distsoftmax.data.partition import Partition
 from distsoftmax.solvers.protocol import Curvature
@@ -34,7 +34,7 @@ ROOM = 1.1  # what so few of them may fall short of
 
 
 def expected_smoothness(
-    at_zero: Curvature, l2: float, shape: tuple[int, int], batch_size: int, partition: Partition, cluster: Cluster
+    at_zero: Curvature, l2: float, shape: tuple[int, int], batch_size: int, partition: Partition, cluster: Communicator
 ) -> float:
     """Return the expected smoothness of batches of a size. Collective: a few passes over the samples.
 
@@ -68,7 +68,7 @@ def _largest_eigenvalue(curvature: Curvature, shape: tuple[int, int]) -> float:
     return size
 
 
-def _largest_term(partition: Partition, cluster: Cluster) -> float:
+def _largest_term(partition: Partition, cluster: Communicator) -> float:
     """Return the largest weight * |(x, 1)|^2 of all samples. Collective."""
     largest = np.zeros(1)
     with cluster.agreement():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.parameters import norm
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.data.partition import Partition
 from distsoftmax.objective.certification import certify, estimate
@@ -40,7 +40,7 @@ class SoftmaxObjective:
     partition : Partition
         This rank's samples.
     config : ObjectiveConfig
-    cluster : Cluster
+    cluster : Communicator
     threads : int
         Shards computed at once; the same bits for any number.
     seed : int
@@ -61,7 +61,7 @@ class SoftmaxObjective:
     """
 
     def __init__(
-        self, partition: Partition, config: ObjectiveConfig, cluster: Cluster, threads: int = 1, seed: int = 0
+        self, partition: Partition, config: ObjectiveConfig, cluster: Communicator, threads: int = 1, seed: int = 0
     ) -> None:
         self.shape = partition.shape
         self.cross_entropy = CrossEntropy(partition, cluster, threads, by_class=config.l2 > 0 or config.sparse)

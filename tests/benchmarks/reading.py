@@ -98,11 +98,11 @@ def rank(path: str) -> None:
     from mpi4py import MPI
     from pyarrow import csv, parquet  # noqa: F401 (the libraries' side, too, imports before its clock starts)
 
-    from distsoftmax.cluster.communicator import Cluster
+    from distsoftmax.cluster.mpi import MpiCommunicator
     from distsoftmax.data.shards import divide_source
     from distsoftmax.data.source import SourceSpec
 
-    cluster = Cluster(MPI.COMM_WORLD)
+    cluster = MpiCommunicator(MPI.COMM_WORLD)
     spec = SourceSpec(paths=(path,), label=None if path.endswith(".svm") else "label")
     MPI.COMM_WORLD.Barrier()
     start = time.perf_counter()

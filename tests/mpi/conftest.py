@@ -10,7 +10,7 @@ import tempfile
 import pytest
 from mpi4py import MPI
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.mpi import MpiCommunicator
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,13 +23,13 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def cluster():
-    return Cluster(MPI.COMM_WORLD)
+    return MpiCommunicator(MPI.COMM_WORLD)
 
 
 @pytest.fixture(scope="session")
 def alone():
     """A cluster of this rank only: what the distributed results are compared with."""
-    return Cluster(MPI.COMM_SELF)
+    return MpiCommunicator(MPI.COMM_SELF)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from communicator_contract import CHECKS
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.control import commit
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.cluster.startup import load_core
-from distsoftmax.errors import CoreError, InputError, OutputError, ReplicaMismatch
+from distsoftmax.errors import CoreError, InputError, ReplicaMismatch
 
 pytestmark = pytest.mark.mpi
 
@@ -32,22 +33,27 @@ def test_a_shard_that_is_not_finite_is_named_on_every_rank(cluster):
     assert found.value.agreed
 
 
-@pytest.mark.parametrize("where", [0, -1])
-def test_an_error_on_one_rank_is_raised_on_all(cluster, where):
-    with pytest.raises(OutputError, match="the disk is full") as found, cluster.agreement():
-        if cluster.rank == where % cluster.size:
-            raise OutputError("the disk is full")
-    assert found.value.agreed
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_ranks_of_a_job_keep_the_contract_of_communicators(cluster, check):
+    check(cluster)
 
 
-def test_of_two_errors_the_first_ranks_is_raised_on_all(cluster):
-    with pytest.raises(InputError, match="^rank 0$"), cluster.agreement():
-        raise InputError(f"rank {cluster.rank}")
-
-
-def test_no_error_is_no_error(cluster):
-    with cluster.agreement():
-        pass
+def test_every_collective_call_is_counted(cluster):
+    before = cluster.communication_seconds
+    for collective in (
+        lambda: cluster.allgather(0),
+        lambda: cluster.alltoall([0] * cluster.size),
+        lambda: cluster.broadcast(0),
+        lambda: cluster.sum_integers(np.zeros(1, dtype=np.int64)),
+        lambda: cluster.maximum(np.zeros(1)),
+        lambda: cluster.gather_records(np.array((1,), dtype=[("a", np.int64)])),
+        lambda: list(cluster.in_rank_order(0)),
+        cluster.barrier,
+    ):
+        if cluster.size > 1:
+            collective()
+            assert cluster.communication_seconds > before
+        before = cluster.communication_seconds
 
 
 def message(cluster, parameters, **changes):
@@ -89,23 +95,11 @@ def test_a_replica_off_by_one_bit_is_an_error_on_every_rank(cluster):
         message(cluster, parameters)
 
 
-def test_values_arrive_in_the_order_of_the_ranks(cluster):
-    values = list(cluster.in_rank_order(f"rank {cluster.rank}"))
-    assert values == ([f"rank {rank}" for rank in range(cluster.size)] if cluster.rank == 0 else [])
-
-
-def test_the_arithmetic_of_all_ranks_is_known_on_each(cluster):
-    load_core(cluster)
-    assert cluster.arithmetic == library.describe()
-
-
 @pytest.mark.mpi(min_size=2)
 def test_ranks_of_unequal_instruction_sets_just_run(cluster, monkeypatch):
     if cluster.rank == 1:
         monkeypatch.setattr(library, "describe", lambda: "arithmetic 1 on another processor")
     load_core(cluster)
-    assert "another processor" in cluster.arithmetic
-    assert "," in cluster.arithmetic
 
 
 @pytest.mark.mpi(min_size=2)

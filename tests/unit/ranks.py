@@ -1,38 +1,41 @@
 """Threads that stand for the ranks of a cluster, and a source read by them together."""
 
-import contextlib
 import threading
 
 import numpy as np
 from scipy.sparse import csr_array, issparse, vstack
 
 from distsoftmax.cluster.assignment import owned_shards
-from distsoftmax.data.formats import open_source
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.shards import default_n_shards, shard_bounds
 from distsoftmax.data.source import SourceSpec
-from distsoftmax.errors import DistSoftmaxError
 
 PARTS = [1, 2, 3, 5, 16]
 SHARDS = [None, 1, 2, 3, 50]
 
 
-class Rank:
-    """One of several threads that stand for the ranks of a cluster; it can do what `Cluster` does for data."""
+class ThreadCommunicator(Communicator):
+    """The ranks of a job as threads of one process."""
 
     def __init__(self, rank, size, barrier, board):
         self.rank, self.size = rank, size
+        self.communication_seconds = 0.0
         self._barrier, self._board = barrier, board
 
     def allgather(self, value):
         self._board[self.rank] = value
-        self._barrier.wait()
+        self.barrier()
         values = list(self._board)
-        self._barrier.wait()
+        self.barrier()
         return values
 
     def alltoall(self, values):
         assert len(values) == self.size
         return [given[self.rank] for given in self.allgather(list(values))]
+
+    def broadcast(self, value):
+        return self.allgather(value)[0]
 
     def sum_integers(self, values):
         values[...] = np.sum(self.allgather(values.copy()), axis=0, dtype=np.int64)
@@ -40,16 +43,18 @@ class Rank:
     def maximum(self, values):
         values[...] = np.max(self.allgather(values.copy()), axis=0)
 
-    @contextlib.contextmanager
-    def agreement(self):
-        own = None
-        try:
-            yield
-        except DistSoftmaxError as error:
-            own = error
-        first = next((error for error in self.allgather(own) if error is not None), None)
-        if first is not None:
-            raise first.on_all_ranks()
+    def gather_records(self, record):
+        return np.array(self.allgather(record.copy()), dtype=record.dtype).reshape(self.size)
+
+    def in_rank_order(self, value):
+        yield from self.allgather(value) if self.rank == 0 else self.allgather(value)[:0]
+
+    def barrier(self):
+        self._barrier.wait()
+
+    def abort(self, text, status=1):
+        self._barrier.abort()
+        raise SystemExit(text)
 
 
 def on_ranks(size, work):
@@ -58,7 +63,7 @@ def on_ranks(size, work):
 
     def run(number):
         try:
-            outcomes[number] = work(Rank(number, size, barrier, board))
+            outcomes[number] = work(ThreadCommunicator(number, size, barrier, board))
         except Exception as error:
             outcomes[number] = error
             if not getattr(error, "agreed", False):

@@ -1,6 +1,9 @@
 """The rules of who may know whom."""
 
 import ast
+import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,7 @@ def floor_of(room):
 
 
 def imports(path, *, at_import_time_only=False):
+    """Yield the modules that a file imports, and the names that it takes from them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if at_import_time_only else ast.walk(tree)
     for node in nodes:
@@ -62,10 +66,46 @@ def test_imports_go_down_only(module):
             assert floor_of(parts[1]) >= own, f"{module} imports {name} from a floor above"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_mpi4py_is_imported_in_cluster_alone(module):
-    if room_of(module) != "cluster":
-        assert not any(name.split(".")[0] == "mpi4py" for name in imports(PACKAGE / module))
+def name_of(module):
+    parts = ["distsoftmax", *module.with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def dependencies(module):
+    """The modules of this package that a module imports, at any time or for its annotations alone."""
+    own = {name_of(other) for other in MODULES}
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in own)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in own else node.module
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {name_of(module): set(dependencies(module)) for module in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_mpi4py_is_imported_by_one_module_which_nobody_imports_at_import_time():
+    importers = [module for module in MODULES if any(name.split(".")[0] == "mpi4py" for name in imports(PACKAGE / module))]
+    assert [str(module) for module in importers] == ["cluster/mpi.py"]
+    for module in MODULES:
+        assert "distsoftmax.cluster.mpi" not in imports(PACKAGE / module, at_import_time_only=True)
+
+
+def test_every_other_module_can_be_imported_without_mpi4py():
+    names = [name_of(module) for module in MODULES if name_of(module) != "distsoftmax.cluster.mpi"]
+    program = f"import sys, importlib; sys.modules['mpi4py'] = None; [importlib.import_module(name) for name in {names}]"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
+
+
+def test_the_map_in_the_package_names_every_room_once():
+    lines = distsoftmax.__doc__.splitlines()
+    named = [name for line in lines if line.startswith("    ") for name in line[4:40].split()]
+    rooms = sorted({room_of(module) for module in MODULES} - {"__init__"})
+    assert sorted(named) == rooms
+    assert set(rooms) == set().union(*FLOORS)
 
 
 def test_solvers_know_neither_data_nor_ranks():

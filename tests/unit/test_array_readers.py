@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from ranks import read
 from sklearn.datasets import load_digits
 
-from distsoftmax.data.formats import open_source
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.arrays import digits
 from distsoftmax.data.shards import shard_bounds
-from distsoftmax.data.source import ALONE, SourceSpec
+from distsoftmax.cluster.communicator import Alone
+from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 
 TYPES = ["float64", "float32", "float16", ">f8", ">i2", "int64", "int16", "uint8", "bool"]
@@ -79,9 +80,9 @@ def load(named, **options):
 
 
 def opened(named, n_shards=1):
-    source = open_source(SourceSpec(**named), ALONE)
-    source.scan(ALONE)
-    source.divide(shard_bounds(source.n_rows, n_shards), [range(n_shards)], ALONE)
+    source = open_source(SourceSpec(**named), Alone())
+    source.scan(Alone())
+    source.divide(shard_bounds(source.n_rows, n_shards), [range(n_shards)], Alone())
     return source
 
 
@@ -292,8 +293,8 @@ def test_features_alone_do_where_labels_are_not_needed(tmp_path, form):
 def test_digits_are_those_of_scikit_learn():
     features, labels = load_digits(return_X_y=True)
     source = digits()
-    source.scan(ALONE)
-    source.divide(shard_bounds(source.n_rows, 7), [range(7)], ALONE)
+    source.scan(Alone())
+    source.divide(shard_bounds(source.n_rows, 7), [range(7)], Alone())
     rows = [source.read(shard) for shard in range(7)]
     np.testing.assert_array_equal(np.concatenate([some.features for some in rows]), features, strict=True)
     assert [some.labels.texts[code] for some in rows for code in some.labels.codes] == [str(label) for label in labels]

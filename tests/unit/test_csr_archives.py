@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import read
 
-from distsoftmax.data.formats import open_source
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.shards import shard_bounds
-from distsoftmax.data.source import ALONE, SourceSpec
+from distsoftmax.cluster.communicator import Alone
+from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 
 N_ROWS, N_COLUMNS = 40, 17
@@ -106,10 +107,10 @@ def test_parts_follow_one_another_empty_ones_among_them(save, ranks):
 @pytest.mark.parametrize("compressed", [True, False])
 def test_a_shard_is_the_same_in_whatever_order_shards_are_read(save, compressed, order):
     path, _ = save(matrix(), compressed)
-    source = open_source(SourceSpec(paths=(path,), needs_labels=False), ALONE)
-    source.scan(ALONE)
+    source = open_source(SourceSpec(paths=(path,), needs_labels=False), Alone())
+    source.scan(Alone())
     bounds = shard_bounds(N_ROWS, 5)
-    source.divide(bounds, [range(5)], ALONE)
+    source.divide(bounds, [range(5)], Alone())
     for shard in order:
         own = source.read(shard).features
         assert own.indices.dtype == own.indptr.dtype == np.int32
@@ -130,9 +131,9 @@ def test_without_labels_anywhere_the_arrays_are_listed(save):
 def test_columns_beyond_32_bits_keep_their_indices(tmp_path):
     wide = scipy.sparse.csr_array((np.ones(3), np.array([5, 2**40, 7]), np.array([0, 2, 3])), shape=(2, 2**40 + 1))
     scipy.sparse.save_npz(tmp_path / "data.npz", wide)
-    source = open_source(SourceSpec(paths=(str(tmp_path / "data.npz"),), needs_labels=False), ALONE)
-    source.scan(ALONE)
-    source.divide(shard_bounds(2, 2), [range(2)], ALONE)
+    source = open_source(SourceSpec(paths=(str(tmp_path / "data.npz"),), needs_labels=False), Alone())
+    source.scan(Alone())
+    source.divide(shard_bounds(2, 2), [range(2)], Alone())
     assert len(source.feature_names) == 2**40 + 1
     assert source.read(0).features.indices.tolist() == [5, 2**40]
     assert source.read(1).features.indices.tolist() == [7]
@@ -247,9 +248,9 @@ def test_a_damaged_archive_is_refused_or_read_in_its_shape(tmp_path_factory, dat
 def test_only_the_values_of_the_rows_asked_for_are_read(tmp_path):
     large = scipy.sparse.random_array((40_000, 1000), density=0.02, rng=0, format="csr")
     scipy.sparse.save_npz(tmp_path / "data.npz", large, compressed=False)
-    source = open_source(SourceSpec(paths=(str(tmp_path / "data.npz"),), needs_labels=False), ALONE)
-    source.scan(ALONE)
-    source.divide(shard_bounds(40_000, 8), [range(8)], ALONE)
+    source = open_source(SourceSpec(paths=(str(tmp_path / "data.npz"),), needs_labels=False), Alone())
+    source.scan(Alone())
+    source.divide(shard_bounds(40_000, 8), [range(8)], Alone())
 
     def count():
         with open("/proc/self/io") as file:

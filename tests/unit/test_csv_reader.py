@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import PARTS, SHARDS, assert_says, on_ranks, read, texts_of
 
-from distsoftmax.data.formats import open_source
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers import record_scan, text_files
 from distsoftmax.data.readers.csv import CsvSource
 from distsoftmax.data.shards import shard_bounds
-from distsoftmax.data.source import ALONE, SourceSpec
+from distsoftmax.cluster.communicator import Alone
+from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 
 NO_NUMBERS = {"", "NA", "NaN", "null", "nan", "N/A"}
@@ -233,9 +234,9 @@ def test_parts_are_read_one_after_the_other(write, header, ranks, shards):
 
 
 def opened(paths, n_shards, **spec):
-    source = open_source(SourceSpec(paths=tuple(str(path) for path in paths), **spec), ALONE)
-    source.scan(ALONE)
-    source.divide(shard_bounds(source.n_rows, n_shards), [range(n_shards)], ALONE)
+    source = open_source(SourceSpec(paths=tuple(str(path) for path in paths), **spec), Alone())
+    source.scan(Alone())
+    source.divide(shard_bounds(source.n_rows, n_shards), [range(n_shards)], Alone())
     return source
 
 
@@ -270,10 +271,10 @@ def test_a_file_that_changes_after_the_scan_is_refused(write, change, compress):
 
 def test_a_file_that_changes_before_the_scan_is_refused(write):
     path = write("a,y\n1,u\n")
-    source = open_source(SourceSpec(paths=(str(path),), label="y"), ALONE)
+    source = open_source(SourceSpec(paths=(str(path),), label="y"), Alone())
     path.write_text("a,y\n")
     with pytest.raises(InputError, match=r"table\.csv: has changed"):
-        source.scan(ALONE)
+        source.scan(Alone())
 
 
 def zstd(data):

@@ -9,11 +9,12 @@ from ranks import on_ranks, read
 
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.config import DataConfig, ObjectiveConfig
-from distsoftmax.data.formats import open_source
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.partition import load_partition
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.shards import default_n_shards, shard_bounds
-from distsoftmax.data.source import ALONE, SourceSpec
+from distsoftmax.cluster.communicator import Alone
+from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
@@ -215,11 +216,11 @@ def test_rows_beyond_two_to_the_31_are_read_and_placed(tmp_path):
             np.lib.format.write_array_header_1_0(file, header)
             file.seek(n_rows - 1, 1)
             file.write(last)
-    source = open_source(SourceSpec(paths=(str(tmp_path / "X.npy"),), labels_paths=(str(tmp_path / "y.npy"),)), ALONE)
-    source.scan(ALONE)
+    source = open_source(SourceSpec(paths=(str(tmp_path / "X.npy"),), labels_paths=(str(tmp_path / "y.npy"),)), Alone())
+    source.scan(Alone())
     assert source.n_rows == n_rows
     n_shards = default_n_shards(n_rows)
-    source.divide(shard_bounds(n_rows, n_shards), [range(n_shards)], ALONE)
+    source.divide(shard_bounds(n_rows, n_shards), [range(n_shards)], Alone())
     rows = source.read(n_shards - 1)
     assert rows.features[-1, 0] == 7
     assert rows.features[:-1].max() == 0

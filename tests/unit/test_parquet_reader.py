@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import read
 
-from distsoftmax.data.formats import open_source
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.readers.parquet_values import category_column, numbers
 from distsoftmax.data.shards import shard_bounds
-from distsoftmax.data.source import ALONE, SourceSpec
+from distsoftmax.cluster.communicator import Alone
+from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 
 N_ROWS = 60
@@ -63,9 +64,9 @@ def save(tmp_path):
 
 
 def opened(*paths, n_shards=1, **spec):
-    source = open_source(SourceSpec(paths=paths, **spec), ALONE)
-    source.scan(ALONE)
-    source.divide(shard_bounds(source.n_rows, n_shards), [range(n_shards)], ALONE)
+    source = open_source(SourceSpec(paths=paths, **spec), Alone())
+    source.scan(Alone())
+    source.divide(shard_bounds(source.n_rows, n_shards), [range(n_shards)], Alone())
     return source
 
 
@@ -693,7 +694,7 @@ def test_a_damaged_file_is_refused_or_read_in_its_shape(tmp_path_factory, data):
     try:
         source = opened(path, label="y", one_hot=("auto",), n_shards=1)
         if source.n_rows > 10**6:
-            source.divide(np.array([0, 10]), [range(1)], ALONE)
+            source.divide(np.array([0, 10]), [range(1)], Alone())
         rows = source.read(0)
     except InputError as error:
         assert path in str(error)

@@ -13,10 +13,11 @@ from ranks import on_ranks, read
 from scipy.sparse import csr_array
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
-from distsoftmax.data.formats import open_source
+from distsoftmax.data.open_source import open_source
 from distsoftmax.data.readers import svmlight, svmlight_lines
 from distsoftmax.data.readers.svmlight_lines import BadLine, label_text, parse_lines
-from distsoftmax.data.source import ALONE, SourceSpec
+from distsoftmax.cluster.communicator import Alone
+from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 
@@ -474,9 +475,9 @@ def test_what_is_said_of_the_indices_is_believed(write):
 
 def read_alone(path, bounds, **spec):
     """A source read by one rank, and its shards; unlike `read` without making a list of the names."""
-    source = open_source(SourceSpec(paths=(str(path),), **spec), ALONE)
-    source.scan(ALONE)
-    source.divide(np.array(bounds), [range(len(bounds) - 1)], ALONE)
+    source = open_source(SourceSpec(paths=(str(path),), **spec), Alone())
+    source.scan(Alone())
+    source.divide(np.array(bounds), [range(len(bounds) - 1)], Alone())
     return source, [source.read(shard) for shard in range(len(bounds) - 1)]
 
 

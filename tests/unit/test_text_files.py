@@ -11,7 +11,7 @@ from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers import record_scan, text_files
 from distsoftmax.data.readers.text_files import TextFiles
 from distsoftmax.data.shards import shard_bounds
-from distsoftmax.data.source import ALONE
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.errors import InputError
 
 quick = settings(deadline=None, database=None, max_examples=120)
@@ -58,7 +58,7 @@ def write(folder, contents):
     return tuple(parts)
 
 
-def divided(parts, quoted, n_shards, rank=ALONE, skip=None):
+def divided(parts, quoted, n_shards, rank=Alone(), skip=None):
     files = TextFiles(parts, quoted=quoted)
     files.scan(rank, skip)
     owned = [owned_shards(number, rank.size, n_shards) for number in range(rank.size)]
@@ -193,7 +193,7 @@ def test_a_part_that_is_cut_while_it_is_read_is_refused(tmp_path, monkeypatch):
     (tmp_path / "0.txt").write_bytes(b"abc\n" * 5)
     monkeypatch.setattr(FileState, "require_unchanged", lambda state: None)
     with pytest.raises(InputError, match=r"0\.txt: is cut short: it had 40 bytes when it was found"):
-        TextFiles((part,), quoted=True).scan(ALONE)
+        TextFiles((part,), quoted=True).scan(Alone())
 
 
 def test_a_part_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):
@@ -201,7 +201,7 @@ def test_a_part_that_cannot_be_opened_is_refused(tmp_path, monkeypatch):
     (tmp_path / "0.txt").unlink()
     monkeypatch.setattr(FileState, "require_unchanged", lambda state: None)
     with pytest.raises(InputError, match=r"0\.txt: cannot be read: No such file"):
-        TextFiles((part,), quoted=True).scan(ALONE)
+        TextFiles((part,), quoted=True).scan(Alone())
 
 
 def test_the_bytes_of_the_scan_are_let_go_once_every_shard_had_its_own(tmp_path, monkeypatch):

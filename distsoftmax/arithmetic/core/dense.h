@@ -112,6 +112,7 @@ typedef struct {
     const double *scale;  /* (n_features,) */
     int64_t *total;       /* (n_classes, n_features); NULL keeps the sum, the last block's too */
     int all_small;        /* whether every number that was rounded was finite, and within its bound */
+    int lacks_memory;
 } gradient_sink;
 
 /* What a tile of a gradient is made of: the errors of its classes, and the features of its columns, from number j on. */

@@ -14,20 +14,21 @@ typedef struct {
     const real **strip_row;
     real *scores, *derivative, *packed, *strip, *sums, *own, *largest;
     real *intercept_chains, *chains;
-    double *losses, *intercept, *of_row;
+    double *losses, *intercept;
     double *gradient;
 } workspace;
 
 static int make_workspace(workspace *work, const samples *x, int64_t n_classes, int with_gradient) {
     int64_t d = x->starts ? 0 : x->n_features, block = block_rows(x->n_taken, d, n_classes);
-    int64_t run = with_gradient ? run_rows(block, d, n_classes, TILE_CLASSES) : block;
-    int64_t stride = PADDED(n_classes), width = (d + LANES - 1) / LANES * LANES;
+    int64_t stride = PADDED(n_classes), width = (d + LANES - 1) / LANES * LANES, run = block;
+    if (with_gradient) run = x->starts ? compressed_run(block, stride) : run_rows(block, d, n_classes, TILE_CLASSES);
+    if (run > x->n_taken) run = x->n_taken;
     int own_type = x->storage == OWN_STORAGE && !x->mean;
     int64_t roomy = own_type ? LANES : run; /* rows that are copied */
-    int64_t gradient = !with_gradient ? 0 : x->n_features * (x->starts ? QUADS(n_classes) : n_classes);
-    int64_t chains = with_gradient && run < block ? n_classes * width : 0;
+    int64_t gradient = with_gradient ? n_classes * d : 0, chains = with_gradient && run < block ? n_classes * width : 0;
+    if (with_gradient && x->starts && run < x->n_taken) gradient = x->n_features * F64_PADDED(n_classes);
     int64_t reals_needed = roomy * width + run * (3 * stride + TILE_FEATURES) + stride + chains;
-    int64_t padded = (run + F64_LANES - 1) / F64_LANES * F64_LANES;
+    int64_t padded = F64_PADDED(run);
     int64_t bytes = (2 * run + MOST_TILE_ROWS) * (int64_t)sizeof(real *) + (reals_needed + 3 * padded) * (int64_t)sizeof(real);
     bytes += (padded + 2 * stride + gradient) * 8;
     char *memory = malloc(bytes + 16 * 64); /* each member may start up to 63 bytes later */
@@ -49,7 +50,6 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     TAKE(chains, real, chains);
     TAKE(losses, double, padded);
     TAKE(intercept, double, stride);
-    TAKE(of_row, double, stride);
     TAKE(gradient, double, gradient);
 #undef TAKE
     work->block = block;
@@ -60,14 +60,13 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     for (int64_t i = 0; i < roomy && width; i++) /* what is read beyond a row's end */
         memset(work->rows.room + i * width + x->n_features, 0, (width - x->n_features) * sizeof(real));
     memset(work->intercept, 0, stride * sizeof(double));
-    if (x->starts && with_gradient) memset(work->gradient, 0, gradient * sizeof(double));
     return 1;
 }
 
 /* Find the rows of the run that begins with row `first` of those taken; how many they are. */
 static int64_t locate_run(const samples *x, int64_t first, workspace *work) {
-    int64_t left = work->block - first % work->block; /* in the block */
-    int64_t n = left < work->run ? left : work->run;
+    int64_t left = work->block - first % work->block; /* in the block; a run is a part of one, or whole ones */
+    int64_t n = work->run < work->block && left < work->run ? left : work->run;
     if (n > x->n_taken - first) n = x->n_taken - first;
     if (!x->starts) locate_rows(x, first, n, MOST_TILE_ROWS, &work->rows);
     return n;
@@ -79,36 +78,50 @@ static void scores_of(const scorer *w, const samples *x, int64_t first, int64_t 
     else score_run(work->rows.row, n, w->n_features, w->coef, w->intercept, scores, work->stride);
 }
 
+/* Add errors of rows of one block, (n, stride), to the intercept's gradient: its feature is 1. */
+static void add_to_intercept(const real *errors, int64_t n, int begins_block, int ends_block, workspace *work) {
+    int64_t stride = work->stride;
+    for (int64_t k = 0; k < stride; k += LANES) {
+        reals chain = begins_block ? REAL(all)(0) : REAL(load)(work->intercept_chains + k);
+        for (int64_t r = 0; r < n; r++) chain += REAL(load)(errors + r * stride + k);
+        REAL(store)(work->intercept_chains + k, chain);
+        if (ends_block) for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
+    }
+}
+
 /* Add the errors of the rows `first` to `first + n`, (n, stride), times their features. */
 static void add_gradient(const samples *x, int64_t first, int64_t n, int64_t n_classes, const real *errors,
                          workspace *work, gradient_sink *sink) {
     int64_t stride = work->stride;
+    for (int64_t r = 0; r < n;) {
+        int64_t left = work->block - (first + r) % work->block, last = r + left < n ? r + left : n;
+        add_to_intercept(errors + r * stride, last - r, left == work->block, last == r + left || first + n == x->n_taken, work);
+        r = last;
+    }
+    if (x->starts) {
+        sparse_sink to = {work->gradient, F64_PADDED(n_classes), n_classes, first == 0, first + n == x->n_taken,
+                          sink->scale, sink->total, 1};
+        if (!sparse_gradient(x, first, n, errors, stride, &to)) sink->lacks_memory = 1;
+        sink->all_small &= to.all_small;
+        return;
+    }
     sink->begins_block = first % work->block == 0;
     sink->ends_block = (first + n) % work->block == 0 || first + n == x->n_taken;
     sink->is_first_block = first < work->block;
     sink->is_last_block = first + n == x->n_taken;
-    for (int64_t k = 0; k < stride; k += LANES) { /* the intercept's feature is 1 */
-        reals chain = sink->begins_block ? REAL(all)(0) : REAL(load)(work->intercept_chains + k);
-        for (int64_t r = 0; r < n; r++) chain += REAL(load)(errors + r * stride + k);
-        REAL(store)(work->intercept_chains + k, chain);
-        if (sink->ends_block) for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
-    }
-    if (x->starts) sparse_gradient(x, first, n, errors, stride, n_classes, work->of_row, work->gradient);
-    else gradient_run(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, work->strip,
-                      work->strip_row, sink);
+    gradient_run(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, work->strip, work->strip_row,
+                 sink);
 }
 
-/* Round what is not rounded yet. */
-static int add_to_totals(const samples *x, int64_t n_classes, const workspace *work, const gradient_sink *sink,
-                         const totals *to) {
+/* Round what is not rounded yet. Returns a `status`. */
+static int finish(int64_t n_classes, const workspace *work, const gradient_sink *sink, const totals *to) {
     int fine = sink->all_small;
     for (int64_t k = 0; k < n_classes; k++) {
         double scaled = work->intercept[k] * to->intercept_scale;
         fine &= is_small(scaled);
         to->intercept[k] += nearest_integer(scaled);
     }
-    if (x->starts) fine &= sparse_totals(x, n_classes, work->gradient, to);
-    return fine;
+    return sink->lacks_memory ? NO_MEMORY : fine ? FINE : NOT_FINITE;
 }
 
 static gradient_sink sink_of(const workspace *work, const samples *x, const totals *to) {
@@ -143,9 +156,10 @@ int EXPORT(loss_and_gradient)(const scorer *w, const samples *x, const totals *t
             loss = x->weights ? f64_fma(x->weights[taken_row(x, first + r)], work.losses[r], loss) : loss + work.losses[r];
         add_gradient(x, first, n, w->n_classes, work.scores, &work, &sink);
     }
-    int fine = add_to_totals(x, w->n_classes, &work, &sink, to) && add_two_limbs(loss, to->loss_scale, to->loss);
+    int status = finish(w->n_classes, &work, &sink, to);
+    if (status == FINE && !add_two_limbs(loss, to->loss_scale, to->loss)) status = NOT_FINITE;
     free(work.memory);
-    return fine ? FINE : NOT_FINITE;
+    return status;
 }
 
 /* The product of the hessian of the loss with a direction, rounded and added to the totals.
@@ -172,9 +186,9 @@ int EXPORT(hessian_product)(const scorer *direction, const scorer *at, const rea
         }
         add_gradient(x, first, n, direction->n_classes, work.derivative, &work, &sink);
     }
-    int fine = add_to_totals(x, direction->n_classes, &work, &sink, to);
+    int status = finish(direction->n_classes, &work, &sink, to);
     free(work.memory);
-    return fine ? FINE : NOT_FINITE;
+    return status;
 }
 
 /* Probabilities of the rows taken, (n_taken, stride): stride is n_classes, or PADDED(n_classes) with zeros. */

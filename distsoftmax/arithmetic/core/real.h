@@ -34,11 +34,11 @@ typedef f64v_bits reals_bits;
 #define CHAINS 16 /* of a sum over classes: class k belongs to chain k mod CHAINS */
 #define PADDED(n) ((n) <= 8 ? 8 : ((n) + CHAINS - 1) / CHAINS * CHAINS) /* numbers in a row of scores */
 #define QUADS(n) (((n) + 3) / 4 * 4)
+#define F64_PADDED(n) (((n) + F64_LANES - 1) / F64_LANES * F64_LANES)
 #define UNROLL _Pragma("GCC unroll 16")
 
 /* Four numbers, whatever the registers' width: rows of few classes are made of them. */
 VECTOR(quad, real, REAL_BITS, 4)
-VECTOR(quad_f64, double, int64_t, 4)
 #if defined(FMA_BY_SOFTWARE)
 #define FOUR(V, T, R, N) \
     INLINE V V##_fma(V a, V b, V c) { \
@@ -52,14 +52,15 @@ FOUR(quad, float, f32v, F32_LANES)
 #else
 FOUR(quad, double, f64v, F64_LANES)
 #endif
-FOUR(quad_f64, double, f64v, F64_LANES)
 #elif defined(__clang__)
 INLINE quad quad_fma(quad a, quad b, quad c) { return __builtin_elementwise_fma(a, b, c); }
-INLINE quad_f64 quad_f64_fma(quad_f64 a, quad_f64 b, quad_f64 c) { return __builtin_elementwise_fma(a, b, c); }
 #else
 INLINE quad quad_fma(quad a, quad b, quad c) { return a * b + c; }
-INLINE quad_f64 quad_f64_fma(quad_f64 a, quad_f64 b, quad_f64 c) { return a * b + c; }
 #endif
+
+/* A vector of float64 from as many numbers. */
+typedef real reals_of_f64v __attribute__((vector_size(F64_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
+INLINE f64v doubles_at(const real *from) { return __builtin_convertvector(*(const reals_of_f64v *)from, f64v); }
 
 /* Lanes moved round: lane i takes the value of lane (i + BY) mod LANES. */
 #ifdef __clang__

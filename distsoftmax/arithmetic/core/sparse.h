@@ -1,10 +1,15 @@
 /* Products of compressed rows: work follows the entries that are stored.
 
    score[r][k]    = intercept[k], then fma(value, coef[column][k], .) for the entries of the row in order
-   gradient[j][k] = 0, then fma(value, error[r][k], .), in float64, for the entries of column j, by rows in order */
+   gradient[j][k] = 0, then fma(value, error[r][k], .), in float64, for the entries of column j, by rows in order
+
+   Scores go row by row. For a gradient the entries of a run of rows are sorted by columns, so that a column's chains stay
+   in registers, and are rounded as soon as they end. */
 
 #ifndef DISTSOFTMAX_SPARSE_H
 #define DISTSOFTMAX_SPARSE_H
+
+#include <stdlib.h>
 
 #include "exact.h"
 #include "real.h"
@@ -22,6 +27,8 @@ INLINE real entry_value(const samples *x, int64_t entry) {
 #endif
 }
 
+#define ENTRIES_AHEAD 12
+
 /* Continue the chains of NV vectors of classes, from class k on, by the entries of a row. */
 #define ROW_SCORES(NAME, V, N, NV) \
     INLINE void NAME(const scorer *w, const samples *x, int64_t row, real *scores, int64_t k, const int64_t bytes) { \
@@ -30,6 +37,8 @@ INLINE real entry_value(const samples *x, int64_t entry) {
         V chain[NV]; \
         UNROLL for (int v = 0; v < NV; v++) chain[v] = V##_load((const real *)w->intercept + k + v * N); \
         for (int64_t entry = index_at(x->starts, bytes, row); entry < last; entry++) { \
+            if (entry + ENTRIES_AHEAD < last) \
+                __builtin_prefetch(coef + x->columns[index_at(x->indices, bytes, entry + ENTRIES_AHEAD)] * stride); \
             const real *of_column = coef + x->columns[index_at(x->indices, bytes, entry)] * stride; \
             V value = V##_all(entry_value(x, entry)); \
             UNROLL for (int v = 0; v < NV; v++) chain[v] = V##_fma(value, V##_load(of_column + v * N), chain[v]); \
@@ -57,57 +66,119 @@ static void sparse_scores(const scorer *w, const samples *x, int64_t first, int6
     }
 }
 
-INLINE void scatter_row(const samples *x, int64_t row, const double *errors, int64_t stride, double *gradient,
-                        const int64_t bytes) {
-    int64_t last = index_at(x->starts, bytes, row + 1);
-    for (int64_t entry = index_at(x->starts, bytes, row); entry < last; entry++) {
-        double *of_column = gradient + index_at(x->indices, bytes, entry) * stride;
-        quad_f64 value = quad_f64_all((double)entry_value(x, entry));
-        for (int64_t k = 0; k < stride; k += 4)
-            quad_f64_store(of_column + k,
-                           quad_f64_fma(value, quad_f64_load(errors + k), quad_f64_load(of_column + k)));
-    }
-}
+/* An entry among those of its column. */
+typedef struct {
+    real value;
+    int32_t row; /* among those of the run */
+} column_entry;
 
-/* Add errors (n, stride) times the rows `first` to `first + n` to a gradient (n_features, QUADS(n_classes)).
-   room: QUADS(n_classes) numbers. */
-static void sparse_gradient(const samples *x, int64_t first, int64_t n, const real *errors, int64_t stride,
-                            int64_t n_classes, double *room, double *gradient) {
+/* The entries of a run of rows, sorted by columns and in each by rows: those of column j end before ends[j]. */
+typedef struct {
+    uint32_t *ends;
+    column_entry *entries;
+} sorted_entries;
+
+INLINE int64_t count_entries(const samples *x, int64_t first, int64_t n) {
+    int64_t count = 0;
     for (int64_t r = 0; r < n; r++) {
-        for (int64_t k = 0; k < QUADS(n_classes); k++) room[k] = (double)errors[r * stride + k];
-        if (x->index_bytes == 4) scatter_row(x, taken_row(x, first + r), room, QUADS(n_classes), gradient, 4);
-        else scatter_row(x, taken_row(x, first + r), room, QUADS(n_classes), gradient, 8);
+        int64_t row = taken_row(x, first + r);
+        count += index_at(x->starts, x->index_bytes, row + 1) - index_at(x->starts, x->index_bytes, row);
+    }
+    return count;
+}
+
+INLINE void sort_by_counting(const samples *x, int64_t first, int64_t n, const sorted_entries *sorted, const int64_t bytes) {
+    uint32_t *ends = sorted->ends;
+    for (int64_t r = 0; r < n; r++) {
+        int64_t row = taken_row(x, first + r), last = index_at(x->starts, bytes, row + 1);
+        for (int64_t entry = index_at(x->starts, bytes, row); entry < last; entry++) ends[index_at(x->indices, bytes, entry)]++;
+    }
+    uint32_t before = 0;
+    for (int64_t j = 0; j < x->n_features; j++) {
+        uint32_t count = ends[j];
+        ends[j] = before; /* where its first entry goes; each that goes there moves it on */
+        before += count;
+    }
+    for (int64_t r = 0; r < n; r++) {
+        int64_t row = taken_row(x, first + r), last = index_at(x->starts, bytes, row + 1);
+        for (int64_t entry = index_at(x->starts, bytes, row); entry < last; entry++)
+            sorted->entries[ends[index_at(x->indices, bytes, entry)]++] = (column_entry){entry_value(x, entry), (int32_t)r};
     }
 }
 
-/* Round a column of a gradient, add it to the totals, (all columns, n_classes), and clear it. */
-INLINE int round_column(const samples *x, int64_t column, int64_t n_classes, double *gradient, const totals *to) {
+/* Where the gradient of a run of compressed rows goes: to where the next run goes on with its chains or, with the last
+   one, rounded, to the totals. */
+typedef struct {
+    double *chains;      /* (n_features, width), where the rows make more than one run */
+    int64_t width;       /* F64_PADDED(n_classes) */
+    int64_t n_classes;
+    int is_first, is_last;
+    const double *scale; /* as in `totals` */
+    int64_t *total;
+    int all_small;
+} sparse_sink;
+
+/* Round some numbers of a column, and add them to the totals, (all columns, n_classes). */
+INLINE void round_column(const samples *x, int64_t column, int64_t k, int64_t n, const double *chains, sparse_sink *sink) {
     int64_t among_all = x->columns[column];
-    double scale = to->scale[among_all], *of_column = gradient + column * QUADS(n_classes);
-    int64_t *total = to->coef + among_all * n_classes;
+    double scale = sink->scale[among_all];
+    int64_t *total = sink->total + among_all * sink->n_classes + k;
     int all_small = 1;
-    for (int64_t k = 0; k < n_classes; k++) {
-        double scaled = of_column[k] * scale;
+    for (int64_t i = 0; i < n; i++) {
+        double scaled = chains[i] * scale;
         all_small &= is_small(scaled);
-        total[k] += nearest_integer(scaled);
-        of_column[k] = 0;
+        total[i] += nearest_integer(scaled);
     }
-    return all_small;
+    sink->all_small &= all_small;
 }
 
-/* Round a gradient and add it to the totals: all columns or, where some rows are taken, those that occur in them. */
-static int sparse_totals(const samples *x, int64_t n_classes, double *gradient, const totals *to) {
-    int all_small = 1;
-    if (!x->rows) {
-        for (int64_t j = 0; j < x->n_features; j++) all_small &= round_column(x, j, n_classes, gradient, to);
-        return all_small;
+#define COLUMN_VECTORS 4 /* of a column's gradient at once */
+
+/* Continue the chains of NV vectors of classes of a column, from class k on. */
+INLINE void column_gradient(const samples *x, int64_t column, const column_entry *entry, const column_entry *end,
+                            const real *errors, int64_t stride, int64_t k, sparse_sink *sink, const int nv) {
+    double *chains = sink->chains + column * sink->width + k;
+    f64v chain[COLUMN_VECTORS];
+    UNROLL for (int v = 0; v < nv; v++) chain[v] = sink->is_first ? f64v_all(0) : f64v_load(chains + v * F64_LANES);
+    for (; entry < end; entry++) {
+        f64v value = f64v_all((double)entry->value);
+        const real *of_row = errors + entry->row * stride + k;
+        UNROLL for (int v = 0; v < nv; v++) chain[v] = f64v_fma(value, doubles_at(of_row + v * F64_LANES), chain[v]);
     }
-    for (int64_t r = 0; r < x->n_taken; r++) {
-        int64_t last = index_at(x->starts, x->index_bytes, x->rows[r] + 1);
-        for (int64_t entry = index_at(x->starts, x->index_bytes, x->rows[r]); entry < last; entry++)
-            all_small &= round_column(x, index_at(x->indices, x->index_bytes, entry), n_classes, gradient, to);
+    double sums[COLUMN_VECTORS * F64_LANES];
+    UNROLL for (int v = 0; v < nv; v++) f64v_store(sink->is_last ? sums + v * F64_LANES : chains + v * F64_LANES, chain[v]);
+    int64_t n = sink->n_classes - k < nv * F64_LANES ? sink->n_classes - k : nv * F64_LANES;
+    if (sink->is_last) round_column(x, column, k, n, sums, sink);
+}
+
+/* Add errors (n, stride) times the rows `first` to `first + n` of those taken to a gradient. Returns 0 where there is no memory. */
+static int sparse_gradient(const samples *x, int64_t first, int64_t n, const real *errors, int64_t stride,
+                           sparse_sink *sink) {
+    int64_t count = count_entries(x, first, n);
+    sorted_entries sorted = {calloc(x->n_features + 1, sizeof(uint32_t)), malloc((count + 1) * sizeof(column_entry))};
+    if (!sorted.ends || !sorted.entries || count > UINT32_MAX) {
+        free(sorted.ends);
+        free(sorted.entries);
+        return 0;
     }
-    return all_small;
+    if (x->index_bytes == 4) sort_by_counting(x, first, n, &sorted, 4);
+    else sort_by_counting(x, first, n, &sorted, 8);
+    const column_entry *entry = sorted.entries;
+    for (int64_t j = 0; j < x->n_features; j++) {
+        const column_entry *end = sorted.entries + sorted.ends[j];
+        if (entry == end && sink->is_first && sink->is_last) continue;
+        for (int64_t k = 0; k < sink->n_classes; k += COLUMN_VECTORS * F64_LANES) {
+            int64_t nv = (sink->n_classes - k + F64_LANES - 1) / F64_LANES;
+            if (nv >= 4) column_gradient(x, j, entry, end, errors, stride, k, sink, 4);
+            else if (nv == 3) column_gradient(x, j, entry, end, errors, stride, k, sink, 3);
+            else if (nv == 2) column_gradient(x, j, entry, end, errors, stride, k, sink, 2);
+            else column_gradient(x, j, entry, end, errors, stride, k, sink, 1);
+        }
+        entry = end;
+    }
+    free(sorted.ends);
+    free(sorted.entries);
+    return 1;
 }
 
 #endif

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
 from distsoftmax.data.inspection.tally import KindOf, NumberTally, Spot, TextTally, WeightTally
@@ -40,7 +40,7 @@ def take_census(
     divided: DividedSource,
     undeclared: Collection[str],
     kind_of: KindOf,
-    cluster: Cluster,
+    cluster: Communicator,
     show: ShowProgress,
 ) -> Census:
     """Read this rank's shards and count what is in them. Collective.

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.communicator import Cluster
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.column_sums import extremes, sum_values
 from distsoftmax.data.features import SparseFeatures, first_marked
 from distsoftmax.data.residency import size_of
@@ -178,7 +178,7 @@ class NumberTally:
         some = gathered if weighted is None else gathered[weighted]
         self._widen(gathered.columns, extremes(some), len(some))
 
-    def join(self, cluster: Cluster) -> None:
+    def join(self, cluster: Communicator) -> None:
         """Add what all ranks have counted, once all shards are. Collective."""
         absent = self._covering < self._n_shards  # an entry that sparse rows lack is 0
         np.maximum(self.extremes, 0.0, out=self.extremes, where=absent)
@@ -193,7 +193,7 @@ class NumberTally:
         self.infinite = self._joined(self.infinite, self.first_infinite, cluster)
 
     def _joined(
-        self, counts: NDArray[np.int64] | None, first: Spot | None, cluster: Cluster
+        self, counts: NDArray[np.int64] | None, first: Spot | None, cluster: Communicator
     ) -> NDArray[np.int64] | None:
         if first is None:
             return None

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.array_checks import PartSummary, label_column, require_alike, summarize, summarize_labels
 from distsoftmax.data.readers.array_files import Arrays, Opener, open_array
 from distsoftmax.data.readers.joined_parts import JoinedParts
 from distsoftmax.data.readers.texts import join_columns
-from distsoftmax.data.source import Exchange, Features, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.source import Features, RawRows, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 
@@ -57,23 +58,23 @@ class ArraySource:
         self._dtype = np.dtype(np.float64)
         self._bounds = np.zeros(1, dtype=np.int64)
 
-    def scan(self, exchange: Exchange) -> None:
+    def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. Each rank opens some of the parts; empty files among them are skipped."""
         own: dict[int, PartSummary] = {}
         own_labels: dict[int, PartSummary] = {}
-        with exchange.agreement():
-            for number in range(exchange.rank, len(self._parts), exchange.size):
+        with cluster.agreement():
+            for number in range(cluster.rank, len(self._parts), cluster.size):
                 if self._parts[number].size:
                     own[number] = summarize(self._parts[number].path, self._open_part(self._parts[number]))
-            for number in range(exchange.rank, len(self._labels_parts), exchange.size):
+            for number in range(cluster.rank, len(self._labels_parts), cluster.size):
                 if self._labels_parts[number].size:
                     own_labels[number] = summarize_labels(self._labels_parts[number])
-        gathered = exchange.allgather((own, own_labels))
-        with exchange.agreement():
-            self._join_features({number: part for some, _ in gathered for number, part in some.items()}, exchange.size)
+        gathered = cluster.allgather((own, own_labels))
+        with cluster.agreement():
+            self._join_features({number: part for some, _ in gathered for number, part in some.items()}, cluster.size)
             self._join_labels({number: part for _, some in gathered for number, part in some.items()})
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`. No communication is needed."""
         self._bounds = bounds
 
@@ -165,10 +166,10 @@ class HeldArrays:
         self._labels = labels
         self._bounds = np.zeros(1, dtype=np.int64)
 
-    def scan(self, exchange: Exchange) -> None:
+    def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. There is nothing to open."""
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`. No communication is needed."""
         self._bounds = bounds
 

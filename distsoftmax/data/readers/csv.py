@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.column_blocks import fill_columns
@@ -30,7 +31,7 @@ from distsoftmax.data.readers.csv_head import (
     stray_quote,
 )
 from distsoftmax.data.readers.text_files import Piece, TextFiles
-from distsoftmax.data.source import AUTO, Exchange, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.source import AUTO, RawRows, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 
 LARGEST_PIECE_BYTES = 2**31 - 1  # what the parser takes as one block
@@ -64,18 +65,18 @@ class CsvSource:
         self._skip: list[int] = []
         self._columns = Columns((), False, None, None, (), ())
 
-    def scan(self, exchange: Exchange) -> None:
+    def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. Columns and header follow from the first part with anything in it. Collective."""
         spec, files = self._spec, self._files
-        with exchange.agreement():
-            heads = {part: find_head(files, part) for part in range(exchange.rank, len(files.parts), exchange.size)}
+        with cluster.agreement():
+            heads = {part: find_head(files, part) for part in range(cluster.rank, len(files.parts), cluster.size)}
         own_first = min((part for part, head in heads.items() if head.record), default=None)
-        records = exchange.allgather(None if own_first is None else (own_first, heads[own_first].record))
+        records = cluster.allgather(None if own_first is None else (own_first, heads[own_first].record))
         first, record = min((some for some in records if some is not None), default=(-1, b""))
         if first < 0:
             raise InputError(f"{self.path}: holds nothing, or only blank lines").on_all_ranks()
         first_path = files.parts[first].path
-        with exchange.agreement():
+        with cluster.agreement():
             self._separator = find_separator(spec, first_path, record)
             cells = split_record(first_path, record, self._separator)
             has_header = is_header(spec, first_path, cells)
@@ -84,25 +85,25 @@ class CsvSource:
                     path = files.parts[part].path
                     own_cells = split_record(path, head.record, self._separator)
                     require_same_columns(spec, (first_path, cells), (path, own_cells), has_header)
-        self._skip, with_rows = self._find_starts(heads, has_header, exchange)
+        self._skip, with_rows = self._find_starts(heads, has_header, cluster)
         holds_text: set[int] = set()
         if spec.one_hot == AUTO and with_rows is not None:
-            with exchange.agreement():
+            with cluster.agreement():
                 if with_rows in heads:
                     holds_text = columns_of_text(self._first_rows(with_rows), spec.decimal)
-            holds_text = set().union(*exchange.allgather(holds_text))
-        with exchange.agreement():
+            holds_text = set().union(*cluster.allgather(holds_text))
+        with cluster.agreement():
             self._columns = choose_columns(spec, first_path, cells, has_header, holds_text)
         self.feature_names = tuple(self._columns.names[column] for column in self._columns.features)
         self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)
         self.headless_by_guess = spec.header == "auto" and not has_header
-        files.scan(exchange, self._skip)
+        files.scan(cluster, self._skip)
         self.n_rows = int(files.n_records.sum(dtype=np.int64))
         self.notes, self.is_held = files.notes, files.is_held
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`."""
-        self._files.divide(bounds, owned, exchange)
+        self._files.divide(bounds, owned, cluster)
 
     def read(self, shard: int) -> RawRows:
         """See `Source.read`; the features are float64."""
@@ -121,14 +122,14 @@ class CsvSource:
         return self._files.place(row)
 
     def _find_starts(
-        self, heads: dict[int, Head], has_header: bool, exchange: Exchange
+        self, heads: dict[int, Head], has_header: bool, cluster: Communicator
     ) -> tuple[list[int], int | None]:
         """Return the byte at which each part's rows begin, and the first part that has any. Collective."""
         own = {
             part: (head.stop if has_header else head.start, head.has_more if has_header else bool(head.record))
             for part, head in heads.items()
         }
-        known = {part: some for gathered in exchange.allgather(own) for part, some in gathered.items()}
+        known = {part: some for gathered in cluster.allgather(own) for part, some in gathered.items()}
         starts = [known[part][0] for part in sorted(known)]
         return starts, min((part for part, (_, has_rows) in known.items() if has_rows), default=None)
 

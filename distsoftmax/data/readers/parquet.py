@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.joined_parts import JoinedParts
@@ -15,7 +16,7 @@ from distsoftmax.data.readers.parquet_columns import Columns, choose_columns, re
 from distsoftmax.data.readers.parquet_footer import FLOAT, Footer, read_footer
 from distsoftmax.data.readers.parquet_part import OpenPart
 from distsoftmax.data.readers.texts import join_columns, take_rows
-from distsoftmax.data.source import Exchange, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.source import RawRows, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 
 
@@ -42,21 +43,21 @@ class ParquetSource:
         self._joined = self._join([0] * len(parts))
         self._bounds = np.zeros(1, dtype=np.int64)
 
-    def scan(self, exchange: Exchange) -> None:
+    def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. Each rank reads the footers of some of the parts; empty files among them are skipped."""
         own: dict[int, Footer] = {}
-        with exchange.agreement():
-            for number in range(exchange.rank, len(self.parts), exchange.size):
+        with cluster.agreement():
+            for number in range(cluster.rank, len(self.parts), cluster.size):
                 if self.parts[number].size:
                     own[number] = read_footer(self.parts[number])
         own_groups = {number: footer.groups for number, footer in own.items()}
-        groups = {number: some for found in exchange.allgather(own_groups) for number, some in found.items()}
+        groups = {number: some for found in cluster.allgather(own_groups) for number, some in found.items()}
         if not groups:
             raise InputError(f"{self.parts[0].path}: is empty").on_all_ranks()
         first = min((number for number, some in groups.items() if sum(some)), default=min(groups))
-        types = next(found for found in exchange.allgather(own[first].types if first in own else None) if found)
+        types = next(found for found in cluster.allgather(own[first].types if first in own else None) if found)
         dtypes: set[str] = set()
-        with exchange.agreement():
+        with cluster.agreement():
             self._columns = choose_columns(self._spec, self.parts[first].path, types)
             has_choice = bool(self._spec.features) or self._spec.expected_names is not None
             for footer in own.values():
@@ -64,15 +65,15 @@ class ParquetSource:
                     path = self.parts[first].path
                     require_same_columns(self._columns, path, types, footer.path, footer.types, open_end=has_choice)
                     dtypes |= footer.numbers_in(self._columns)
-        dtypes = set().union(*exchange.allgather(dtypes))
+        dtypes = set().union(*cluster.allgather(dtypes))
         self._dtype = np.result_type(*sorted(dtypes)) if dtypes else FLOAT  # from all parts, so the same on all ranks
         self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self.parts))])
         self.n_rows = self._joined.n_rows
         self.feature_names = self._columns.feature_names
         self.category_names = self._columns.categories
-        self.notes = tuple(self._find_notes(groups, exchange.size))
+        self.notes = tuple(self._find_notes(groups, cluster.size))
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`. No communication is needed."""
         self._bounds = bounds
 

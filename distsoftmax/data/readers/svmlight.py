@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.formats import HEAD_BYTES
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.svmlight_lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
 from distsoftmax.data.readers.text_files import Piece, TextFiles
-from distsoftmax.data.source import Exchange, RawRows, SourceSpec
+from distsoftmax.data.source import RawRows, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 
@@ -53,20 +54,20 @@ class SvmlightSource:
         elif spec.n_features is not None:
             self.feature_names = NumberedNames(spec.n_features)
 
-    def scan(self, exchange: Exchange) -> None:
+    def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. The ranks divide the bytes among them."""
-        self._files.scan(exchange)
+        self._files.scan(cluster)
         self.n_rows = int(self._files.n_records.sum(dtype=np.int64))
         self.notes, self.is_held = self._files.notes, self._files.is_held
         has_query_ids = False
-        with exchange.agreement():
-            if exchange.rank == 0 and self.n_rows:
+        with cluster.agreement():
+            if cluster.rank == 0 and self.n_rows:
                 head = self._files.head(int(self._files.n_records.argmax()), HEAD_BYTES)
                 has_query_ids = QUERY_ID.search(COMMENT.sub(b"", head)) is not None
-        if exchange.allgather(has_query_ids)[0]:
+        if cluster.allgather(has_query_ids)[0]:
             self.notes += (f"{self.path}: the query ids (qid) are ignored",)
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`. Finds the base of the indices and the number of columns.
 
         Raises
@@ -74,10 +75,10 @@ class SvmlightSource:
         InputError
             On every rank: a line is no sample, has an index out of range, or there is not one feature.
         """
-        self._files.divide(bounds, owned, exchange)
+        self._files.divide(bounds, owned, cluster)
         self._bounds = bounds
         if self.index_base is None or self._n_features is None:
-            self._look_at_indices(owned[exchange.rank], exchange)
+            self._look_at_indices(owned[cluster.rank], cluster)
 
     def read(self, shard: int) -> RawRows:
         """See `Source.read`; the features are a csr_array of float64, with the zeros that are written out."""
@@ -98,11 +99,11 @@ class SvmlightSource:
         """See `Source.place`."""
         return self._files.place(row)
 
-    def _look_at_indices(self, own: range, exchange: Exchange) -> None:
+    def _look_at_indices(self, own: range, cluster: Communicator) -> None:
         """Find the smallest and the largest index, and with them what is not known yet. Collective."""
         smallest, largest, kept_bytes = 2**63, -1, 0
         limit = KEPT_BYTES if self._spec.kept_bytes is None else self._spec.kept_bytes
-        with exchange.agreement():
+        with cluster.agreement():
             for shard in own:
                 lines = self._parse(shard)
                 if lines.indices.size:
@@ -111,13 +112,13 @@ class SvmlightSource:
                 kept_bytes += lines.indices.nbytes + lines.values.nbytes
                 if kept_bytes <= limit:
                     self._kept[shard] = lines
-        found = exchange.allgather((smallest, largest))
+        found = cluster.allgather((smallest, largest))
         if self.index_base is None:
             self.index_base = 0 if min(first for first, _ in found) == 0 else 1
         if self._n_features is None:
             self._n_features = max(0, max(last for _, last in found) + 1 - self.index_base)
             self.feature_names = NumberedNames(self._n_features)
-        with exchange.agreement():
+        with cluster.agreement():
             for shard, lines in self._kept.items():
                 self._check_indices(shard, lines)
         if not self._n_features:

@@ -1,7 +1,7 @@
 """The records of text files in parts, found by a scan that the ranks divide among them by bytes.
 
 A newline ends a record; within double quotes it does not, where the format has quotes. So each rank counts the quotes
-in its range of a part, the ranks exchange the counts, and each then knows which newlines of its range end a record.
+in its range of a part, the ranks cluster the counts, and each then knows which newlines of its range end a record.
 
 A rank keeps the bytes it scanned until its shards are cut from them, so that a file is read once. A compressed part
 cannot be divided: one rank decompresses and scans it, and ships each shard's text to the shard's owner.
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.formats import compression_of
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.record_scan import Range, Stretch, decompress, opened, scan_range
-from distsoftmax.data.source import Exchange
 from distsoftmax.errors import InputError
 
 KEPT_BYTES = 2 << 30
@@ -127,7 +127,7 @@ class TextFiles:
         with opened(self.parts[part]) as read:
             return read(0, min(n_bytes, self.parts[part].size))
 
-    def scan(self, exchange: Exchange, skip: Sequence[int] | None = None) -> None:
+    def scan(self, cluster: Communicator, skip: Sequence[int] | None = None) -> None:
         """Find the records. Each rank reads its range of the bytes. Collective.
 
         Parameters
@@ -140,17 +140,17 @@ class TextFiles:
         InputError
             On every rank: a part cannot be read, has changed, is damaged, or leaves a quote open.
         """
-        self._look(exchange, skip)
+        self._look(cluster, skip)
         stretches = []
-        with exchange.agreement():
-            for where in self._own_ranges(exchange):
+        with cluster.agreement():
+            for where in self._own_ranges(cluster):
                 stretches.append(self._scan(where))
         own = [(some.part, some.part_bytes, some.quotes, [starts.size for starts in some.starts]) for some in stretches]
         quotes = [0] * len(self.parts)
-        for rank, found in enumerate(exchange.allgather(own)):
+        for rank, found in enumerate(cluster.allgather(own)):
             for place, (part, part_bytes, n_quotes, counts) in enumerate(found):
                 inside = quotes[part] % 2
-                if rank == exchange.rank:
+                if rank == cluster.rank:
                     self._found.append((int(self.n_records[part]), stretches[place].starts[inside]))
                 quotes[part] += n_quotes
                 self.n_records[part] += counts[inside]
@@ -166,19 +166,19 @@ class TextFiles:
             for (first, starts), stretch in zip(self._found, stretches, strict=True)
         ]
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], exchange: Exchange) -> None:
+    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """Fix the shards over all parts' records; see `Source.divide`. Collective."""
         known = []
         for first, starts in self._found:
             shards = np.arange(*np.searchsorted(bounds, (first, first + starts.size)))
             known.append((shards, starts[bounds[shards] - first]))
         self._bounds, self._offsets = bounds, np.zeros(bounds.size, dtype=np.int64)
-        for some in exchange.allgather(known):
+        for some in cluster.allgather(known):
             for shards, offsets in some:
                 self._offsets[shards] = offsets
         self._found.clear()
-        self._ship(owned, exchange)
-        for shard in owned[exchange.rank]:
+        self._ship(owned, cluster)
+        for shard in owned[cluster.rank]:
             for span in self._spans(shard):
                 for chunk in self._chunks.get(span.part, ()):
                     if chunk.overlaps(span):
@@ -219,19 +219,19 @@ class TextFiles:
                 raise InputError(f"{self.parts[part].path}: cannot be read: {error.strerror}") from None
         return self._compressions[part]
 
-    def _look(self, exchange: Exchange, skip: Sequence[int] | None) -> None:
+    def _look(self, cluster: Communicator, skip: Sequence[int] | None) -> None:
         """Find which parts are compressed, and who reads them; and which begin with a byte order mark. Collective."""
         own: dict[int, tuple[str | None, int]] = {}
-        with exchange.agreement():
-            for part in range(exchange.rank, len(self.parts), exchange.size):
+        with cluster.agreement():
+            for part in range(cluster.rank, len(self.parts), cluster.size):
                 marked = skip is None and self.head(part, len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
                 own[part] = self._compression(part), len(BYTE_ORDER_MARK) if marked else 0
-        for some in exchange.allgather(own):
+        for some in cluster.allgather(own):
             for part, (compression, mark) in some.items():
                 self._compressions[part], self._skip[part] = compression, mark
         if skip is not None:
             self._skip = list(skip)
-        edges, at = self._edges(exchange.size), 0
+        edges, at = self._edges(cluster.size), 0
         for part, state in enumerate(self.parts):
             if self._compressions[part] is not None:  # the rank in whose range its middle lies
                 self._readers[part] = bisect_right(edges, at + state.size // 2) - 1
@@ -247,14 +247,14 @@ class TextFiles:
         total = sum(part.size for part in self.parts)
         return [rank * total // n_ranks for rank in range(n_ranks + 1)]
 
-    def _own_ranges(self, exchange: Exchange) -> Iterator[Range]:
+    def _own_ranges(self, cluster: Communicator) -> Iterator[Range]:
         """Yield what this rank scans; of a compressed part, what it is before decompression."""
-        low, high = self._edges(exchange.size)[exchange.rank : exchange.rank + 2]
+        low, high = self._edges(cluster.size)[cluster.rank : cluster.rank + 2]
         at = 0
         for part, state in enumerate(self.parts):
             skip = self._skip[part]
             start, stop = max(low - at, skip), min(high - at, state.size)
-            if self._readers.get(part) == exchange.rank:
+            if self._readers.get(part) == cluster.rank:
                 yield Range(part, skip, state.size, True, state.size)
             elif part not in self._readers and start < stop:
                 yield Range(part, start, stop, start == skip, state.size)
@@ -294,9 +294,9 @@ class TextFiles:
         to_byte = self._sizes[part] if high == stop else int(self._offsets[shard + 1])
         return _Span(part, low - first, high - low, from_byte, to_byte)
 
-    def _ship(self, owned: Sequence[range], exchange: Exchange) -> None:
+    def _ship(self, owned: Sequence[range], cluster: Communicator) -> None:
         """Send the text of compressed parts to the shards' owners, one part of each reader at a time. Collective."""
-        mine = [part for part, reader in self._readers.items() if reader == exchange.rank]
+        mine = [part for part, reader in self._readers.items() if reader == cluster.rank]
         for number in range(max(Counter(self._readers.values()).values(), default=0)):
             outgoing: list[dict[tuple[int, int], bytes]] = [{} for _ in owned]
             if number < len(mine):
@@ -309,9 +309,9 @@ class TextFiles:
                         span = self._span(shard, part)
                         if span is not None:
                             outgoing[rank][shard, part] = whole.data[span.start : span.stop]
-            self._texts.update(outgoing[exchange.rank])
-            outgoing[exchange.rank] = {}
-            for texts in exchange.alltoall(outgoing):
+            self._texts.update(outgoing[cluster.rank])
+            outgoing[cluster.rank] = {}
+            for texts in cluster.alltoall(outgoing):
                 self._texts.update(texts)
 
     def _cut(self, span: _Span) -> bytes:

@@ -1,0 +1,79 @@
+"""Opening a source: its parts, their common format, and the reader for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.config import Format
+from distsoftmax.data.formats import find_format
+from distsoftmax.data.parts import FileState, find_parts
+from distsoftmax.data.source import Source, SourceSpec
+from distsoftmax.errors import InputError
+
+
+def open_source(spec: SourceSpec, cluster: Communicator) -> Source:
+    """Return the reader for a source, with its parts found and nothing read but their first bytes. Collective.
+
+    Raises
+    ------
+    InputError
+        On every rank: a part is missing, no format can be told, two parts differ in it, or an option does not fit it.
+    """
+    parts = find_parts(spec.paths, cluster)
+    file_format = spec.format if spec.format != "auto" else _common_format(parts, cluster)
+    with cluster.agreement():
+        _refuse_options_of_other_formats(spec, file_format)
+    if file_format == "csv":
+        from distsoftmax.data.readers.csv import CsvSource
+
+        return CsvSource(spec, parts)
+    if file_format == "svmlight":
+        from distsoftmax.data.readers.svmlight import SvmlightSource
+
+        return SvmlightSource(spec, parts)
+    if file_format == "parquet":
+        from distsoftmax.data.readers.parquet import ParquetSource
+
+        return ParquetSource(spec, parts)
+    from distsoftmax.data.readers.archives import open_npz
+    from distsoftmax.data.readers.array_files import open_npy
+    from distsoftmax.data.readers.arrays import ArraySource
+    from distsoftmax.data.readers.hdf5 import open_hdf5
+
+    opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[file_format]
+    return ArraySource(replace(spec, format=file_format), parts, find_parts(spec.labels_paths, cluster), opened)
+
+
+def _common_format(parts: tuple[FileState, ...], cluster: Communicator) -> Format:
+    own: dict[int, Format | None] = {}
+    with cluster.agreement():
+        for number in range(cluster.rank, len(parts), cluster.size):
+            own[number] = find_format(parts[number])
+    kinds = {number: kind for some in cluster.allgather(own) for number, kind in some.items() if kind is not None}
+    if not kinds:
+        names = parts[0].path if len(parts) == 1 else f"{parts[0].path} and the other parts"
+        raise InputError(f"{names}: {'is' if len(parts) == 1 else 'are'} empty").on_all_ranks()
+    first = min(kinds)
+    for number, kind in sorted(kinds.items()):
+        if kind != kinds[first]:
+            raise InputError(
+                f"{parts[number].path}: is in the {kind} format, but {parts[first].path} in {kinds[first]}; give parts "
+                "of one format, or say it with --format"
+            ).on_all_ranks()
+    return kinds[first]
+
+
+def _refuse_options_of_other_formats(spec: SourceSpec, file_format: str) -> None:
+    is_table = file_format in ("csv", "parquet")
+    given = {
+        "labels": (bool(spec.labels_paths), file_format in ("npy", "npz", "hdf5")),
+        "label": (spec.label is not None, is_table or file_format in ("npz", "hdf5")),
+        "weight": (spec.weight is not None, is_table or file_format in ("npz", "hdf5")),
+        "features": (bool(spec.features), is_table),
+        "one-hot": (bool(spec.one_hot) and spec.one_hot != ("auto",), is_table),
+        "n-features": (spec.n_features is not None, file_format == "svmlight"),
+    }
+    for option, (is_given, fits) in given.items():
+        if is_given and not fits:
+            raise InputError(f"{' '.join(spec.paths)}: --{option} does not apply to files in the {file_format} format")

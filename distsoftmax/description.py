@@ -111,7 +111,9 @@ class Description:
         return any(problem.severity == "error" for problem in self.problems)
 
 
-def describe(config: DataConfig, ranks: int | None, cluster: Communicator, show: ShowProgress = show_nothing) -> Description:
+def describe(
+    config: DataConfig, ranks: int | None, cluster: Communicator, show: ShowProgress = show_nothing
+) -> Description:
     """Read a source once and say what is in it. Collective.
 
     Parameters

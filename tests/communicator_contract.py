@@ -34,7 +34,9 @@ def the_largest_of_each_number_is_found(cluster):
 
 
 def records_are_gathered_with_all_their_fields(cluster):
-    record = np.array((cluster.rank, cluster.rank == 0, 0.5), dtype=[("a", np.uint32), ("b", np.bool_), ("c", np.float64)])
+    record = np.array(
+        (cluster.rank, cluster.rank == 0, 0.5), dtype=[("a", np.uint32), ("b", np.bool_), ("c", np.float64)]
+    )
     records = cluster.gather_records(record)
     assert records.tolist() == [(rank, rank == 0, 0.5) for rank in range(cluster.size)]
     records["a"] = 9

@@ -136,7 +136,8 @@ class Alone(Communicator):
 
     def gather_records(self, record: NDArray[np.void]) -> NDArray[np.void]:
         """See `Communicator.gather_records`."""
-        return record.reshape(1).copy()
+        records: NDArray[np.void] = record.reshape(1).copy()
+        return records
 
     def in_rank_order(self, value: Value) -> Iterator[Value]:
         """See `Communicator.in_rank_order`."""

@@ -219,7 +219,11 @@ def _count(facts: Mapping[int, ShardFacts], n_classes: int, cluster: Communicato
 
 
 def _weights_by_class(
-    facts: Mapping[int, ShardFacts], n_classes: int, divided: DividedSource, counts: NDArray[np.int64], cluster: Communicator
+    facts: Mapping[int, ShardFacts],
+    n_classes: int,
+    divided: DividedSource,
+    counts: NDArray[np.int64],
+    cluster: Communicator,
 ) -> NDArray[np.float64]:
     """Return the sum of the training samples' weights by class. Collective."""
     if not any(cluster.allgather(any(some.sample_weights is not None for some in facts.values()))):

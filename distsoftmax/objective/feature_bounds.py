@@ -42,7 +42,11 @@ class FeatureBounds:
 
 
 def measure_features(
-    partition: Partition, shape: tuple[int, int], by_class: bool, offset: NDArray[np.float64] | None, cluster: Communicator
+    partition: Partition,
+    shape: tuple[int, int],
+    by_class: bool,
+    offset: NDArray[np.float64] | None,
+    cluster: Communicator,
 ) -> FeatureBounds:
     """Measure the samples of all ranks. Collective.
 

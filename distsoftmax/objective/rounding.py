@@ -143,7 +143,9 @@ class RoundingModel:
     means_error: float = 0.0
 
     @classmethod
-    def of(cls, partition: Partition, bounds: FeatureBounds, offset: Vector | None, cluster: Communicator) -> RoundingModel:
+    def of(
+        cls, partition: Partition, bounds: FeatureBounds, offset: Vector | None, cluster: Communicator
+    ) -> RoundingModel:
         """Measure the lengths of the chains. Collective: a pass over the samples, of which no feature is read."""
         n_classes, width = partition.shape
         lengths = np.zeros(4)  # rows of a shard, entries of a row, whether there are weights, and small types

@@ -88,7 +88,9 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 def test_mpi4py_is_imported_by_one_module_which_nobody_imports_at_import_time():
-    importers = [module for module in MODULES if any(name.split(".")[0] == "mpi4py" for name in imports(PACKAGE / module))]
+    importers = [
+        module for module in MODULES if any(name.split(".")[0] == "mpi4py" for name in imports(PACKAGE / module))
+    ]
     assert [str(module) for module in importers] == ["cluster/mpi.py"]
     for module in MODULES:
         assert "distsoftmax.cluster.mpi" not in imports(PACKAGE / module, at_import_time_only=True)
@@ -96,7 +98,9 @@ def test_mpi4py_is_imported_by_one_module_which_nobody_imports_at_import_time():
 
 def test_every_other_module_can_be_imported_without_mpi4py():
     names = [name_of(module) for module in MODULES if name_of(module) != "distsoftmax.cluster.mpi"]
-    program = f"import sys, importlib; sys.modules['mpi4py'] = None; [importlib.import_module(name) for name in {names}]"
+    program = (
+        f"import sys, importlib; sys.modules['mpi4py'] = None; [importlib.import_module(name) for name in {names}]"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
 
 

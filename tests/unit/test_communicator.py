@@ -1,11 +1,14 @@
 """The communicators that need no MPI keep the contract of all of them, and a job without mpi4py stands alone."""
 
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from communicator_contract import CHECKS
 from ranks import on_ranks
+from sklearn.datasets import load_wine
 
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.cluster.startup import SIZES
@@ -32,8 +35,6 @@ def test_ranks_in_one_process_keep_the_contract(check, ranks):
 
 
 def run(*arguments, **environment):
-    import os
-
     inherited = {name: value for name, value in os.environ.items() if name not in SIZES}
     return subprocess.run(
         [sys.executable, "-c", WITHOUT_MPI4PY, *map(str, arguments)],
@@ -46,13 +47,17 @@ def run(*arguments, **environment):
 
 
 def test_without_mpi4py_one_process_trains_evaluates_and_predicts(tmp_path):
-    out = tmp_path / "run"
-    trained = run("distsoftmax.train", "--max-steps", 3, "--out", out)
+    x, y = load_wine(return_X_y=True)
+    data, out, predictions = tmp_path / "wine.npz", tmp_path / "run", tmp_path / "predictions.csv"
+    np.savez(data, X=x, y=y)
+    trained = run("distsoftmax.train", "--data", data, "--l2", "1e-3", "--out", out)
     assert trained.returncode == 0, trained.stderr
-    assert (out / "model.safetensors").exists()
-    refused = run("distsoftmax.evaluate", "--model", tmp_path / "missing.safetensors", "--data", "x.csv")
-    assert refused.returncode == 2
-    assert "missing.safetensors" in refused.stderr
+    evaluated = run("distsoftmax.evaluate", out, "--data", data)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "accuracy" in evaluated.stdout
+    predicted = run("distsoftmax.predict", out, "--data", data, "--out", predictions)
+    assert predicted.returncode == 0, predicted.stderr
+    assert len(predictions.read_text().splitlines()) == 1 + len(y)
 
 
 @pytest.mark.parametrize("variable", SIZES)

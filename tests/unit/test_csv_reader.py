@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranks import PARTS, SHARDS, assert_says, on_ranks, read, texts_of
 
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers import record_scan, text_files
 from distsoftmax.data.readers.csv import CsvSource
 from distsoftmax.data.shards import shard_bounds
-from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 

@@ -8,12 +8,12 @@ import tables
 from ranks import on_ranks, read
 
 from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.partition import load_partition
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.shards import default_n_shards, shard_bounds
-from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.objective.softmax_objective import SoftmaxObjective

@@ -208,6 +208,23 @@ def test_wide_rows_give_their_first_features_the_bits_of_narrow_ones(n_features,
         np.testing.assert_array_equal(product[:, wanted], hessian_product(narrow, of_narrow, of_narrow))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("rows", "n_classes"), [(9000, 3), (20_000, 9), (3000, 700)])
+def test_a_sparse_column_is_one_chain_over_its_rows_however_many_there_are(rows, n_classes, dtype):
+    # values are powers of two, so their products are exact, and a chain is what cumsum gives: one addition a row
+    generator = np.random.default_rng(8)
+    features = generator.choice([0.0, 0.0, 1.0, -2.0, 0.5], (rows, 6)).astype(dtype)
+    sparse, classes = SparseFeatures.from_csr(csr_array(features)), generator.integers(0, n_classes, rows)
+    parameters = generator.standard_normal((n_classes, 7))
+    sums = sums_of(sparse, parameters)
+    errors = scorer_of(sparse, parameters).probabilities(core_rows(sparse, np.dtype(dtype), classes))
+    errors[np.arange(rows), classes] -= 1
+    chains = [np.cumsum((x[:, None] * errors.astype(np.float64))[x != 0], axis=0)[-1] for x in features.T.astype(float)]
+    expected = np.rint(np.stack(chains) * sums.gradient.scale[:-1, None]).astype(np.int64)
+    array = integers(sparse, classes, parameters)
+    np.testing.assert_array_equal(array[: expected.size].reshape(expected.shape), expected)
+
+
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_no_rows_have_no_loss(kind):
     dense = np.empty((0, 3))

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from ranks import PARTS, on_ranks
 
 from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers import record_scan, text_files
 from distsoftmax.data.readers.text_files import TextFiles
 from distsoftmax.data.shards import shard_bounds
-from distsoftmax.cluster.communicator import Alone
 from distsoftmax.errors import InputError
 
 quick = settings(deadline=None, database=None, max_examples=120)
@@ -58,7 +58,8 @@ def write(folder, contents):
     return tuple(parts)
 
 
-def divided(parts, quoted, n_shards, rank=Alone(), skip=None):
+def divided(parts, quoted, n_shards, rank=None, skip=None):
+    rank = rank or Alone()
     files = TextFiles(parts, quoted=quoted)
     files.scan(rank, skip)
     owned = [owned_shards(number, rank.size, n_shards) for number in range(rank.size)]

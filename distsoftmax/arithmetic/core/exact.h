@@ -24,6 +24,15 @@ INLINE int64_t nearest_integer(double value) {
 
 INLINE int is_small(double value) { return __builtin_fabs(value) < 0x1p62; } /* false for NaN */
 
+/* The same for a vector, and which of its numbers are below 2^62 in magnitude. */
+INLINE f64v_bits nearest_integers(f64v value) {
+    const f64v magic = f64v_all(6755399441055744.0);
+    f64v high = (value * 0x1p-32 + magic) - magic, low = value - high * 0x1p32;
+    f64v_bits zero = (f64v_bits)magic;
+    return (((f64v_bits)(high + magic) - zero) << 32) + ((f64v_bits)(low + magic) - zero);
+}
+INLINE f64v_bits are_small(f64v value) { return (f64v)((f64v_bits)value & INT64_MAX) < 0x1p62; }
+
 /* Add value * scale to a limb, and what the rounding leaves, times 2^40, to the next one. */
 INLINE int add_two_limbs(double value, double scale, int64_t *limbs) {
     double scaled = value * scale; /* exact */

@@ -100,9 +100,9 @@ static void add_gradient(const samples *x, int64_t first, int64_t n, int64_t n_c
     }
     if (x->starts) {
         sparse_sink to = {work->gradient, F64_PADDED(n_classes), n_classes, first == 0, first + n == x->n_taken,
-                          sink->scale, sink->total, 1};
+                          sink->scale, sink->total, ~(f64v_bits){0}};
         if (!sparse_gradient(x, first, n, errors, stride, &to)) sink->lacks_memory = 1;
-        sink->all_small &= to.all_small;
+        for (int i = 0; i < F64_LANES; i++) sink->all_small &= to.all_small[i] != 0;
         return;
     }
     sink->begins_block = first % work->block == 0;

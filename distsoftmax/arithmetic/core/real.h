@@ -58,10 +58,6 @@ INLINE quad quad_fma(quad a, quad b, quad c) { return __builtin_elementwise_fma(
 INLINE quad quad_fma(quad a, quad b, quad c) { return a * b + c; }
 #endif
 
-/* A vector of float64 from as many numbers. */
-typedef real reals_of_f64v __attribute__((vector_size(F64_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
-INLINE f64v doubles_at(const real *from) { return __builtin_convertvector(*(const reals_of_f64v *)from, f64v); }
-
 /* Lanes moved round: lane i takes the value of lane (i + BY) mod LANES. */
 #ifdef __clang__
 #define SHUFFLE(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)

@@ -76,6 +76,7 @@ typedef struct {
 typedef struct {
     uint32_t *ends;
     column_entry *entries;
+    double *errors; /* of the rows, (n_rows, F64_PADDED(n_classes)) */
 } sorted_entries;
 
 INLINE int64_t count_entries(const samples *x, int64_t first, int64_t n) {
@@ -115,70 +116,73 @@ typedef struct {
     int is_first, is_last;
     const double *scale; /* as in `totals` */
     int64_t *total;
-    int all_small;
+    f64v_bits all_small; /* a lane is 0 where a number that was rounded was not finite, or beyond its bound */
 } sparse_sink;
-
-/* Round some numbers of a column, and add them to the totals, (all columns, n_classes). */
-INLINE void round_column(const samples *x, int64_t column, int64_t k, int64_t n, const double *chains, sparse_sink *sink) {
-    int64_t among_all = x->columns[column];
-    double scale = sink->scale[among_all];
-    int64_t *total = sink->total + among_all * sink->n_classes + k;
-    int all_small = 1;
-    for (int64_t i = 0; i < n; i++) {
-        double scaled = chains[i] * scale;
-        all_small &= is_small(scaled);
-        total[i] += nearest_integer(scaled);
-    }
-    sink->all_small &= all_small;
-}
+typedef f64v_bits integers_anywhere __attribute__((aligned(8), may_alias));
 
 #define COLUMN_VECTORS 4 /* of a column's gradient at once */
 
 /* Continue the chains of NV vectors of classes of a column, from class k on. */
 INLINE void column_gradient(const samples *x, int64_t column, const column_entry *entry, const column_entry *end,
-                            const real *errors, int64_t stride, int64_t k, sparse_sink *sink, const int nv) {
+                            const double *errors, int64_t k, sparse_sink *sink, const int nv) {
     double *chains = sink->chains + column * sink->width + k;
     f64v chain[COLUMN_VECTORS];
     UNROLL for (int v = 0; v < nv; v++) chain[v] = sink->is_first ? f64v_all(0) : f64v_load(chains + v * F64_LANES);
     for (; entry < end; entry++) {
         f64v value = f64v_all((double)entry->value);
-        const real *of_row = errors + entry->row * stride + k;
-        UNROLL for (int v = 0; v < nv; v++) chain[v] = f64v_fma(value, doubles_at(of_row + v * F64_LANES), chain[v]);
+        const double *of_row = errors + entry->row * sink->width + k;
+        UNROLL for (int v = 0; v < nv; v++) chain[v] = f64v_fma(value, f64v_load(of_row + v * F64_LANES), chain[v]);
     }
-    double sums[COLUMN_VECTORS * F64_LANES];
-    UNROLL for (int v = 0; v < nv; v++) f64v_store(sink->is_last ? sums + v * F64_LANES : chains + v * F64_LANES, chain[v]);
-    int64_t n = sink->n_classes - k < nv * F64_LANES ? sink->n_classes - k : nv * F64_LANES;
-    if (sink->is_last) round_column(x, column, k, n, sums, sink);
+    if (!sink->is_last) {
+        UNROLL for (int v = 0; v < nv; v++) f64v_store(chains + v * F64_LANES, chain[v]);
+        return;
+    }
+    int64_t among_all = x->columns[column], *total = sink->total + among_all * sink->n_classes + k;
+    f64v scale = f64v_all(sink->scale[among_all]);
+    UNROLL for (int v = 0; v < nv; v++, total += F64_LANES) {
+        f64v scaled = chain[v] * scale;
+        f64v_bits integers = nearest_integers(scaled);
+        sink->all_small &= are_small(scaled);
+        int64_t left = sink->n_classes - k - v * F64_LANES; /* beyond the classes all is 0 */
+        if (left >= F64_LANES) *(integers_anywhere *)total += integers;
+        else for (int i = 0; i < left; i++) total[i] += integers[i];
+    }
+}
+
+static void gradient_by_columns(const samples *x, const sorted_entries *sorted, sparse_sink *sink) {
+    const column_entry *entry = sorted->entries;
+    for (int64_t j = 0; j < x->n_features; j++) {
+        const column_entry *end = sorted->entries + sorted->ends[j];
+        if (entry == end && sink->is_first && sink->is_last) continue;
+        for (int64_t k = 0; k < sink->n_classes; k += COLUMN_VECTORS * F64_LANES) {
+            int64_t nv = (sink->n_classes - k + F64_LANES - 1) / F64_LANES;
+            if (nv >= 4) column_gradient(x, j, entry, end, sorted->errors, k, sink, 4);
+            else if (nv == 3) column_gradient(x, j, entry, end, sorted->errors, k, sink, 3);
+            else if (nv == 2) column_gradient(x, j, entry, end, sorted->errors, k, sink, 2);
+            else column_gradient(x, j, entry, end, sorted->errors, k, sink, 1);
+        }
+        entry = end;
+    }
 }
 
 /* Add errors (n, stride) times the rows `first` to `first + n` of those taken to a gradient. Returns 0 where there is no memory. */
 static int sparse_gradient(const samples *x, int64_t first, int64_t n, const real *errors, int64_t stride,
                            sparse_sink *sink) {
     int64_t count = count_entries(x, first, n);
-    sorted_entries sorted = {calloc(x->n_features + 1, sizeof(uint32_t)), malloc((count + 1) * sizeof(column_entry))};
-    if (!sorted.ends || !sorted.entries || count > UINT32_MAX) {
-        free(sorted.ends);
-        free(sorted.entries);
-        return 0;
-    }
-    if (x->index_bytes == 4) sort_by_counting(x, first, n, &sorted, 4);
-    else sort_by_counting(x, first, n, &sorted, 8);
-    const column_entry *entry = sorted.entries;
-    for (int64_t j = 0; j < x->n_features; j++) {
-        const column_entry *end = sorted.entries + sorted.ends[j];
-        if (entry == end && sink->is_first && sink->is_last) continue;
-        for (int64_t k = 0; k < sink->n_classes; k += COLUMN_VECTORS * F64_LANES) {
-            int64_t nv = (sink->n_classes - k + F64_LANES - 1) / F64_LANES;
-            if (nv >= 4) column_gradient(x, j, entry, end, errors, stride, k, sink, 4);
-            else if (nv == 3) column_gradient(x, j, entry, end, errors, stride, k, sink, 3);
-            else if (nv == 2) column_gradient(x, j, entry, end, errors, stride, k, sink, 2);
-            else column_gradient(x, j, entry, end, errors, stride, k, sink, 1);
-        }
-        entry = end;
+    sorted_entries sorted = {calloc(x->n_features + 1, sizeof(uint32_t)), malloc((count + 1) * sizeof(column_entry)),
+                             malloc(n * sink->width * sizeof(double))};
+    int has_memory = sorted.ends && sorted.entries && sorted.errors && count <= UINT32_MAX;
+    if (has_memory) {
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t k = 0; k < sink->width; k++) sorted.errors[r * sink->width + k] = (double)errors[r * stride + k];
+        if (x->index_bytes == 4) sort_by_counting(x, first, n, &sorted, 4);
+        else sort_by_counting(x, first, n, &sorted, 8);
+        gradient_by_columns(x, &sorted, sink);
     }
     free(sorted.ends);
     free(sorted.entries);
-    return 1;
+    free(sorted.errors);
+    return has_memory;
 }
 
 #endif

@@ -1,16 +1,19 @@
 """What is said at the end of a run and of a path."""
 
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ranks import on_ranks
 
+from distsoftmax.arithmetic import library
 from distsoftmax.config import ObjectiveConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.coordinator.path_table import choose, path_closing
-from distsoftmax.coordinator.report import closing, interrupted
+from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.coordinator.result import Interruption, Leg, Result, conclude
 from distsoftmax.objective.cross_entropy import Scores
 from distsoftmax.solvers.protocol import Certificate, State
@@ -236,3 +239,19 @@ def test_a_table_without_held_out_samples_says_that_there_is_nothing_to_choose_b
     text = path_closing(found, found[1], Path("m"))
     assert "no samples are held out to choose by: the model is that of the last" in text
     assert "held-out log loss" not in text
+
+
+def test_the_opening_names_what_each_kind_of_rank_computes_with(monkeypatch):
+    names = {
+        "rank 0": "arithmetic 1 on x86-64-v4",
+        "rank 1": "arithmetic 1 on aarch64",
+        "rank 2": "arithmetic 1 on aarch64",
+    }
+    monkeypatch.setattr(library, "describe", lambda: names[threading.current_thread().name])
+    partition = SimpleNamespace(
+        n_training=100, n_held_out=0, dtype=np.dtype("float32"), classes=("x", "y"), sparse=False
+    )
+    partition.encoding, partition.notes = SimpleNamespace(feature_names=("a", "b", "c")), ()
+    partition.n_shards, partition.n_rows, partition.bytes_held, partition.bytes_streamed = 4, 100, 0, 0
+    for text in on_ranks(3, lambda rank: opening(partition, rank, 1)):
+        assert "arithmetic 1 on aarch64, arithmetic 1 on x86-64-v4" in text.splitlines()

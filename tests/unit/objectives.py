@@ -11,8 +11,9 @@ import pytest
 import scipy.optimize
 import scipy.special
 from memory_source import MemorySource
-from ranks import Rank, on_ranks
+from ranks import on_ranks
 
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig
 from distsoftmax.data import partition as partition_module
 from distsoftmax.data.partition import load_partition
@@ -160,7 +161,7 @@ def distributed(work, features, labels, config, weights=None, *, ranks=1, seed=0
             lambda config, cluster: divide_source(cluster.source, config.shards, cluster),
         )
         if ranks == 1:
-            return [on_rank(Rank(0, 1, threading.Barrier(1), [None]))]
+            return [on_rank(Alone())]
         outcomes = on_ranks(ranks, on_rank)
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, threading.BrokenBarrierError):

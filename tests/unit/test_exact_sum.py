@@ -9,29 +9,15 @@ from hypothesis import strategies as st
 
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.shards import default_n_shards, shard_bounds
 from distsoftmax.errors import InputError
 
 
-class OneRank:
-    """A cluster of one: what it would send is what it has."""
-
-    def agreement(self):
-        import contextlib
-
-        return contextlib.nullcontext()
-
-    def maximum(self, values):
-        pass
-
-    def sum_integers(self, values):
-        pass
-
-
 def summed(values):
     partials = [ShardSum(shard, np.array(value)) for shard, value in enumerate(values)]
-    return float(exact_sum(partials, (), len(values), OneRank()))
+    return float(exact_sum(partials, (), len(values), Alone()))
 
 
 def true_sum(values):
@@ -96,7 +82,7 @@ def test_the_most_that_the_bound_allows_does_not_overflow(bound):
 def test_a_sum_that_is_not_finite_names_the_shard(bad):
     partials = [ShardSum(3, np.array([1.0, 2.0])), ShardSum(17, np.array([0.0, bad]))]
     with pytest.raises(InputError, match="shard 17"):
-        exact_sum(partials, (2,), 64, OneRank())
+        exact_sum(partials, (2,), 64, Alone())
 
 
 def test_sums_over_some_columns_are_those_over_all():
@@ -104,7 +90,7 @@ def test_sums_over_some_columns_are_those_over_all():
     spread = generator.standard_normal((6, 40)) * (generator.random((6, 40)) < 0.3)
     some = [ShardSum(shard, row[np.flatnonzero(row)], np.flatnonzero(row)) for shard, row in enumerate(spread)]
     whole = [ShardSum(shard, row) for shard, row in enumerate(spread)]
-    assert exact_sum(some, (40,), 6, OneRank()).tobytes() == exact_sum(whole, (40,), 6, OneRank()).tobytes()
+    assert exact_sum(some, (40,), 6, Alone()).tobytes() == exact_sum(whole, (40,), 6, Alone()).tobytes()
 
 
 @given(st.integers(1, 300), st.integers(1, 200))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from memory_source import MemorySource
-from ranks import Rank, on_ranks
+from ranks import on_ranks
 from scipy.sparse import csr_array, save_npz
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -421,16 +421,6 @@ def test_column_sums_of_sparse_rows_are_those_of_dense_ones(weighted):
     stored = np.where(features == 0, 0, np.square(features - mean))
     expected = ((np.ones(400) if weights is None else weights) @ stored)[own]
     np.testing.assert_allclose(sum_squares(sparse, mean, weights), expected, rtol=1e-12)
-
-
-def test_a_rank_of_threads_is_a_cluster():
-    def work(rank):
-        assert isinstance(rank, Rank)
-        values = np.array([rank.rank, 1])
-        rank.sum_integers(values)
-        return values.tolist()
-
-    assert on_ranks(3, work) == [[3, 3]] * 3
 
 
 @pytest.mark.parametrize("scale", [1e-50, 2.0**-1000, 1.0, 1e90])

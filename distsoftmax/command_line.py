@@ -25,6 +25,8 @@ else:
 
 Config = TypeVar("Config")
 
+FILES = ("data", "labels", "valid", "valid-labels")  # options that take names of files
+
 
 class Farewell(Exception):
     """The command line asked for nothing but a text, such as --help or a complaint about an option."""
@@ -79,11 +81,13 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
     Farewell
         For --help (status 0) and for arguments that cannot be parsed (status 2), with the text to print.
     InputError
-        The TOML file is missing, malformed or has an unknown key; or a value is out of range.
+        The TOML file is missing, malformed or has an unknown key; an option that takes words has none; or a value is
+        out of range.
     """
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}
     from_file = list(_options_in_file(arguments, config_type))
+    _refuse_options_without_words([*from_file, *arguments], config_type)
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -124,6 +128,20 @@ def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
         else:
             yield from _arguments(
                 path, key, value, {name: kind for part in sections.values() for name, kind in part.items()}
+            )
+
+
+def _refuse_options_without_words(arguments: list[str], config_type: type) -> None:
+    """Raise an InputError where an option that takes several words has none, or one for files an empty one."""
+    kinds = get_type_hints(config_type) | {n: k for part in _sections(config_type).values() for n, k in part.items()}
+    several = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple}
+    for number, argument in enumerate(arguments):
+        name, equals, word = argument.removeprefix("--").partition("=")
+        words = [word] if equals else arguments[number + 1 : number + 2]
+        is_missing = not words or (not equals and words[0].startswith("--")) or (name in FILES and not words[0])
+        if argument.startswith("--") and name in several and is_missing:
+            raise InputError(
+                f"--{name} names nothing, as where a variable of the shell is not set; name it, or leave it out"
             )
 
 

@@ -70,7 +70,7 @@ class DataConfig(SourceConfig):
     """The number of slices the data is cut into. It fixes the bits of the model; by default it follows from the
     number of samples."""
     seed: int = 0
-    """Decides which samples --valid-fraction holds out."""
+    """Decides which samples --valid-fraction holds out, which the preconditioner looks at, and the mini-batches."""
 
     def __post_init__(self) -> None:
         """Refuse what no data set could satisfy."""

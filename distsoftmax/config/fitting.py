@@ -15,8 +15,8 @@ class ObjectiveConfig:
     """The function that is minimised: mean cross-entropy + l2/2 ||coef||^2 + l1 ||coef||_1 + group ||coef||_2,1."""
 
     l2: float = 0.0
-    """The weight of the L2 penalty; scikit-learn's C is 1 / (l2 * n_samples). Above 0, a run reports a proven bound
-    on its distance to the optimum."""
+    """The weight of the L2 penalty; scikit-learn's C is 1 / (l2 * n), or 2 / (l2 * n) for two classes, where n is the
+    sum of the sample weights. Above 0, a run reports a proven bound on its distance to the optimum."""
     l2_path: Text = None
     """FROM:TO:COUNT, as in 1e-1:1e-6:20: train for each of so many values of --l2, each from the solution before it,
     and keep the model with the lowest held-out log loss."""

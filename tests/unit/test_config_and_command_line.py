@@ -422,7 +422,7 @@ def test_each_option_reads_back_from_the_file_that_is_saved(tmp_path, part, name
     "text", ["", "-1", "--l2", "a=b", "a b", 'a"b', "a\\b", "é日本", "1e5", "true", "None", "auto", "#"]
 )
 def test_any_text_reads_back_from_the_file_that_is_saved(tmp_path, text):
-    config = TrainConfig(data=DataConfig(data=(text,), label=text), run=RunConfig(out=text))
+    config = TrainConfig(data=DataConfig(data=(text or "a.csv",), label=text), run=RunConfig(out=text))
     assert reads_back(config, tmp_path / "config.toml") == config
 
 
@@ -569,15 +569,35 @@ def test_a_model_is_named_by_its_file_or_its_folder(tmp_path):
     assert ScoringConfig(model=str(tmp_path / "m.st"), data=("d",)).model_path == tmp_path / "m.st"
 
 
-@pytest.mark.parametrize("words", ['["a.csv", "b c.csv"]', '"a.csv"', "[]"])
+@pytest.mark.parametrize("words", ['["a.csv", "b c.csv"]', '"a.csv"'])
 def test_an_option_that_takes_several_words_takes_one_or_a_list(toml, words):
     found = train("--config", toml(f"data = {words}\n")).data.data
-    assert found == {"[": ("a.csv", "b c.csv"), '"': ("a.csv",), "[]": ()}["[]" if words == "[]" else words[0]]
+    assert found == {"[": ("a.csv", "b c.csv"), '"': ("a.csv",)}[words[0]]
 
 
 def test_the_command_line_wins_over_a_list_in_the_file(toml):
     path = toml('data = ["a.csv", "b.csv"]\n')
     assert train("--config", path, "--data", "c.csv", "d.csv").data.data == ("c.csv", "d.csv")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--data"], ["--data", ""], ["--data="], ["--data", "--l2", "1"], ["--data", "a.csv", "--features"]],
+    ids=" ".join,
+)
+def test_an_option_that_takes_words_and_is_given_none_is_refused(arguments):
+    with pytest.raises(InputError, match=r"--(data|features) names nothing.*variable of the shell"):
+        parse(TrainConfig, arguments, "train")
+
+
+def test_an_empty_list_in_the_file_is_refused_as_an_option_without_words_is(toml):
+    with pytest.raises(InputError, match="--data names nothing"):
+        train("--config", toml("data = []\n"))
+
+
+def test_scoring_refuses_an_empty_name_of_its_data_too():
+    with pytest.raises(InputError, match="--data names nothing"):
+        parse(ScoringConfig, ["model", "--data", ""], "evaluate")
 
 
 @pytest.mark.parametrize("words", ["[1]", "[[]]", "[true]"])

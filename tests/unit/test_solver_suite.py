@@ -448,6 +448,24 @@ def test_logistic_regression_is_minimised(minimise, l2):
     np.testing.assert_allclose(state.solution, judge.coef_, atol=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("n_classes", "factor"), [(2, 2), (3, 1)])
+def test_the_documented_c_of_scikit_learn_gives_the_same_model(n_classes, factor, weighted):
+    generator = np.random.default_rng(4)
+    features = generator.standard_normal((300, 4))
+    classes = np.argmax(features[:, :n_classes] + generator.gumbel(size=(300, n_classes)), axis=1)
+    weights = generator.integers(1, 5, 300).astype(float) if weighted else None
+    n = 300 if weights is None else weights.sum()
+    objective = real(features, classes.astype(str), ObjectiveConfig(l2=0.02), weights)
+    states, _ = run(lbfgs.Lbfgs(), objective, np.zeros(objective.shape), 1e-10, 300)
+    judge = LogisticRegression(C=factor / (0.02 * n), tol=1e-12, solver="newton-cg", max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        judge.fit(features, classes, sample_weight=weights)
+    coef = states[-1].parameters[:, :-1]
+    np.testing.assert_allclose(coef[1:] - coef[0] if n_classes == 2 else coef, judge.coef_, atol=1e-5)
+
+
 def test_trust_region_leaves_a_saddle_along_negative_curvature():
     """x^2 - y^2 + y^4 / 2 bends downwards along y at 0; its minima are at y = -1 and 1."""
 

@@ -44,7 +44,7 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("coordinator/report.py", "sum(cluster.allgather(size))", BYTES),
     ("coordinator/report.py", "sum(cluster.allgather(threads))", "counts threads"),
     ("coordinator/report.py", "sum(nodes.values())", "counts processors"),
-    ("data/encoding.py", "sum(exchange.allgather(own))", CELLS),
+    ("data/encoding.py", "sum(cluster.allgather(own))", CELLS),
     ("data/inspection/diagnosis.py", "sum(counts.values())", ROWS),
     ("data/inspection/memory_need.py", "np.add.reduceat(of_shard, first[:-1])", BYTES),
     ("data/inspection/tally.py", "sum(entries)", CELLS),

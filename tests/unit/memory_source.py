@@ -35,10 +35,10 @@ class MemorySource:
         self.sparse = not isinstance(features, np.ndarray)
         self.reads = 0
 
-    def scan(self, exchange):
+    def scan(self, cluster):
         pass
 
-    def divide(self, bounds, owned, exchange):
+    def divide(self, bounds, owned, cluster):
         self.bounds = bounds
 
     def place(self, row):

@@ -22,8 +22,8 @@ COMPILERS = {"gcc": ["gcc"], "clang": ["clang"], "zig": [sys.executable, "-m", "
 REORDERED = {
     "rows of a gradient": (
         "dense.h",
-        "for (int64_t r = 0; r < n_rows; r++) {\n        reals x[TILE_VECTORS];",
-        "for (int64_t r = n_rows - 1; r >= 0; r--) {\n        reals x[TILE_VECTORS];",
+        "for (int64_t r = 0; r < n_rows; r++, errors += stride) {",
+        "errors += (n_rows - 1) * stride;\n    for (int64_t r = n_rows - 1; r >= 0; r--, errors -= stride) {",
         "accelerated",
     ),
     "classes of a softmax": (

@@ -86,8 +86,10 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
     """
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}
-    from_file = list(_options_in_file(arguments, config_type))
-    _refuse_options_without_words([*from_file, *arguments], config_type)
+    sections = _sections(config_type)
+    from_file = list(_options_in_file(arguments, sections))
+    options = get_type_hints(config_type) | _options(sections)
+    _refuse_options_without_words([*from_file, *arguments], options)
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -102,9 +104,8 @@ def _module_name() -> str:
     return spec.name if spec else "distsoftmax"
 
 
-def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
+def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]]) -> Iterator[str]:
     """Yield the options of the TOML file named by --config as command-line arguments."""
-    sections = _sections(config_type)
     path = None
     for position, argument in enumerate(arguments):
         if argument == "--config" and position + 1 < len(arguments):
@@ -126,15 +127,17 @@ def _options_in_file(arguments: list[str], config_type: type) -> Iterator[str]:
             for name, inner in value.items():
                 yield from _arguments(path, name, inner, sections[key])
         else:
-            yield from _arguments(
-                path, key, value, {name: kind for part in sections.values() for name, kind in part.items()}
-            )
+            yield from _arguments(path, key, value, _options(sections))
 
 
-def _refuse_options_without_words(arguments: list[str], config_type: type) -> None:
+def _options(sections: dict[str, dict[str, object]]) -> dict[str, object]:
+    """Return the options of all sections, each with its type."""
+    return {name: kind for part in sections.values() for name, kind in part.items()}
+
+
+def _refuse_options_without_words(arguments: list[str], options: dict[str, object]) -> None:
     """Raise an InputError where an option that takes several words has none, or one for files an empty one."""
-    kinds = get_type_hints(config_type) | {n: k for part in _sections(config_type).values() for n, k in part.items()}
-    several = {name.replace("_", "-") for name, kind in kinds.items() if get_origin(kind) is tuple}
+    several = {name.replace("_", "-") for name, kind in options.items() if get_origin(kind) is tuple}
     for number, argument in enumerate(arguments):
         name, equals, word = argument.removeprefix("--").partition("=")
         words = [word] if equals else arguments[number + 1 : number + 2]

@@ -32,6 +32,15 @@
 #define TILE_FEATURES (TILE_VECTORS * LANES)
 #define FEATURES_AT_ONCE 256 /* of a panel, so that its part stays in cache while the rows pass by */
 
+#define RUN_NUMBERS (1 << 16) /* features of a run, which stay in cache from forwards to backwards, as the next run's do */
+
+/* How many rows of a block are worked on at once. It changes no bit: with many classes, whose chains would have to be
+   stored and loaded again, all of them. */
+INLINE int64_t run_rows(int64_t block, int64_t n_features, int64_t n_classes) {
+    int64_t rows = n_classes > TILE_CLASSES || n_features == 0 ? block : RUN_NUMBERS / n_features / 8 * 8;
+    return rows < 8 ? 8 : rows > block ? block : rows;
+}
+
 /* Panels of coef: panel after panel of up to PANEL vectors of classes; in each, feature after feature. */
 INLINE int64_t panel_vectors(int64_t padded_classes, int64_t panel) {
     int64_t left = padded_classes / LANES - panel * PANEL;

@@ -21,7 +21,7 @@ typedef struct {
 static int make_workspace(workspace *work, const samples *x, int64_t n_classes, int with_gradient) {
     int64_t d = x->starts ? 0 : x->n_features, block = block_rows(x->n_taken, d, n_classes);
     int64_t stride = PADDED(n_classes), width = (d + LANES - 1) / LANES * LANES, run = block;
-    if (with_gradient) run = x->starts ? compressed_run(block, stride) : run_rows(block, d, n_classes, TILE_CLASSES);
+    if (with_gradient) run = x->starts ? compressed_run(block, stride) : run_rows(block, d, n_classes);
     if (run > x->n_taken) run = x->n_taken;
     int own_type = x->storage == OWN_STORAGE && !x->mean;
     int64_t roomy = own_type ? LANES : run; /* rows that are copied */
@@ -29,8 +29,8 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     if (with_gradient && x->starts && run < x->n_taken) gradient = x->n_features * F64_PADDED(n_classes);
     int64_t reals_needed = roomy * width + run * (3 * stride + TILE_FEATURES) + stride + chains;
     int64_t padded = F64_PADDED(run);
-    int64_t bytes = (2 * run + MOST_TILE_ROWS) * (int64_t)sizeof(real *) + (reals_needed + 3 * padded) * (int64_t)sizeof(real);
-    bytes += (padded + 2 * stride + gradient) * 8;
+    int64_t bytes = (2 * run + MOST_TILE_ROWS) * (int64_t)sizeof(real *);
+    bytes += (reals_needed + 3 * padded) * (int64_t)sizeof(real) + (padded + stride + gradient) * 8;
     char *memory = malloc(bytes + 16 * 64); /* each member may start up to 63 bytes later */
     if (!memory) return 0;
     work->memory = memory;

@@ -34,25 +34,6 @@ static void decode_row(const samples *x, int64_t row, real *restrict to) {
     for (int64_t j = 0; j < n; j++) to[j] = (to[j] - mean[j]) * inverse[j];
 }
 
-#define RUN_NUMBERS (1 << 16) /* features of a run, which stay in cache from forwards to backwards, as the next run's do */
-
-/* How many rows of a block are worked on at once. It changes no bit: with many classes, whose chains would have to be
-   stored and loaded again, all of them. */
-INLINE int64_t run_rows(int64_t block, int64_t n_features, int64_t n_classes, int64_t few_classes) {
-    int64_t rows = n_classes > few_classes || n_features == 0 ? block : RUN_NUMBERS / n_features / 8 * 8;
-    return rows < 8 ? 8 : rows > block ? block : rows;
-}
-
-#define RUN_SCORES (1 << 20)
-#define COMPRESSED_ROWS 8192
-
-/* The same of compressed rows: whole blocks, as many as sorting their entries, and reading their errors in the order of
-   the columns, is best for. */
-INLINE int64_t compressed_run(int64_t block, int64_t stride) {
-    int64_t rows = RUN_SCORES / stride < COMPRESSED_ROWS ? RUN_SCORES / stride : COMPRESSED_ROWS;
-    return rows < block ? block : rows / block * block;
-}
-
 /* Where rows lie, and room for those that have to be decoded. */
 typedef struct {
     const real **row;   /* those of a run, and a few more that come next */

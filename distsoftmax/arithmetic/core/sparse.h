@@ -66,6 +66,16 @@ static void sparse_scores(const scorer *w, const samples *x, int64_t first, int6
     }
 }
 
+#define RUN_SCORES (1 << 20)
+#define COMPRESSED_ROWS 8192
+
+/* How many rows are worked on at once, which changes no bit: whole blocks, as many as sorting their entries, and reading
+   their errors in the order of the columns, is best for. */
+INLINE int64_t compressed_run(int64_t block, int64_t stride) {
+    int64_t rows = RUN_SCORES / stride < COMPRESSED_ROWS ? RUN_SCORES / stride : COMPRESSED_ROWS;
+    return rows < block ? block : rows / block * block;
+}
+
 /* An entry among those of its column. */
 typedef struct {
     real value;
@@ -165,7 +175,8 @@ static void gradient_by_columns(const samples *x, const sorted_entries *sorted, 
     }
 }
 
-/* Add errors (n, stride) times the rows `first` to `first + n` of those taken to a gradient. Returns 0 where there is no memory. */
+/* Add errors (n, stride) times the rows `first` to `first + n` of those taken to a gradient. Returns 0 where there is no
+   memory. */
 static int sparse_gradient(const samples *x, int64_t first, int64_t n, const real *errors, int64_t stride,
                            sparse_sink *sink) {
     int64_t count = count_entries(x, first, n);

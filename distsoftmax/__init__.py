@@ -4,17 +4,18 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
 
     train evaluate predict describe     commands: from arguments to a config, and one call
     command_line                        from argv and a TOML file to a config; exit statuses
-    scoring evaluation                  a model over a source: predictions, and how good they are
-    description description_table       what a source holds, before anything is trained on it
+    inspection                          what a source holds, before anything is trained on it
+    scoring                             a model over a source: predictions, and how good they are
     regularization_path                 the training loop, once for each value of l2
     trainer                             the training loop, and nothing else
     coordinator                         rank 0 alone: the folder of a run, checkpoints, metrics, progress, reports
+    training                            equal on every rank: early stopping, the result, the start, the signals
     objective                           cross-entropy, penalties, their sum; certificate, preconditioner, mini-batches
     solvers                             one update rule a file, pure, and the protocol of the objective that they need
     data                                from files to shards to prepared samples, with a reader for each format
     cluster                             the ranks: communicator, assignment of shards, exact sums, control message
     arithmetic                          the compiled core and its Python door: every operation, specified
-    config model errors                 the options, a trained model as a file, the errors a user can meet
+    config model durable errors         the options, a trained model, whole files or none, the errors a user can meet
 """
 
 __version__ = "0.1.0"

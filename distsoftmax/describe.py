@@ -56,8 +56,8 @@ def command(config: DescribeConfig, cluster: Communicator) -> int:
         On every rank: the samples cannot be read.
     """
     from distsoftmax.coordinator.progress import ProgressLine
-    from distsoftmax.description import as_json, describe
-    from distsoftmax.description_table import as_table
+    from distsoftmax.inspection.description import as_json, describe
+    from distsoftmax.inspection.table import as_table
 
     progress = ProgressLine("auto", silent=cluster.rank != 0)
     description = describe(config, config.ranks, cluster, progress.show)

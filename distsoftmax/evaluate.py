@@ -31,10 +31,10 @@ def command(config: EvaluateConfig, cluster: Communicator) -> int:
     InputError
         On every rank: the model or the data cannot be used, or a class is unknown to the model.
     """
-    from distsoftmax.evaluation import as_json, as_table, evaluate
+    from distsoftmax.scoring.classification_report import as_json, as_table, evaluate
 
-    evaluation = evaluate(config, cluster)
-    cluster.say(as_json(evaluation) if config.json else as_table(evaluation))
+    report = evaluate(config, cluster)
+    cluster.say(as_json(report) if config.json else as_table(report))
     return 0
 
 

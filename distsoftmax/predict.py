@@ -41,10 +41,10 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     import pyarrow as pa
     from pyarrow import csv
 
-    from distsoftmax.coordinator.durable import write_atomically
     from distsoftmax.data.features import core_rows
+    from distsoftmax.durable import write_atomically
     from distsoftmax.errors import InputError
-    from distsoftmax.scoring import DTYPE, SourceScorer, open_for_scoring
+    from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
 
     out = Path(config.out)
     with cluster.agreement():

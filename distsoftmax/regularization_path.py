@@ -17,9 +17,9 @@ from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import interrupted
-from distsoftmax.coordinator.result import Interruption, Leg
-from distsoftmax.coordinator.signals import StopSignals
 from distsoftmax.trainer import RESUMABLE, fit, open_session
+from distsoftmax.training.result import Interruption, Leg
+from distsoftmax.training.signals import StopSignals
 
 
 def train_path(config: TrainConfig, cluster: Communicator) -> int:
@@ -54,7 +54,7 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
             signals.ignore()
             cluster.say(interrupted(ended, config, folder.folder, cluster.size, _name(values, place)))
             return RESUMABLE
-        model = ended.model(session.partition)
+        model = ended.model(session.dataset)
         coordinator.save_model(model)
         ended = replace(ended, parameters=np.empty((0, 0)))  # they are in the file, and may be large
         legs.append(Leg(values[place], coordinator.folder, coordinator.training_seconds, model.sha256, ended))

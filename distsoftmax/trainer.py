@@ -1,6 +1,6 @@
 """The loop: every rank takes the same steps, and each step is committed by all ranks or by none.
 
-config -> partition -> objective, solver -> state -> step, commit, record -> ... -> result -> model
+config -> dataset -> objective, solver -> state -> step, commit, record -> ... -> result -> model
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from distsoftmax.cluster.control import commit
 from distsoftmax.cluster.cores import choose_threads
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.report import closing, interrupted, opening
-from distsoftmax.coordinator.result import Interruption, Result, conclude
-from distsoftmax.coordinator.signals import StopSignals
-from distsoftmax.data.partition import Partition, load_partition
+from distsoftmax.data.dataset import Dataset, load_dataset
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.solvers.protocol import certified, stop_reason
 from distsoftmax.solvers.schedule import step_limit
+from distsoftmax.training.early_stopping import EarlyStopping
+from distsoftmax.training.result import Interruption, Result, conclude
+from distsoftmax.training.signals import StopSignals
 
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -36,7 +36,7 @@ class Session:
     ----------
     cluster : Communicator
     signals : StopSignals
-    partition : Partition
+    dataset : Dataset
     objective : SoftmaxObjective
         With the first run's penalties.
     deadline : float
@@ -45,7 +45,7 @@ class Session:
 
     cluster: Communicator
     signals: StopSignals
-    partition: Partition
+    dataset: Dataset
     objective: SoftmaxObjective
     deadline: float
 
@@ -72,9 +72,9 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
     if isinstance(ended, Interruption):
         cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
         return RESUMABLE
-    model = ended.model(session.partition)
+    model = ended.model(session.dataset)
     place = coordinator.save_model(model)
-    cluster.say(closing(ended, config, session.partition, model.sha256, place))
+    cluster.say(closing(ended, config, session.dataset, model.sha256, place))
     return 0
 
 
@@ -86,14 +86,14 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     InputError
         On every rank: what is wrong with the data, and where.
     """
-    partition = load_partition(config.data, config.objective.intercept, cluster, progress.show)
+    dataset = load_dataset(config.data, config.objective.intercept, cluster, progress.show)
     threads = choose_threads(config.run.threads, cluster)
-    objective = SoftmaxObjective(partition, config.objective, cluster, threads, config.data.seed)
+    objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
     progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    cluster.say(opening(partition, cluster, threads, f"solver: {name} ({why})" if why else ""))
+    cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
     deadline = time.perf_counter() + (config.solver.max_seconds or math.inf)
-    return Session(cluster, signals, partition, objective, deadline)
+    return Session(cluster, signals, dataset, objective, deadline)
 
 
 def fit(
@@ -106,13 +106,13 @@ def fit(
     DistSoftmaxError
         On every rank: a save that failed, an objective that left the finite numbers, a folder of another run.
     """
-    cluster, partition = session.cluster, session.partition
+    cluster, dataset = session.cluster, session.dataset
     patience, every = config.solver.patience, config.run.evaluate_every
     solver = make_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    limit = step_limit(config.solver, partition.n_training)
+    limit = step_limit(config.solver, dataset.n_training)
     compute, communication = objective.compute_seconds, cluster.communication_seconds
-    restored = coordinator.restore(partition, solver.state_type)
-    state, best = restored or (solver.init(objective, coordinator.start(partition)), EarlyStopping())
+    restored = coordinator.restore(dataset, solver.state_type)
+    state, best = restored or (solver.init(objective, coordinator.start(dataset)), EarlyStopping())
     coordinator.open_folder(state)
     coordinator.progress.leave()
 
@@ -121,7 +121,7 @@ def fit(
         state = certified(objective, state, config.solver.tolerance)
         reason = stop_reason(state, config.solver.tolerance, limit.steps, limit.reason)
         held_out = None
-        if partition.n_held_out and every and state.step % every == 0:
+        if dataset.n_held_out and every and state.step % every == 0:
             held_out = objective.scores(state.solution, held_out=True)
             if patience is not None:
                 best = best.evaluated(state.step, held_out.log_loss, state.solution)
@@ -139,10 +139,10 @@ def fit(
         if verdict.failed:
             coordinator.check_saved()
         last = reason is not None or verdict.interrupted
-        if last and partition.n_held_out and held_out is None:
+        if last and dataset.n_held_out and held_out is None:
             held_out = objective.scores(state.solution, held_out=True)
         seconds = None if started is None else now - started
-        n_samples = state.n_sampled or partition.n_training
+        n_samples = state.n_sampled or dataset.n_training
         result = None
         if reason is not None:
             tolerance = config.solver.tolerance

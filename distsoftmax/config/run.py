@@ -89,8 +89,8 @@ class TrainConfig:
     def identity(self) -> dict[str, object]:
         """Return the options that decide the steps a run takes, by their command-line names.
 
-        Two runs whose identity and partition agree take the same steps, so a checkpoint of one may be resumed by the
-        other. When the run ends is left out, and so is what the partition tells better than the options do.
+        Two runs whose identity and dataset agree take the same steps, so a checkpoint of one may be resumed by the
+        other. When the run ends is left out, and so is what the dataset tells better than the options do.
         """
         stopping = self.solver.patience is not None  # the best model so far depends on when it is looked for
         kept_data = {"standardize", "center", "impute", "seed"}

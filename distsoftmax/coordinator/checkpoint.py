@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from distsoftmax.coordinator.durable import write_atomically
-from distsoftmax.coordinator.early_stopping import EarlyStopping
+from distsoftmax.durable import write_atomically
 from distsoftmax.errors import CheckpointDamaged, InputError
 from distsoftmax.model import tensor_file
 from distsoftmax.solvers.protocol import State
+from distsoftmax.training.early_stopping import EarlyStopping
 
 FORMAT_VERSION = 3
 OF_BEST = "best."
@@ -34,7 +34,7 @@ class Circumstances:
     options : mapping
         `TrainConfig.identity()`, and the model that the run started from.
     data : mapping
-        What the partition tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights; the held-out
+        What the dataset tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights; the held-out
         samples where the steps depend on them.
     arithmetic : int
         The arithmetic version. Another one is no obstacle, but the bits may differ, and a resume says so.

@@ -20,18 +20,18 @@ from distsoftmax.coordinator.checkpoint import (
     refuse_other_run,
     save_checkpoint,
 )
-from distsoftmax.coordinator.durable import remove_leftovers, write_atomically
-from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
-from distsoftmax.coordinator.result import Result
-from distsoftmax.coordinator.warm_start import start_parameters
-from distsoftmax.data.partition import Partition
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import InputError, OutputError
 from distsoftmax.model import Model, NumberedNames, load_model
 from distsoftmax.solvers.protocol import Array, State
+from distsoftmax.training.early_stopping import EarlyStopping
+from distsoftmax.training.result import Result
+from distsoftmax.training.warm_start import start_parameters
 
 if TYPE_CHECKING:
     from distsoftmax.objective.cross_entropy import Scores
@@ -105,7 +105,7 @@ class Coordinator:
         """The folder of checkpoints."""
         return self.folder / "checkpoints"
 
-    def restore(self, partition: Partition, state_type: type[State]) -> tuple[State, EarlyStopping] | None:
+    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, EarlyStopping] | None:
         """Return what is in the newest valid checkpoint of this run on every rank, or None. Collective.
 
         Raises
@@ -117,23 +117,23 @@ class Coordinator:
         if self._missing_model is None:  # a resume does not need it
             options["init"] = None if self._model is None else f"a model with sha256 {self._model.sha256}"
         data = {
-            "n_rows": partition.n_rows,
+            "n_rows": dataset.n_rows,
             "held_out_fraction": self._config.data.held_out_fraction,
-            "dtype": partition.dtype.name,
-            "classes": list(partition.classes),
-            "columns": _columns(partition),
-            "class_weights": None if partition.class_weights is None else partition.class_weights.tolist(),
+            "dtype": dataset.dtype.name,
+            "classes": list(dataset.classes),
+            "columns": _columns(dataset),
+            "class_weights": None if dataset.class_weights is None else dataset.class_weights.tolist(),
         }
         if self._config.solver.patience is not None:
-            data["held_out_samples"] = f"{partition.n_held_out} {partition.held_out_digest}".rstrip()
-        self._circumstances = Circumstances(options, data, VERSION, partition.shard_digests)
+            data["held_out_samples"] = f"{dataset.n_held_out} {dataset.held_out_digest}".rstrip()
+        self._circumstances = Circumstances(options, data, VERSION, dataset.shard_digests)
         found = None
         with self._cluster.agreement():
             if self._cluster.rank == 0:
                 found = self._find_checkpoint(state_type)
         return self._cluster.broadcast(found)
 
-    def start(self, partition: Partition) -> Array:
+    def start(self, dataset: Dataset) -> Array:
         """Return the parameters that a new run starts from, in training's units: the model's, or 0. Collective.
 
         Raises
@@ -150,10 +150,10 @@ class Coordinator:
                 note = version_note(self._model.arithmetic)
                 if note:
                     self._cluster.say(f"note: --init {place} {note}", to_stderr=True)
-                start = start_parameters(self._model, partition, place, self._config.objective.intercept)
+                start = start_parameters(self._model, dataset, place, self._config.objective.intercept)
         self._model = None  # it may be large
         start = self._cluster.broadcast(start)
-        return np.zeros(partition.shape) if start is None else np.ascontiguousarray(start)
+        return np.zeros(dataset.shape) if start is None else np.ascontiguousarray(start)
 
     def open_folder(self, state: State) -> None:
         """Make the folder and what is in it from the start. Collective.
@@ -305,9 +305,9 @@ class Coordinator:
         self._last_save = time.monotonic()
 
 
-def _columns(partition: Partition) -> str:
+def _columns(dataset: Dataset) -> str:
     """Return the number of features, and a digest of all that makes them from the source's columns."""
-    encoding = partition.encoding
+    encoding = dataset.encoding
     names = repr(encoding.numeric if isinstance(encoding.numeric, NumberedNames) else tuple(encoding.numeric))
     fill = b"" if encoding.fill is None else encoding.fill.tobytes()
     made = hashlib.sha256(f"{names} {encoding.categories} {encoding.index_base}".encode() + fill).hexdigest()

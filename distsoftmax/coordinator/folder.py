@@ -10,7 +10,7 @@ import tomli_w
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
-from distsoftmax.coordinator.durable import make_folder, remove_leftovers
+from distsoftmax.durable import make_folder, remove_leftovers
 from distsoftmax.errors import InputError
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from distsoftmax.coordinator.durable import remedy, write_atomically
+from distsoftmax.durable import remedy, write_atomically
 from distsoftmax.errors import OutputError
 
 

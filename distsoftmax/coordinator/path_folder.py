@@ -10,10 +10,10 @@ from pathlib import Path
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, option_differences
-from distsoftmax.coordinator.durable import write_atomically
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
-from distsoftmax.coordinator.result import Leg
+from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError
+from distsoftmax.training.result import Leg
 
 
 class PathFolder:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from distsoftmax.coordinator.result import Leg
+from distsoftmax.training.result import Leg
 
 HEAD = (
     ("", "", "certified", "", "", "", "training", "", "held-out", ""),

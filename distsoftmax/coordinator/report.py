@@ -12,11 +12,11 @@ import numpy as np
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import SolverConfig, TrainConfig
-from distsoftmax.coordinator.result import Interruption, Result
-from distsoftmax.data.partition import Partition
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.training.result import Interruption, Result
 
 
-def opening(partition: Partition, cluster: Communicator, threads: int, solver: str = "") -> str:
+def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str = "") -> str:
     """Return the lines on what is about to be done, with advice where the machine is not used well. Collective.
 
     Parameters
@@ -26,27 +26,27 @@ def opening(partition: Partition, cluster: Communicator, threads: int, solver: s
     solver : str
         Which solver is used and why, where that was left to the program.
     """
-    held_out = f" and {partition.n_held_out} held-out" if partition.n_held_out else ""
+    held_out = f" and {dataset.n_held_out} held-out" if dataset.n_held_out else ""
     ranks = "1 rank" if cluster.size == 1 else f"{cluster.size} ranks"
-    kind = f"sparse {partition.dtype}" if partition.sparse else f"{partition.dtype}"
+    kind = f"sparse {dataset.dtype}" if dataset.sparse else f"{dataset.dtype}"
     lines = [
-        f"{partition.n_training} training{held_out} samples x {len(partition.encoding.feature_names)} features, "
-        f"{len(partition.classes)} classes, {kind}; {partition.n_shards} shards on {ranks}",
+        f"{dataset.n_training} training{held_out} samples x {len(dataset.encoding.feature_names)} features, "
+        f"{len(dataset.classes)} classes, {kind}; {dataset.n_shards} shards on {ranks}",
         ", ".join(sorted(set(cluster.allgather(library.describe())))),
     ]
     lines += [solver] if solver else []
-    lines += [f"note: {note}" for note in partition.notes]
-    held, streamed = (sum(cluster.allgather(size)) for size in (partition.bytes_held, partition.bytes_streamed))
+    lines += [f"note: {note}" for note in dataset.notes]
+    held, streamed = (sum(cluster.allgather(size)) for size in (dataset.bytes_held, dataset.bytes_streamed))
     if streamed:
         lines.append(f"memory: {_in_mib(held)} of features stay, {_in_mib(streamed)} are read again each step")
-    if cluster.size > partition.n_shards:
-        idle = f"note: {cluster.size - partition.n_shards} ranks have no shard"
+    if cluster.size > dataset.n_shards:
+        idle = f"note: {cluster.size - dataset.n_shards} ranks have no shard"
         more = f"; --shards {4 * cluster.size} gives each some (another sum, so the model's bits change)"
-        lines.append(idle + (more if partition.n_rows >= cluster.size else f"; there are {partition.n_rows} samples"))
+        lines.append(idle + (more if dataset.n_rows >= cluster.size else f"; there are {dataset.n_rows} samples"))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())
     used = sum(cluster.allgather(threads))
-    best = min(cores, partition.n_shards)
+    best = min(cores, dataset.n_shards)
     if used < best:
         lines.append(
             f"note: {cores - used} of {cores} cores are idle; mpirun -n {best} python -m distsoftmax.train ... uses "
@@ -55,22 +55,22 @@ def opening(partition: Partition, cluster: Communicator, threads: int, solver: s
     return "\n".join(lines)
 
 
-def closing(result: Result, config: TrainConfig, partition: Partition, sha256: str, place: Path) -> str:
+def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, place: Path) -> str:
     """Return the last lines of a run that has ended by itself."""
     steps = "1 step" if result.n_steps == 1 else f"{result.n_steps} steps"
-    accuracy = f"{result.training.accuracy:.4f} on {partition.n_training} training samples"
+    accuracy = f"{result.training.accuracy:.4f} on {dataset.n_training} training samples"
     if result.held_out is not None:
-        accuracy = f"{result.held_out.accuracy:.4f} on {partition.n_held_out} held-out samples, {accuracy}"
+        accuracy = f"{result.held_out.accuracy:.4f} on {dataset.n_held_out} held-out samples, {accuracy}"
     lines = [f"stopped: {result.reason}, after {steps}"]
     if config.solver.patience is not None and result.held_out is not None:
         loss = result.held_out.log_loss
         lines.append(f"kept: the model of step {result.step}, with the lowest held-out log loss, {loss:.6g}")
     lines += [f"objective: {result.objective:.12g}", f"certified gap: {_certificate(result)}"]
     lines += [f"note: {result.remark}"] if result.remark else []
-    lines += [f"note: {text}" for text in _shortfall(result, config.solver, partition.dtype)]
+    lines += [f"note: {text}" for text in _shortfall(result, config.solver, dataset.dtype)]
     if config.objective.sparse:
-        n_features = len(partition.encoding.feature_names)
-        n_coefficients = len(partition.classes) * n_features
+        n_features = len(dataset.encoding.feature_names)
+        n_coefficients = len(dataset.classes) * n_features
         lines.append(
             f"features: {result.n_used_features} of {n_features} are used, {result.n_nonzero} of {n_coefficients} "
             "coefficients are not 0"

@@ -25,21 +25,21 @@ def open_source(spec: SourceSpec, cluster: Communicator) -> Source:
     with cluster.agreement():
         _refuse_options_of_other_formats(spec, file_format)
     if file_format == "csv":
-        from distsoftmax.data.readers.csv import CsvSource
+        from distsoftmax.data.readers.csv.source import CsvSource
 
         return CsvSource(spec, parts)
     if file_format == "svmlight":
-        from distsoftmax.data.readers.svmlight import SvmlightSource
+        from distsoftmax.data.readers.svmlight.source import SvmlightSource
 
         return SvmlightSource(spec, parts)
     if file_format == "parquet":
-        from distsoftmax.data.readers.parquet import ParquetSource
+        from distsoftmax.data.readers.parquet.source import ParquetSource
 
         return ParquetSource(spec, parts)
-    from distsoftmax.data.readers.archives import open_npz
-    from distsoftmax.data.readers.array_files import open_npy
-    from distsoftmax.data.readers.arrays import ArraySource
-    from distsoftmax.data.readers.hdf5 import open_hdf5
+    from distsoftmax.data.readers.arrays.archives import open_npz
+    from distsoftmax.data.readers.arrays.files import open_npy
+    from distsoftmax.data.readers.arrays.hdf5 import open_hdf5
+    from distsoftmax.data.readers.arrays.source import ArraySource
 
     opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[file_format]
     return ArraySource(replace(spec, format=file_format), parts, find_parts(spec.labels_paths, cluster), opened)

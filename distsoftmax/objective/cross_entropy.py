@@ -21,7 +21,7 @@ from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Direction, Scorer
 from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.partition import Partition, Samples
+from distsoftmax.data.dataset import Dataset, Samples
 from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.feature_bounds import ROOM, bound_loss, largest_score, measure_features
 from distsoftmax.objective.shard_sums import ShardSums
@@ -67,7 +67,7 @@ class CrossEntropy:
 
     Parameters
     ----------
-    partition : Partition
+    dataset : Dataset
         This rank's samples.
     cluster : Communicator
     threads : int
@@ -77,7 +77,7 @@ class CrossEntropy:
 
     Attributes
     ----------
-    partition : Partition
+    dataset : Dataset
     cluster : Communicator
     shape : tuple of int
         The parameters', (n_classes, n_features + 1).
@@ -91,27 +91,27 @@ class CrossEntropy:
     Collective, as is every call of it.
     """
 
-    def __init__(self, partition: Partition, cluster: Communicator, threads: int, *, by_class: bool) -> None:
-        self.partition = partition
+    def __init__(self, dataset: Dataset, cluster: Communicator, threads: int, *, by_class: bool) -> None:
+        self.dataset = dataset
         self.cluster = cluster
-        self.shape = partition.shape
-        self.offset = partition.standardization.offset
-        self.bounds = measure_features(partition, self.shape, by_class, self.offset, cluster)
+        self.shape = dataset.shape
+        self.offset = dataset.standardization.offset
+        self.bounds = measure_features(dataset, self.shape, by_class, self.offset, cluster)
         self.sums = ShardSums(cluster, threads)
         self._gradient_scale = FixedPoint(self.bounds.magnitudes)
 
     def scorer(self, stored: Array, dtype: np.dtype) -> Scorer:
         """Return parameters for the features as they are stored (`for_stored`), ready to score them."""
-        return Scorer(stored, dtype, sparse=self.partition.sparse)
+        return Scorer(stored, dtype, sparse=self.dataset.sparse)
 
     def evaluate(self, parameters: Array, dtype: np.dtype) -> Fit:
         """Return the mean loss and its gradient, computed in a type. Collective: one Allreduce."""
-        partition = self.partition
+        dataset = self.dataset
         stored = for_stored(parameters, self.offset)
-        bound = bound_loss(stored, partition.total_weight, self.bounds.largest)
+        bound = bound_loss(stored, dataset.total_weight, self.bounds.largest)
         if not math.isfinite(bound):
             return Fit.not_finite(self.shape)
-        sums = Sums(self._gradient_scale, FixedPoint(bound), self.shape[0], partition.sparse)
+        sums = Sums(self._gradient_scale, FixedPoint(bound), self.shape[0], dataset.sparse)
         scorer = self.scorer(stored, dtype)
 
         def work(samples: Iterable[Samples]) -> Integers:
@@ -120,7 +120,7 @@ class CrossEntropy:
                 scorer.add_loss_and_gradient(of_shard.rows(dtype), totals)
             return totals.array
 
-        return self.finished(sums, self.sums.sum(work, partition.training), bound, partition.total_weight)
+        return self.finished(sums, self.sums.sum(work, dataset.training), bound, dataset.total_weight)
 
     def finished(self, sums: Sums, array: Integers, loss_bound: float, weight: float) -> Fit:
         """Return the mean, over samples of a weight, of what all ranks have summed; the gradient that of centred ones.
@@ -144,7 +144,7 @@ class CrossEntropy:
         roundoff of the mean magnitudes is left as the allowance. On real data the error was 100 to 1,000 times smaller.
         """
         unit = float(np.finfo(dtype).eps) / 2
-        magnitudes = self.bounds.magnitudes / self.partition.total_weight
+        magnitudes = self.bounds.magnitudes / self.dataset.total_weight
         return unit * (4 + loss + 2 * largest_score(for_stored(parameters, self.offset), magnitudes))
 
     def hessian(self, parameters: Array) -> Hessian:
@@ -153,8 +153,8 @@ class CrossEntropy:
 
     def intercept_hessian(self, parameters: Array) -> Array:
         """Return the hessian with respect to the intercepts, (n_classes, n_classes). Collective: one Allreduce."""
-        partition, dtype = self.partition, self.partition.dtype
-        fixed = FixedPoint(ROOM * partition.total_weight)
+        dataset, dtype = self.dataset, self.dataset.dtype
+        fixed = FixedPoint(ROOM * dataset.total_weight)
         scorer = self.scorer(for_stored(parameters, self.offset), dtype)
 
         def work(samples: Iterable[Samples]) -> Integers:
@@ -163,12 +163,12 @@ class CrossEntropy:
                 array += fixed.limbs(scorer.intercept_hessian(of_shard.rows(dtype)))[0]
             return array
 
-        return fixed.value(self.sums.sum(work, partition.training)) / partition.total_weight
+        return fixed.value(self.sums.sum(work, dataset.training)) / dataset.total_weight
 
     def scores(self, parameters: Array, *, held_out: bool) -> Scores:
         """Return accuracy and log loss on the held-out or on the training samples, unweighted. Collective."""
-        partition, dtype = self.partition, self.partition.dtype
-        n_samples = partition.n_held_out if held_out else partition.n_training
+        dataset, dtype = self.dataset, self.dataset.dtype
+        n_samples = dataset.n_held_out if held_out else dataset.n_training
         largest = self.bounds.largest_held_out if held_out else self.bounds.largest
         stored = for_stored(parameters, self.offset)
         bound = bound_loss(stored, n_samples, largest)
@@ -188,7 +188,7 @@ class CrossEntropy:
                     array[3] += 1
             return array
 
-        array = self.sums.sum(work, partition.held_out if held_out else partition.training)
+        array = self.sums.sum(work, dataset.held_out if held_out else dataset.training)
         log_loss = math.inf if array[3] else float(fixed.value(array[1], array[2])) / n_samples
         return Scores(int(array[0]) / n_samples, log_loss)
 
@@ -202,17 +202,17 @@ class Hessian:
 
     def __init__(self, fit: CrossEntropy, parameters: Array) -> None:
         self._fit = fit
-        partition = fit.partition
-        self._at = fit.scorer(for_stored(parameters, fit.offset), partition.dtype)
+        dataset = fit.dataset
+        self._at = fit.scorer(for_stored(parameters, fit.offset), dataset.dtype)
         self._keeps = False
-        if partition.bytes_streamed == 0:
-            n_probabilities = len(parameters) * sum(of_shard.classes.size for of_shard in partition.training)
-            self._keeps = n_probabilities * partition.dtype.itemsize <= partition.bytes_held
+        if dataset.bytes_streamed == 0:
+            n_probabilities = len(parameters) * sum(of_shard.classes.size for of_shard in dataset.training)
+            self._keeps = n_probabilities * dataset.dtype.itemsize <= dataset.bytes_held
         self._kept: dict[int, NDArray[np.floating]] = {}
 
     def product(self, direction: Array) -> Array:
         """Return the product with a direction, (n_classes, n_features + 1). Collective: one Allreduce."""
-        fit, partition, bounds = self._fit, self._fit.partition, self._fit.bounds
+        fit, dataset, bounds = self._fit, self._fit.dataset, self._fit.bounds
         stored = for_stored(direction, fit.offset)
         largest = ROOM * largest_score(stored, bounds.largest)
         if largest == 0.0:
@@ -220,22 +220,22 @@ class Hessian:
         bound = largest / 2 * bounds.magnitudes
         if not np.isfinite(bound).all():
             return np.full_like(direction, np.nan)
-        sums = Sums(FixedPoint(bound), FixedPoint(0.0), fit.shape[0], partition.sparse)
-        along = Direction(stored, partition.dtype, sparse=partition.sparse)
+        sums = Sums(FixedPoint(bound), FixedPoint(0.0), fit.shape[0], dataset.sparse)
+        along = Direction(stored, dataset.dtype, sparse=dataset.sparse)
 
         def work(samples: Iterable[Samples]) -> Integers:
             totals = sums.empty()
             for of_shard in samples:
-                kept, rows = self._probabilities(of_shard), of_shard.rows(partition.dtype)
+                kept, rows = self._probabilities(of_shard), of_shard.rows(dataset.dtype)
                 along.add_hessian_product(self._at, kept, rows, totals)
             return totals.array
 
-        array = fit.sums.sum(work, partition.training)
-        return fit.finished(sums, array, 0.0, partition.total_weight).gradient
+        array = fit.sums.sum(work, dataset.training)
+        return fit.finished(sums, array, 0.0, dataset.total_weight).gradient
 
     def _probabilities(self, samples: Samples) -> NDArray[np.floating] | None:
         if not self._keeps:
             return None
         if samples.shard not in self._kept:
-            self._kept[samples.shard] = self._at.padded_probabilities(samples.rows(self._fit.partition.dtype))
+            self._kept[samples.shard] = self._at.padded_probabilities(samples.rows(self._fit.dataset.dtype))
         return self._kept[samples.shard]

@@ -15,7 +15,7 @@ from distsoftmax.arithmetic.parameters import matrix_vector
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import columns_of, extremes, sum_by_class, sum_magnitudes
-from distsoftmax.data.partition import Partition, Samples
+from distsoftmax.data.dataset import Dataset, Samples
 from distsoftmax.objective.row_runs import row_runs
 
 ROOM = 1.01  # for the rounding of a bound in float32
@@ -42,7 +42,7 @@ class FeatureBounds:
 
 
 def measure_features(
-    partition: Partition,
+    dataset: Dataset,
     shape: tuple[int, int],
     by_class: bool,
     offset: NDArray[np.float64] | None,
@@ -60,19 +60,19 @@ def measure_features(
         See `Standardization.offset`; the means are those of the centred features.
     """
     width = shape[1]
-    largest = _agree_on_largest(partition.training, width, cluster)
-    largest_held_out = _agree_on_largest(partition.held_out, width, cluster)
+    largest = _agree_on_largest(dataset.training, width, cluster)
+    largest_held_out = _agree_on_largest(dataset.held_out, width, cluster)
     partials = (
         ShardSum(some.shard, sum_magnitudes(some.features, some.weights), columns_of(some.features))
-        for some in partition.training
+        for some in dataset.training
     )
     magnitudes = np.empty(width)
-    magnitudes[:-1] = bounded_sum(partials, partition.total_weight * largest[:-1], cluster)
-    magnitudes[-1] = partition.total_weight
+    magnitudes[:-1] = bounded_sum(partials, dataset.total_weight * largest[:-1], cluster)
+    magnitudes[-1] = dataset.total_weight
     class_means = np.empty((0, 0))
     if by_class:
-        class_means = _sum_by_class(partition, shape, magnitudes, cluster)
-        class_means /= partition.total_weight
+        class_means = _sum_by_class(dataset, shape, magnitudes, cluster)
+        class_means /= dataset.total_weight
         if offset is not None:
             class_means[:, :-1] -= np.outer(class_means[:, -1], offset)
     return FeatureBounds(
@@ -109,13 +109,13 @@ def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Communica
 
 
 def _sum_by_class(
-    partition: Partition, shape: tuple[int, int], magnitudes: NDArray[np.float64], cluster: Communicator
+    dataset: Dataset, shape: tuple[int, int], magnitudes: NDArray[np.float64], cluster: Communicator
 ) -> NDArray[np.float64]:
     """Return the sum over samples of weight * e_y (x, 1)^T, shape (n_classes, n_features + 1). Collective."""
     fixed = FixedPoint(magnitudes)
     limbs = np.zeros((2, *shape), dtype=np.int64)
     with cluster.agreement():
-        for some in partition.training:
+        for some in dataset.training:
             sums = sum_by_class(some.features, some.classes, some.weights, shape[0])
             columns = columns_of(some.features)
             place = np.arange(shape[1] - 1) if columns is None else columns

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.arithmetic.sums import Sums
-from distsoftmax.data.partition import Samples
+from distsoftmax.data.dataset import Samples
 from distsoftmax.errors import InputError
 from distsoftmax.objective.centring import for_stored
 from distsoftmax.objective.cross_entropy import CrossEntropy, Fit
@@ -55,30 +55,30 @@ class FitBatches:
     """
 
     def __init__(self, fit: CrossEntropy, batch_size: int, seed: int) -> None:
-        partition, cluster = fit.partition, fit.cluster
-        streamed = sum(cluster.allgather(partition.bytes_streamed))
+        dataset, cluster = fit.dataset, fit.cluster
+        streamed = sum(cluster.allgather(dataset.bytes_streamed))
         if streamed:
             raise InputError(
                 f"--solver sgd would read {streamed / 2**20:.3g} MiB of features again for every batch, where --memory "
                 "has no room for them; allow more, start more ranks, or take lbfgs, trust-region or gradient-descent"
             ).on_all_ranks()
-        self.n_batches = -(-partition.n_training // batch_size)
+        self.n_batches = -(-dataset.n_training // batch_size)
         self._fit = fit
-        own = [samples for samples in partition.training if len(samples.features)]
-        sizes = np.zeros(partition.n_shards, dtype=np.int64)
+        own = [samples for samples in dataset.training if len(samples.features)]
+        sizes = np.zeros(dataset.n_shards, dtype=np.int64)
         sizes[[samples.shard for samples in own]] = [len(samples.features) for samples in own]
         cluster.sum_integers(sizes)
         heaviest = np.array([max((_heaviest(samples) for samples in own), default=0.0)])
         cluster.maximum(heaviest)
         self._shares = Shares(sizes, batch_size, seed)
         self._rows = ShuffledRows(own, seed)
-        self._weight = min(batch_size * float(heaviest[0]), partition.total_weight)  # a bound on a batch's
+        self._weight = min(batch_size * float(heaviest[0]), dataset.total_weight)  # a bound on a batch's
         magnitudes = np.minimum(ROOM * self._weight * fit.bounds.largest, fit.bounds.magnitudes)
         self._gradient_scale = FixedPoint(magnitudes)
 
     def estimate(self, parameters: NDArray[np.float64], epoch: int, batch: int) -> tuple[Fit, int]:
         """Return the estimate of the fit, and the samples it is made from. Collective: one Allreduce."""
-        fit, partition = self._fit, self._fit.partition
+        fit, dataset = self._fit, self._fit.dataset
         first, counts = self._shares.of(epoch, batch)
         n_samples = int(counts.sum(dtype=np.int64))
         self._rows.shuffle(epoch)
@@ -86,17 +86,17 @@ class FitBatches:
         bound = bound_loss(stored, self._weight, fit.bounds.largest)
         if not math.isfinite(bound):
             return Fit.not_finite(fit.shape), n_samples
-        sums = Sums(self._gradient_scale, FixedPoint(bound), fit.shape[0], partition.sparse)
-        scorer = fit.scorer(stored, partition.dtype)
+        sums = Sums(self._gradient_scale, FixedPoint(bound), fit.shape[0], dataset.sparse)
+        scorer = fit.scorer(stored, dataset.dtype)
 
         def work(shards: Iterable[tuple[Samples, NDArray[np.int64]]]) -> NDArray[np.int64]:
             totals = sums.empty()
             for samples, rows in shards:
-                scorer.add_loss_and_gradient(samples.rows(partition.dtype).taking(rows), totals)
+                scorer.add_loss_and_gradient(samples.rows(dataset.dtype).taking(rows), totals)
             return totals.array
 
         array = fit.sums.sum(work, self._rows.taken(first, counts))
-        weight = partition.total_weight * (n_samples / partition.n_training)
+        weight = dataset.total_weight * (n_samples / dataset.n_training)
         return fit.finished(sums, array, bound, weight), n_samples
 
 

@@ -29,7 +29,7 @@ from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, gram, in
 from distsoftmax.arithmetic.samples import dense_rows
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.data.partition import Partition
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.objective.feature_bounds import FeatureBounds
 from distsoftmax.objective.row_sample import draw_rows, mean_squares
 from distsoftmax.solvers.protocol import Preconditioner
@@ -176,7 +176,7 @@ def curvature_model(shape: tuple[int, int], n_samples: int) -> type[Any]:
 
 
 def fit_curvature_model(
-    partition: Partition,
+    dataset: Dataset,
     config: ObjectiveConfig,
     shape: tuple[int, int],
     bounds: FeatureBounds,
@@ -184,14 +184,14 @@ def fit_curvature_model(
     cluster: Communicator,
 ) -> CurvatureModel:
     """Fit what of the model that suits the parameters' shape does not depend on the parameters. Collective."""
-    model = curvature_model(shape, partition.n_training)
+    model = curvature_model(shape, dataset.n_training)
     if model is NoModel:
         return NoModel()
     size, n_rows = math.prod(shape), min(MOST_ROWS * shape[1], MOST_NUMBERS // shape[1])
     if model is SampleHessian:
-        n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * partition.n_training // size))
-    squares = mean_squares(partition, bounds, cluster)
-    rows, weights = draw_rows(partition, squares, n_rows, seed, cluster)
+        n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * dataset.n_training // size))
+    squares = mean_squares(dataset, bounds, cluster)
+    rows, weights = draw_rows(dataset, squares, n_rows, seed, cluster)
     weight = total(weights)
     if not 0 < weight < math.inf:
         return NoModel()

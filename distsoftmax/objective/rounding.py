@@ -40,8 +40,8 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.elementary import EXP_ERROR, LOG_ERROR
 from distsoftmax.arithmetic.parameters import dot
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.features import Compact, SparseFeatures
-from distsoftmax.data.partition import Partition
 from distsoftmax.objective.cross_entropy import Fit
 from distsoftmax.objective.feature_bounds import FeatureBounds
 from distsoftmax.objective.outward_sums import ROOM, UNIT, column_lengths, gamma, largest_by_column
@@ -143,14 +143,12 @@ class RoundingModel:
     means_error: float = 0.0
 
     @classmethod
-    def of(
-        cls, partition: Partition, bounds: FeatureBounds, offset: Vector | None, cluster: Communicator
-    ) -> RoundingModel:
+    def of(cls, dataset: Dataset, bounds: FeatureBounds, offset: Vector | None, cluster: Communicator) -> RoundingModel:
         """Measure the lengths of the chains. Collective: a pass over the samples, of which no feature is read."""
-        n_classes, width = partition.shape
+        n_classes, width = dataset.shape
         lengths = np.zeros(4)  # rows of a shard, entries of a row, whether there are weights, and small types
         with cluster.agreement():
-            for samples in partition.training:
+            for samples in dataset.training:
                 features = samples.features
                 row_length = width - 1
                 if isinstance(features, SparseFeatures):
@@ -163,15 +161,15 @@ class RoundingModel:
         return cls(
             n_classes=n_classes,
             row_length=row_length,
-            row_chain=LARGEST_BLOCK + (shard_rows if partition.sparse else blocks),
+            row_chain=LARGEST_BLOCK + (shard_rows if dataset.sparse else blocks),
             shard_rows=shard_rows,
-            n_shards=partition.n_shards,
-            total_weight=partition.total_weight,
+            n_shards=dataset.n_shards,
+            total_weight=dataset.total_weight,
             is_weighted=bool(weighted),
             largest=bounds.largest,
-            magnitudes=bounds.magnitudes / partition.total_weight,
+            magnitudes=bounds.magnitudes / dataset.total_weight,
             offset=offset,
-            means_error=DECODED_IN_FLOAT32 if compact and partition.dtype == np.float32 else 0.0,
+            means_error=DECODED_IN_FLOAT32 if compact and dataset.dtype == np.float32 else 0.0,
         )
 
     @property

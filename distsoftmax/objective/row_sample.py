@@ -17,15 +17,15 @@ from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.features import SparseFeatures
-from distsoftmax.data.partition import Partition
 from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds
 
 Floats = NDArray[np.float64]
 
 
 def draw_rows(
-    partition: Partition, mean_squares: Floats, n_rows: int, seed: int, cluster: Communicator
+    dataset: Dataset, mean_squares: Floats, n_rows: int, seed: int, cluster: Communicator
 ) -> tuple[NDArray, Floats]:
     """Draw about `n_rows` training rows and give them to every rank. Collective.
 
@@ -35,15 +35,15 @@ def draw_rows(
     weights : (rows,)
     """
     drawn = []
-    offset = partition.standardization.offset
+    offset = dataset.standardization.offset
     inverse = np.divide(1.0, mean_squares[:-1], out=np.zeros(mean_squares.size - 1), where=mean_squares[:-1] > 0)
     with cluster.agreement():
-        for samples in partition.training:
+        for samples in dataset.training:
             norms = row_norms(samples.features, inverse) / max(inverse.size, 1)
             weights = np.ones(len(norms)) if samples.weights is None else samples.weights
-            chances = _chances(norms, weights, partition, n_rows)
+            chances = _chances(norms, weights, dataset, n_rows)
             chosen = uniform(Purpose.SAMPLE, seed, samples.shard, 0, len(chances)) < chances
-            rows = _dense_rows(samples.features[chosen], offset, inverse.size, partition.dtype)
+            rows = _dense_rows(samples.features[chosen], offset, inverse.size, dataset.dtype)
             drawn.append((samples.shard, rows, weights[chosen] / chances[chosen]))
     everywhere = sorted((item for of_rank in cluster.allgather(drawn) for item in of_rank), key=lambda item: item[0])
     rows = np.concatenate([rows for _, rows, _ in everywhere])
@@ -51,28 +51,28 @@ def draw_rows(
     return rows, weights
 
 
-def mean_squares(partition: Partition, bounds: FeatureBounds, cluster: Communicator) -> Floats:
+def mean_squares(dataset: Dataset, bounds: FeatureBounds, cluster: Communicator) -> Floats:
     """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
     n_features = bounds.largest.size - 1
     squares = (
         ShardSum(samples.shard, sum_squares(samples.features, None, samples.weights), columns_of(samples.features))
-        for samples in partition.training
+        for samples in dataset.training
     )
-    bound = ROOM * partition.total_weight * (bounds.largest[:-1] * bounds.largest[:-1])
+    bound = ROOM * dataset.total_weight * (bounds.largest[:-1] * bounds.largest[:-1])
     result = np.ones(n_features + 1)
-    result[:-1] = bounded_sum(squares, bound, cluster) / partition.total_weight
-    offset = partition.standardization.offset
+    result[:-1] = bounded_sum(squares, bound, cluster) / dataset.total_weight
+    offset = dataset.standardization.offset
     if offset is not None:
         result[:-1] = np.maximum(result[:-1] - offset * offset, 0.0)
     return result
 
 
-def _chances(norms: Floats, weights: Floats, partition: Partition, n_rows: int) -> Floats:
+def _chances(norms: Floats, weights: Floats, dataset: Dataset, n_rows: int) -> Floats:
     """Return the chance of each row of a shard to be drawn; 0 for a row without weight."""
-    if n_rows >= partition.n_training:
+    if n_rows >= dataset.n_training:
         return np.where(weights > 0, 1.0, 0.0)
-    relative = weights * (partition.n_training / partition.total_weight)  # 1 on average
-    chances = (1 + relative + 8 * relative * norms) * (n_rows / partition.n_training / 10)
+    relative = weights * (dataset.n_training / dataset.total_weight)  # 1 on average
+    chances = (1 + relative + 8 * relative * norms) * (n_rows / dataset.n_training / 10)
     return np.where(weights > 0, np.minimum(chances, 1.0), 0.0)
 
 

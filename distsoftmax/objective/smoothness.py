@@ -26,7 +26,7 @@ from distsoftmax.arithmetic.parameters import norm
 from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.column_sums import row_norms
-from distsoftmax.data.partition import Partition
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.solvers.protocol import Curvature
 
 POWERS = 15  # hessian products
@@ -34,7 +34,7 @@ ROOM = 1.1  # what so few of them may fall short of
 
 
 def expected_smoothness(
-    at_zero: Curvature, l2: float, shape: tuple[int, int], batch_size: int, partition: Partition, cluster: Communicator
+    at_zero: Curvature, l2: float, shape: tuple[int, int], batch_size: int, dataset: Dataset, cluster: Communicator
 ) -> float:
     """Return the expected smoothness of batches of a size. Collective: a few passes over the samples.
 
@@ -45,9 +45,9 @@ def expected_smoothness(
     shape : tuple of int
         The parameters'.
     """
-    n, b = partition.n_training, batch_size
+    n, b = dataset.n_training, batch_size
     of_mean = shape[0] / 2 * max(_largest_eigenvalue(at_zero, shape) - l2, 0.0) + l2
-    of_samples = _largest_term(partition, cluster) * n / partition.total_weight / 2 + l2
+    of_samples = _largest_term(dataset, cluster) * n / dataset.total_weight / 2 + l2
     if n == 1:
         return of_samples
     share = (n - b) / (b * (n - 1))
@@ -68,12 +68,12 @@ def _largest_eigenvalue(curvature: Curvature, shape: tuple[int, int]) -> float:
     return size
 
 
-def _largest_term(partition: Partition, cluster: Communicator) -> float:
+def _largest_term(dataset: Dataset, cluster: Communicator) -> float:
     """Return the largest weight * |(x, 1)|^2 of all samples. Collective."""
     largest = np.zeros(1)
     with cluster.agreement():
-        for samples in partition.training:
-            squares = 1 + row_norms(samples.features, offset=partition.standardization.offset)
+        for samples in dataset.training:
+            squares = 1 + row_norms(samples.features, offset=dataset.standardization.offset)
             if samples.weights is not None:
                 squares *= samples.weights
             largest[0] = np.max(squares, initial=largest[0])

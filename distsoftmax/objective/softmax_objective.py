@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.parameters import norm
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.data.partition import Partition
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.objective.certification import certify, estimate
 from distsoftmax.objective.cross_entropy import CrossEntropy, Fit, Hessian, Scores
 from distsoftmax.objective.mini_batches import FitBatches
@@ -37,7 +37,7 @@ class SoftmaxObjective:
 
     Parameters
     ----------
-    partition : Partition
+    dataset : Dataset
         This rank's samples.
     config : ObjectiveConfig
     cluster : Communicator
@@ -61,10 +61,10 @@ class SoftmaxObjective:
     """
 
     def __init__(
-        self, partition: Partition, config: ObjectiveConfig, cluster: Communicator, threads: int = 1, seed: int = 0
+        self, dataset: Dataset, config: ObjectiveConfig, cluster: Communicator, threads: int = 1, seed: int = 0
     ) -> None:
-        self.shape = partition.shape
-        self.cross_entropy = CrossEntropy(partition, cluster, threads, by_class=config.l2 > 0 or config.sparse)
+        self.shape = dataset.shape
+        self.cross_entropy = CrossEntropy(dataset, cluster, threads, by_class=config.l2 > 0 or config.sparse)
         self._seed = seed
         self._model: CurvatureModel | None = None
         self._rounding_model: RoundingModel | None = None
@@ -94,11 +94,11 @@ class SoftmaxObjective:
     @property
     def n_samples(self) -> int:
         """The training samples of all ranks."""
-        return self.cross_entropy.partition.n_training
+        return self.cross_entropy.dataset.n_training
 
     def __call__(self, parameters: Array) -> Evaluation:
         """Return the objective, its gradient and a lower bound on its optimum. Collective: one Allreduce."""
-        config, dtype = self.config, self.cross_entropy.partition.dtype
+        config, dtype = self.config, self.cross_entropy.dataset.dtype
         fit = self.cross_entropy.evaluate(parameters, dtype)
         if math.isinf(fit.loss):
             return Evaluation.not_finite(parameters)
@@ -133,7 +133,7 @@ class SoftmaxObjective:
         """What the errors of an evaluation in float64 follow from. Collective at its first call."""
         if self._rounding_model is None:
             fit = self.cross_entropy
-            self._rounding_model = RoundingModel.of(fit.partition, fit.bounds, fit.offset, fit.cluster)
+            self._rounding_model = RoundingModel.of(fit.dataset, fit.bounds, fit.offset, fit.cluster)
         return self._rounding_model
 
     def fit(self, parameters: Array) -> Fit:
@@ -159,7 +159,7 @@ class SoftmaxObjective:
             fit = self.cross_entropy
             if self._model is None:
                 self._model = fit_curvature_model(
-                    fit.partition, self.config, self.shape, fit.bounds, self._seed, fit.cluster
+                    fit.dataset, self.config, self.shape, fit.bounds, self._seed, fit.cluster
                 )
             self._fitted = parameters, self._model(parameters, self.config.l2)
         return self._fitted[1]
@@ -215,7 +215,7 @@ class SoftmaxBatches:
         """Return the expected smoothness of the estimates. Collective: a few passes over all samples."""
         fit, l2 = self._fit, self._penalty.l2
         at_zero = SoftmaxCurvature(fit.hessian(np.zeros(fit.shape)), self._penalty, self._intercept)
-        return expected_smoothness(at_zero, l2, fit.shape, self._size, fit.partition, fit.cluster)
+        return expected_smoothness(at_zero, l2, fit.shape, self._size, fit.dataset, fit.cluster)
 
 
 def _finish(gradient: Array, parameters: Array, penalty: Penalty, intercept: bool) -> None:

@@ -49,11 +49,11 @@ class Plain:
         from distsoftmax.arithmetic.samples import dense_rows
         from distsoftmax.arithmetic.sums import Sums
 
-        self._fit, training = fit, fit.partition.training
+        self._fit, training = fit, fit.dataset.training
         features = np.concatenate([samples.features for samples in training])
         classes = np.concatenate([samples.classes for samples in training])
-        self._rows = dense_rows(features, fit.partition.dtype, classes)
-        loss_bound = FixedPoint(1e3 * fit.partition.n_training)
+        self._rows = dense_rows(features, fit.dataset.dtype, classes)
+        loss_bound = FixedPoint(1e3 * fit.dataset.n_training)
         self._sums = Sums(FixedPoint(fit.bounds.magnitudes), loss_bound, fit.shape[0], by_column=False)
 
     def __call__(self, parameters: Any) -> tuple[float, Any]:
@@ -66,7 +66,7 @@ class Plain:
 
     def _of_samples(self, parameters: Any) -> Any:
         totals = self._sums.empty()
-        self._fit.scorer(parameters, self._fit.partition.dtype).add_loss_and_gradient(self._rows, totals)
+        self._fit.scorer(parameters, self._fit.dataset.dtype).add_loss_and_gradient(self._rows, totals)
         return totals.array
 
     def _over_ranks(self, floats: Any) -> Any:
@@ -74,7 +74,7 @@ class Plain:
 
         MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, floats)
         n_classes, width = self._fit.shape
-        floats /= self._fit.partition.total_weight
+        floats /= self._fit.dataset.total_weight
         gradient = np.empty((n_classes, width))
         gradient[:, :-1] = floats[: n_classes * (width - 1)].reshape(n_classes, -1)
         gradient[:, -1] = floats[-1 - n_classes : -1]
@@ -87,17 +87,17 @@ def be_rank(folder: Path, steps: int) -> None:
 
     cluster = join_job()
     from distsoftmax.config import DataConfig
-    from distsoftmax.data.partition import load_partition
+    from distsoftmax.data.dataset import load_dataset
     from distsoftmax.objective.cross_entropy import CrossEntropy
 
     source = DataConfig(data=(str(folder / "X.npy"),), labels=(str(folder / "y.npy"),), standardize=False)
-    partition = load_partition(source, True, cluster)
-    fit = CrossEntropy(partition, cluster, 1, by_class=False)
+    dataset = load_dataset(source, True, cluster)
+    fit = CrossEntropy(dataset, cluster, 1, by_class=False)
     plain = Plain(fit)
     parameters = np.random.default_rng(0).standard_normal(fit.shape) / 100
     turns = []
     for _ in range(1 + steps):
-        exact_seconds, exact = seconds_of(lambda: fit.evaluate(parameters, partition.dtype))
+        exact_seconds, exact = seconds_of(lambda: fit.evaluate(parameters, dataset.dtype))
         plain_seconds, gradient = plain(parameters)
         turns.append((exact_seconds, plain_seconds))
         np.testing.assert_allclose(gradient, exact.gradient, atol=1e-6)

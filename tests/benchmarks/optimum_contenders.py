@@ -115,7 +115,7 @@ def ours(folder: Path, name: str) -> None:
     """
     from distsoftmax.cluster.startup import join_job, load_core
     from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
-    from distsoftmax.data.partition import load_partition
+    from distsoftmax.data.dataset import load_dataset
     from distsoftmax.objective.softmax_objective import SoftmaxObjective
     from distsoftmax.solvers import make_solver
     from distsoftmax.solvers.protocol import certified, stop_reason
@@ -130,8 +130,8 @@ def ours(folder: Path, name: str) -> None:
         solver=SolverConfig(solver=name),
         run=RunConfig(threads=1),
     )
-    partition = load_partition(config.data, config.objective.intercept, cluster)
-    distributed = SoftmaxObjective(partition, config.objective, cluster, config.run.threads, config.data.seed)
+    dataset = load_dataset(config.data, config.objective.intercept, cluster)
+    distributed = SoftmaxObjective(dataset, config.objective, cluster, config.run.threads, config.data.seed)
     solver = make_solver(config.solver, config.objective, preconditioned=distributed.is_preconditioned)
     distributed(np.zeros(distributed.shape))  # to warm up; what a solver needs besides is made within its time
     targets = [task.facts["optimum"] * (1 + look * gap) for gap in GAPS for look in LOOKS]
@@ -153,8 +153,8 @@ def ours(folder: Path, name: str) -> None:
             break
         state = solver.step(distributed, state)
     if cluster.rank == 0:
-        order = [partition.classes.index(name) for name in task.facts["names"]]
-        trained = partition.standardization.trained  # columns that hold nothing are not trained
+        order = [dataset.classes.index(name) for name in task.facts["names"]]
+        trained = dataset.standardization.trained  # columns that hold nothing are not trained
         for step, seconds, parameters, certificate in seen:
             coef = np.zeros((len(order), task.features.shape[1]))
             coef[:, slice(None) if trained is None else trained] = parameters[order, :-1]

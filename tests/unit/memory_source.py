@@ -1,4 +1,4 @@
-"""A source whose rows are in memory, and what a partition of it is made of."""
+"""A source whose rows are in memory, and what a dataset of it is made of."""
 
 import numpy as np
 

@@ -15,8 +15,8 @@ from ranks import on_ranks
 
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig
-from distsoftmax.data import partition as partition_module
-from distsoftmax.data.partition import load_partition
+from distsoftmax.data import dataset as dataset_module
+from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.shards import divide_source
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.protocol import Evaluation, certified, stop_reason
@@ -151,12 +151,12 @@ def distributed(work, features, labels, config, weights=None, *, ranks=1, seed=0
 
     def on_rank(rank):
         rank.source = MemorySource(features, labels, weights)
-        partition = load_partition(DataConfig(data=("memory",), **options), config.intercept, rank)
-        return work(SoftmaxObjective(partition, config, rank, threads, seed))
+        dataset = load_dataset(DataConfig(data=("memory",), **options), config.intercept, rank)
+        return work(SoftmaxObjective(dataset, config, rank, threads, seed))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            partition_module,
+            dataset_module,
             "_open_training_source",
             lambda config, cluster: divide_source(cluster.source, config.shards, cluster),
         )

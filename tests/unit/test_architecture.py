@@ -12,23 +12,14 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {
-        "train",
-        "evaluate",
-        "predict",
-        "scoring",
-        "evaluation",
-        "describe",
-        "description",
-        "description_table",
-        "command_line",
-    },
-    {"regularization_path"},
+    {"train", "evaluate", "predict", "describe", "command_line"},
+    {"inspection", "scoring", "regularization_path"},
     {"trainer"},
     {"coordinator"},
+    {"training"},
     {"cluster", "objective", "solvers", "data"},
     {"arithmetic"},
-    {"config", "model", "errors"},
+    {"config", "model", "durable", "errors"},
 ]
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

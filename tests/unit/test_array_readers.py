@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.arrays import digits
+from distsoftmax.data.readers.arrays.source import digits
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError

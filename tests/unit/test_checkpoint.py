@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from distsoftmax.coordinator import durable
+from distsoftmax import durable
 from distsoftmax.coordinator.checkpoint import (
     Circumstances,
     checkpoint_paths,
@@ -16,12 +16,12 @@ from distsoftmax.coordinator.checkpoint import (
     refuse_other_run,
     save_checkpoint,
 )
-from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.errors import CheckpointDamaged, InputError, OutputError
 from distsoftmax.model import Encoding, Model, NumberedNames, load_model, tensor_file
 from distsoftmax.solvers.accelerated_gradient import AcceleratedState
 from distsoftmax.solvers.protocol import State
+from distsoftmax.training.early_stopping import EarlyStopping
 
 
 def circumstances(**changes):

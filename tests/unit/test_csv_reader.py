@@ -15,7 +15,7 @@ from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers import record_scan, text_files
-from distsoftmax.data.readers.csv import CsvSource
+from distsoftmax.data.readers.csv.source import CsvSource
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError

@@ -17,13 +17,13 @@ from tables import CLASSES, FEATURES, FORMATS, N_ROWS, ONE, SEVEN, SPARSE, write
 
 from distsoftmax.command_line import Farewell, parse
 from distsoftmax.config import DataConfig
-from distsoftmax.data.inspection.census import take_census
-from distsoftmax.data.partition import load_partition
+from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.shards import divide_source, show_nothing
 from distsoftmax.describe import DescribeConfig
-from distsoftmax.description import as_json, describe
-from distsoftmax.description_table import as_table
 from distsoftmax.errors import InputError
+from distsoftmax.inspection.census import take_census
+from distsoftmax.inspection.description import as_json, describe
+from distsoftmax.inspection.table import as_table
 from distsoftmax.model import NumberedNames
 
 RANKS = [1, 2, 3, 5]
@@ -49,7 +49,7 @@ def refusal(*data, ranks=1, **options):
     """What training says to the same options; None where it takes the data."""
     config = DataConfig(data=tuple(str(path) for path in data), **options)
     try:
-        together(ranks, lambda cluster: load_partition(config, True, cluster))
+        together(ranks, lambda cluster: load_dataset(config, True, cluster))
     except InputError as error:
         return str(error)
     return None
@@ -219,8 +219,8 @@ ARRAYS = {
 }
 
 
-def bytes_kept(partition):
-    return sum(some.features.nbytes for some in partition.training)
+def bytes_kept(dataset):
+    return sum(some.features.nbytes for some in dataset.training)
 
 
 @pytest.mark.parametrize("dtype", ["stored", "float32", "float64"])
@@ -237,10 +237,10 @@ def test_type_and_memory_are_those_of_a_run(tmp_path, name, dtype):
     assert [need.ranks for need in description.memory] == [1, 2, 4]
     for need in description.memory:
         config = DataConfig(data=(str(tmp_path / "d.npz"),), **options)
-        partitions = together(need.ranks, lambda rank, config=config: load_partition(config, True, rank))
-        assert description.computed == partitions[0].dtype.name
-        assert need.features_kept == max(map(bytes_kept, partitions))
-        assert need.rows == max(sum(some.classes.size for some in partition.training) for partition in partitions)
+        datasets = together(need.ranks, lambda rank, config=config: load_dataset(config, True, rank))
+        assert description.computed == datasets[0].dtype.name
+        assert need.features_kept == max(map(bytes_kept, datasets))
+        assert need.rows == max(sum(some.classes.size for some in dataset.training) for dataset in datasets)
         assert need.total >= max(need.features_kept, need.features_read) + 8 * need.rows + need.parameters
 
 
@@ -250,8 +250,8 @@ def test_memory_of_categories_is_that_of_a_run(tmp_path):
     options = {"label": "kind", "one_hot": ("colour",), "shards": 3}
     (need,) = described(path, for_ranks=3, **options).memory
     config = DataConfig(data=(str(path),), **options)
-    partitions = together(3, lambda rank: load_partition(config, True, rank))
-    assert need.features_kept == max(map(bytes_kept, partitions)) == 14 * 7 * 4
+    datasets = together(3, lambda rank: load_dataset(config, True, rank))
+    assert need.features_kept == max(map(bytes_kept, datasets)) == 14 * 7 * 4
     assert need.features_read == 14 * 7 * 8
     assert need.parameters == 12 * 2 * 8 * 8
 
@@ -264,8 +264,8 @@ def test_a_bound_on_memory_is_too_little_where_training_says_so(tmp_path, bound)
     assert errors(description) == ([] if refused is None else [refused])
     for need in description.memory if refused is None else ():
         config = DataConfig(data=(str(tmp_path / "d.npz"),), shards=50, memory=str(bound))
-        partitions = together(need.ranks, lambda rank, config=config: load_partition(config, True, rank))
-        assert need.reads_again == any(partition.bytes_streamed for partition in partitions)
+        datasets = together(need.ranks, lambda rank, config=config: load_dataset(config, True, rank))
+        assert need.reads_again == any(dataset.bytes_streamed for dataset in datasets)
     assert (bound >= description.least_memory) == (refused is None)
     assert all(need.total <= bound + 8 * need.rows + need.parameters for need in description.memory)
 
@@ -277,8 +277,8 @@ def test_features_are_read_again_where_a_run_reads_them_again(tmp_path, bound):
     options = {"label": "kind", "one_hot": ("colour",), "memory": str(bound), "shards": 30}
     for need in described(path, **options).memory:
         config = DataConfig(data=(str(path),), **options)
-        partitions = together(need.ranks, lambda rank, config=config: load_partition(config, True, rank))
-        assert need.reads_again == any(partition.bytes_streamed for partition in partitions)
+        datasets = together(need.ranks, lambda rank, config=config: load_dataset(config, True, rank))
+        assert need.reads_again == any(dataset.bytes_streamed for dataset in datasets)
 
 
 @pytest.mark.parametrize("ranks", RANKS)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distsoftmax.coordinator.early_stopping import EarlyStopping
+from distsoftmax.training.early_stopping import EarlyStopping
 
 
 def after(losses, every=10):

@@ -10,8 +10,8 @@ from ranks import on_ranks, read
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig
+from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.open_source import open_source
-from distsoftmax.data.partition import load_partition
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.shards import default_n_shards, shard_bounds
 from distsoftmax.data.source import SourceSpec
@@ -30,8 +30,8 @@ def needs(name):
 
 def train(paths, options, rank, steps=3):
     """Return the bits of a model after a few steps."""
-    partition = load_partition(DataConfig(data=paths, dtype="float64", **options), True, rank)
-    objective = SoftmaxObjective(partition, ObjectiveConfig(l2=1e-3), rank)
+    dataset = load_dataset(DataConfig(data=paths, dtype="float64", **options), True, rank)
+    objective = SoftmaxObjective(dataset, ObjectiveConfig(l2=1e-3), rank)
     solver = AcceleratedGradient()
     state = solver.init(objective, np.zeros(objective.shape))
     for _ in range(steps):

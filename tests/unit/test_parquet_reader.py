@@ -17,7 +17,7 @@ from ranks import read
 
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
-from distsoftmax.data.readers.parquet_values import category_column, numbers
+from distsoftmax.data.readers.parquet.values import category_column, numbers
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError

@@ -336,8 +336,8 @@ def test_a_hessian_that_is_not_finite_leaves_the_gradient_as_it_is():
 
 def drawn(features, labels, weights, n_rows, seed=0):
     fit = real(features, labels, ObjectiveConfig(), weights).cross_entropy
-    squares = mean_squares(fit.partition, fit.bounds, fit.cluster)
-    return draw_rows(fit.partition, squares, n_rows, seed, fit.cluster)
+    squares = mean_squares(fit.dataset, fit.bounds, fit.cluster)
+    return draw_rows(fit.dataset, squares, n_rows, seed, fit.cluster)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])

@@ -11,12 +11,12 @@ from ranks import on_ranks
 
 from distsoftmax.arithmetic import library
 from distsoftmax.config import ObjectiveConfig, SolverConfig, TrainConfig
-from distsoftmax.coordinator.early_stopping import EarlyStopping
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import closing, interrupted, opening
-from distsoftmax.coordinator.result import Interruption, Leg, Result, conclude
 from distsoftmax.objective.cross_entropy import Scores
 from distsoftmax.solvers.protocol import Certificate, State
+from distsoftmax.training.early_stopping import EarlyStopping
+from distsoftmax.training.result import Interruption, Leg, Result, conclude
 
 
 def result(**changes):
@@ -43,9 +43,9 @@ def said(found, dtype="float32", **options):
         objective=ObjectiveConfig(**{name: options.pop(name) for name in ("l1", "group") if name in options}),
         solver=SolverConfig(**options),
     )
-    partition = SimpleNamespace(n_training=100, n_held_out=20, dtype=np.dtype(dtype), classes=("x", "y"))
-    partition.encoding = SimpleNamespace(feature_names=("a", "b", "c"))
-    return closing(found, config, partition, "abc", Path("run/model.safetensors")).splitlines()
+    dataset = SimpleNamespace(n_training=100, n_held_out=20, dtype=np.dtype(dtype), classes=("x", "y"))
+    dataset.encoding = SimpleNamespace(feature_names=("a", "b", "c"))
+    return closing(found, config, dataset, "abc", Path("run/model.safetensors")).splitlines()
 
 
 def test_the_last_lines_say_how_good_the_model_is():
@@ -248,10 +248,8 @@ def test_the_opening_names_what_each_kind_of_rank_computes_with(monkeypatch):
         "rank 2": "arithmetic 1 on aarch64",
     }
     monkeypatch.setattr(library, "describe", lambda: names[threading.current_thread().name])
-    partition = SimpleNamespace(
-        n_training=100, n_held_out=0, dtype=np.dtype("float32"), classes=("x", "y"), sparse=False
-    )
-    partition.encoding, partition.notes = SimpleNamespace(feature_names=("a", "b", "c")), ()
-    partition.n_shards, partition.n_rows, partition.bytes_held, partition.bytes_streamed = 4, 100, 0, 0
-    for text in on_ranks(3, lambda rank: opening(partition, rank, 1)):
+    dataset = SimpleNamespace(n_training=100, n_held_out=0, dtype=np.dtype("float32"), classes=("x", "y"), sparse=False)
+    dataset.encoding, dataset.notes = SimpleNamespace(feature_names=("a", "b", "c")), ()
+    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_streamed = 4, 100, 0, 0
+    for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
         assert "arithmetic 1 on aarch64, arithmetic 1 on x86-64-v4" in text.splitlines()

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.coordinator.checkpoint import Circumstances, checkpoint_paths, load_checkpoint, save_checkpoint
-from distsoftmax.data.partition import Samples
+from distsoftmax.data.dataset import Samples
 from distsoftmax.errors import Diverged, InputError
 from distsoftmax.objective.mini_batches import ShuffledRows
 from distsoftmax.objective.shares import Shares

@@ -16,7 +16,7 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.readers import svmlight, svmlight_lines
-from distsoftmax.data.readers.svmlight_lines import BadLine, label_text, parse_lines
+from distsoftmax.data.readers.svmlight.lines import BadLine, label_text, parse_lines
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames

@@ -10,7 +10,7 @@ from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers import record_scan, text_files
-from distsoftmax.data.readers.text_files import TextFiles
+from distsoftmax.data.readers.text.files import TextFiles
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.errors import InputError
 

@@ -7,13 +7,13 @@ from ranks import on_ranks
 from scipy.sparse import csr_array
 
 from distsoftmax.config import DataConfig
-from distsoftmax.coordinator.warm_start import start_parameters
-from distsoftmax.data import partition as partition_module
-from distsoftmax.data.partition import load_partition
+from distsoftmax.data import dataset as dataset_module
+from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.shards import divide_source
 from distsoftmax.data.standardization import Standardization
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding, Model, NumberedNames
+from distsoftmax.training.warm_start import start_parameters
 
 
 @pytest.mark.parametrize("intercept", [True, False])
@@ -30,13 +30,13 @@ def test_the_change_of_units_and_back_is_the_identity(monkeypatch, kind, center,
         features = generator.integers(0, 255, features.shape).astype(np.uint8)
     source = MemorySource(features, generator.integers(0, 3, 300))
     monkeypatch.setattr(
-        partition_module,
+        dataset_module,
         "_open_training_source",
         lambda config, cluster: divide_source(source, config.shards, cluster),
     )
     config = DataConfig(data=("memory",), center=center, standardize=kind != "as they are", dtype="float64")
-    (partition,) = on_ranks(1, lambda rank: load_partition(config, intercept, rank))
-    units = partition.standardization
+    (dataset,) = on_ranks(1, lambda rank: load_dataset(config, intercept, rank))
+    units = dataset.standardization
     parameters = generator.standard_normal((3, 7))
     if not intercept:
         parameters[:, -1] = 0.0
@@ -54,7 +54,7 @@ UNITS = Standardization(np.array([1.0, -2.0, 0.5]), np.array([2.0, 0.25, 1.0]), 
 ABC = Encoding(numeric=("a", "b", "c"))
 
 
-def partition(classes=("x", "y"), encoding=ABC, units=UNITS):
+def dataset(classes=("x", "y"), encoding=ABC, units=UNITS):
     return SimpleNamespace(classes=classes, encoding=encoding, standardization=units)
 
 
@@ -66,26 +66,24 @@ def model(classes=("x", "y"), encoding=ABC, intercept=(1.0, -1.0)):
 
 def test_the_scores_are_those_of_the_model():
     features = np.random.default_rng(1).standard_normal((20, 3))
-    parameters = start_parameters(model(), partition(), "m", True)
+    parameters = start_parameters(model(), dataset(), "m", True)
     scores = (features - UNITS.mean) / UNITS.scale @ parameters[:, :-1].T + parameters[:, -1]
     np.testing.assert_allclose(scores, features @ model().coef.T + model().intercept, atol=1e-12)
 
 
 def test_classes_and_features_go_by_their_names():
     plain = Standardization(np.zeros(3), np.ones(3), active=False)
-    one = start_parameters(model(), partition(("y", "x"), Encoding(numeric=("c", "a", "b")), plain), "m", True)
+    one = start_parameters(model(), dataset(("y", "x"), Encoding(numeric=("c", "a", "b")), plain), "m", True)
     np.testing.assert_array_equal(one[:, :-1], model().coef[::-1][:, [2, 0, 1]])
     np.testing.assert_array_equal(one[:, -1], [-1.0, 1.0])
 
 
 def test_numbered_features_fit_as_many_without_names():
     numbered = Encoding(numeric=NumberedNames(3))
-    found = start_parameters(model(encoding=numbered), partition(encoding=numbered), "m", True)
+    found = start_parameters(model(encoding=numbered), dataset(encoding=numbered), "m", True)
     assert found.shape == (2, 4)
     named = Encoding(numeric=("x0", "x1", "x2"))
-    np.testing.assert_array_equal(
-        start_parameters(model(encoding=named), partition(encoding=numbered), "m", True), found
-    )
+    np.testing.assert_array_equal(start_parameters(model(encoding=named), dataset(encoding=numbered), "m", True), found)
 
 
 def colours(*texts):
@@ -94,11 +92,11 @@ def colours(*texts):
 
 MANY = tuple(f"class {place}" for place in range(10))
 MISFITS = {
-    "a class that is gone": (model(("x", "y", "z")), partition(), ["the data lack its classes z"]),
-    "a class that is new": (model(), partition(("w", "x", "y")), ["it lacks the data's classes w"]),
+    "a class that is gone": (model(("x", "y", "z")), dataset(), ["the data lack its classes z"]),
+    "a class that is new": (model(), dataset(("w", "x", "y")), ["it lacks the data's classes w"]),
     "many classes": (
         model(MANY),
-        partition(),
+        dataset(),
         [
             "the data lack its classes class 0, class 1, class 2 and 7 more (10 in all)",
             "it lacks the data's classes x, y",
@@ -106,37 +104,37 @@ MISFITS = {
     ),
     "features": (
         model(encoding=Encoding(numeric=("a", "b", "d"))),
-        partition(),
+        dataset(),
         ["the data lack its features d; it lacks the data's features c"],
     ),
     "categories": (
         model(encoding=colours("blue", "red")),
-        partition(encoding=colours("green", "red")),
+        dataset(encoding=colours("green", "red")),
         ["the data lack its features colour=blue; it lacks the data's features colour=green"],
     ),
     "both": (
         model(("x", "z"), Encoding(numeric=("a", "b"))),
-        partition(),
+        dataset(),
         ["its classes z", "the data's classes y", "the data's features c"],
     ),
     "more columns without names": (
         model(encoding=Encoding(numeric=NumberedNames(5))),
-        partition(encoding=Encoding(numeric=NumberedNames(3))),
+        dataset(encoding=Encoding(numeric=NumberedNames(3))),
         ["it has 5 features, the data 3: give --n-features 5"],
     ),
     "fewer columns without names": (
         model(encoding=Encoding(numeric=NumberedNames(2))),
-        partition(encoding=Encoding(numeric=NumberedNames(3))),
+        dataset(encoding=Encoding(numeric=NumberedNames(3))),
         ["it has 2 features, the data 3. Give a model"],
     ),
     "a name that occurs twice": (
         model(encoding=Encoding(numeric=("a", "b", "c", "c"))),
-        partition(),
+        dataset(),
         ["it has 4 features, the data 3"],
     ),
     "indices from 0 and from 1": (
         model(encoding=Encoding(numeric=NumberedNames(3), index_base=1)),
-        partition(encoding=Encoding(numeric=NumberedNames(3), index_base=0)),
+        dataset(encoding=Encoding(numeric=NumberedNames(3), index_base=0)),
         ["its columns count from 1, those of the data from 0: give --index-base 1"],
     ),
 }
@@ -154,8 +152,8 @@ def test_a_model_that_does_not_fit_is_refused_by_its_differences(name):
 
 def test_a_model_with_intercepts_is_no_start_for_a_run_without():
     with pytest.raises(InputError, match="the model has intercepts; leave --no-intercept out"):
-        start_parameters(model(), partition(), "m", False)
-    assert start_parameters(model(intercept=(0.0, 0.0)), partition(), "m", False).shape == (2, 4)
+        start_parameters(model(), dataset(), "m", False)
+    assert start_parameters(model(intercept=(0.0, 0.0)), dataset(), "m", False).shape == (2, 4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -163,4 +161,4 @@ def test_a_model_that_is_not_finite_is_no_start(value):
     broken = model()
     broken.coef[1, 2] = value
     with pytest.raises(InputError, match="coefficients that are not finite"):
-        start_parameters(broken, partition(), "m", True)
+        start_parameters(broken, dataset(), "m", True)

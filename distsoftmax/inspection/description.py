@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, parse_memory
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.inspection.census import Census, take_census
-from distsoftmax.data.inspection.diagnosis import Diagnosis, Problem
-from distsoftmax.data.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
-from distsoftmax.data.inspection.tally import KindOf
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
 from distsoftmax.data.source import Source, SourceSpec
 from distsoftmax.data.survey import compute_dtype
 from distsoftmax.errors import InputError
+from distsoftmax.inspection.census import Census, take_census
+from distsoftmax.inspection.diagnosis import Diagnosis, Problem
+from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
+from distsoftmax.inspection.tally import KindOf
 
 COLUMNS_SHOWN = 10
 
@@ -212,7 +212,7 @@ def _open(config: DataConfig, cluster: Communicator) -> tuple[DividedSource, str
 def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:
     if not source.is_text:
         return lambda text: "word"
-    from distsoftmax.data.readers.csv_head import NULL_TEXTS, is_number
+    from distsoftmax.data.readers.csv.head import NULL_TEXTS, is_number
 
     def kind_of(text: str) -> Literal["number", "word", "nothing"]:
         if text in NULL_TEXTS:

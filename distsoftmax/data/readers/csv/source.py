@@ -15,8 +15,8 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.column_blocks import fill_columns
-from distsoftmax.data.readers.csv_columns import Columns, choose_columns, is_header, require_same_columns
-from distsoftmax.data.readers.csv_head import (
+from distsoftmax.data.readers.csv.columns import Columns, choose_columns, is_header, require_same_columns
+from distsoftmax.data.readers.csv.head import (
     NOT_UTF8,
     NULL_TEXTS,
     STRAY_QUOTE,
@@ -30,7 +30,7 @@ from distsoftmax.data.readers.csv_head import (
     split_record,
     stray_quote,
 )
-from distsoftmax.data.readers.text_files import Piece, TextFiles
+from distsoftmax.data.readers.text.files import Piece, TextFiles
 from distsoftmax.data.source import AUTO, RawRows, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 

@@ -14,11 +14,11 @@ from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import ScoringConfig
 from distsoftmax.data.features import core_rows
 from distsoftmax.data.labels import class_codes
-from distsoftmax.scoring import DTYPE, SourceScorer, open_for_scoring
+from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ClassificationReport:
     """How a model does on some samples.
 
     Attributes
@@ -77,7 +77,7 @@ class Evaluation:
         yield from zip(self.classes, *columns, strict=True)
 
 
-def evaluate(config: ScoringConfig, cluster: Communicator) -> Evaluation:
+def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationReport:
     """Evaluate a model on a source. Collective.
 
     Raises
@@ -100,46 +100,44 @@ def evaluate(config: ScoringConfig, cluster: Communicator) -> Evaluation:
     source.say_unseen(cluster)
     cluster.sum_integers(confusion)
     total = exact_sum(losses, (), divided.n_shards, cluster)
-    return Evaluation(model.classes, confusion, float(total) / divided.source.n_rows)
+    return ClassificationReport(model.classes, confusion, float(total) / divided.source.n_rows)
 
 
-def as_json(evaluation: Evaluation) -> str:
+def as_json(report: ClassificationReport) -> str:
     """Return one JSON object."""
     per_class = {
         name: {"precision": precision, "recall": recall, "f1": f1, "support": support}
-        for name, precision, recall, f1, support in evaluation.by_class()
+        for name, precision, recall, f1, support in report.by_class()
     }
     return json.dumps(
         {
-            "n_samples": evaluation.n_samples,
-            "accuracy": evaluation.accuracy,
-            "log_loss": evaluation.log_loss,
+            "n_samples": report.n_samples,
+            "accuracy": report.accuracy,
+            "log_loss": report.log_loss,
             "classes": per_class,
-            "confusion": evaluation.confusion.tolist(),
+            "confusion": report.confusion.tolist(),
         }
     )
 
 
-def as_table(evaluation: Evaluation) -> str:
+def as_table(report: ClassificationReport) -> str:
     """Return a table for people: the classes, and the pairs most often confused."""
-    width = max(5, *(len(name) for name in evaluation.classes))
+    width = max(5, *(len(name) for name in report.classes))
     rows = [
         f"{name:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:7d}"
-        for name, precision, recall, f1, support in evaluation.by_class()
+        for name, precision, recall, f1, support in report.by_class()
     ]
     head = f"{'class':<{width}}  precision  recall      f1  samples"
-    summary = (
-        f"accuracy {evaluation.accuracy:.4f}, log loss {evaluation.log_loss:.6f} on {evaluation.n_samples} samples"
-    )
-    return "\n".join([summary, "", head, *rows, "", *_confusion_lines(evaluation)])
+    summary = f"accuracy {report.accuracy:.4f}, log loss {report.log_loss:.6f} on {report.n_samples} samples"
+    return "\n".join([summary, "", head, *rows, "", *_confusion_lines(report)])
 
 
-def _confusion_lines(evaluation: Evaluation) -> list[str]:
-    names = evaluation.classes
-    cell = max(len(str(evaluation.confusion.max())), *(len(name) for name in names))
+def _confusion_lines(report: ClassificationReport) -> list[str]:
+    names = report.classes
+    cell = max(len(str(report.confusion.max())), *(len(name) for name in names))
     lines = ["confusion matrix, rows true, columns predicted"]
     lines.append(" " * cell + "  " + " ".join(f"{name:>{cell}}" for name in names))
-    for name, row in zip(names, evaluation.confusion, strict=True):
+    for name, row in zip(names, report.confusion, strict=True):
         lines.append(f"{name:>{cell}}  " + " ".join(f"{count:>{cell}d}" for count in row))
     return lines
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
-from distsoftmax.data.readers.csv_head import NULL_TEXTS, is_number
+from distsoftmax.data.readers.csv.head import NULL_TEXTS, is_number
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 

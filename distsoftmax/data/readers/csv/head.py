@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from distsoftmax.data.readers.text_files import BYTE_ORDER_MARK, TextFiles
+from distsoftmax.data.readers.text.files import BYTE_ORDER_MARK, TextFiles
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.formats import compression_of
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.record_scan import Range, Stretch, decompress, opened, scan_range
+from distsoftmax.data.readers.text.records import Range, Stretch, decompress, opened, scan_range
 from distsoftmax.errors import InputError
 
 KEPT_BYTES = 2 << 30

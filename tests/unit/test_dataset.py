@@ -13,10 +13,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
-from distsoftmax.data import partition as partition_module
+from distsoftmax.data import dataset as dataset_module
 from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
+from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.features import Compact, SparseFeatures
-from distsoftmax.data.partition import load_partition
 from distsoftmax.data.residency import read_ahead
 from distsoftmax.data.shards import divide_source
 from distsoftmax.errors import InputError
@@ -28,16 +28,16 @@ RANKS = [1, 2, 3, 5]
 
 @pytest.fixture
 def load(monkeypatch):
-    """Load the partition of a `MemorySource` on a rank."""
+    """Load the dataset of a `MemorySource` on a rank."""
     monkeypatch.setattr(
-        partition_module,
+        dataset_module,
         "_open_training_source",
         lambda config, cluster: divide_source(cluster.source, config.shards, cluster),
     )
 
     def load(source, rank, intercept=True, **options):
         rank.source = source
-        return load_partition(DataConfig(data=("memory",), **options), intercept, rank)
+        return load_dataset(DataConfig(data=("memory",), **options), intercept, rank)
 
     return load
 
@@ -49,8 +49,8 @@ def alone(work):
     return outcome
 
 
-def fit(partition, rank, l2=1e-2, intercept=True, steps=5000):
-    objective = SoftmaxObjective(partition, ObjectiveConfig(l2=l2, intercept=intercept), rank)
+def fit(dataset, rank, l2=1e-2, intercept=True, steps=5000):
+    objective = SoftmaxObjective(dataset, ObjectiveConfig(l2=l2, intercept=intercept), rank)
     solver = AcceleratedGradient()
     state = solver.init(objective, np.zeros(objective.shape))
     while state.step < steps and not state.exhausted:
@@ -58,13 +58,13 @@ def fit(partition, rank, l2=1e-2, intercept=True, steps=5000):
     return state
 
 
-def dense_of(partition, portion="training"):
+def dense_of(dataset, portion="training"):
     """The features of a portion as one dense array, in training's units."""
-    width = len(partition.encoding.feature_names)
+    width = len(dataset.encoding.feature_names)
     blocks = []
-    for some in getattr(partition, portion):
+    for some in getattr(dataset, portion):
         if isinstance(some.features, SparseFeatures):
-            trained = partition.standardization.trained
+            trained = dataset.standardization.trained
             columns = some.features.columns if trained is None else trained[some.features.columns]
             block = np.zeros((len(some.features), width))
             block[:, columns] = some.features.matrix.toarray()
@@ -143,10 +143,10 @@ def test_sparse_and_dense_features_give_the_same_objective(load, center, fractio
 def test_scaling_without_centring_is_scikit_learns(load, kind):
     features, labels = problem()
     source = MemorySource(csr_array(features) if kind == "sparse" else features, labels)
-    partition = alone(lambda rank: load(source, rank, center="no", dtype="float64"))
+    dataset = alone(lambda rank: load(source, rank, center="no", dtype="float64"))
     expected = StandardScaler(with_mean=False).fit_transform(features)
-    np.testing.assert_allclose(dense_of(partition), expected, rtol=1e-12)
-    assert not partition.standardization.mean.any()
+    np.testing.assert_allclose(dense_of(dataset), expected, rtol=1e-12)
+    assert not dataset.standardization.mean.any()
 
 
 @pytest.mark.parametrize("standardize", [True, False])
@@ -238,9 +238,9 @@ def test_missing_numbers_are_filled_as_scikit_learn_does(load, impute, ranks):
     source = MemorySource(features, labels)
     judge = SimpleImputer(strategy="mean") if impute == "mean" else SimpleImputer(strategy="constant", fill_value=0)
     outcomes = on_ranks(ranks, lambda rank: load(source, rank, impute=impute, standardize=False, dtype="float64"))
-    found = np.concatenate([dense_of(partition) for partition in outcomes])
+    found = np.concatenate([dense_of(dataset) for dataset in outcomes])
     np.testing.assert_allclose(found, judge.fit_transform(features), rtol=1e-12, atol=1e-14)
-    assert len({partition.encoding.fill.tobytes() for partition in outcomes}) == 1
+    assert len({dataset.encoding.fill.tobytes() for dataset in outcomes}) == 1
 
 
 def test_a_missing_number_is_named(load):
@@ -268,7 +268,7 @@ def test_categories_become_the_columns_of_scikit_learns_encoder(load, ranks):
     outcomes = on_ranks(ranks, lambda rank: load(source, rank, standardize=False, dtype="float64", shards=7))
     judge = OneHotEncoder(sparse_output=False).fit(np.column_stack(list(cells.values())))
     expected = np.column_stack([features, judge.transform(np.column_stack(list(cells.values())))])
-    np.testing.assert_array_equal(np.concatenate([dense_of(partition) for partition in outcomes]), expected)
+    np.testing.assert_array_equal(np.concatenate([dense_of(dataset) for dataset in outcomes]), expected)
     assert outcomes[0].encoding.feature_names[-3:] == ("colour=é ", "size=L", "size=M")
 
 
@@ -278,8 +278,8 @@ def test_a_missing_category_is_an_error_or_none_of_the_columns(load):
     source = MemorySource(features, labels, None, {"kind": cells})
     with pytest.raises(InputError, match="memory: row 3, column kind: there is no text"):
         alone(lambda rank: load(source, rank))
-    partition = alone(lambda rank: load(source, rank, impute="zero", standardize=False))
-    np.testing.assert_array_equal(dense_of(partition)[:4, -2:], [[1, 0], [0, 1], [0, 0], [1, 0]])
+    dataset = alone(lambda rank: load(source, rank, impute="zero", standardize=False))
+    np.testing.assert_array_equal(dense_of(dataset)[:4, -2:], [[1, 0], [0, 1], [0, 0], [1, 0]])
 
 
 @pytest.mark.parametrize("stored", ["uint8", "int8", "int16", "uint16", "float16", "bool"])
@@ -292,9 +292,9 @@ def test_small_types_stay_as_they_are_stored(load, stored):
         large = load(MemorySource(features.astype(np.float64), labels), rank, dtype="float64")
         return small, [fit(some, rank, steps=10) for some in (small, large)]
 
-    partition, (one, other) = alone(work)
-    assert all(isinstance(some.features, Compact) for some in partition.training)
-    assert sum(some.features.nbytes for some in partition.training) == features.nbytes
+    dataset, (one, other) = alone(work)
+    assert all(isinstance(some.features, Compact) for some in dataset.training)
+    assert sum(some.features.nbytes for some in dataset.training) == features.nbytes
     assert bits(one) == bits(other)
     assert alone(lambda rank: load(MemorySource(features, labels), rank)).dtype == np.float32
 
@@ -305,15 +305,15 @@ def test_features_are_centred_and_multiplied_each_step_rounded_once(load, kind, 
     generator = np.random.default_rng(0)
     values = np.rint(generator.standard_normal((300, 5)) * 30 + [0, 40, 80, 120, 160]).clip(0, 255)
     features = csr_array(values) if kind == "sparse" else values.astype(kind)
-    partition = alone(lambda rank: load(MemorySource(features, np.arange(300) % 2), rank, dtype=dtype))
-    mean, inverse = partition.standardization.mean, partition.standardization.inverse
+    dataset = alone(lambda rank: load(MemorySource(features, np.arange(300) % 2), rank, dtype=dtype))
+    mean, inverse = dataset.standardization.mean, dataset.standardization.inverse
     if kind in ("uint8", "float16"):  # decoded as they are used, in the type computed in
         assert mean.astype(dtype).tolist() == mean.tolist()
         assert inverse.astype(dtype).tolist() == inverse.tolist()
         expected = (values.astype(dtype) - mean.astype(dtype)) * inverse.astype(dtype)
     else:
         expected = ((values - mean) * inverse).astype(dtype)
-    assert dense_of(partition).astype(dtype).tobytes() == expected.tobytes()
+    assert dense_of(dataset).astype(dtype).tobytes() == expected.tobytes()
 
 
 def test_a_deviation_whose_inverse_is_beyond_float32_is_none(load):
@@ -322,16 +322,16 @@ def test_a_deviation_whose_inverse_is_beyond_float32_is_none(load):
     features[0, 0] = 1  # in a row of next to no weight
     weights = np.ones(40)
     weights[0] = 1e-90
-    partition = alone(lambda rank: load(MemorySource(features, np.arange(40) % 2, weights), rank, dtype="float32"))
-    assert partition.standardization.inverse[0] == 1.0
-    assert np.isfinite(dense_of(partition)).all()
+    dataset = alone(lambda rank: load(MemorySource(features, np.arange(40) % 2, weights), rank, dtype="float32"))
+    assert dataset.standardization.inverse[0] == 1.0
+    assert np.isfinite(dense_of(dataset)).all()
 
 
 def test_held_out_rows_are_the_first_of_a_permutation_of_the_shard(load):
     features, labels = problem()
     options = {"valid_fraction": 0.3, "seed": 11, "shards": 4, "standardize": False, "dtype": "float64"}
-    partition = alone(lambda rank: load(MemorySource(features, labels), rank, **options))
-    for number, samples in enumerate(partition.held_out):
+    dataset = alone(lambda rank: load(MemorySource(features, labels), rank, **options))
+    for number, samples in enumerate(dataset.held_out):
         rows = np.sort(permutation(Purpose.HOLD_OUT, 11, number, 0, 100)[:30]) + 100 * number
         assert samples.features.tobytes() == features[rows].tobytes()
 
@@ -344,13 +344,13 @@ def test_shards_beyond_the_memory_bound_are_read_again_and_give_the_same_bits(lo
 
     def work(rank, **options):
         source = MemorySource(features, labels)
-        partition = load(source, rank, shards=40, valid_fraction=fraction, **options)
+        dataset = load(source, rank, shards=40, valid_fraction=fraction, **options)
         before = source.reads
-        state = fit(partition, rank, steps=5)
-        objective = SoftmaxObjective(partition, ObjectiveConfig(), rank, threads=3)
+        state = fit(dataset, rank, steps=5)
+        objective = SoftmaxObjective(dataset, ObjectiveConfig(), rank, threads=3)
         if fraction:
             objective.scores(state.parameters, held_out=True)
-        return partition, bits(state), source.reads - before
+        return dataset, bits(state), source.reads - before
 
     whole, expected, reads = alone(work)
     assert reads == 0
@@ -457,7 +457,7 @@ def test_dense_and_sparse_features_do_not_mix(tmp_path):
         {"data": (dense,), "valid": (sparse[""],), "valid_labels": (sparse["labels"],)},
         {"data": (sparse[""],), "labels": (sparse["labels"],), "valid": (dense,)},
     ):
-        (outcome,) = on_ranks(1, lambda rank, options=options: load_partition(DataConfig(**options), True, rank))
+        (outcome,) = on_ranks(1, lambda rank, options=options: load_dataset(DataConfig(**options), True, rank))
         assert isinstance(outcome, InputError)
         assert "give both in one kind of format" in str(outcome)
 
@@ -468,8 +468,8 @@ def test_unseen_categories_of_held_out_rows_are_counted(tmp_path):
     config = DataConfig(
         data=(str(tmp_path / "train.csv"),), valid=(str(tmp_path / "valid.csv"),), label="kind", one_hot=("colour",)
     )
-    for partition in on_ranks(2, lambda rank: load_partition(config, True, rank)):
-        assert any("2 cells hold a category that training never saw" in note for note in partition.notes)
+    for dataset in on_ranks(2, lambda rank: load_dataset(config, True, rank)):
+        assert any("2 cells hold a category that training never saw" in note for note in dataset.notes)
 
 
 def test_a_file_without_header_and_with_weights_is_read_for_validation(tmp_path):
@@ -477,16 +477,16 @@ def test_a_file_without_header_and_with_weights_is_read_for_validation(tmp_path)
     (tmp_path / "d.csv").write_text(rows)
     path = (str(tmp_path / "d.csv"),)
     config = DataConfig(data=path, valid=path, label="3", weight="1", header="no")
-    (partition,) = on_ranks(1, lambda rank: load_partition(config, True, rank))
-    assert list(partition.encoding.feature_names) == ["x0", "x2"]
-    assert partition.n_held_out == 40
-    np.testing.assert_array_equal(dense_of(partition, "held_out"), dense_of(partition, "training"))
+    (dataset,) = on_ranks(1, lambda rank: load_dataset(config, True, rank))
+    assert list(dataset.encoding.feature_names) == ["x0", "x2"]
+    assert dataset.n_held_out == 40
+    np.testing.assert_array_equal(dense_of(dataset, "held_out"), dense_of(dataset, "training"))
 
 
 def test_labels_that_look_like_a_regression_are_noted(load):
     source = MemorySource(np.random.default_rng(0).standard_normal((60, 2)), np.arange(60))
-    partition = alone(lambda rank: load(source, rank))
-    assert any("is the label a number to be predicted?" in note for note in partition.notes)
+    dataset = alone(lambda rank: load(source, rank))
+    assert any("is the label a number to be predicted?" in note for note in dataset.notes)
 
 
 def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean(load):
@@ -511,17 +511,17 @@ def test_unseen_categories_are_counted_in_shards_that_are_read_again_too(tmp_pat
     (tmp_path / "valid.csv").write_text("colour,n,kind\n" + "mauve,1,a\nred,2,b\n" * 30)
     options = {"label": "kind", "one_hot": ("colour",), "shards": 30, "memory": memory}
     config = DataConfig(data=(str(tmp_path / "train.csv"),), valid=(str(tmp_path / "valid.csv"),), **options)
-    (partition,) = on_ranks(1, lambda rank: load_partition(config, True, rank))
-    assert (partition.bytes_streamed > 0) == (memory is not None)
-    assert any("30 cells hold a category that training never saw" in note for note in partition.notes)
+    (dataset,) = on_ranks(1, lambda rank: load_dataset(config, True, rank))
+    assert (dataset.bytes_streamed > 0) == (memory is not None)
+    assert any("30 cells hold a category that training never saw" in note for note in dataset.notes)
 
 
 def test_columns_that_hold_nothing_are_not_trained_on_and_their_coefficients_are_0(load):
     features, labels = problem()
-    partition = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="yes", dtype="float64"))
-    transform = partition.standardization
-    assert partition.shape == (3, 8)
-    parameters = np.random.default_rng(0).standard_normal(partition.shape)
+    dataset = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="yes", dtype="float64"))
+    transform = dataset.standardization
+    assert dataset.shape == (3, 8)
+    parameters = np.random.default_rng(0).standard_normal(dataset.shape)
     coef, intercept = transform.in_own_units(parameters)
     assert coef.shape == (3, 8)
     assert not coef[:, 2].any()
@@ -535,10 +535,10 @@ def test_held_out_rows_may_hold_columns_that_no_training_row_has(load):
     features, labels = problem()
     held_out = features.copy()
     held_out[:, 2] = 7.0
-    partition = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="no", dtype="float64"))
+    dataset = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="no", dtype="float64"))
     rows = SparseFeatures.from_csr(csr_array(held_out))
-    prepared = partition.standardization.apply(rows, np.dtype(np.float64), "x", [str(i) for i in range(8)])
-    known = np.delete(held_out / partition.standardization.scale, 2, axis=1)
+    prepared = dataset.standardization.apply(rows, np.dtype(np.float64), "x", [str(i) for i in range(8)])
+    known = np.delete(held_out / dataset.standardization.scale, 2, axis=1)
     dense = np.zeros(known.shape)
     dense[:, prepared.columns] = prepared.matrix.toarray()
     np.testing.assert_allclose(dense, known, rtol=1e-12)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.readers.array_files import Rows
+from distsoftmax.data.readers.arrays.files import Rows
 from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:

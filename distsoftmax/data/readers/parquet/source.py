@@ -12,9 +12,9 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.joined_parts import JoinedParts
-from distsoftmax.data.readers.parquet_columns import Columns, choose_columns, require_same_columns
-from distsoftmax.data.readers.parquet_footer import FLOAT, Footer, read_footer
-from distsoftmax.data.readers.parquet_part import OpenPart
+from distsoftmax.data.readers.parquet.columns import Columns, choose_columns, require_same_columns
+from distsoftmax.data.readers.parquet.footer import FLOAT, Footer, read_footer
+from distsoftmax.data.readers.parquet.part import OpenPart
 from distsoftmax.data.readers.texts import join_columns, take_rows
 from distsoftmax.data.source import RawRows, SourceSpec, TextColumn
 from distsoftmax.errors import InputError

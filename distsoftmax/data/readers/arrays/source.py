@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState, called
-from distsoftmax.data.readers.array_checks import PartSummary, label_column, require_alike, summarize, summarize_labels
-from distsoftmax.data.readers.array_files import Arrays, Opener, open_array
+from distsoftmax.data.readers.arrays.checks import PartSummary, label_column, require_alike, summarize, summarize_labels
+from distsoftmax.data.readers.arrays.files import Arrays, Opener, open_array
 from distsoftmax.data.readers.joined_parts import JoinedParts
 from distsoftmax.data.readers.texts import join_columns
 from distsoftmax.data.source import Features, RawRows, SourceSpec, TextColumn

@@ -63,7 +63,7 @@ class Portion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Partition:
+class Dataset:
     """What a rank holds of the data (its samples), and what all ranks know of it (the rest).
 
     Attributes
@@ -107,9 +107,9 @@ class Partition:
         return len(self.classes), self.standardization.n_trained + 1
 
 
-def load_partition(
+def load_dataset(
     config: DataConfig, intercept: bool, cluster: Communicator, show: ShowProgress = show_nothing
-) -> Partition:
+) -> Dataset:
     """Read this rank's shards of the source and make them ready for training. Collective.
 
     Raises
@@ -157,7 +157,7 @@ def load_partition(
             config, survey, transform, source.sparse, rest, cluster, show
         )
         notes += more
-    return Partition(
+    return Dataset(
         training=Portion(store, 0),
         held_out=held_out,
         n_shards=divided.n_shards,
@@ -181,7 +181,7 @@ def load_partition(
 
 def _open_training_source(config: DataConfig, cluster: Communicator) -> DividedSource:
     if not config.data:
-        from distsoftmax.data.readers.arrays import digits
+        from distsoftmax.data.readers.arrays.source import digits
 
         return divide_source(digits(), config.shards, cluster)
     return divide_source(SourceSpec.of(config), config.shards, cluster)

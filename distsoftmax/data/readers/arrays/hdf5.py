@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.array_files import Arrays, find_labels, in_native_order, require_held
+from distsoftmax.data.readers.arrays.files import Arrays, find_labels, in_native_order, require_held
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 

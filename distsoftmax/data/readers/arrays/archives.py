@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.array_files import (
+from distsoftmax.data.readers.arrays.csr_rows import CsrRows
+from distsoftmax.data.readers.arrays.files import (
     DAMAGE,
     Arrays,
     Header,
@@ -24,7 +25,6 @@ from distsoftmax.data.readers.array_files import (
     read_header,
     require_held,
 )
-from distsoftmax.data.readers.csr_rows import CsrRows
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.array_files import Arrays, Rows, open_array
+from distsoftmax.data.readers.arrays.files import Arrays, Rows, open_array
 from distsoftmax.data.readers.texts import text_column
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError

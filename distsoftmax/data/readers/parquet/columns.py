@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
-from distsoftmax.data.readers.parquet_types import (
+from distsoftmax.data.readers.parquet.types import (
     are_alike,
     is_text,
     list_size,

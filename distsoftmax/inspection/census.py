@@ -10,8 +10,8 @@ import numpy as np
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.inspection.tally import KindOf, NumberTally, Spot, TextTally, WeightTally
 from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress
+from distsoftmax.inspection.tally import KindOf, NumberTally, Spot, TextTally, WeightTally
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from pyarrow import parquet
 
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.column_names import first_double
-from distsoftmax.data.readers.parquet_columns import Columns
-from distsoftmax.data.readers.parquet_thrift import read_counts
-from distsoftmax.data.readers.parquet_types import list_size, number_type
+from distsoftmax.data.readers.parquet.columns import Columns
+from distsoftmax.data.readers.parquet.thrift import read_counts
+from distsoftmax.data.readers.parquet.types import list_size, number_type
 from distsoftmax.errors import InputError
 
 FLOAT = np.dtype(np.float64)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distsoftmax.arithmetic import library
-from distsoftmax.coordinator.early_stopping import EarlyStopping
-from distsoftmax.data.partition import Partition
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.model import Model
 from distsoftmax.solvers.protocol import Array, State, proven
+from distsoftmax.training.early_stopping import EarlyStopping
 
 if TYPE_CHECKING:
     from distsoftmax.objective.cross_entropy import Scores
@@ -80,10 +80,10 @@ class Result:
     parameters: Array
     remark: str = ""
 
-    def model(self, partition: Partition) -> Model:
+    def model(self, dataset: Dataset) -> Model:
         """Return the model in the user's own units."""
-        coef, intercept = partition.standardization.in_own_units(self.parameters)
-        return Model(coef, intercept, partition.classes, partition.encoding, library.VERSION)
+        coef, intercept = dataset.standardization.in_own_units(self.parameters)
+        return Model(coef, intercept, dataset.classes, dataset.encoding, library.VERSION)
 
 
 def conclude(

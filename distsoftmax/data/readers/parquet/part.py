@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.column_blocks import fill_columns
-from distsoftmax.data.readers.parquet_columns import Columns, Run
-from distsoftmax.data.readers.parquet_footer import DAMAGE, first_line, open_file, row_counts
-from distsoftmax.data.readers.parquet_values import OddLabel, category_column, label_column, numbers
+from distsoftmax.data.readers.parquet.columns import Columns, Run
+from distsoftmax.data.readers.parquet.footer import DAMAGE, first_line, open_file, row_counts
+from distsoftmax.data.readers.parquet.values import OddLabel, category_column, label_column, numbers
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 

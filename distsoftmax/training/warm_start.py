@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.partition import Partition
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InputError
 from distsoftmax.model import Model, NumberedNames
 
 SHOWN = 3  # of the names that differ
 
 
-def start_parameters(model: Model, partition: Partition, place: str, intercept: bool) -> NDArray[np.float64]:
+def start_parameters(model: Model, dataset: Dataset, place: str, intercept: bool) -> NDArray[np.float64]:
     """Return a model's parameters, (n_classes, n_features + 1), in training's units. Not collective.
 
     Classes and features are matched by their names, so that their order is that of the data.
@@ -31,10 +31,10 @@ def start_parameters(model: Model, partition: Partition, place: str, intercept: 
     InputError
         The model is not one of these classes and features; names the differences.
     """
-    names = partition.encoding.feature_names
+    names = dataset.encoding.feature_names
     differences = [
-        *_index_differences(model.encoding.index_base, partition.encoding.index_base),
-        *_differences("classes", model.classes, partition.classes),
+        *_index_differences(model.encoding.index_base, dataset.encoding.index_base),
+        *_differences("classes", model.classes, dataset.classes),
         *_differences("features", model.feature_names, names),
     ]
     if differences:
@@ -44,8 +44,8 @@ def start_parameters(model: Model, partition: Partition, place: str, intercept: 
         )
     if not intercept and model.intercept.any():
         raise InputError(f"--init {place}: the model has intercepts; leave --no-intercept out, or leave --init out")
-    rows, columns = _order(model.classes, partition.classes), _order(model.feature_names, names)
-    parameters = partition.standardization.in_training_units(model.coef[rows][:, columns], model.intercept[rows])
+    rows, columns = _order(model.classes, dataset.classes), _order(model.feature_names, names)
+    parameters = dataset.standardization.in_training_units(model.coef[rows][:, columns], model.intercept[rows])
     if not np.isfinite(parameters).all():
         raise InputError(f"--init {place}: the model holds coefficients that are not finite numbers; train it again")
     return parameters

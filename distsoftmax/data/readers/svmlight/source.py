@@ -15,8 +15,8 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.formats import HEAD_BYTES
 from distsoftmax.data.parts import FileState, called
-from distsoftmax.data.readers.svmlight_lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
-from distsoftmax.data.readers.text_files import Piece, TextFiles
+from distsoftmax.data.readers.svmlight.lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
+from distsoftmax.data.readers.text.files import Piece, TextFiles
 from distsoftmax.data.source import RawRows, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distsoftmax.data.inspection.memory_need import MemoryNeed
-from distsoftmax.description import Cells, Description
+from distsoftmax.inspection.description import Cells, Description
+from distsoftmax.inspection.memory_need import MemoryNeed
 
 CLASSES_SHOWN = 20
 CATEGORIES_SHOWN = 20

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.inspection.census import Census
-from distsoftmax.data.inspection.memory_need import MemoryNeed, ShardBytes
-from distsoftmax.data.inspection.tally import Spot, TextTally
 from distsoftmax.data.residency import IN_FLIGHT, too_little_memory
 from distsoftmax.data.shards import bad_number, bad_weight, no_text
 from distsoftmax.data.source import Source
 from distsoftmax.data.standardization import too_large_value
 from distsoftmax.data.survey import one_class, weightless_class
+from distsoftmax.inspection.census import Census
+from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes
+from distsoftmax.inspection.tally import Spot, TextTally
 
 LARGEST_RATIO_OF_SCALES = 1e6
 LARGEST_RATIO_OF_CLASSES = 100

@@ -1,0 +1,1 @@
+"""Arrays: .npy, .npz and HDF5 files, and scikit-learn's digits."""

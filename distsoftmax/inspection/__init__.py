@@ -1,0 +1,1 @@
+"""A source described before anything is trained on it."""

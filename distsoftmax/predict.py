@@ -41,7 +41,6 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     import pyarrow as pa
     from pyarrow import csv
 
-    from distsoftmax.data.features import core_rows
     from distsoftmax.durable import write_atomically
     from distsoftmax.errors import InputError
     from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
@@ -52,16 +51,16 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
             raise InputError(f"--out {out}: cannot be written there; name a file in a folder that exists")
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
     names = np.array(model.classes)
-    source = SourceScorer(model, divided)
+    source = SourceScorer(model, divided, labelled=False)
     text = io.BytesIO()
     with cluster.agreement():
-        for shard, features in source.shards():
-            probabilities = source.scorer.probabilities(core_rows(features, DTYPE))
+        for samples in source.samples():
+            probabilities = source.scorer.probabilities(samples.rows(DTYPE))
             columns = {"prediction": pa.array(names[probabilities.argmax(axis=1)])}
             if config.probabilities:
                 for name, column in zip(model.classes, probabilities.T, strict=True):
                     columns[f"probability_{name}"] = pa.array(column)
-            first = shard.number == 0
+            first = samples.shard == 0
             csv.write_csv(pa.table(columns), text, csv.WriteOptions(include_header=first, quoting_style="needed"))
     parts = list(cluster.in_rank_order(text.getvalue()))
     with cluster.agreement():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -65,7 +66,9 @@ class DataConfig(SourceConfig):
     """The type the features are multiplied in. By default that of a floating-point array, and float32 for text and
     integers."""
     memory: Text = None
-    """How much of the features a rank keeps in memory, as in 2GiB; the rest is read again each step. The same bits."""
+    """How much of the features a rank keeps in memory, as in 2GiB; the rest lies in scratch. The same bits."""
+    scratch: Text = None
+    """The folder for what --memory has no room for, on a disk of each node; by default TMPDIR. Nothing stays in it."""
     shards: int | None = None
     """The number of slices the data is cut into. It fixes the bits of the model; by default it follows from the
     number of samples."""
@@ -99,6 +102,11 @@ class DataConfig(SourceConfig):
             if getattr(self, item.name) != item.default:
                 name = item.name.replace("_", "-")
                 raise InputError(f"--{name} was given without --data: name the file it belongs to with --data FILE")
+
+    @property
+    def scratch_folder(self) -> str:
+        """The folder for what --memory has no room for."""
+        return self.scratch or tempfile.gettempdir()
 
     @property
     def held_out_fraction(self) -> float:

@@ -36,9 +36,9 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
     ]
     lines += [solver] if solver else []
     lines += [f"note: {note}" for note in dataset.notes]
-    held, streamed = (sum(cluster.allgather(size)) for size in (dataset.bytes_held, dataset.bytes_streamed))
-    if streamed:
-        lines.append(f"memory: {_in_mib(held)} of features stay, {_in_mib(streamed)} are read again each step")
+    held, spooled = (sum(cluster.allgather(size)) for size in (dataset.bytes_held, dataset.bytes_spooled))
+    if spooled:
+        lines.append(f"memory: {_in_mib(held)} of features stay in memory, {_in_mib(spooled)} lie in scratch")
     if cluster.size > dataset.n_shards:
         idle = f"note: {cluster.size - dataset.n_shards} ranks have no shard"
         more = f"; --shards {4 * cluster.size} gives each some (another sum, so the model's bits change)"

@@ -67,7 +67,7 @@ def fit_encoding(
     InputError
         On every rank: a text column has more categories than make sense.
     """
-    found = []
+    agreed = []
     for name, texts in zip(source.category_names, categories, strict=True):
         everywhere = sorted(set().union(*cluster.allgather(set(texts))))
         if len(everywhere) > LARGEST_NUMBER_OF_CATEGORIES:
@@ -75,19 +75,19 @@ def fit_encoding(
                 f"{source.path}: column {name} holds {len(everywhere)} different texts, too many for categories (at "
                 f"most {LARGEST_NUMBER_OF_CATEGORIES}); leave it out with --features"
             ).on_all_ranks()
-        found.append((name, tuple(everywhere)))
+        agreed.append((name, tuple(everywhere)))
     fill = None
     if impute == "zero" or (impute == "mean" and source.sparse):
         fill = np.zeros(())
     elif impute == "mean":
         own, shape = list(means), (len(source.feature_names),)
-        totals = exact_sum([ShardSum(some.shard, some.sums) for some in own], shape, n_shards, cluster)
-        weights = exact_sum([ShardSum(some.shard, some.weights) for some in own], shape, n_shards, cluster)
+        totals = exact_sum([ShardSum(of_shard.shard, of_shard.sums) for of_shard in own], shape, n_shards, cluster)
+        weights = exact_sum([ShardSum(of_shard.shard, of_shard.weights) for of_shard in own], shape, n_shards, cluster)
         fill = np.divide(totals, weights, out=np.zeros(shape), where=weights > 0)
-    return Encoding(numeric=source.feature_names, fill=fill, categories=tuple(found), index_base=source.index_base)
+    return Encoding(numeric=source.feature_names, fill=fill, categories=tuple(agreed), index_base=source.index_base)
 
 
-def encode(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatures:
+def encode_features(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatures:
     """Return the features of raw rows, (rows, n_features).
 
     A category that is missing or was never seen is 0 in every column. The type is that of the numeric columns.
@@ -105,9 +105,9 @@ def encode(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatures:
     result[:, : features.shape[1]] = features
     first = features.shape[1]
     for column, (_, texts) in zip(rows.categories, encoding.categories, strict=True):
-        places = _places(column, texts)
-        seen = np.flatnonzero(places >= 0)
-        result[seen, first + places[seen]] = 1
+        numbers = _category_numbers(column, texts)
+        seen = np.flatnonzero(numbers >= 0)
+        result[seen, first + numbers[seen]] = 1
         first += len(texts)
     return result
 
@@ -115,7 +115,7 @@ def encode(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatures:
 def count_unseen(rows: RawRows, encoding: Encoding) -> int:
     """Return how many cells of raw rows hold a category never seen in training."""
     return sum(
-        int(np.count_nonzero((_places(column, texts) < 0) & (column.codes >= 0)))
+        int(np.count_nonzero((_category_numbers(column, texts) < 0) & (column.codes >= 0)))
         for column, (_, texts) in zip(rows.categories, encoding.categories, strict=True)
     )
 
@@ -126,12 +126,12 @@ def agree_on_unseen(own: int, cluster: Communicator) -> str:
     return f"{total} cells hold a category that training never saw; they count as none" if total else ""
 
 
-def _places(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.intp]:
-    """Return for each row the place of its category; -1 where it is missing or unknown."""
-    place = {text: number for number, text in enumerate(texts)}
-    of_text = np.array([*(place.get(text, -1) for text in column.texts), -1], dtype=np.intp)
-    places: NDArray[np.intp] = of_text[column.codes]  # a missing cell's -1 takes the last
-    return places
+def _category_numbers(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.intp]:
+    """Return for each row the number of its category; -1 where it is missing or unknown."""
+    number = {text: category for category, text in enumerate(texts)}
+    of_text = np.array([*(number.get(text, -1) for text in column.texts), -1], dtype=np.intp)
+    numbers: NDArray[np.intp] = of_text[column.codes]  # a missing cell's -1 takes the last
+    return numbers
 
 
 def _filled(features: Features, fill: NDArray[np.float64]) -> Features:

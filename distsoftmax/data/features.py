@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,15 +103,34 @@ class SparseFeatures:
     def __getitem__(self, rows: slice | NDArray[np.bool_]) -> SparseFeatures:
         if isinstance(rows, slice) and rows == slice(0, len(self)):
             return self
-        some = self.matrix[rows]
+        taken = self.matrix[rows]
         # rows that are none hold on to no columns
-        return SparseFeatures(self.columns, some) if some.shape[0] else SparseFeatures(self.columns[:0], some[:, :0])
+        return SparseFeatures(self.columns, taken) if taken.shape[0] else SparseFeatures(self.columns[:0], taken[:, :0])
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        matrix = self.matrix
-        return int(matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes + self.columns.nbytes)
+        return size_of(self.matrix) + self.columns.nbytes
+
+
+def size_of(features: Prepared | csr_array) -> int:
+    """Return the bytes of features."""
+    if isinstance(features, (np.ndarray, Compact, SparseFeatures)):
+        return int(features.nbytes)
+    return int(features.data.nbytes + features.indices.nbytes + features.indptr.nbytes)
+
+
+def moved(features: Any, keep: Callable[[NDArray], NDArray]) -> Any:
+    """Return features of any kind with each of their arrays as `keep` returns it."""
+    if isinstance(features, np.ndarray):
+        return keep(features)
+    if isinstance(features, Compact):
+        return replace(features, stored=keep(features.stored))
+    if isinstance(features, SparseFeatures):
+        return SparseFeatures(keep(features.columns), moved(features.matrix, keep))
+    rows = copy.copy(features)
+    rows.data, rows.indices, rows.indptr = keep(rows.data), keep(rows.indices), keep(rows.indptr)
+    return rows
 
 
 def first_marked(features: NDArray | csr_array, marked: NDArray[np.bool_]) -> tuple[int, int, float]:

@@ -8,23 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.shards import DividedSource
+from distsoftmax.data.shards import RawShard
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 
 
-def find_classes(columns: Iterable[TextColumn], cluster: Communicator) -> tuple[str, ...]:
+def find_classes(columns: Iterable[TextColumn | None], cluster: Communicator) -> tuple[str, ...]:
     """Return the distinct labels on all ranks: integers by value, other texts in Unicode's order. Collective."""
-    own = {text for column in columns for text in column.texts}
+    own = {text for column in columns if column is not None for text in column.texts}
     texts = set().union(*cluster.allgather(own))
     if all(_is_integer(text) for text in texts):
         return tuple(sorted(texts, key=lambda text: (int(text), text)))
     return tuple(sorted(texts))
 
 
-def class_codes(
-    divided: DividedSource, shard: int, column: TextColumn | None, classes: tuple[str, ...]
-) -> NDArray[np.intp]:
+def class_codes(shard: RawShard, classes: tuple[str, ...]) -> NDArray[np.intp]:
     """Return the class of each row of a shard, shape (rows,).
 
     Raises
@@ -32,6 +30,7 @@ def class_codes(
     InputError
         A label is none of the classes; names the first row with it.
     """
+    column = shard.rows.labels
     assert column is not None
     number = {text: code for code, text in enumerate(classes)}
     codes = np.array([number.get(text, -1) for text in column.texts], dtype=np.intp)
@@ -39,8 +38,7 @@ def class_codes(
     for row in np.flatnonzero(result < 0)[:1]:
         text = column.texts[column.codes[row]]
         known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-        path, place = divided.source.place(int(divided.bounds[shard] + row))
-        raise InputError(f"{path}: row {place}: the class {text!r} was never seen in training; the model knows {known}")
+        raise InputError(f"{shard.where(row)}: the class {text!r} was never seen in training; the model knows {known}")
     return result
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.assignment import owned_shards
-from distsoftmax.data.features import first_marked
+from distsoftmax.data.features import first_marked, moved, size_of
 from distsoftmax.data.open_source import open_source
-from distsoftmax.data.source import RawRows, Source, SourceSpec
+from distsoftmax.data.source import Features, RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
@@ -35,11 +35,46 @@ def show_nothing(description: str, completed: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class RawShard:
-    """A shard as read."""
+    """A shard as read.
+
+    Attributes
+    ----------
+    number : int
+    first_row : int
+        Its first row's number in the source.
+    rows : RawRows
+    source : Source
+        Where it was read from.
+    """
 
     number: int
     first_row: int
     rows: RawRows
+    source: Source
+
+    def __len__(self) -> int:
+        return int(self.rows.features.shape[0])
+
+    def where(self, row: int) -> str:
+        """Return what an error calls a row of the shard."""
+        path, number = self.source.locate(self.first_row + int(row))
+        return f"{path}: row {number}"
+
+    @property
+    def features(self) -> Features:
+        """Its features, as they are stored."""
+        return self.rows.features
+
+    @property
+    def nbytes(self) -> int:
+        """Their bytes."""
+        return size_of(self.features)
+
+    def moved(self, keep: Callable[[NDArray], NDArray]) -> RawShard:
+        """Return the same with the arrays of its features and categories as `keep` returns them."""
+        rows = self.rows
+        categories = tuple(TextColumn(column.texts, keep(column.codes)) for column in rows.categories)
+        return replace(self, rows=replace(rows, features=moved(rows.features, keep), categories=categories))
 
 
 @dataclass(frozen=True)
@@ -77,27 +112,27 @@ class DividedSource:
         InputError
             Naming file, row and column of what cannot be used.
         """
-        rows = self.source.read(number)
-        shard = RawShard(number, int(self.bounds[number]), rows)
+        shard = self.read_unchecked(number)
+        rows, weights = shard.rows, shard.rows.weights
         self._check_features(shard, missing)
-        if rows.weights is not None:
-            self._check_weights(shard, rows.weights)
+        if weights is not None:
+            for row in np.flatnonzero(~((weights >= 0) & (weights <= LARGEST_WEIGHT)))[:1]:
+                raise bad_weight(shard.where(row), weights[row])
         if not missing:
             for name, column in zip(self.source.category_names, rows.categories, strict=True):
                 for row in np.flatnonzero(column.codes < 0)[:1]:
-                    raise no_text(f"{self.place(shard, row)}, column {name}")
+                    raise no_text(f"{shard.where(row)}, column {name}")
         return shard
+
+    def read_unchecked(self, number: int) -> RawShard:
+        """Read a shard of this rank, whatever its values are. Not collective."""
+        return RawShard(number, int(self.bounds[number]), self.source.read(number), self.source)
 
     def read_all(self, show: ShowProgress = show_nothing, *, missing: bool = False) -> Iterator[RawShard]:
         """Read this rank's shards, one after the other; see `read`."""
         for number in self.own:
             show(f"reading {self.source.path}", number - self.own.start, len(self.own))
             yield self.read(number, missing=missing)
-
-    def place(self, shard: RawShard, row: int) -> str:
-        """Return what an error calls a row of a shard."""
-        path, number = self.source.place(shard.first_row + int(row))
-        return f"{path}: row {number}"
 
     def require_columns(self, encoding: Encoding, owner: str) -> None:
         """Refuse a source with other columns than its `owner` has: another number of features, other categories.
@@ -107,10 +142,10 @@ class DividedSource:
         InputError
             On every rank, which must all call it.
         """
-        found, expected = len(self.source.feature_names), len(encoding.numeric)
-        if found != expected:
+        n_features, expected = len(self.source.feature_names), len(encoding.numeric)
+        if n_features != expected:
             raise InputError(
-                f"{self.source.path}: has {found} features, {owner} {expected}; give the same columns"
+                f"{self.source.path}: has {n_features} features, {owner} {expected}; give the same columns"
             ).on_all_ranks()
         categories = tuple(name for name, _ in encoding.categories)
         if self.source.category_names != categories:
@@ -127,11 +162,7 @@ class DividedSource:
         if not bad.any():
             return
         row, column, value = first_marked(features, bad)
-        raise bad_number(f"{self.place(shard, row)}, column {self.source.feature_names[column]}", value)
-
-    def _check_weights(self, shard: RawShard, weights: NDArray[np.float64]) -> None:
-        for row in np.flatnonzero(~((weights >= 0) & (weights <= LARGEST_WEIGHT)))[:1]:
-            raise bad_weight(self.place(shard, row), weights[row])
+        raise bad_number(f"{shard.where(row)}, column {self.source.feature_names[column]}", value)
 
 
 def bad_number(where: str, value: float | str) -> InputError:

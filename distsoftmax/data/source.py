@@ -52,7 +52,6 @@ class RawRows:
 
 
 AUTO = ("auto",)  # --one-hot auto: the text columns are found, not named
-KEPT_WITHIN_A_BOUND = 32 << 20  # bytes of text, where --memory bounds the features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +72,8 @@ class SourceSpec:
         The number of columns of svmlight files; None finds the largest index over the whole source.
     left_out : tuple of str
         Columns that are not wanted, by number, in a CSV file without header: of weights, where a model is at hand.
-    kept_bytes : int or None
-        How much of text files a rank may keep between the scan and the reading; the rest is read twice. None: what
-        the reader thinks right.
+    scratch : str or None
+        Where --memory bounds what a rank keeps: the folder for the text of compressed files.
     expected_names, expected_categories : sequence of str or None
         The features and the text columns a model was trained on, where one is at hand: they tell a header from a row,
         and which columns to take, in which order.
@@ -96,7 +94,7 @@ class SourceSpec:
     index_base: Literal["auto", "0", "1"] = "auto"
     n_features: int | None = None
     left_out: tuple[str, ...] = ()
-    kept_bytes: int | None = None
+    scratch: str | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
     needs_labels: bool = True
@@ -121,7 +119,7 @@ class SourceSpec:
             return spec
         return replace(
             spec,
-            kept_bytes=None if config.memory is None else KEPT_WITHIN_A_BOUND,
+            scratch=None if config.memory is None else config.scratch_folder,
             n_features=config.n_features,
         )
 
@@ -163,8 +161,6 @@ class Source(Protocol):
         Whether features come as csr_array.
     is_text : bool
         Whether the numbers are stored as text, so that their type says nothing.
-    is_held : bool
-        Whether the source holds all it has read in memory anyway, as text that was compressed.
     index_base : int or None
         The first column's index in svmlight files, once found; None for other formats.
     headless_by_guess : bool
@@ -181,7 +177,6 @@ class Source(Protocol):
     category_names: tuple[str, ...]
     sparse: bool
     is_text: bool
-    is_held: bool
     index_base: int | None
     headless_by_guess: bool
     notes: tuple[str, ...]
@@ -211,5 +206,5 @@ class Source(Protocol):
             since it was scanned.
         """
 
-    def place(self, row: int) -> tuple[str, int]:
+    def locate(self, row: int) -> tuple[str, int]:
         """Return the file of a row of the source, and the row's number in it, counted from 1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -54,6 +54,11 @@ class Standardization:
     active: bool
     offset: NDArray[np.float64] | None = None
     trained: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of_features_as_they_are(cls, n_features: int) -> Standardization:
+        """Return the one that changes nothing."""
+        return cls(np.zeros(n_features), np.ones(n_features), active=False)
 
     @property
     def scale(self) -> NDArray[np.float64]:
@@ -177,20 +182,22 @@ def fit_standardization(
         trained = np.flatnonzero(largest.any(axis=0))
         trained = None if trained.size == len(names) else trained
     if not wanted:
-        return Standardization(np.zeros(shape), np.ones(shape), active=False, trained=trained)
+        return replace(Standardization.of_features_as_they_are(len(names)), trained=trained)
 
     def total(
         measure: Callable[[Columns, NDArray[np.float64] | None], NDArray[np.float64]], bound: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        partials = (ShardSum(shard, measure(some, weights), columns_of(some)) for shard, some, weights in rows())
+        partials = (
+            ShardSum(shard, measure(features, weights), columns_of(features)) for shard, features, weights in rows()
+        )
         return bounded_sum(partials, total_weight * bound, cluster)
 
     magnitude = np.max(np.abs(largest), axis=0)
     mean = total(sum_values, magnitude) / total_weight
     mean[constant] = largest[0][constant]
-    squares = total(lambda some, weights: sum_squares(some, mean, weights), np.square(2 * magnitude))
+    squares = total(lambda features, weights: sum_squares(features, mean, weights), np.square(2 * magnitude))
     if "sparse" in kinds:
-        weight = total(lambda some, weights: sum_entry_weights(_sparse(some), weights), np.ones(shape))
+        weight = total(lambda features, weights: sum_entry_weights(_sparse(features), weights), np.ones(shape))
         empty = (total_weight - weight) / total_weight
         # of a column without empty cells, rounding is all that is left of the difference
         squares += np.where(empty > ROUNDING, empty * total_weight, 0.0) * np.square(mean)
@@ -223,7 +230,7 @@ def _measure_extremes(
     rows: Callable[[], Iterable[Weighted]], shape: tuple[int, ...], cluster: Communicator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], set[str]]:
     """Return each column's largest value and minus its smallest, which are constant, and the kinds of features."""
-    found = np.full((2, *shape), -np.inf)
+    result = np.full((2, *shape), -np.inf)
     kinds: set[str] = set()
     covered = np.zeros(shape, dtype=np.int64)  # shards that hold the column at all
     n_shards = 0
@@ -232,16 +239,16 @@ def _measure_extremes(
             if not len(features):
                 continue
             n_shards += 1
-            columns = columns_of(features)
-            place = slice(None) if columns is None else columns
+            own = columns_of(features)
+            columns = slice(None) if own is None else own
             kinds.add(_kind(features))
-            covered[place] += 1
-            found[:, place] = np.maximum(found[:, place], extremes(features))
+            covered[columns] += 1
+            result[:, columns] = np.maximum(result[:, columns], extremes(features))
     absent = covered < n_shards  # a column without entry is 0 throughout
-    found[:, absent] = np.maximum(found[:, absent], 0.0)
-    cluster.maximum(found)
-    found += 0.0  # the sign of a 0 may depend on the order
-    return found, found[0] == -found[1], set().union(*cluster.allgather(kinds))
+    result[:, absent] = np.maximum(result[:, absent], 0.0)
+    cluster.maximum(result)
+    result += 0.0  # the sign of a 0 may depend on the order
+    return result, result[0] == -result[1], set().union(*cluster.allgather(kinds))
 
 
 def _kind(features: Columns) -> str:

@@ -5,114 +5,105 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.columns import sum_weights
-from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import ColumnMeans, fit_encoding, measure_columns
 from distsoftmax.data.labels import class_codes, find_classes
-from distsoftmax.data.residency import ShardStore
-from distsoftmax.data.shards import LARGEST_WEIGHT, DividedSource, RawShard, ShowProgress
-from distsoftmax.data.source import TextColumn
+from distsoftmax.data.preparation import Preparation, held_out_rows
+from distsoftmax.data.shards import LARGEST_WEIGHT, DividedSource, RawShard
+from distsoftmax.data.standardization import Standardization
 from distsoftmax.errors import InputError
-from distsoftmax.model import Encoding
-
-
-@dataclass(frozen=True)
-class ShardFacts:
-    """What is kept of a shard besides its features, a few bytes a row.
-
-    Attributes
-    ----------
-    classes : ndarray of intp, (rows,)
-    sample_weights : ndarray of float64, (rows,), or None
-        As read, but for a power of two that brings the largest near 1.
-    held_out : ndarray of bool, (rows,)
-    """
-
-    classes: NDArray[np.intp]
-    sample_weights: NDArray[np.float64] | None
-    held_out: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What the first reading has found; all but `facts` is equal on every rank.
+    """What the first reading has found; equal on every rank.
 
     Attributes
     ----------
-    facts : mapping of shard to ShardFacts
-        For this rank's shards.
-    counts : ndarray of int64, (n_classes,)
-        Training samples of each class.
-    class_weights : ndarray of float64, (n_classes,), or None
+    preparation : Preparation
+        Complete but for the standardization.
+    n_training : int
     total_weight : float
         Of the training samples, sample weight times class weight.
     sample_weight : float
         Of the training samples, class weights left out.
+    shard_digests : ndarray of int64, (n_shards,)
     """
 
-    classes: tuple[str, ...]
-    facts: Mapping[int, ShardFacts]
-    counts: NDArray[np.int64]
-    class_weights: NDArray[np.float64] | None
+    preparation: Preparation
+    n_training: int
     total_weight: float
     sample_weight: float
-    encoding: Encoding
-    dtype: np.dtype
     shard_digests: NDArray[np.int64]
 
 
-def take_survey(store: ShardStore, config: DataConfig, cluster: Communicator, show: ShowProgress) -> Survey:
-    """Read this rank's shards for the first time. Collective.
+@dataclass(frozen=True)
+class _Labelled:
+    """What the survey keeps of a shard: its labels and weights, and which rows are held out."""
+
+    shard: RawShard
+    held_out: NDArray[np.bool_]
+
+
+def take_survey(
+    shards: Iterable[RawShard], divided: DividedSource, config: DataConfig, cluster: Communicator
+) -> Survey:
+    """Look at this rank's shards while they are read. Collective.
+
+    Parameters
+    ----------
+    shards : iterable of RawShard
+        This rank's, in order; gone through once.
 
     Raises
     ------
     InputError
         On every rank, the same: what is wrong with the data, and where.
     """
-    divided = store.divided
-    source, path = divided.source, divided.source.path
-    labels: dict[int, TextColumn] = {}
-    weights: dict[int, NDArray[np.float64] | None] = {}
-    held_out: dict[int, NDArray[np.bool_]] = {}
+    source, path, fraction = divided.source, divided.source.path, config.held_out_fraction
+    looked_at: list[_Labelled] = []
     categories: list[set[str]] = [set() for _ in source.category_names]
     means: list[ColumnMeans] = []
     digests = np.zeros(divided.n_shards, dtype=np.int64)
     stored = ""
     with cluster.agreement():
-        for shard in store.first_read(show):
-            number, rows = shard.number, shard.rows
-            assert rows.labels is not None
-            labels[number], weights[number] = rows.labels, rows.weights
-            held_out[number] = held_out_rows(config, shard, divided)
+        for shard in shards:
+            rows, held_out = shard.rows, held_out_rows(shard, fraction, config.seed)
             for texts, column in zip(categories, rows.categories, strict=True):
-                training = np.unique(column.codes[~held_out[number]])
+                training = np.unique(column.codes[~held_out])
                 texts.update(column.texts[code] for code in training if code >= 0)
             if config.impute == "mean" and not source.sparse:
-                means.append(measure_columns(number, rows, ~held_out[number]))
-            digests[number] = shard_digest(shard)
+                means.append(measure_columns(shard.number, rows, ~held_out))
+            digests[shard.number] = shard_digest(shard)
             stored = rows.features.dtype.name
+            without_features = replace(rows, features=np.empty((len(shard), 0)), categories=())
+            looked_at.append(_Labelled(replace(shard, rows=without_features), held_out))
     cluster.sum_integers(digests)
-    classes = find_classes(labels.values(), cluster)
+    classes = find_classes([labelled.shard.rows.labels for labelled in looked_at], cluster)
     if len(classes) < 2:
         raise one_class(path, classes[0]).on_all_ranks()
-    weights = _near_one(weights, cluster)
-    codes = {number: class_codes(divided, number, column, classes) for number, column in labels.items()}
-    facts = {number: ShardFacts(code, weights[number], held_out[number]) for number, code in codes.items()}
+    codes = [class_codes(labelled.shard, classes) for labelled in looked_at]
     if source.headless_by_guess:
         _refuse_header_among_rows(divided, classes, codes, cluster)
-    counts = _count(facts, len(classes), cluster)
+    counts = np.zeros(len(classes), dtype=np.int64)
+    for of_shard, labelled in zip(codes, looked_at, strict=True):
+        counts += np.bincount(of_shard[~labelled.held_out], minlength=len(classes))
+    cluster.sum_integers(counts)
     _check_counts(config, path, classes, counts, divided)
-    by_class = _weights_by_class(facts, len(classes), divided, counts, cluster)
+    exponent = _weight_exponent([labelled.shard.rows.weights for labelled in looked_at], cluster)
+    by_class = counts.astype(np.float64)
+    if exponent is not None:
+        by_class = _weights_by_class(looked_at, codes, len(classes), exponent, divided.n_shards, cluster)
     for name in np.flatnonzero(by_class <= 0)[:1]:
         raise weightless_class(path, classes[name]).on_all_ranks()
     class_weights = None
@@ -121,15 +112,21 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Communicator, sh
             class_weights = _class_weights(config.class_weight, classes, by_class)
             class_weights = np.ldexp(class_weights, -math.frexp(class_weights.max())[1])
     encoding = fit_encoding(source, config.impute, categories, means, divided.n_shards, cluster)
-    return Survey(
+    preparation = Preparation(
+        encoding=encoding,
+        standardization=Standardization.of_features_as_they_are(len(encoding.feature_names)),
+        dtype=compute_dtype(config, source.is_text, max(cluster.allgather(stored))),
         classes=classes,
-        facts=facts,
-        counts=counts,
         class_weights=class_weights,
+        weight_exponent=exponent or 0,
+        held_out_fraction=fraction,
+        seed=config.seed,
+    )
+    return Survey(
+        preparation=preparation,
+        n_training=int(counts.sum(dtype=np.int64)),
         total_weight=math.fsum(by_class if class_weights is None else by_class * class_weights),
         sample_weight=math.fsum(by_class),
-        encoding=encoding,
-        dtype=compute_dtype(config, source.is_text, max(cluster.allgather(stored))),
         shard_digests=digests,
     )
 
@@ -142,18 +139,6 @@ def one_class(path: str, name: str) -> InputError:
 def weightless_class(path: str, name: str) -> InputError:
     """Return the error for a class whose samples do not count."""
     return InputError(f"{path}: all samples of class {name!r} have weight 0; leave it out")
-
-
-def held_out_rows(config: DataConfig, shard: RawShard, divided: DividedSource) -> NDArray[np.bool_]:
-    """Return which rows of a shard are held out: it follows from (seed, shard, row) alone."""
-    rows = shard.rows.features.shape[0]
-    fraction = config.held_out_fraction
-    count = int(divided.bounds[shard.number + 1] * fraction) - int(divided.bounds[shard.number] * fraction)
-    held = np.zeros(rows, dtype=bool)
-    if not count:
-        return held
-    held[permutation(Purpose.HOLD_OUT, config.seed, shard.number, 0, rows)[:count]] = True
-    return held
 
 
 def shard_digest(shard: RawShard) -> int:
@@ -180,61 +165,45 @@ def shard_digest(shard: RawShard) -> int:
 
 
 def _refuse_header_among_rows(
-    divided: DividedSource, classes: tuple[str, ...], codes: Mapping[int, NDArray[np.intp]], cluster: Communicator
+    divided: DividedSource, classes: tuple[str, ...], codes: Sequence[NDArray[np.intp]], cluster: Communicator
 ) -> None:
     """Suspect the first line of a CSV file that was taken for a row: a header of numbers looks like one. Collective."""
     counts = np.zeros(len(classes), dtype=np.int64)
-    for code in codes.values():
-        counts += np.bincount(code, minlength=len(classes))
+    for of_shard in codes:
+        counts += np.bincount(of_shard, minlength=len(classes))
     cluster.sum_integers(counts)
     with cluster.agreement():
-        first = codes.get(0)
-        if first is not None and first.size and counts[first[0]] == 1:
+        if 0 in divided.own and codes[0].size and counts[codes[0][0]] == 1:
             raise InputError(
-                f"{divided.source.place(0)[0]}: the first line was taken for a row, but its label "
-                f"{classes[first[0]]!r} stands in no other row; say --header yes if it holds the columns' names, or "
+                f"{divided.source.locate(0)[0]}: the first line was taken for a row, but its label "
+                f"{classes[codes[0][0]]!r} stands in no other row; say --header yes if it holds the columns' names, or "
                 "--header no"
             )
 
 
-def _near_one(
-    weights: dict[int, NDArray[np.float64] | None], cluster: Communicator
-) -> dict[int, NDArray[np.float64] | None]:
-    """Divide all weights by a power of two, so that the largest is near 1 in any type. Collective.
-
-    That changes neither the mean over the samples nor a bit of it.
-    """
-    own = max((float(some.max()) for some in weights.values() if some is not None and some.size), default=0.0)
-    largest = max(cluster.allgather(own))
-    exponent = math.frexp(largest)[1]
-    return {number: None if some is None else np.ldexp(some, -exponent) for number, some in weights.items()}
-
-
-def _count(facts: Mapping[int, ShardFacts], n_classes: int, cluster: Communicator) -> NDArray[np.int64]:
-    counts = np.zeros(n_classes, dtype=np.int64)
-    for some in facts.values():
-        counts += np.bincount(some.classes[~some.held_out], minlength=n_classes)
-    cluster.sum_integers(counts)
-    return counts
+def _weight_exponent(weights: Iterable[NDArray[np.float64] | None], cluster: Communicator) -> int | None:
+    """Return the power of two that is next above the largest weight; None where there are no weights. Collective."""
+    own = max((float(of_shard.max()) for of_shard in weights if of_shard is not None and of_shard.size), default=None)
+    largest = [weight for weight in cluster.allgather(own) if weight is not None]
+    return math.frexp(max(largest))[1] if largest else None
 
 
 def _weights_by_class(
-    facts: Mapping[int, ShardFacts],
+    looked_at: Sequence[_Labelled],
+    codes: Sequence[NDArray[np.intp]],
     n_classes: int,
-    divided: DividedSource,
-    counts: NDArray[np.int64],
+    exponent: int,
+    n_shards: int,
     cluster: Communicator,
 ) -> NDArray[np.float64]:
     """Return the sum of the training samples' weights by class. Collective."""
-    if not any(cluster.allgather(any(some.sample_weights is not None for some in facts.values()))):
-        return counts.astype(np.float64)
     partials = []
-    for number, some in facts.items():
-        assert some.sample_weights is not None
-        training = ~some.held_out
-        sums = sum_weights(some.classes[training], n_classes, some.sample_weights[training])
-        partials.append(ShardSum(number, sums))
-    return exact_sum(partials, (n_classes,), divided.n_shards, cluster)
+    for labelled, of_shard in zip(looked_at, codes, strict=True):
+        assert labelled.shard.rows.weights is not None
+        training = ~labelled.held_out
+        weights = np.ldexp(labelled.shard.rows.weights[training], -exponent)
+        partials.append(ShardSum(labelled.shard.number, sum_weights(of_shard[training], n_classes, weights)))
+    return exact_sum(partials, (n_classes,), n_shards, cluster)
 
 
 def _class_weights(word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]) -> NDArray[np.float64]:

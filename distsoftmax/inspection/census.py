@@ -10,7 +10,7 @@ import numpy as np
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress
+from distsoftmax.data.shards import DividedSource, ShowProgress
 from distsoftmax.inspection.tally import KindOf, NumberTally, Spot, TextTally, WeightTally
 
 
@@ -66,12 +66,8 @@ def take_census(
     with cluster.agreement():
         for number in divided.own:
             show(f"reading {source.path}", number - divided.own.start, len(divided.own))
-            shard = RawShard(number, int(divided.bounds[number]), source.read(number))
-            rows = shard.rows
-
-            def place(row: int, shard: RawShard = shard) -> str:
-                return divided.place(shard, row)
-
+            shard = divided.read_unchecked(number)
+            rows, place = shard.rows, shard.where
             weighted = None
             if rows.weights is not None:
                 has_weights, weighted = True, rows.weights > 0
@@ -81,7 +77,7 @@ def take_census(
                 labels.add(rows.labels, place, weighted)
                 if number == 0 and rows.labels.codes.size and rows.labels.codes[0] >= 0:
                     text = rows.labels.texts[rows.labels.codes[0]]
-                    labels.first_row = Spot(source.place(0)[0], value=text)
+                    labels.first_row = Spot(source.locate(0)[0], value=text)
             for name, tally, column in zip(source.category_names, categories, rows.categories, strict=True):
                 tally.add(column, place)
                 tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
-from distsoftmax.data.residency import IN_FLIGHT, too_little_memory
+from distsoftmax.data.shard_store import AT_HAND, too_little_memory
 from distsoftmax.data.shards import bad_number, bad_weight, no_text
 from distsoftmax.data.source import Source
 from distsoftmax.data.standardization import too_large_value
@@ -225,26 +225,11 @@ class Diagnosis:
     def _of_memory(self) -> Iterator[Problem]:
         path, least, n_shards = self.source.path, self.sizes.least_bound, self.sizes.read.size
         if self.bound is not None and least > self.bound:
-            yield error(str(too_little_memory(path, self.bound, least // IN_FLIGHT, n_shards)))
-        if self.source.is_held:
-            yield self._held_text(path)
+            yield error(str(too_little_memory(path, self.bound, least // AT_HAND, n_shards)))
         for need in self.needs:
             if need.ranks > n_shards:
                 more = f"; --shards {4 * need.ranks} gives each some" if self.source.n_rows >= need.ranks else ""
                 yield note(f"{path}: {need.ranks - n_shards} of {need.ranks} ranks would have no shard{more}")
-
-    def _held_text(self, path: str) -> Problem:
-        """Tell what training does with text that is held in memory anyway, as it was compressed."""
-        remedy = "decompress it, or write it as Parquet"
-        beyond = [need.ranks for need in self.needs if need.exceeds]
-        if not beyond:
-            return note(f"{path}: text that is compressed stays in memory besides the features; {remedy}")
-        on_few = "" if len(beyond) == len(self.needs) else f" on {max(beyond)} ranks or fewer"
-        refused = (
-            f"{path}: text that is compressed cannot be read again from the middle, so --memory cannot bound "
-            f"it{on_few}; {remedy}"
-        )
-        return note(refused) if on_few else error(refused)
 
 
 def error(text: str) -> Problem:

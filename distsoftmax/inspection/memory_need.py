@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.features import COMPACT
-from distsoftmax.data.residency import IN_FLIGHT
+from distsoftmax.data.shard_store import AT_HAND
 
 BYTES_A_ROW = 8  # a class, or a weight
 PARAMETER_ARRAYS = 12  # the solver's state, the gradient, its integer sums and those on the way
@@ -31,9 +31,8 @@ class MemoryNeed:
         Parameters and solver; None where the classes are not known.
     total : int
         All of it, with the features as --memory bounds them where it is given.
-    exceeds, reads_again : bool
-        Whether the features as read are more than --memory allows; and whether they are that or become it, so that
-        some are read again each step.
+    uses_scratch : bool
+        Whether the features, as kept, are more than --memory allows, so that some lie in scratch.
     """
 
     ranks: int
@@ -44,8 +43,7 @@ class MemoryNeed:
     classes: int
     parameters: int | None
     total: int
-    exceeds: bool
-    reads_again: bool
+    uses_scratch: bool
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class ShardBytes:
 
     @property
     def least_bound(self) -> int:
-        """The least that --memory may be: the shards at hand at once where all are read again each step."""
-        return IN_FLIGHT * int(np.maximum(self.read, self.at_hand).max())
+        """The least that --memory may be: the shards at hand at once where all lie in scratch."""
+        return AT_HAND * int(np.maximum(self.read, self.at_hand).max())
 
 
 def memory_needs(
@@ -119,7 +117,6 @@ def memory_needs(
         ready, kept = (_most(of_shard, first) for of_shard in (sizes.ready, sizes.kept))
         classes = rows * BYTES_A_ROW * (2 if weighted else 1)
         most = max(ready, kept)
-        exceeds = bound is not None and _most_at_hand(sizes.read, first) > bound
         needs.append(
             MemoryNeed(
                 ranks=ranks,
@@ -130,11 +127,7 @@ def memory_needs(
                 classes=classes,
                 parameters=parameters,
                 total=(most if bound is None else min(most, bound)) + classes + (parameters or 0),
-                exceeds=exceeds,
-                reads_again=exceeds
-                or any(
-                    bound is not None and _most_at_hand(made, first) > bound for made in (sizes.encoded, sizes.kept)
-                ),
+                uses_scratch=bound is not None and _most_at_hand(sizes.kept, first) > bound,
             )
         )
     return tuple(needs)
@@ -144,7 +137,7 @@ def _most_at_hand(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:
     """Return the most that a rank's shards take together with those at hand."""
     first = np.unique(first)  # without the ranks that have no shard
     sums, largest = np.add.reduceat(of_shard, first[:-1]), np.maximum.reduceat(of_shard, first[:-1])
-    return int((sums + IN_FLIGHT * largest).max())
+    return int((sums + AT_HAND * largest).max())
 
 
 def _most(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:

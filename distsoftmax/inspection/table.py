@@ -95,14 +95,16 @@ def _memory(description: Description) -> list[str]:
     head = ["ranks", "shards", "rows", "features while read", "as kept", "classes", "parameters", "in all"]
     rows = [_memory_row(need) for need in description.memory]
     if description.memory_bound is not None:
-        head.append("read again")
-        rows = [[*row, "yes" if need.reads_again else "no"] for row, need in zip(rows, description.memory, strict=True)]
+        head.append("scratch")
+        rows = [
+            [*row, "yes" if need.uses_scratch else "no"] for row, need in zip(rows, description.memory, strict=True)
+        ]
     bound, least = description.memory_bound, _size(description.least_memory)
     bounded = "" if bound is None else f"; in all with features of {_size(bound)} at most"
     return [
         f"memory of the rank with the most, in MiB, besides Python and its libraries{bounded}",
         *_columns(head, rows, left=0),
-        f"--memory bounds the features, to {least} at least; those that do not fit are read again each step",
+        f"--memory bounds the features, to {least} at least; those that do not fit lie in scratch",
     ]
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.column_sums import extremes, sum_values
-from distsoftmax.data.features import SparseFeatures, first_marked
-from distsoftmax.data.residency import size_of
+from distsoftmax.data.features import SparseFeatures, first_marked, size_of
 from distsoftmax.data.source import Features, RawRows, TextColumn
 
 Place: TypeAlias = Callable[[int], str]  # what an error calls a row of the shard at hand
@@ -174,7 +173,7 @@ class NumberTally:
             features.data[~finite] = 0
         gathered = SparseFeatures.from_csr(features)
         rest = gathered.nbytes - gathered.matrix.data.nbytes
-        self.sparse_bytes[:, shard] = max(size_of(rows), gathered.nbytes), values.size, rest
+        self.sparse_bytes[:, shard] = max(size_of(features), gathered.nbytes), values.size, rest
         some = gathered if weighted is None else gathered[weighted]
         self._widen(gathered.columns, extremes(some), len(some))
 

@@ -21,7 +21,8 @@ from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Direction, Scorer
 from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.dataset import Dataset, Samples
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.data.preparation import Samples
 from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.feature_bounds import ROOM, bound_loss, largest_score, measure_features
 from distsoftmax.objective.shard_sums import ShardSums
@@ -205,7 +206,7 @@ class Hessian:
         dataset = fit.dataset
         self._at = fit.scorer(for_stored(parameters, fit.offset), dataset.dtype)
         self._keeps = False
-        if dataset.bytes_streamed == 0:
+        if dataset.bytes_spooled == 0:
             n_probabilities = len(parameters) * sum(of_shard.classes.size for of_shard in dataset.training)
             self._keeps = n_probabilities * dataset.dtype.itemsize <= dataset.bytes_held
         self._kept: dict[int, NDArray[np.floating]] = {}

@@ -15,7 +15,8 @@ from distsoftmax.arithmetic.parameters import matrix_vector
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import columns_of, extremes, sum_by_class, sum_magnitudes
-from distsoftmax.data.dataset import Dataset, Samples
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.data.preparation import Samples
 from distsoftmax.objective.row_runs import row_runs
 
 ROOM = 1.01  # for the rounding of a bound in float32

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.arithmetic.sums import Sums
-from distsoftmax.data.dataset import Samples
-from distsoftmax.errors import InputError
+from distsoftmax.data.preparation import Samples
 from distsoftmax.objective.centring import for_stored
 from distsoftmax.objective.cross_entropy import CrossEntropy, Fit
 from distsoftmax.objective.feature_bounds import ROOM, bound_loss
@@ -44,11 +43,6 @@ class FitBatches:
     n_batches : int
         Of an epoch; the last takes the rows that remain.
 
-    Raises
-    ------
-    InputError
-        On every rank: not all features stay in memory, so that each batch would read them.
-
     Notes
     -----
     Collective, as is every call of it.
@@ -56,17 +50,11 @@ class FitBatches:
 
     def __init__(self, fit: CrossEntropy, batch_size: int, seed: int) -> None:
         dataset, cluster = fit.dataset, fit.cluster
-        streamed = sum(cluster.allgather(dataset.bytes_streamed))
-        if streamed:
-            raise InputError(
-                f"--solver sgd would read {streamed / 2**20:.3g} MiB of features again for every batch, where --memory "
-                "has no room for them; allow more, start more ranks, or take lbfgs, trust-region or gradient-descent"
-            ).on_all_ranks()
         self.n_batches = -(-dataset.n_training // batch_size)
         self._fit = fit
-        own = [samples for samples in dataset.training if len(samples.features)]
+        own = [samples for samples in dataset.training if len(samples)]
         sizes = np.zeros(dataset.n_shards, dtype=np.int64)
-        sizes[[samples.shard for samples in own]] = [len(samples.features) for samples in own]
+        sizes[[samples.shard for samples in own]] = [len(samples) for samples in own]
         cluster.sum_integers(sizes)
         heaviest = np.array([max((_heaviest(samples) for samples in own), default=0.0)])
         cluster.maximum(heaviest)
@@ -96,6 +84,7 @@ class FitBatches:
             return totals.array
 
         array = fit.sums.sum(work, self._rows.taken(first, counts))
+        dataset.training.release()
         weight = dataset.total_weight * (n_samples / dataset.n_training)
         return fit.finished(sums, array, bound, weight), n_samples
 
@@ -122,7 +111,7 @@ class ShuffledRows:
             return
         self._epoch = epoch
         self._order = [
-            permutation(Purpose.PERMUTATION, self._seed, samples.shard, epoch, len(samples.features)).astype(np.int64)
+            permutation(Purpose.PERMUTATION, self._seed, samples.shard, epoch, len(samples)).astype(np.int64)
             for samples in self._samples
         ]
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import ScoringConfig
-from distsoftmax.data.features import core_rows
-from distsoftmax.data.labels import class_codes
 from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
 
 
@@ -89,14 +87,13 @@ def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationRepo
     n_classes = len(model.classes)
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     losses = []
-    source = SourceScorer(model, divided)
+    source = SourceScorer(model, divided, labelled=True)
     with cluster.agreement():
-        for shard, features in source.shards():
-            codes = class_codes(divided, shard.number, shard.rows.labels, model.classes)
+        for samples in source.samples():
             # the loss is from the scores: a probability may be 0 in floating point, its true logarithm is finite
-            loss, predicted = source.scorer.loss_and_prediction(core_rows(features, DTYPE, codes))
-            np.add.at(confusion, (codes, predicted), 1)
-            losses.append(ShardSum(shard.number, np.array(loss)))
+            loss, predicted = source.scorer.loss_and_prediction(samples.rows(DTYPE))
+            np.add.at(confusion, (samples.classes, predicted), 1)
+            losses.append(ShardSum(samples.shard, np.array(loss)))
     source.say_unseen(cluster)
     cluster.sum_integers(confusion)
     total = exact_sum(losses, (), divided.n_shards, cluster)

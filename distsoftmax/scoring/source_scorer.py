@@ -11,10 +11,11 @@ from distsoftmax.arithmetic import library
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ScoringConfig
-from distsoftmax.data.encoding import agree_on_unseen, count_unseen, encode
-from distsoftmax.data.features import Prepared
-from distsoftmax.data.shards import DividedSource, RawShard, divide_source
+from distsoftmax.data.encoding import agree_on_unseen, count_unseen
+from distsoftmax.data.preparation import Preparation, Samples
+from distsoftmax.data.shards import DividedSource, divide_source
 from distsoftmax.data.source import SourceSpec
+from distsoftmax.data.standardization import Standardization
 from distsoftmax.model import Model, load_model
 
 DTYPE = np.dtype(np.float64)  # to compute in
@@ -42,6 +43,13 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communi
 class SourceScorer:
     """A model over the shards of a source, in float64: features in their own units may be far from 0.
 
+    Parameters
+    ----------
+    model : Model
+    divided : DividedSource
+    labelled : bool
+        Whether the samples have labels, which must be classes of the model.
+
     Attributes
     ----------
     scorer : Scorer
@@ -49,23 +57,29 @@ class SourceScorer:
         Cells of this rank that hold a category the model never saw.
     """
 
-    def __init__(self, model: Model, divided: DividedSource) -> None:
-        self._encoding = model.encoding
+    def __init__(self, model: Model, divided: DividedSource, *, labelled: bool) -> None:
+        self._preparation = Preparation(
+            encoding=model.encoding,
+            standardization=Standardization.of_features_as_they_are(len(model.feature_names)),
+            dtype=DTYPE,
+            classes=model.classes if labelled else None,
+        )
         self._divided = divided
         self.scorer = Scorer(model.parameters, DTYPE, sparse=divided.source.sparse)
         self.n_unseen = 0
 
-    def shards(self) -> Iterator[tuple[RawShard, Prepared]]:
-        """Yield this rank's shards, each with its features. Not collective.
+    def samples(self) -> Iterator[Samples]:
+        """Yield the samples of this rank's shards. Not collective.
 
         Raises
         ------
         InputError
-            See `DividedSource.read`.
+            See `DividedSource.read` and `Preparation.prepare`.
         """
-        for shard in self._divided.read_all(missing=self._encoding.fill is not None):
-            self.n_unseen += count_unseen(shard.rows, self._encoding)
-            yield shard, encode(shard.rows, self._encoding)
+        encoding = self._preparation.encoding
+        for shard in self._divided.read_all(missing=encoding.fill is not None):
+            self.n_unseen += count_unseen(shard.rows, encoding)
+            yield self._preparation.prepare(shard).training
 
     def say_unseen(self, cluster: Communicator) -> None:
         """Tell how many cells held categories that training never saw. Collective."""

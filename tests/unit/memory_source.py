@@ -22,7 +22,6 @@ class MemorySource:
     parts = ()
     headless_by_guess = False
     is_text = False
-    is_held = False
     index_base = None
     notes = ()
 
@@ -41,7 +40,7 @@ class MemorySource:
     def divide(self, bounds, owned, cluster):
         self.bounds = bounds
 
-    def place(self, row):
+    def locate(self, row):
         return self.path, row + 1
 
     def read(self, shard):

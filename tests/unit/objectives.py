@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 import scipy.optimize
 import scipy.special
 from memory_source import MemorySource
@@ -15,8 +14,7 @@ from ranks import on_ranks
 
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig
-from distsoftmax.data import dataset as dataset_module
-from distsoftmax.data.dataset import load_dataset
+from distsoftmax.data.dataset import prepare_dataset
 from distsoftmax.data.shards import divide_source
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.protocol import Evaluation, certified, stop_reason
@@ -146,23 +144,22 @@ class Formula:
         return hessian / self.weights.sum()
 
 
+def dataset_of(source, rank, intercept=True, **options):
+    """Return the dataset that a source becomes, on a rank."""
+    config = DataConfig(data=("memory",), **options)
+    return prepare_dataset(divide_source(source, config.shards, rank), config, intercept, rank)
+
+
 def distributed(work, features, labels, config, weights=None, *, ranks=1, seed=0, threads=1, **options):
     """Return what `work(objective)` returns on each rank, the objective being the real one over these samples."""
 
     def on_rank(rank):
-        rank.source = MemorySource(features, labels, weights)
-        dataset = load_dataset(DataConfig(data=("memory",), **options), config.intercept, rank)
+        dataset = dataset_of(MemorySource(features, labels, weights), rank, config.intercept, **options)
         return work(SoftmaxObjective(dataset, config, rank, threads, seed))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            dataset_module,
-            "_open_training_source",
-            lambda config, cluster: divide_source(cluster.source, config.shards, cluster),
-        )
-        if ranks == 1:
-            return [on_rank(Alone())]
-        outcomes = on_ranks(ranks, on_rank)
+    if ranks == 1:
+        return [on_rank(Alone())]
+    outcomes = on_ranks(ranks, on_rank)
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, threading.BrokenBarrierError):
             raise outcome

@@ -183,7 +183,7 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_checkpoint import circumstances, state
-from distsoftmax.coordinator import checkpoint, durable
+    from distsoftmax.coordinator import checkpoint
 count = 0
 def dying(real):
     def call(*arguments, **options):

@@ -14,8 +14,9 @@ from ranks import PARTS, SHARDS, assert_says, on_ranks, read, texts_of
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers import record_scan, text_files
 from distsoftmax.data.readers.csv.source import CsvSource
+from distsoftmax.data.readers.text import files as text_files
+from distsoftmax.data.readers.text import records as record_scan
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
@@ -225,7 +226,7 @@ def test_parts_are_read_one_after_the_other(write, header, ranks, shards):
     found = read(*paths, ranks=ranks, shards=shards, **({"label": "y"} if header else {"label": "2", "header": "no"}))
     assert found.features.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]
     assert found.labels == ["u", "v", "w\n,\n", "u", "w", "u"]
-    assert [found.source.place(row) for row in range(6)] == [
+    assert [found.source.locate(row) for row in range(6)] == [
         (str(paths[part]), row) for part, row in [(0, 1), (0, 2), (2, 1), (4, 1), (4, 2), (6, 1)]
     ]
 

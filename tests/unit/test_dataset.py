@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from memory_source import MemorySource
+from objectives import dataset_of
 from ranks import on_ranks
 from scipy.sparse import csr_array, save_npz
 from sklearn.impute import SimpleImputer
@@ -13,33 +14,14 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
-from distsoftmax.data import dataset as dataset_module
 from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.features import Compact, SparseFeatures
-from distsoftmax.data.residency import read_ahead
-from distsoftmax.data.shards import divide_source
 from distsoftmax.errors import InputError
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 
 RANKS = [1, 2, 3, 5]
-
-
-@pytest.fixture
-def load(monkeypatch):
-    """Load the dataset of a `MemorySource` on a rank."""
-    monkeypatch.setattr(
-        dataset_module,
-        "_open_training_source",
-        lambda config, cluster: divide_source(cluster.source, config.shards, cluster),
-    )
-
-    def load(source, rank, intercept=True, **options):
-        rank.source = source
-        return load_dataset(DataConfig(data=("memory",), **options), intercept, rank)
-
-    return load
 
 
 def alone(work):
@@ -89,7 +71,7 @@ def bits(state):
 
 @pytest.mark.parametrize("options", [{}, {"standardize": False}, {"center": "no"}, {"valid_fraction": 0.3}], ids=str)
 @pytest.mark.parametrize("kind", ["dense", "sparse", "uint8", "weighted", "categories", "streamed"])
-def test_the_model_has_the_same_bits_on_any_number_of_ranks(load, kind, options):
+def test_the_model_has_the_same_bits_on_any_number_of_ranks(kind, options):
     features, labels = problem()
     generator = np.random.default_rng(1)
     weights = generator.integers(0, 4, 400) / 4.0 if kind == "weighted" else None
@@ -103,7 +85,7 @@ def test_the_model_has_the_same_bits_on_any_number_of_ranks(load, kind, options)
 
     def work(rank):
         source = MemorySource(features, labels, weights, categories)
-        return bits(fit(load(source, rank, **options), rank, steps=6))
+        return bits(fit(dataset_of(source, rank, **options), rank, steps=6))
 
     found = [outcome for ranks in RANKS for outcome in on_ranks(ranks, work)]
     for outcome in found:
@@ -114,14 +96,14 @@ def test_the_model_has_the_same_bits_on_any_number_of_ranks(load, kind, options)
 
 @pytest.mark.parametrize("center", ["auto", "yes", "no"])
 @pytest.mark.parametrize("fraction", [0.0, 0.2])
-def test_sparse_and_dense_features_give_the_same_objective(load, center, fraction):
+def test_sparse_and_dense_features_give_the_same_objective(center, fraction):
     features, labels = problem()
     expected_center = {"auto": "no"}.get(center, center)
     options = {"dtype": "float64", "valid_fraction": fraction}
 
     def work(rank):
-        dense = load(MemorySource(features, labels), rank, center=expected_center, **options)
-        sparse = load(MemorySource(csr_array(features), labels), rank, center=center, **options)
+        dense = dataset_of(MemorySource(features, labels), rank, center=expected_center, **options)
+        sparse = dataset_of(MemorySource(csr_array(features), labels), rank, center=center, **options)
         parameters = np.random.default_rng(0).standard_normal((3, 9))
         parameters[:, 2] = 0.0  # of the column that holds nothing: sparse features are trained without it
         one = SoftmaxObjective(dense, ObjectiveConfig(l2=1e-3), rank)(parameters)
@@ -140,10 +122,10 @@ def test_sparse_and_dense_features_give_the_same_objective(load, center, fractio
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_scaling_without_centring_is_scikit_learns(load, kind):
+def test_scaling_without_centring_is_scikit_learns(kind):
     features, labels = problem()
     source = MemorySource(csr_array(features) if kind == "sparse" else features, labels)
-    dataset = alone(lambda rank: load(source, rank, center="no", dtype="float64"))
+    dataset = alone(lambda rank: dataset_of(source, rank, center="no", dtype="float64"))
     expected = StandardScaler(with_mean=False).fit_transform(features)
     np.testing.assert_allclose(dense_of(dataset), expected, rtol=1e-12)
     assert not dataset.standardization.mean.any()
@@ -151,7 +133,7 @@ def test_scaling_without_centring_is_scikit_learns(load, kind):
 
 @pytest.mark.parametrize("standardize", [True, False])
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_a_weight_counts_like_repeated_rows(load, kind, standardize):
+def test_a_weight_counts_like_repeated_rows(kind, standardize):
     features, labels = problem()
     times = np.random.default_rng(1).integers(0, 4, len(labels))
     convert = csr_array if kind == "sparse" else np.asarray
@@ -160,7 +142,8 @@ def test_a_weight_counts_like_repeated_rows(load, kind, standardize):
         weighted = MemorySource(convert(features), labels, times.astype(np.float64))
         repeated = MemorySource(convert(features.repeat(times, axis=0)), labels.repeat(times))
         return [
-            fit(load(source, rank, standardize=standardize, dtype="float64"), rank) for source in (weighted, repeated)
+            fit(dataset_of(source, rank, standardize=standardize, dtype="float64"), rank)
+            for source in (weighted, repeated)
         ]
 
     weighted, repeated = alone(work)
@@ -169,14 +152,14 @@ def test_a_weight_counts_like_repeated_rows(load, kind, standardize):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_balanced_class_weights_are_scikit_learns(load, weighted):
+def test_balanced_class_weights_are_scikit_learns(weighted):
     features, labels = problem(density=1.0)
     labels = np.where(np.random.default_rng(2).random(400) < 0.7, 0, labels)
     weights = np.random.default_rng(3).integers(1, 4, 400).astype(np.float64) if weighted else np.ones(400)
     source = MemorySource(features, labels, weights if weighted else None)
 
     def work(rank):
-        return fit(load(source, rank, class_weight="balanced", standardize=False, dtype="float64"), rank)
+        return fit(dataset_of(source, rank, class_weight="balanced", standardize=False, dtype="float64"), rank)
 
     state = alone(work)
     by_class = np.bincount(labels, weights)
@@ -186,14 +169,14 @@ def test_balanced_class_weights_are_scikit_learns(load, weighted):
     np.testing.assert_allclose(state.parameters[:, :-1], judge.coef_, atol=1e-6)
 
 
-def test_class_weights_from_a_file(load, tmp_path):
+def test_class_weights_from_a_file(tmp_path):
     features, labels = problem()
     path = tmp_path / "weights.json"
     path.write_text('{"0": 1, "1": 2, "2": 0.5}')
 
     def work(rank):
-        by_file = load(MemorySource(features, labels), rank, class_weight=str(path), standardize=False)
-        by_column = load(
+        by_file = dataset_of(MemorySource(features, labels), rank, class_weight=str(path), standardize=False)
+        by_column = dataset_of(
             MemorySource(features, labels, np.array([1, 2, 0.5])[labels]), rank, standardize=False, weight="w"
         )
         return [fit(some, rank, steps=10) for some in (by_file, by_column)]
@@ -212,52 +195,52 @@ def test_class_weights_from_a_file(load, tmp_path):
         ('{"0": 1, "1": 1, "2": 1, "9": 1}', "there is no class '9'"),
     ],
 )
-def test_class_weights_that_make_no_sense_are_refused(load, tmp_path, text, words):
+def test_class_weights_that_make_no_sense_are_refused(tmp_path, text, words):
     path = tmp_path / "weights.json"
     path.write_text(text)
     features, labels = problem()
     with pytest.raises(InputError, match=words):
-        alone(lambda rank: load(MemorySource(features, labels), rank, class_weight=str(path)))
+        alone(lambda rank: dataset_of(MemorySource(features, labels), rank, class_weight=str(path)))
 
 
 @pytest.mark.parametrize(
     ("weights", "words"),
     [([1, -1, 1], "row 2: the weight is -1"), ([1, 1, np.nan], "row 3: the weight is nan"), ([0, 1, 0], "weight 0")],
 )
-def test_weights_that_make_no_sense_are_refused(load, weights, words):
+def test_weights_that_make_no_sense_are_refused(weights, words):
     source = MemorySource(np.eye(3), [0, 1, 0], np.array(weights, dtype=np.float64))
     with pytest.raises(InputError, match=words):
-        alone(lambda rank: load(source, rank))
+        alone(lambda rank: dataset_of(source, rank))
 
 
 @pytest.mark.parametrize("impute", ["mean", "zero"])
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_missing_numbers_are_filled_as_scikit_learn_does(load, impute, ranks):
+def test_missing_numbers_are_filled_as_scikit_learn_does(impute, ranks):
     features, labels = problem(density=1.0)
     features[np.random.default_rng(4).random(features.shape) < 0.1] = np.nan
     source = MemorySource(features, labels)
     judge = SimpleImputer(strategy="mean") if impute == "mean" else SimpleImputer(strategy="constant", fill_value=0)
-    outcomes = on_ranks(ranks, lambda rank: load(source, rank, impute=impute, standardize=False, dtype="float64"))
+    outcomes = on_ranks(ranks, lambda rank: dataset_of(source, rank, impute=impute, standardize=False, dtype="float64"))
     found = np.concatenate([dense_of(dataset) for dataset in outcomes])
     np.testing.assert_allclose(found, judge.fit_transform(features), rtol=1e-12, atol=1e-14)
     assert len({dataset.encoding.fill.tobytes() for dataset in outcomes}) == 1
 
 
-def test_a_missing_number_is_named(load):
+def test_a_missing_number_is_named():
     features, labels = problem()
     features[123, 5] = np.nan
     with pytest.raises(InputError, match="memory: row 124, column x5: there is no number.*--impute"):
-        alone(lambda rank: load(MemorySource(features, labels), rank))
+        alone(lambda rank: dataset_of(MemorySource(features, labels), rank))
     sparse = csr_array(np.where(features == 2.5, 0, features))
     with pytest.raises(InputError, match="memory: row 124, column x5: there is no number"):
-        alone(lambda rank: load(MemorySource(sparse, labels), rank))
+        alone(lambda rank: dataset_of(MemorySource(sparse, labels), rank))
     features[123, 5] = np.inf
     with pytest.raises(InputError, match="row 124, column x5: the value is inf"):
-        alone(lambda rank: load(MemorySource(features, labels), rank, impute="mean"))
+        alone(lambda rank: dataset_of(MemorySource(features, labels), rank, impute="mean"))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
-def test_categories_become_the_columns_of_scikit_learns_encoder(load, ranks):
+def test_categories_become_the_columns_of_scikit_learns_encoder(ranks):
     features, labels = problem()
     generator = np.random.default_rng(5)
     cells = {
@@ -265,47 +248,47 @@ def test_categories_become_the_columns_of_scikit_learns_encoder(load, ranks):
         "size": generator.choice(["L", "M"], 400).tolist(),
     }
     source = MemorySource(features, labels, None, cells)
-    outcomes = on_ranks(ranks, lambda rank: load(source, rank, standardize=False, dtype="float64", shards=7))
+    outcomes = on_ranks(ranks, lambda rank: dataset_of(source, rank, standardize=False, dtype="float64", shards=7))
     judge = OneHotEncoder(sparse_output=False).fit(np.column_stack(list(cells.values())))
     expected = np.column_stack([features, judge.transform(np.column_stack(list(cells.values())))])
     np.testing.assert_array_equal(np.concatenate([dense_of(dataset) for dataset in outcomes]), expected)
     assert outcomes[0].encoding.feature_names[-3:] == ("colour=é ", "size=L", "size=M")
 
 
-def test_a_missing_category_is_an_error_or_none_of_the_columns(load):
+def test_a_missing_category_is_an_error_or_none_of_the_columns():
     features, labels = problem()
     cells = ["a", "b", None, *(["a"] * 397)]
     source = MemorySource(features, labels, None, {"kind": cells})
     with pytest.raises(InputError, match="memory: row 3, column kind: there is no text"):
-        alone(lambda rank: load(source, rank))
-    dataset = alone(lambda rank: load(source, rank, impute="zero", standardize=False))
+        alone(lambda rank: dataset_of(source, rank))
+    dataset = alone(lambda rank: dataset_of(source, rank, impute="zero", standardize=False))
     np.testing.assert_array_equal(dense_of(dataset)[:4, -2:], [[1, 0], [0, 1], [0, 0], [1, 0]])
 
 
 @pytest.mark.parametrize("stored", ["uint8", "int8", "int16", "uint16", "float16", "bool"])
-def test_small_types_stay_as_they_are_stored(load, stored):
+def test_small_types_stay_as_they_are_stored(stored):
     features = np.random.default_rng(0).integers(0, 2, (300, 20)).astype(stored)
     labels = np.arange(300) % 2
 
     def work(rank):
-        small = load(MemorySource(features, labels), rank, dtype="float64")
-        large = load(MemorySource(features.astype(np.float64), labels), rank, dtype="float64")
+        small = dataset_of(MemorySource(features, labels), rank, dtype="float64")
+        large = dataset_of(MemorySource(features.astype(np.float64), labels), rank, dtype="float64")
         return small, [fit(some, rank, steps=10) for some in (small, large)]
 
     dataset, (one, other) = alone(work)
     assert all(isinstance(some.features, Compact) for some in dataset.training)
     assert sum(some.features.nbytes for some in dataset.training) == features.nbytes
     assert bits(one) == bits(other)
-    assert alone(lambda rank: load(MemorySource(features, labels), rank)).dtype == np.float32
+    assert alone(lambda rank: dataset_of(MemorySource(features, labels), rank)).dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["float64", "float32", "int32", "uint8", "float16", "sparse"])
-def test_features_are_centred_and_multiplied_each_step_rounded_once(load, kind, dtype):
+def test_features_are_centred_and_multiplied_each_step_rounded_once(kind, dtype):
     generator = np.random.default_rng(0)
     values = np.rint(generator.standard_normal((300, 5)) * 30 + [0, 40, 80, 120, 160]).clip(0, 255)
     features = csr_array(values) if kind == "sparse" else values.astype(kind)
-    dataset = alone(lambda rank: load(MemorySource(features, np.arange(300) % 2), rank, dtype=dtype))
+    dataset = alone(lambda rank: dataset_of(MemorySource(features, np.arange(300) % 2), rank, dtype=dtype))
     mean, inverse = dataset.standardization.mean, dataset.standardization.inverse
     if kind in ("uint8", "float16"):  # decoded as they are used, in the type computed in
         assert mean.astype(dtype).tolist() == mean.tolist()
@@ -316,21 +299,21 @@ def test_features_are_centred_and_multiplied_each_step_rounded_once(load, kind, 
     assert dense_of(dataset).astype(dtype).tobytes() == expected.tobytes()
 
 
-def test_a_deviation_whose_inverse_is_beyond_float32_is_none(load):
+def test_a_deviation_whose_inverse_is_beyond_float32_is_none():
     features = np.zeros((40, 2), dtype=np.uint8)
     features[:, 1] = np.arange(40)
     features[0, 0] = 1  # in a row of next to no weight
     weights = np.ones(40)
     weights[0] = 1e-90
-    dataset = alone(lambda rank: load(MemorySource(features, np.arange(40) % 2, weights), rank, dtype="float32"))
+    dataset = alone(lambda rank: dataset_of(MemorySource(features, np.arange(40) % 2, weights), rank, dtype="float32"))
     assert dataset.standardization.inverse[0] == 1.0
     assert np.isfinite(dense_of(dataset)).all()
 
 
-def test_held_out_rows_are_the_first_of_a_permutation_of_the_shard(load):
+def test_held_out_rows_are_the_first_of_a_permutation_of_the_shard():
     features, labels = problem()
     options = {"valid_fraction": 0.3, "seed": 11, "shards": 4, "standardize": False, "dtype": "float64"}
-    dataset = alone(lambda rank: load(MemorySource(features, labels), rank, **options))
+    dataset = alone(lambda rank: dataset_of(MemorySource(features, labels), rank, **options))
     for number, samples in enumerate(dataset.held_out):
         rows = np.sort(permutation(Purpose.HOLD_OUT, 11, number, 0, 100)[:30]) + 100 * number
         assert samples.features.tobytes() == features[rows].tobytes()
@@ -338,35 +321,34 @@ def test_held_out_rows_are_the_first_of_a_permutation_of_the_shard(load):
 
 @pytest.mark.parametrize("kind", ["dense", "sparse", "uint8"])
 @pytest.mark.parametrize("fraction", [0.0, 0.25])
-def test_shards_beyond_the_memory_bound_are_read_again_and_give_the_same_bits(load, kind, fraction):
+def test_shards_beyond_the_memory_bound_lie_in_scratch_and_give_the_same_bits(kind, fraction, tmp_path):
     features, labels = problem()
     features = {"dense": features, "sparse": csr_array(features), "uint8": features.astype(np.uint8)}[kind]
 
     def work(rank, **options):
         source = MemorySource(features, labels)
-        dataset = load(source, rank, shards=40, valid_fraction=fraction, **options)
-        before = source.reads
+        dataset = dataset_of(source, rank, shards=40, valid_fraction=fraction, scratch=str(tmp_path), **options)
         state = fit(dataset, rank, steps=5)
         objective = SoftmaxObjective(dataset, ObjectiveConfig(), rank, threads=3)
         if fraction:
             objective.scores(state.parameters, held_out=True)
-        return dataset, bits(state), source.reads - before
+        assert source.reads == 40  # each shard once
+        return dataset, bits(state)
 
-    whole, expected, reads = alone(work)
-    assert reads == 0
-    assert whole.bytes_streamed == 0
+    whole, expected = alone(work)
+    assert whole.bytes_spooled == 0
     bound = whole.bytes_held // 2
-    part, found, reads = alone(lambda rank: work(rank, memory=str(bound)))
-    assert found == expected
-    assert reads > 0
+    part, result = alone(lambda rank: work(rank, memory=str(bound)))
+    assert result == expected
     assert 0 < part.bytes_held <= bound
-    assert part.bytes_streamed > 0
+    assert part.bytes_spooled > 0
+    assert list(tmp_path.iterdir()) == []  # its files have no names
 
 
-def test_a_memory_bound_below_what_is_at_hand_is_refused(load):
+def test_a_memory_bound_below_what_is_at_hand_is_refused():
     features, labels = problem()
     with pytest.raises(InputError, match=r"--memory 0.000954MiB is too little for shards of .* --shards 16"):
-        alone(lambda rank: load(MemorySource(features, labels), rank, memory="1000", shards=4))
+        alone(lambda rank: dataset_of(MemorySource(features, labels), rank, memory="1000", shards=4))
 
 
 @pytest.mark.parametrize(
@@ -381,28 +363,6 @@ def test_memory_is_read_with_its_unit(text, size):
 def test_memory_that_is_no_size_is_refused(text):
     with pytest.raises(InputError, match="--memory"):
         parse_memory(text)
-
-
-def test_an_error_while_reading_ahead_is_raised_where_the_items_are_used():
-    def items():
-        yield 1
-        raise InputError("the disk is gone")
-
-    ahead = read_ahead(items())
-    assert next(ahead) == 1
-    with pytest.raises(InputError, match="the disk is gone"):
-        next(ahead)
-
-
-def test_reading_ahead_ends_when_nobody_wants_more():
-    import threading
-
-    taken = []
-    ahead = read_ahead(taken.append(number) or number for number in range(1000))
-    assert next(ahead) == 0
-    ahead.close()
-    assert len(taken) <= 4
-    assert not any(thread.name == "read-ahead" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -425,7 +385,7 @@ def test_column_sums_of_sparse_rows_are_those_of_dense_ones(weighted):
 
 @pytest.mark.parametrize("scale", [1e-50, 2.0**-1000, 1.0, 1e90])
 @pytest.mark.parametrize("by", ["sample", "class"])
-def test_the_scale_of_the_weights_does_not_matter(load, tmp_path, scale, by):
+def test_the_scale_of_the_weights_does_not_matter(tmp_path, scale, by):
     """In float32 such weights would underflow or overflow, and the certificate would be of another problem."""
     features, labels = problem()
     weights = np.random.default_rng(0).integers(1, 4, 400) / 4.0
@@ -435,7 +395,7 @@ def test_the_scale_of_the_weights_does_not_matter(load, tmp_path, scale, by):
     def work(rank, scale):
         source = MemorySource(features, labels, weights * (scale if by == "sample" else 1.0))
         class_weight = str(path) if by == "class" else None
-        return fit(load(source, rank, dtype="float32", class_weight=class_weight), rank, steps=20)
+        return fit(dataset_of(source, rank, dtype="float32", class_weight=class_weight), rank, steps=20)
 
     found = alone(lambda rank: work(rank, scale))
     if by == "sample":
@@ -483,13 +443,13 @@ def test_a_file_without_header_and_with_weights_is_read_for_validation(tmp_path)
     np.testing.assert_array_equal(dense_of(dataset, "held_out"), dense_of(dataset, "training"))
 
 
-def test_labels_that_look_like_a_regression_are_noted(load):
+def test_labels_that_look_like_a_regression_are_noted():
     source = MemorySource(np.random.default_rng(0).standard_normal((60, 2)), np.arange(60))
-    dataset = alone(lambda rank: load(source, rank))
+    dataset = alone(lambda rank: dataset_of(source, rank))
     assert any("is the label a number to be predicted?" in note for note in dataset.notes)
 
 
-def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean(load):
+def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean():
     generator = np.random.default_rng(0)
     features = generator.standard_normal((200, 2))
     features[:, 0] += 1e6
@@ -497,7 +457,7 @@ def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean(load):
 
     def work(rank):
         return [
-            load(MemorySource(some, np.arange(200) % 2, weights), rank, dtype="float64").standardization.scale
+            dataset_of(MemorySource(some, np.arange(200) % 2, weights), rank, dtype="float64").standardization.scale
             for some in (features, csr_array(features))
         ]
 
@@ -505,20 +465,22 @@ def test_scale_of_a_full_sparse_column_has_no_noise_of_its_mean(load):
     np.testing.assert_allclose(sparse, dense, rtol=1e-9)
 
 
-@pytest.mark.parametrize("memory", [None, "600"])
-def test_unseen_categories_are_counted_in_shards_that_are_read_again_too(tmp_path, memory):
+@pytest.mark.parametrize("memory", [None, "500"])
+def test_unseen_categories_are_counted_in_shards_in_scratch_too(tmp_path, memory):
     (tmp_path / "train.csv").write_text("colour,n,kind\n" + "red,1,a\nblue,2,b\n" * 30)
     (tmp_path / "valid.csv").write_text("colour,n,kind\n" + "mauve,1,a\nred,2,b\n" * 30)
     options = {"label": "kind", "one_hot": ("colour",), "shards": 30, "memory": memory}
     config = DataConfig(data=(str(tmp_path / "train.csv"),), valid=(str(tmp_path / "valid.csv"),), **options)
     (dataset,) = on_ranks(1, lambda rank: load_dataset(config, True, rank))
-    assert (dataset.bytes_streamed > 0) == (memory is not None)
+    assert (dataset.bytes_spooled > 0) == (memory is not None)
     assert any("30 cells hold a category that training never saw" in note for note in dataset.notes)
 
 
-def test_columns_that_hold_nothing_are_not_trained_on_and_their_coefficients_are_0(load):
+def test_columns_that_hold_nothing_are_not_trained_on_and_their_coefficients_are_0():
     features, labels = problem()
-    dataset = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="yes", dtype="float64"))
+    dataset = alone(
+        lambda rank: dataset_of(MemorySource(csr_array(features), labels), rank, center="yes", dtype="float64")
+    )
     transform = dataset.standardization
     assert dataset.shape == (3, 8)
     parameters = np.random.default_rng(0).standard_normal(dataset.shape)
@@ -531,11 +493,13 @@ def test_columns_that_hold_nothing_are_not_trained_on_and_their_coefficients_are
     np.testing.assert_allclose(features @ coef.T + intercept, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_held_out_rows_may_hold_columns_that_no_training_row_has(load):
+def test_held_out_rows_may_hold_columns_that_no_training_row_has():
     features, labels = problem()
     held_out = features.copy()
     held_out[:, 2] = 7.0
-    dataset = alone(lambda rank: load(MemorySource(csr_array(features), labels), rank, center="no", dtype="float64"))
+    dataset = alone(
+        lambda rank: dataset_of(MemorySource(csr_array(features), labels), rank, center="no", dtype="float64")
+    )
     rows = SparseFeatures.from_csr(csr_array(held_out))
     prepared = dataset.standardization.apply(rows, np.dtype(np.float64), "x", [str(i) for i in range(8)])
     known = np.delete(held_out / dataset.standardization.scale, 2, axis=1)

@@ -72,7 +72,7 @@ def test_rows_come_in_the_order_of_the_parts(tmp_path, name):
     np.testing.assert_array_equal(features, tables.FEATURES)
     assert table.labels == [str(label) for label in tables.CLASSES]
     for row, part, place in ((0, 0, 1), (1, 1, 1), (49, 1, 49), (50, 3, 1), (64, 4, 1), (210, 6, 31)):
-        assert table.source.place(row) == (paths[part], place)
+        assert table.source.locate(row) == (paths[part], place)
 
 
 @pytest.mark.parametrize("name", tables.FORMATS)
@@ -115,7 +115,7 @@ def test_a_part_that_changes_between_scan_and_read_is_refused(tmp_path, name, ch
 
     (outcome,) = on_ranks(1, work)
     if name in ("csv gzip", "csv zstd", "svmlight gzip") and outcome is None:
-        return  # the text is held since it was decompressed once: nothing is read again
+        return  # the text is kept since it was decompressed: nothing is read again
     assert isinstance(outcome, InputError), outcome
     assert "part-5" in str(outcome)
 
@@ -186,25 +186,16 @@ def test_a_file_that_only_some_ranks_can_see_is_refused_by_all(tmp_path, monkeyp
     assert all(outcome.agreed for outcome in outcomes)
 
 
-@pytest.mark.parametrize("name", ["csv gzip", "svmlight gzip"])
-def test_compressed_text_is_not_read_again_shard_by_shard(tmp_path, name):
-    paths, options = tables.write(tmp_path, name, tables.SEVEN)
-    bound = {"csv gzip": "600", "svmlight gzip": "900"}[name]
-    (outcome,) = on_ranks(1, lambda rank: train(paths, {**options, "memory": bound, "shards": 100}, rank))
-    assert isinstance(outcome, InputError)
-    assert "decompress it, or write it as Parquet" in str(outcome)
-
-
-@pytest.mark.parametrize("name", [name for name in tables.FORMATS if not name.endswith(("gzip", "zstd"))])
-def test_every_format_is_read_again_for_the_same_bits(tmp_path, name):
+@pytest.mark.parametrize("name", tables.FORMATS)
+def test_every_format_in_scratch_gives_the_same_bits(tmp_path, name):
     needs(name)
     paths, options = tables.write(tmp_path, name, tables.SEVEN)
-    whole, streamed = (
+    whole, spooled = (
         on_ranks(2, lambda rank, bound=bound: train(paths, {**options, "shards": 30, **bound}, rank))
-        for bound in ({}, {"memory": "2500"})
+        for bound in ({}, {"memory": "2500", "scratch": str(tmp_path)})
     )
-    assert not any(isinstance(outcome, Exception) for outcome in whole + streamed), streamed
-    assert set(streamed) == set(whole)
+    assert not any(isinstance(outcome, Exception) for outcome in whole + spooled), spooled
+    assert set(spooled) == set(whole)
 
 
 def test_rows_beyond_two_to_the_31_are_read_and_placed(tmp_path):
@@ -225,4 +216,4 @@ def test_rows_beyond_two_to_the_31_are_read_and_placed(tmp_path):
     assert rows.features[-1, 0] == 7
     assert rows.features[:-1].max() == 0
     assert rows.labels.texts == ("0", "1")
-    assert source.place(n_rows - 1) == (str(tmp_path / "X.npy"), n_rows)
+    assert source.locate(n_rows - 1) == (str(tmp_path / "X.npy"), n_rows)

@@ -250,6 +250,6 @@ def test_the_opening_names_what_each_kind_of_rank_computes_with(monkeypatch):
     monkeypatch.setattr(library, "describe", lambda: names[threading.current_thread().name])
     dataset = SimpleNamespace(n_training=100, n_held_out=0, dtype=np.dtype("float32"), classes=("x", "y"), sparse=False)
     dataset.encoding, dataset.notes = SimpleNamespace(feature_names=("a", "b", "c")), ()
-    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_streamed = 4, 100, 0, 0
+    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = 4, 100, 0, 0
     for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
         assert "arithmetic 1 on aarch64, arithmetic 1 on x86-64-v4" in text.splitlines()

@@ -45,6 +45,8 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("coordinator/report.py", "sum(cluster.allgather(threads))", "counts threads"),
     ("coordinator/report.py", "sum(nodes.values())", "counts processors"),
     ("data/encoding.py", "sum(cluster.allgather(own))", CELLS),
+    ("data/dataset.py", "sum(cluster.allgather(dataset.bytes_spooled))", BYTES),
+    ("data/preparation.py", "sum(map(size_of, self.features))", BYTES),
     ("inspection/diagnosis.py", "sum(counts.values())", ROWS),
     ("inspection/memory_need.py", "np.add.reduceat(of_shard, first[:-1])", BYTES),
     ("inspection/tally.py", "sum(entries)", CELLS),
@@ -55,9 +57,8 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("data/readers/parquet/footer.py", "sum(self.groups)", ROWS),
     ("inspection/description.py", "counts.sum()", CELLS),
     ("inspection/description.py", "sum((count for _, count in named))", CELLS),
-    ("scoring/classification_report.py", "np.add.at(confusion, (codes, predicted), 1)", ROWS),
+    ("scoring/classification_report.py", "np.add.at(confusion, (samples.classes, predicted), 1)", ROWS),
     ("scoring/classification_report.py", "np.trace(self.confusion)", ROWS),
-    ("objective/mini_batches.py", "sum(cluster.allgather(dataset.bytes_streamed))", BYTES),
 )
 
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.coordinator.checkpoint import Circumstances, checkpoint_paths, load_checkpoint, save_checkpoint
-from distsoftmax.data.dataset import Samples
+from distsoftmax.data.preparation import Samples
 from distsoftmax.errors import Diverged, InputError
 from distsoftmax.objective.mini_batches import ShuffledRows
 from distsoftmax.objective.shares import Shares
@@ -536,15 +536,18 @@ def test_options_that_make_no_sense_are_refused(options, words):
     assert words in str(found.value)
 
 
-def test_features_that_are_read_again_are_no_ground_for_mini_batches():
+def test_mini_batches_of_samples_in_scratch_take_the_same_steps():
     features, labels = problem(400)
 
     def work(objective):
-        with pytest.raises(InputError, match=r"--solver sgd would read .* MiB .*--memory.*lbfgs") as found:
-            make_solver(sgd(), ObjectiveConfig()).init(objective, np.zeros(objective.shape))
-        return found.value.agreed
+        return bits(states_of(objective, sgd(), 12)[-1]), objective.cross_entropy.dataset.bytes_spooled
 
-    assert distributed(work, features, labels, ObjectiveConfig(), ranks=3, memory="3KiB", shards=40) == [True] * 3
+    in_memory, in_scratch = (
+        distributed(work, features, labels, ObjectiveConfig(), ranks=3, shards=40, **bound)
+        for bound in ({}, {"memory": "3KiB"})
+    )
+    assert {state for state, _ in in_scratch} == {state for state, _ in in_memory}
+    assert all(spooled for _, spooled in in_scratch)
 
 
 # --- gradient descent with momentum ---

@@ -15,7 +15,8 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
-from distsoftmax.data.readers import svmlight, svmlight_lines
+from distsoftmax.data.readers.svmlight import lines as svmlight_lines
+from distsoftmax.data.readers.svmlight import source as svmlight
 from distsoftmax.data.readers.svmlight.lines import BadLine, label_text, parse_lines
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
@@ -521,7 +522,7 @@ def test_a_shard_can_be_read_again(write, keep, options):
 
 @pytest.mark.parametrize(
     ("options", "kept_bytes", "n_parsed"),
-    [({}, 2**31, 3), ({}, 40, 5), ({"n_features": 9}, 0, 6), ({"kept_bytes": 40}, 2**31, 5)],
+    [({}, 2**31, 3), ({}, 40, 5), ({"n_features": 9}, 0, 6), ({"scratch": "/tmp"}, 2**31, 6)],
 )
 def test_a_shard_is_parsed_once_where_there_is_room_for_it(write, options, kept_bytes, n_parsed):
     path = write("1 3:1 4:1\n2 2:1 5:1\n3 1:1 2:1\n")

@@ -9,7 +9,8 @@ from ranks import PARTS, on_ranks
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers import record_scan, text_files
+from distsoftmax.data.readers.text import files as text_files
+from distsoftmax.data.readers.text import records as record_scan
 from distsoftmax.data.readers.text.files import TextFiles
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.errors import InputError
@@ -137,7 +138,7 @@ def test_pieces_hold_each_record_once_and_in_order(scratch, source, n_ranks, n_s
     places = [
         (f"{scratch}/{part}.txt", row + 1) for part, records in enumerate(expected) for row in range(len(records))
     ]
-    assert [files.place(record) for record in range(total)] == places
+    assert [files.locate(record) for record in range(total)] == places
 
 
 @pytest.mark.parametrize("n_ranks", PARTS)

@@ -3,13 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from memory_source import MemorySource
+from objectives import dataset_of
 from ranks import on_ranks
 from scipy.sparse import csr_array
 
-from distsoftmax.config import DataConfig
-from distsoftmax.data import dataset as dataset_module
-from distsoftmax.data.dataset import load_dataset
-from distsoftmax.data.shards import divide_source
 from distsoftmax.data.standardization import Standardization
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding, Model, NumberedNames
@@ -19,7 +16,7 @@ from distsoftmax.training.warm_start import start_parameters
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("center", ["auto", "yes", "no"])
 @pytest.mark.parametrize("kind", ["dense", "sparse", "small integers", "as they are"])
-def test_the_change_of_units_and_back_is_the_identity(monkeypatch, kind, center, intercept):
+def test_the_change_of_units_and_back_is_the_identity(kind, center, intercept):
     if center == "yes" and (kind == "as they are" or not intercept):
         return  # refused as options
     generator = np.random.default_rng(3)
@@ -29,13 +26,8 @@ def test_the_change_of_units_and_back_is_the_identity(monkeypatch, kind, center,
     if kind == "small integers":
         features = generator.integers(0, 255, features.shape).astype(np.uint8)
     source = MemorySource(features, generator.integers(0, 3, 300))
-    monkeypatch.setattr(
-        dataset_module,
-        "_open_training_source",
-        lambda config, cluster: divide_source(source, config.shards, cluster),
-    )
-    config = DataConfig(data=("memory",), center=center, standardize=kind != "as they are", dtype="float64")
-    (dataset,) = on_ranks(1, lambda rank: load_dataset(config, intercept, rank))
+    options = {"center": center, "standardize": kind != "as they are", "dtype": "float64"}
+    (dataset,) = on_ranks(1, lambda rank: dataset_of(source, rank, intercept, **options))
     units = dataset.standardization
     parameters = generator.standard_normal((3, 7))
     if not intercept:

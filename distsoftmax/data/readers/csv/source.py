@@ -48,7 +48,6 @@ class CsvSource:
     sparse = False
     is_text = True
     format: Format = "csv"
-    is_held = False
     index_base: int | None = None
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
@@ -60,7 +59,7 @@ class CsvSource:
         self.headless_by_guess = False
         self.notes: tuple[str, ...] = ()
         self._spec = spec
-        self._files = TextFiles(parts, quoted=True, kept_bytes=spec.kept_bytes)
+        self._files = TextFiles(parts, quoted=True, scratch=spec.scratch)
         self._separator = ","
         self._skip: list[int] = []
         self._columns = Columns((), False, None, None, (), ())
@@ -99,7 +98,7 @@ class CsvSource:
         self.headless_by_guess = spec.header == "auto" and not has_header
         files.scan(cluster, self._skip)
         self.n_rows = int(files.n_records.sum(dtype=np.int64))
-        self.notes, self.is_held = files.notes, files.is_held
+        self.notes = files.notes
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`."""
@@ -117,9 +116,9 @@ class CsvSource:
             categories=tuple(_without_empty(_texts(table, column)) for column in columns.categories),
         )
 
-    def place(self, row: int) -> tuple[str, int]:
-        """See `Source.place`."""
-        return self._files.place(row)
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
+        return self._files.locate(row)
 
     def _find_starts(
         self, heads: dict[int, Head], has_header: bool, cluster: Communicator

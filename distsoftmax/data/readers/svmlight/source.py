@@ -33,7 +33,6 @@ class SvmlightSource:
     sparse = True
     is_text = True
     format: Format = "svmlight"
-    is_held = False
     headless_by_guess = False
     category_names: tuple[str, ...] = ()
 
@@ -45,7 +44,7 @@ class SvmlightSource:
         self.feature_names: Sequence[str] = ()
         self.notes: tuple[str, ...] = ()
         self._spec = spec
-        self._files = TextFiles(parts, quoted=False, kept_bytes=spec.kept_bytes)
+        self._files = TextFiles(parts, quoted=False, scratch=spec.scratch)
         self._bounds = np.zeros(1, dtype=np.int64)
         self._kept: dict[int, Lines] = {}
         self._n_features = spec.n_features
@@ -58,7 +57,7 @@ class SvmlightSource:
         """See `Source.scan`. The ranks divide the bytes among them."""
         self._files.scan(cluster)
         self.n_rows = int(self._files.n_records.sum(dtype=np.int64))
-        self.notes, self.is_held = self._files.notes, self._files.is_held
+        self.notes = self._files.notes
         has_query_ids = False
         with cluster.agreement():
             if cluster.rank == 0 and self.n_rows:
@@ -95,14 +94,14 @@ class SvmlightSource:
         features.has_canonical_format = True  # the parser saw that indices ascend
         return RawRows(features, lines.labels)
 
-    def place(self, row: int) -> tuple[str, int]:
-        """See `Source.place`."""
-        return self._files.place(row)
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
+        return self._files.locate(row)
 
     def _look_at_indices(self, own: range, cluster: Communicator) -> None:
         """Find the smallest and the largest index, and with them what is not known yet. Collective."""
         smallest, largest, kept_bytes = 2**63, -1, 0
-        limit = KEPT_BYTES if self._spec.kept_bytes is None else self._spec.kept_bytes
+        limit = KEPT_BYTES if self._spec.scratch is None else 0
         with cluster.agreement():
             for shard in own:
                 lines = self._parse(shard)
@@ -168,5 +167,5 @@ class SvmlightSource:
         raise self._complaint(row, f"index {index} is too large: {knows}, with indices from {counted}; {remedy}")
 
     def _complaint(self, row: int, reason: str) -> InputError:
-        path, number = self.place(row)
+        path, number = self.locate(row)
         return InputError(f"{path}: row {number}: {reason}")

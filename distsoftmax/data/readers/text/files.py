@@ -1,16 +1,16 @@
 """The records of text files in parts, found by a scan that the ranks divide among them by bytes.
 
 A newline ends a record; within double quotes it does not, where the format has quotes. So each rank counts the quotes
-in its range of a part, the ranks cluster the counts, and each then knows which newlines of its range end a record.
+in its range of a part, the ranks gather the counts, and each then knows which newlines of its range end a record.
 
 A rank keeps the bytes it scanned until its shards are cut from them, so that a file is read once. A compressed part
-cannot be divided: one rank decompresses and scans it, and ships each shard's text to the shard's owner.
+cannot be divided: one rank decompresses and scans it, and ships each shard's text to the shard's owner. Where --memory
+bounds what may be kept, a plain part is read again instead, and the text of a compressed one lies in scratch.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,9 +21,11 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.formats import compression_of
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.text.records import Range, Stretch, decompress, opened, scan_range
+from distsoftmax.data.spool import Spool
 from distsoftmax.errors import InputError
 
-KEPT_BYTES = 2 << 30
+KEPT_BYTES = 2 << 30  # of the plain parts it scanned, that a rank keeps; the rest is read again
+SHIPPED_BYTES = 64 << 20  # of text that a rank sends at once
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -64,11 +66,11 @@ class _Chunk:
     """Bytes kept from the scan, and the shards that still want some of them."""
 
     start: int
-    data: bytes
+    data: bytes | memoryview
     wanted: set[int] = field(default_factory=set)
 
-    def overlaps(self, span: _Span) -> bool:
-        return self.start < span.stop and span.start < self.start + len(self.data)
+    def overlaps(self, start: int, stop: int) -> bool:
+        return self.start < stop and start < self.start + len(self.data)
 
 
 class TextFiles:
@@ -80,8 +82,8 @@ class TextFiles:
     quoted : bool
         True (CSV): a newline within double quotes ends no record, and a blank line has nothing in it. False (svmlight):
         every newline ends a record, and a blank line has at most blanks and a comment (``# ...``) in it.
-    kept_bytes : int or None
-        What a rank keeps, at most, of the plain parts it scanned; the rest is read again. None: `KEPT_BYTES`.
+    scratch : str or None
+        The folder for the text of compressed parts, where no text is kept in memory.
 
     Attributes
     ----------
@@ -91,12 +93,12 @@ class TextFiles:
         After `scan`; see `Source.notes`.
     """
 
-    def __init__(self, parts: tuple[FileState, ...], *, quoted: bool, kept_bytes: int | None = None) -> None:
+    def __init__(self, parts: tuple[FileState, ...], *, quoted: bool, scratch: str | None = None) -> None:
         self.parts = parts
         self.n_records = np.zeros(len(parts), dtype=np.int64)
         self.notes: tuple[str, ...] = ()
         self._quoted = quoted
-        self._most_kept = KEPT_BYTES if kept_bytes is None else kept_bytes
+        self._spool = None if scratch is None else Spool(scratch)
         self._compressions: dict[int, str | None] = {}
         self._readers: dict[int, int] = {}  # of the compressed parts: the rank that decompresses each
         self._skip = [0] * len(parts)
@@ -105,13 +107,8 @@ class TextFiles:
         self._found: list[tuple[int, NDArray[np.int64]]] = []  # of each own stretch: first record, starts of records
         self._chunks: dict[int, list[_Chunk]] = {}  # by part, in order
         self._kept_bytes = 0
-        self._texts: dict[tuple[int, int], bytes] = {}  # by shard and compressed part
+        self._texts: dict[tuple[int, int], bytes | memoryview] = {}  # by shard and compressed part
         self._bounds = self._offsets = np.zeros(1, dtype=np.int64)
-
-    @property
-    def is_held(self) -> bool:
-        """Whether text is held as long as the source lives, for a compressed part cannot be read from the middle."""
-        return bool(self._readers)
 
     def head(self, part: int, n_bytes: int) -> bytes:
         """Return the first bytes of a part, decompressed; fewer where there are no more. Not collective.
@@ -123,7 +120,7 @@ class TextFiles:
         """
         compression = self._compression(part)
         if compression is not None:
-            return decompress(self.parts[part], compression, n_bytes)
+            return b"".join(decompress(self.parts[part], compression, n_bytes))
         with opened(self.parts[part]) as read:
             return read(0, min(n_bytes, self.parts[part].size))
 
@@ -181,7 +178,7 @@ class TextFiles:
         for shard in owned[cluster.rank]:
             for span in self._spans(shard):
                 for chunk in self._chunks.get(span.part, ()):
-                    if chunk.overlaps(span):
+                    if chunk.overlaps(span.start, span.stop):
                         chunk.wanted.add(shard)
         for part in self._chunks:
             self._release(part)
@@ -198,7 +195,7 @@ class TextFiles:
         for span in self._spans(shard):
             self.parts[span.part].require_unchanged()
             text = self._texts.get((shard, span.part))
-            data = text if text is not None else self._cut(span)
+            data = bytes(text) if text is not None else self._cut(span.part, span.start, span.stop)
             result.append(Piece(span.part, span.first_record, span.n_records, data))
             if span.part in self._chunks:
                 for chunk in self._chunks[span.part]:
@@ -206,7 +203,7 @@ class TextFiles:
                 self._release(span.part)
         return result
 
-    def place(self, record: int) -> tuple[str, int]:
+    def locate(self, record: int) -> tuple[str, int]:
         """Return the file of a record, and the record's number in it, counted from 1."""
         part = int(np.searchsorted(self._first, record, side="right")) - 1
         return self.parts[part].path, record - int(self._first[part]) + 1
@@ -265,15 +262,26 @@ class TextFiles:
         if compression is None:
             with opened(state) as read:
                 return scan_range(where, self._quoted, read, lambda at, data: self._keep(where.part, at, data))
-        text = decompress(state, compression)
-        self._chunks[where.part] = [_Chunk(0, text)]
-        where = replace(where, high=len(text), part_bytes=len(text))
-        return scan_range(where, self._quoted, lambda at, n_bytes: text[at : at + n_bytes], lambda at, data: None)
+        chunks, size = self._chunks.setdefault(where.part, []), 0
+        for text in decompress(state, compression):
+            chunks.append(_Chunk(size, self._stored(text)))
+            size += len(text)
+        where = replace(where, high=size, part_bytes=size)
+        return scan_range(
+            where, self._quoted, lambda at, n_bytes: self._cut(where.part, at, at + n_bytes), lambda at, data: None
+        )
 
     def _keep(self, part: int, start: int, data: bytes) -> None:
-        if self._kept_bytes + len(data) <= self._most_kept:
+        if self._spool is None and self._kept_bytes + len(data) <= KEPT_BYTES:
             self._kept_bytes += len(data)
             self._chunks.setdefault(part, []).append(_Chunk(start, data))
+
+    def _stored(self, text: bytes) -> bytes | memoryview:
+        """Return text of a compressed part as it is kept."""
+        if self._spool is None:
+            return text
+        self._spool.used(len(text))
+        return self._spool.keep(np.frombuffer(text, dtype=np.uint8)).data
 
     def _release(self, part: int) -> None:
         """Let go of the chunks from which every shard has had its text."""
@@ -295,38 +303,48 @@ class TextFiles:
         return _Span(part, low - first, high - low, from_byte, to_byte)
 
     def _ship(self, owned: Sequence[range], cluster: Communicator) -> None:
-        """Send the text of compressed parts to the shards' owners, one part of each reader at a time. Collective."""
+        """Send the text of compressed parts to the shards' owners, some shards at a time. Collective."""
+        if not self._readers:
+            return
+        parcels: list[list[tuple[int, int, _Span]]] = [[]]
+        size = 0
         mine = [part for part, reader in self._readers.items() if reader == cluster.rank]
-        for number in range(max(Counter(self._readers.values()).values(), default=0)):
+        for part in mine:
+            low = int(np.searchsorted(self._bounds, self._first[part], side="right")) - 1
+            high = int(np.searchsorted(self._bounds, self._first[part + 1]))
+            for rank, shards in enumerate(owned):
+                for shard in range(max(low, shards.start), min(high, shards.stop)):
+                    span = self._span(shard, part)
+                    if span is not None:
+                        parcels[-1].append((rank, shard, span))
+                        size += span.stop - span.start
+                        if size >= SHIPPED_BYTES:
+                            parcels.append([])
+                            size = 0
+        for number in range(max(cluster.allgather(len(parcels)))):
             outgoing: list[dict[tuple[int, int], bytes]] = [{} for _ in owned]
-            if number < len(mine):
-                part = mine[number]
-                (whole,) = self._chunks.pop(part)
-                low = int(np.searchsorted(self._bounds, self._first[part], side="right")) - 1
-                high = int(np.searchsorted(self._bounds, self._first[part + 1]))
-                for rank, shards in enumerate(owned):
-                    for shard in range(max(low, shards.start), min(high, shards.stop)):
-                        span = self._span(shard, part)
-                        if span is not None:
-                            outgoing[rank][shard, part] = whole.data[span.start : span.stop]
-            self._texts.update(outgoing[cluster.rank])
-            outgoing[cluster.rank] = {}
-            for texts in cluster.alltoall(outgoing):
-                self._texts.update(texts)
+            for rank, shard, span in parcels[number] if number < len(parcels) else ():
+                outgoing[rank][shard, span.part] = self._cut(span.part, span.start, span.stop)
+            own, outgoing[cluster.rank] = outgoing[cluster.rank], {}
+            for texts in (own, *cluster.alltoall(outgoing)):
+                self._texts.update((key, self._stored(text)) for key, text in texts.items())
+        for part in mine:
+            del self._chunks[part]
 
-    def _cut(self, span: _Span) -> bytes:
-        """Return a span's bytes: from the chunks where they are kept, else from the file."""
-        blocks, at = [], span.start
-        for chunk in self._chunks.get(span.part, ()):
-            if chunk.overlaps(span):
+    def _cut(self, part: int, start: int, stop: int) -> bytes:
+        """Return bytes of a part: from the chunks where they are kept, else from the file."""
+        blocks: list[bytes | memoryview] = []
+        at = start
+        for chunk in self._chunks.get(part, ()):
+            if chunk.overlaps(start, stop):
                 if at < chunk.start:
-                    blocks.append(self._read_again(span.part, at, chunk.start))
+                    blocks.append(self._read_again(part, at, chunk.start))
                     at = chunk.start
-                blocks.append(chunk.data[at - chunk.start : span.stop - chunk.start])
+                blocks.append(chunk.data[at - chunk.start : stop - chunk.start])
                 at += len(blocks[-1])
-        if at < span.stop:
-            blocks.append(self._read_again(span.part, at, span.stop))
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        if at < stop:
+            blocks.append(self._read_again(part, at, stop))
+        return bytes(blocks[0]) if len(blocks) == 1 else b"".join(blocks)
 
     def _read_again(self, part: int, start: int, stop: int) -> bytes:
         with opened(self.parts[part]) as read:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ BLANKS = re.compile(rb"[ \t\r\v\f]*")
 FIRST_OF_BLANK_LINE = np.frombuffer(b" \t\r\v\f", dtype=np.uint8)
 SCAN_BYTES = 4 << 20  # large enough for a file system, small enough for a cache
 PEEK_BYTES = 2  # beyond the bytes scanned at once: they tell whether a record that starts there is a blank line
-READ_BYTES = 1 << 20  # of a compressed stream; of a line of many blanks
+READ_BYTES = 1 << 20  # of a line of many blanks
 
 Read: TypeAlias = Callable[[int, int], bytes]  # (where, how many) -> exactly so many bytes
 
@@ -138,8 +137,8 @@ def opened(state: FileState) -> Iterator[Read]:
         raise InputError(f"{state.path}: cannot be read: {error.strerror}") from None
 
 
-def decompress(state: FileState, compression: str, n_bytes: int | None = None) -> bytes:
-    """Return a compressed file's text, or its first bytes.
+def decompress(state: FileState, compression: str, n_bytes: int | None = None) -> Iterator[bytes]:
+    """Yield a compressed file's text, or its first bytes, a block at a time.
 
     Raises
     ------
@@ -149,15 +148,12 @@ def decompress(state: FileState, compression: str, n_bytes: int | None = None) -
     import pyarrow as pa
 
     state.require_unchanged()
-    text = io.BytesIO()
+    rest = n_bytes
     try:
         with pa.input_stream(state.path, compression=compression) as stream:
-            while n_bytes is None or text.tell() < n_bytes:
-                block = stream.read(READ_BYTES if n_bytes is None else min(READ_BYTES, n_bytes - text.tell()))
-                if not block:
-                    break
-                text.write(block)
+            while block := stream.read(SCAN_BYTES if rest is None else min(SCAN_BYTES, rest)):
+                yield block
+                rest = None if rest is None else rest - len(block)
     except (OSError, pa.ArrowInvalid) as error:
         early = "; the compressed file ends too early" if "runcated" in str(error) else ""
         raise InputError(f"{state.path}: is cut short or damaged: {error}{early}") from None
-    return text.getvalue()

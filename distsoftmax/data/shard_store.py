@@ -1,0 +1,137 @@
+"""The shards of a rank: in memory as far as --memory allows, the others in scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from distsoftmax.data.spool import Spool
+from distsoftmax.errors import InputError
+
+AT_HAND = 4  # shards' worth of memory while one is worked on: as read, encoded and prepared, some of it twice as wide
+
+
+class Shard(Protocol):
+    """A rank's shard at one stage on its way."""
+
+    @property
+    def features(self) -> object:
+        """Its features."""
+
+    @property
+    def nbytes(self) -> int:
+        """Their bytes."""
+
+    def moved(self: Value, keep: Callable[[NDArray], NDArray]) -> Value:
+        """Return the same with each large array as `keep` returns it."""
+
+
+Value = TypeVar("Value", bound=Shard)
+Made = TypeVar("Made", bound=Shard)
+
+
+class ShardStore(Generic[Value]):
+    """The shards of a rank, in order, as often as they are needed.
+
+    Parameters
+    ----------
+    bound : int or None
+        Bytes of features to keep in memory; None keeps everything.
+    spool : Spool
+        For what has no room.
+    path : str
+        What an error calls the source.
+    n_shards : int
+        Of the source.
+    n_own : int
+        Of this rank.
+
+    Attributes
+    ----------
+    bytes_held, bytes_spooled : int
+        Of features, in memory and in scratch.
+    """
+
+    def __init__(self, bound: int | None, spool: Spool, path: str, n_shards: int, n_own: int) -> None:
+        self.bytes_held = 0
+        self.bytes_spooled = 0
+        self.spool = spool
+        self._bound = bound
+        self._path = path
+        self._n_shards = n_shards
+        self._n_own = n_own
+        self._largest = 0
+        self._shards: list[tuple[Value, bool]] = []  # each with whether it lies in scratch
+
+    def add(self, shard: Value) -> Value:
+        """Keep the next shard, and return it as it is kept. Not collective.
+
+        Raises
+        ------
+        OutputError
+            Scratch has no room, or cannot be written.
+        """
+        size = shard.nbytes
+        self._largest = max(self._largest, size)
+        fits = self._bound is None or self.bytes_held + size + AT_HAND * self._largest <= self._bound
+        if not fits:
+            if not self.bytes_spooled:
+                self.spool.require_room(size * (self._n_own - len(self._shards)))
+            shard = shard.moved(self.spool.keep)
+        return self._added(shard, is_spooled=not fits)
+
+    def require_room(self, largest: int = 0) -> None:
+        """Refuse a bound that leaves no room for shards at hand while they are worked on. Not collective.
+
+        Parameters
+        ----------
+        largest : int
+            Bytes that one of them may come to, if that is more than the largest has.
+
+        Raises
+        ------
+        InputError
+        """
+        largest = max(largest, self._largest)
+        if self._bound is not None and AT_HAND * largest > self._bound:
+            raise too_little_memory(self._path, self._bound, largest, self._n_shards)
+
+    def turned_into(self, function: Callable[[Value], Made]) -> ShardStore[Made]:
+        """Return the store of what a function makes of each shard; this one is empty then. Not collective."""
+        store = ShardStore[Made](self._bound, self.spool, self._path, self._n_shards, self._n_own)
+        self._shards.reverse()
+        while self._shards:
+            shard, is_spooled = self._shards.pop()
+            made = function(shard)
+            if is_spooled and made.features is shard.features:
+                store._added(made, is_spooled=True)  # they lie in scratch already
+            else:
+                store.add(made)
+        return store
+
+    def __iter__(self) -> Iterator[Value]:
+        for shard, is_spooled in self._shards:
+            yield shard
+            if is_spooled:
+                self.spool.used(shard.nbytes)
+
+    def _added(self, shard: Value, *, is_spooled: bool) -> Value:
+        self._shards.append((shard, is_spooled))
+        if is_spooled:
+            self.bytes_spooled += shard.nbytes
+            self.spool.used(shard.nbytes)
+        else:
+            self.bytes_held += shard.nbytes
+        return shard
+
+
+def too_little_memory(path: str, bound: int, largest: int, n_shards: int) -> InputError:
+    """Return the error for a bound below what the shards at hand take, the largest of so many bytes."""
+    least = AT_HAND * largest
+    return InputError(
+        f"{path}: --memory {bound / 2**20:.3g}MiB is too little for shards of {largest / 2**20:.3g} MiB, of which "
+        f"{AT_HAND} are at hand at once; allow {least / 2**20 + 0.01:.3g}MiB, or cut finer, as with "
+        f"--shards {4 * n_shards}"
+    )

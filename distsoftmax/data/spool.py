@@ -96,7 +96,7 @@ class Spool:
             raise OutputError(f"--scratch {self.folder}: {error.strerror}; name a folder that exists") from None
         if free < n_bytes:
             raise OutputError(
-                f"--scratch {self.folder}: has {free / 2**30:.3g} GiB free, and {n_bytes / 2**30:.3g} GiB are needed "
+                f"--scratch {self.folder}: has {free >> 20} MiB free, and {(n_bytes >> 20) + 1} MiB are needed "
                 "for what --memory has no room for; name a folder on a larger disk, or allow more memory"
             )
 

@@ -1,4 +1,4 @@
-"""What reading shards again each step costs: a source four times the memory bound against the same in memory.
+"""What scratch costs: a step on a source four times the memory bound against the same in memory.
 
     python tests/benchmarks/streaming.py
 
@@ -46,7 +46,7 @@ def main() -> None:
         folder = Path(name)
         print(f"{ROWS} x {COLUMNS} float32 on {RANKS} ranks: {of_rank >> 20} MiB a rank, bound to {of_rank >> 22} MiB")
         print(
-            f"{'':>8}  {'step in memory, s':>18}  {'streamed, s':>12}  {'ratio':>6}  {'peak, MiB':>10}  {'streamed':>9}"
+            f"{'':>8}  {'step in memory, s':>18}  {'in scratch, s':>13}  {'ratio':>6}  {'peak, MiB':>10}  {'scratch':>9}"
         )
         steps = ["--max-steps", str(STEPS)]
         for kind, options in write_files(folder).items():
@@ -56,7 +56,7 @@ def main() -> None:
                 sys.exit(f"{kind}: the models differ: {whole.sha256} {part.sha256}")
             ratio = part.step_seconds / whole.step_seconds
             print(
-                f"{kind:>8}  {whole.step_seconds:18.3f}  {part.step_seconds:12.3f}  {ratio:6.1f}  "
+                f"{kind:>8}  {whole.step_seconds:18.3f}  {part.step_seconds:13.3f}  {ratio:6.1f}  "
                 f"{whole.peak_mib:10.0f}  {part.peak_mib:8.0f}",
                 flush=True,
             )

@@ -77,7 +77,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_too_little_room_is_seen_beforehand_and_on_the_way(tmp_path, monkeypatch):
-    with pytest.raises(OutputError, match=r"has .* GiB free, and 1.07e\+09 GiB are needed.*larger disk"):
+    with pytest.raises(OutputError, match=r"has \d+ MiB free, and \d{13} MiB are needed.*larger disk"):
         Spool(str(tmp_path)).require_room(1 << 60)
 
     def full(*_):

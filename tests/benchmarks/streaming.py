@@ -46,7 +46,7 @@ def main() -> None:
         folder = Path(name)
         print(f"{ROWS} x {COLUMNS} float32 on {RANKS} ranks: {of_rank >> 20} MiB a rank, bound to {of_rank >> 22} MiB")
         print(
-            f"{'':>8}  {'step in memory, s':>18}  {'in scratch, s':>13}  {'ratio':>6}  {'peak, MiB':>10}  {'scratch':>9}"
+            f"{'':>8}  {'step in memory, s':>18}  {'scratch, s':>13}  {'ratio':>6}  {'peak, MiB':>10}  {'scratch':>9}"
         )
         steps = ["--max-steps", str(STEPS)]
         for kind, options in write_files(folder).items():

@@ -39,7 +39,7 @@ def class_codes(
     for row in np.flatnonzero(result < 0)[:1]:
         text = column.texts[column.codes[row]]
         known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-        path, place = divided.source.place(int(divided.bounds[shard] + row))
+        path, place = divided.source.locate(int(divided.bounds[shard] + row))
         raise InputError(f"{path}: row {place}: the class {text!r} was never seen in training; the model knows {known}")
     return result
 

@@ -96,7 +96,7 @@ class DividedSource:
 
     def place(self, shard: RawShard, row: int) -> str:
         """Return what an error calls a row of a shard."""
-        path, number = self.source.place(shard.first_row + int(row))
+        path, number = self.source.locate(shard.first_row + int(row))
         return f"{path}: row {number}"
 
     def require_columns(self, encoding: Encoding, owner: str) -> None:

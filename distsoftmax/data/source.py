@@ -211,5 +211,5 @@ class Source(Protocol):
             since it was scanned.
         """
 
-    def place(self, row: int) -> tuple[str, int]:
+    def locate(self, row: int) -> tuple[str, int]:
         """Return the file of a row of the source, and the row's number in it, counted from 1."""

@@ -191,7 +191,7 @@ def _refuse_header_among_rows(
         first = codes.get(0)
         if first is not None and first.size and counts[first[0]] == 1:
             raise InputError(
-                f"{divided.source.place(0)[0]}: the first line was taken for a row, but its label "
+                f"{divided.source.locate(0)[0]}: the first line was taken for a row, but its label "
                 f"{classes[first[0]]!r} stands in no other row; say --header yes if it holds the columns' names, or "
                 "--header no"
             )

@@ -81,7 +81,7 @@ def take_census(
                 labels.add(rows.labels, place, weighted)
                 if number == 0 and rows.labels.codes.size and rows.labels.codes[0] >= 0:
                     text = rows.labels.texts[rows.labels.codes[0]]
-                    labels.first_row = Spot(source.place(0)[0], value=text)
+                    labels.first_row = Spot(source.locate(0)[0], value=text)
             for name, tally, column in zip(source.category_names, categories, rows.categories, strict=True):
                 tally.add(column, place)
                 tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)

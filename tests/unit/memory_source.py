@@ -41,7 +41,7 @@ class MemorySource:
     def divide(self, bounds, owned, cluster):
         self.bounds = bounds
 
-    def place(self, row):
+    def locate(self, row):
         return self.path, row + 1
 
     def read(self, shard):

@@ -175,10 +175,10 @@ def test_parts_follow_one_another_empty_ones_among_them(tmp_path, form, order, r
         found = load(named, ranks=ranks, shards=shards)
         np.testing.assert_array_equal(found.features, features)
         assert found.labels == labels.tolist()
-    assert found.source.place(0) == (paths[0], 1)
-    assert found.source.place(8) == (paths[0], 9)
-    assert found.source.place(9) == (paths[2], 1)
-    assert found.source.place(22) == (paths[3], 13)
+    assert found.source.locate(0) == (paths[0], 1)
+    assert found.source.locate(8) == (paths[0], 9)
+    assert found.source.locate(9) == (paths[2], 1)
+    assert found.source.locate(22) == (paths[3], 13)
     assert found.source.path == f"{paths[0]} and 3 more"
 
 
@@ -298,7 +298,7 @@ def test_digits_are_those_of_scikit_learn():
     rows = [source.read(shard) for shard in range(7)]
     np.testing.assert_array_equal(np.concatenate([some.features for some in rows]), features, strict=True)
     assert [some.labels.texts[code] for some in rows for code in some.labels.codes] == [str(label) for label in labels]
-    assert source.place(3) == ("digits", 4)
+    assert source.locate(3) == ("digits", 4)
 
 
 @pytest.mark.parametrize("form", FORMS)

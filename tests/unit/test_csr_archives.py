@@ -100,7 +100,7 @@ def test_parts_follow_one_another_empty_ones_among_them(save, ranks):
         found = read(*paths, labels_paths=tuple(own[0] for own in labels), ranks=ranks, shards=shards)
         assert (found.features != scipy.sparse.vstack(parts)).nnz == 0
         assert len(found.labels) == N_ROWS
-    assert found.source.place(9) == (paths[2], 1)
+    assert found.source.locate(9) == (paths[2], 1)
 
 
 @pytest.mark.parametrize("order", [[4, 3, 2, 1, 0], [0, 0, 3, 3, 1, 4, 2]], ids=str)

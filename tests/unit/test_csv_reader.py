@@ -225,7 +225,7 @@ def test_parts_are_read_one_after_the_other(write, header, ranks, shards):
     found = read(*paths, ranks=ranks, shards=shards, **({"label": "y"} if header else {"label": "2", "header": "no"}))
     assert found.features.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]
     assert found.labels == ["u", "v", "w\n,\n", "u", "w", "u"]
-    assert [found.source.place(row) for row in range(6)] == [
+    assert [found.source.locate(row) for row in range(6)] == [
         (str(paths[part]), row) for part, row in [(0, 1), (0, 2), (2, 1), (4, 1), (4, 2), (6, 1)]
     ]
 

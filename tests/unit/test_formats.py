@@ -72,7 +72,7 @@ def test_rows_come_in_the_order_of_the_parts(tmp_path, name):
     np.testing.assert_array_equal(features, tables.FEATURES)
     assert table.labels == [str(label) for label in tables.CLASSES]
     for row, part, place in ((0, 0, 1), (1, 1, 1), (49, 1, 49), (50, 3, 1), (64, 4, 1), (210, 6, 31)):
-        assert table.source.place(row) == (paths[part], place)
+        assert table.source.locate(row) == (paths[part], place)
 
 
 @pytest.mark.parametrize("name", tables.FORMATS)
@@ -225,4 +225,4 @@ def test_rows_beyond_two_to_the_31_are_read_and_placed(tmp_path):
     assert rows.features[-1, 0] == 7
     assert rows.features[:-1].max() == 0
     assert rows.labels.texts == ("0", "1")
-    assert source.place(n_rows - 1) == (str(tmp_path / "X.npy"), n_rows)
+    assert source.locate(n_rows - 1) == (str(tmp_path / "X.npy"), n_rows)

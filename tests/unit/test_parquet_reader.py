@@ -109,7 +109,7 @@ def test_parts_follow_one_another_empty_ones_among_them(save, tmp_path, ranks):
         assert found.labels == LABELS
         assert found.categories == [LABELS[::-1]]
     assert found.source.path == f"{paths[0]} and 5 more"
-    assert [found.source.place(row) for row in (0, 8, 9, 10, 59)] == [
+    assert [found.source.locate(row) for row in (0, 8, 9, 10, 59)] == [
         (paths[1], 1),
         (paths[1], 9),
         (paths[3], 1),

@@ -137,7 +137,7 @@ def test_pieces_hold_each_record_once_and_in_order(scratch, source, n_ranks, n_s
     places = [
         (f"{scratch}/{part}.txt", row + 1) for part, records in enumerate(expected) for row in range(len(records))
     ]
-    assert [files.place(record) for record in range(total)] == places
+    assert [files.locate(record) for record in range(total)] == places
 
 
 @pytest.mark.parametrize("n_ranks", PARTS)

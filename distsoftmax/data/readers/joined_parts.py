@@ -55,7 +55,7 @@ class JoinedParts(Generic[Opened]):
             yield part, self._open[1], first - start, end - start
             first = end
 
-    def place(self, row: int) -> tuple[str, int]:
+    def locate(self, row: int) -> tuple[str, int]:
         """Return the file of a row, and the row's number in it, counted from 1."""
         number = self._part_of(row)
         return self._parts[number].path, int(row - self._starts[number]) + 1

@@ -98,9 +98,9 @@ class ArraySource:
             np.concatenate(weights) if self._spec.weight is not None else None,
         )
 
-    def place(self, row: int) -> tuple[str, int]:
-        """See `Source.place`."""
-        return self._features.place(row)
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
+        return self._features.locate(row)
 
     def _join_features(self, parts: dict[int, PartSummary], n_ranks: int) -> None:
         """Put the parts together, and see that they fit each other; all ranks know them."""
@@ -178,8 +178,8 @@ class HeldArrays:
         rows = slice(int(self._bounds[shard]), int(self._bounds[shard + 1]))
         return RawRows(self._features[rows], label_column(self.path, self._labels[rows], rows.start))
 
-    def place(self, row: int) -> tuple[str, int]:
-        """See `Source.place`."""
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
         return self.path, row + 1
 
 

@@ -117,9 +117,9 @@ class CsvSource:
             categories=tuple(_without_empty(_texts(table, column)) for column in columns.categories),
         )
 
-    def place(self, row: int) -> tuple[str, int]:
-        """See `Source.place`."""
-        return self._files.place(row)
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
+        return self._files.locate(row)
 
     def _find_starts(
         self, heads: dict[int, Head], has_header: bool, cluster: Communicator

@@ -104,9 +104,9 @@ class ParquetSource:
             tuple(join_columns(pieces) for pieces in categories),
         )
 
-    def place(self, row: int) -> tuple[str, int]:
-        """See `Source.place`."""
-        return self._joined.place(row)
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
+        return self._joined.locate(row)
 
     def _join(self, counts: list[int]) -> JoinedParts[OpenPart]:
         return JoinedParts(self.parts, counts, partial(OpenPart, columns=self._columns, dtype=self._dtype))

@@ -95,9 +95,9 @@ class SvmlightSource:
         features.has_canonical_format = True  # the parser saw that indices ascend
         return RawRows(features, lines.labels)
 
-    def place(self, row: int) -> tuple[str, int]:
-        """See `Source.place`."""
-        return self._files.place(row)
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
+        return self._files.locate(row)
 
     def _look_at_indices(self, own: range, cluster: Communicator) -> None:
         """Find the smallest and the largest index, and with them what is not known yet. Collective."""
@@ -168,5 +168,5 @@ class SvmlightSource:
         raise self._complaint(row, f"index {index} is too large: {knows}, with indices from {counted}; {remedy}")
 
     def _complaint(self, row: int, reason: str) -> InputError:
-        path, number = self.place(row)
+        path, number = self.locate(row)
         return InputError(f"{path}: row {number}: {reason}")

@@ -206,7 +206,7 @@ class TextFiles:
                 self._release(span.part)
         return result
 
-    def place(self, record: int) -> tuple[str, int]:
+    def locate(self, record: int) -> tuple[str, int]:
         """Return the file of a record, and the record's number in it, counted from 1."""
         part = int(np.searchsorted(self._first, record, side="right")) - 1
         return self.parts[part].path, record - int(self._first[part]) + 1

@@ -8,18 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.data.class_names import are_numbers, class_names, in_order, number_name
 from distsoftmax.data.shards import DividedSource
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 
 
 def find_classes(columns: Iterable[TextColumn], cluster: Communicator) -> tuple[str, ...]:
-    """Return the distinct labels on all ranks: integers by value, other texts in Unicode's order. Collective."""
+    """Return the classes of the labels on all ranks, in order; see `class_names` for what they are. Collective."""
     own = {text for column in columns for text in column.texts}
-    texts = set().union(*cluster.allgather(own))
-    if all(_is_integer(text) for text in texts):
-        return tuple(sorted(texts, key=lambda text: (int(text), text)))
-    return tuple(sorted(texts))
+    return in_order(set(class_names(set().union(*cluster.allgather(own))).values()))
 
 
 def class_codes(
@@ -33,16 +31,16 @@ def class_codes(
         A label is none of the classes; names the first row with it.
     """
     assert column is not None
-    number = {text: code for code, text in enumerate(classes)}
-    codes = np.array([number.get(text, -1) for text in column.texts], dtype=np.intp)
+    code_of = {name: code for code, name in enumerate(classes)}
+    if are_numbers(classes):
+        code_of |= {text: code_of.get(number_name(text) or text, -1) for text in column.texts if text not in code_of}
+    codes = np.array([code_of.get(text, -1) for text in column.texts], dtype=np.intp)
     result = codes[column.codes] if column.texts else np.zeros(0, dtype=np.intp)
     for row in np.flatnonzero(result < 0)[:1]:
         text = column.texts[column.codes[row]]
         known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
-        path, place = divided.source.locate(int(divided.bounds[shard] + row))
-        raise InputError(f"{path}: row {place}: the class {text!r} was never seen in training; the model knows {known}")
+        path, number_in_file = divided.source.locate(int(divided.bounds[shard] + row))
+        raise InputError(
+            f"{path}: row {number_in_file}: the class {text!r} was never seen in training; the model knows {known}"
+        )
     return result
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and len(text) < 300  # Python refuses to read thousands of digits

@@ -87,7 +87,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Communicator, sh
     categories: list[set[str]] = [set() for _ in source.category_names]
     means: list[ColumnMeans] = []
     digests = np.zeros(divided.n_shards, dtype=np.int64)
-    stored = ""
+    stored: set[str] = set()
     with cluster.agreement():
         for shard in store.first_read(show):
             number, rows = shard.number, shard.rows
@@ -100,7 +100,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Communicator, sh
             if config.impute == "mean" and not source.sparse:
                 means.append(measure_columns(number, rows, ~held_out[number]))
             digests[number] = shard_digest(shard)
-            stored = rows.features.dtype.name
+            stored.add(rows.features.dtype.name)
     cluster.sum_integers(digests)
     classes = find_classes(labels.values(), cluster)
     if len(classes) < 2:
@@ -129,7 +129,7 @@ def take_survey(store: ShardStore, config: DataConfig, cluster: Communicator, sh
         total_weight=math.fsum(by_class if class_weights is None else by_class * class_weights),
         sample_weight=math.fsum(by_class),
         encoding=encoding,
-        dtype=compute_dtype(config, source.is_text, max(cluster.allgather(stored))),
+        dtype=compute_dtype(config, source.is_text, np.result_type(*set().union(*cluster.allgather(stored))).name),
         shard_digests=digests,
     )
 

@@ -9,7 +9,8 @@ from ranks import PARTS, on_ranks
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers import record_scan, text_files
+from distsoftmax.data.readers.text import files as text_files
+from distsoftmax.data.readers.text import records as record_scan
 from distsoftmax.data.readers.text.files import TextFiles
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.errors import InputError

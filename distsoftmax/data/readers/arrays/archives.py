@@ -160,7 +160,7 @@ class StreamedRows:
         self._whole: NDArray | None = None  # where the rows are scattered over the stream
 
     def read(self, first: int, stop: int) -> NDArray:
-        """See `Rows.read`."""
+        """See `FileRows.read`."""
         header = self._header
         try:
             if header.scatters_rows:

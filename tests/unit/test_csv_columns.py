@@ -246,15 +246,19 @@ def test_a_column_of_text_is_named_with_what_to_do(complaint, shards):
     assert "--one-hot 1," in complaint(table.partition("\n")[2], label="2", header="no")
 
 
+RETURNS = "carriage return (CR) stands alone"
 UNUSABLE = {
+    "CR alone": ("a,b,y\r1,2,u\r3,4,v\r", {"label": "y"}, "the first line", RETURNS, r"tr '\r' '\n' < old.csv"),
+    "CR alone, no header": ("1,2,3\r3,4,5\r", {"label": "2"}, "the first line", RETURNS),
+    "CR alone, very long": ("a,b,y\r" + "1,2,u\r" * 3_000_000, {"label": "y"}, "the first line", RETURNS),
+    "UTF-16": ("a,b,y\n1,2,u\n".encode("utf-16"), {"label": "y"}, "the first line", "NUL byte", "UTF-16", "convert"),
     "nothing": (b"", {"label": "y"}, "holds nothing"),
     "byte order mark alone": ("\ufeff", {"label": "y"}, "blank"),
     "blank lines alone": ("\n\r\n\n", {"label": "y"}, "blank"),
     "unclosed quote": ('a,b,y\n1,2,"u\n3,4,v\n', {"label": "y"}, "quote is opened and never closed", "twice"),
     "unclosed quote in the header": ('a,"b,y\n1,2,u\n', {"label": "y"}, "quote"),
     "header not UTF-8": (b"gr\xf6\xdfe,y\n1,u\n", {"label": "y"}, "UTF-8", "convert"),
-    "header with NUL": (b"a\0,y\n1,u\n", {"label": "y"}, "UTF-8", "convert"),
-    "UTF-16": ("a,y\n1,u\n".encode("utf-16"), {"label": "y"}, "UTF-8", "convert"),
+    "header with NUL": (b"a\0,y\n1,u\n", {"label": "y"}, "NUL byte", "UTF-8", "convert"),
     "label not named": ("a,b,y\n1,2,u\n", {}, "--label", "a, b, y"),
     "label not there": ("a,b,y\n1,2,u\n", {"label": "z"}, "no label column z", "a, b, y"),
     "label misspelt": ("a,kind,y\n1,2,u\n", {"label": "Kind"}, "no label column Kind", "did you mean kind?"),

@@ -2,6 +2,7 @@ import csv
 import gzip
 import io
 import os
+import signal
 import threading
 
 import numpy as np
@@ -347,6 +348,28 @@ def test_every_rank_reads_its_share_of_the_bytes_once(write, monkeypatch, ranks,
     assert len(counts) == ranks
     assert max(counts.values()) <= 1.15 * share
     assert sum(counts.values()) >= n_files * len(table)
+
+
+def test_a_signal_while_text_is_parsed_is_left_to_the_handler(write):
+    """pyarrow takes signals over and raises ArrowCancelled, unless it is told not to."""
+    path = write("a,b,c,y\n" + "1.25,2.5,3.75,u\n" * 400_000)
+    source = opened([path], 1, label="y")
+    received, done = [], threading.Event()
+
+    def send():
+        while not done.wait(0.002):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        assert source.read(0).features.shape == (400_000, 3)
+    finally:
+        done.set()
+        thread.join()
+        signal.signal(signal.SIGTERM, previous)
+    assert received
 
 
 # Random tables

@@ -32,8 +32,9 @@ def class_codes(
     """
     assert column is not None
     code_of = {name: code for code, name in enumerate(classes)}
-    if are_numbers(classes):
-        code_of |= {text: code_of.get(number_name(text) or text, -1) for text in column.texts if text not in code_of}
+    spellings = [text for text in column.texts if text not in code_of]
+    if spellings and are_numbers(classes):
+        code_of |= {text: code_of.get(number_name(text) or text, -1) for text in spellings}
     codes = np.array([code_of.get(text, -1) for text in column.texts], dtype=np.intp)
     result = codes[column.codes] if column.texts else np.zeros(0, dtype=np.intp)
     for row in np.flatnonzero(result < 0)[:1]:

@@ -71,8 +71,8 @@ def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState
     """Return the files that the words name, in their order; those of a folder or a glob by name. Collective.
 
     Files whose names begin with a dot or an underscore are left out of folders and globs, as other tools write such
-    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list. Then each rank opens some of the
-    files, no two the same: a thousand ranks do not open a thousand files each.
+    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list. Then each rank opens its own
+    files of the list: a thousand ranks do not open a thousand files each.
 
     Raises
     ------

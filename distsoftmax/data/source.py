@@ -52,7 +52,7 @@ class RawRows:
     categories: tuple[TextColumn, ...] = ()
 
 
-AUTO = ("auto",)  # --one-hot auto: the text columns are found, not named
+AUTO = ("auto",)  # --one-hot auto: the text columns are found, not named.
 KEPT_WITHIN_A_BOUND = 32 << 20  # bytes of text, where --memory bounds the features
 
 

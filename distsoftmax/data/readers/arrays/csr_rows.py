@@ -1,4 +1,4 @@
-"""The rows of a matrix in compressed sparse rows (CSR), read from its three arrays a run at a time."""
+"""The rows of a matrix in compressed sparse rows (CSR), read from its three arrays a range at a time."""
 
 from __future__ import annotations
 

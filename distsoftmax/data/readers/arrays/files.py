@@ -1,4 +1,4 @@
-"""Arrays in files, read a run of rows at a time: .npy files, and what is the same for all files of arrays."""
+"""Arrays in files, read a range of rows at a time: .npy files, and what is the same for all files of arrays."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from distsoftmax.data.parts import FileState
 from distsoftmax.data.source import Features, SourceSpec
 from distsoftmax.errors import InputError
 
-DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, MemoryError)  # what reading damaged bytes raises
-ONE_AT_A_TIME = threading.Lock()  # numpy has Python parse headers, which fails at times where threads do so together
+DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, MemoryError)  # What reading damaged bytes raises.
+ONE_AT_A_TIME = threading.Lock()  # numpy has Python parse headers, which at times fails in several threads at once.
 NOT_READ = "holds Python objects, which are not read for safety; save it as numbers or fixed-width text"
 
 
 class FileRows(Protocol):
-    """An array in a file, whose rows are read a run at a time.
+    """An array in a file, whose rows are read a range at a time.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Header:
 
 
 class StoredRows:
-    """An array that lies in a file as it is: its rows are read from their place, and nothing else."""
+    """An array that lies in a file as it is: its rows are read where they lie, and nothing else."""
 
     def __init__(self, path: str, start: int, header: Header) -> None:
         self.shape = header.shape

@@ -1,4 +1,4 @@
-"""Samples in HDF5 files: the datasets X and y, read a run of rows at a time with h5py."""
+"""Samples in HDF5 files: the datasets X and y, read a range of rows at a time with h5py."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DatasetRows:
 
 
 def _is_whole(dataset: Any) -> bool:
-    """Return whether the file has a place for every value: those without one would read as zeros."""
+    """Return whether the file holds every value: those it lacks would read as zeros."""
     shape = dataset.shape or ()
     if dataset.chunks is None:
         missing = math.prod(shape) * dataset.dtype.itemsize - dataset.id.get_storage_size()

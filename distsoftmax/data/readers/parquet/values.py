@@ -62,7 +62,7 @@ def _numbers(array: pa.Array) -> NDArray:
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the distinct values of a column, and for each row the place of its value; -1 where it is missing."""
+    """Return the distinct values of a column, and for each row the number of its value; -1 where it is missing."""
     if types.is_float16(column.type):  # which some versions of pyarrow cannot encode
         column = pa.chunked_array([pa.array(numbers(column)[:, 0].astype(np.float32))])
     encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()

@@ -84,7 +84,26 @@ def fit_encoding(
         totals = exact_sum([ShardSum(of_shard.shard, of_shard.sums) for of_shard in own], shape, n_shards, cluster)
         weights = exact_sum([ShardSum(of_shard.shard, of_shard.weights) for of_shard in own], shape, n_shards, cluster)
         fill = np.divide(totals, weights, out=np.zeros(shape), where=weights > 0)
+    error = double_name(source.path, source.feature_names, agreed)
+    if error is not None:
+        raise error.on_all_ranks()
     return Encoding(numeric=source.feature_names, fill=fill, categories=tuple(agreed), index_base=source.index_base)
+
+
+def double_name(
+    path: str, numeric: Sequence[str], categories: Sequence[tuple[str, Iterable[str]]]
+) -> InputError | None:
+    """Return the error for a category whose feature has the name of another feature; None where there is none."""
+    owner = {name: f"column {name!r}" for name in numeric} if categories else {}
+    for column, texts in categories:
+        for text in texts:
+            name, own = f"{column}={text}", f"category {text!r} of column {column!r}"
+            if name in owner:
+                return InputError(
+                    f"{path}: two features would be named {name!r}: {owner[name]} and {own}; rename one of the columns"
+                )
+            owner[name] = own
+    return None
 
 
 def encode_features(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatures:

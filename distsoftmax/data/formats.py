@@ -8,7 +8,7 @@ from distsoftmax.config import Format
 from distsoftmax.data.parts import FileState
 from distsoftmax.errors import InputError
 
-HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 16  # Read of a file to tell its format.
 BINARY: dict[bytes, Format] = {b"PAR1": "parquet", b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"\x89HDF": "hdf5"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 ENDINGS: dict[str, Format] = {

@@ -8,18 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.data.class_names import are_numbers, class_names, in_order, number_name
 from distsoftmax.data.shards import RawShard
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 
 
 def find_classes(columns: Iterable[TextColumn | None], cluster: Communicator) -> tuple[str, ...]:
-    """Return the distinct labels on all ranks: integers by value, other texts in Unicode's order. Collective."""
+    """Return the classes of the labels on all ranks, in order; see `class_names` for what they are. Collective."""
     own = {text for column in columns if column is not None for text in column.texts}
-    texts = set().union(*cluster.allgather(own))
-    if all(_is_integer(text) for text in texts):
-        return tuple(sorted(texts, key=lambda text: (int(text), text)))
-    return tuple(sorted(texts))
+    return in_order(set(class_names(set().union(*cluster.allgather(own))).values()))
 
 
 def class_codes(shard: RawShard, classes: tuple[str, ...]) -> NDArray[np.intp]:
@@ -32,15 +30,14 @@ def class_codes(shard: RawShard, classes: tuple[str, ...]) -> NDArray[np.intp]:
     """
     column = shard.rows.labels
     assert column is not None
-    number = {text: code for code, text in enumerate(classes)}
-    codes = np.array([number.get(text, -1) for text in column.texts], dtype=np.intp)
+    code_of = {name: code for code, name in enumerate(classes)}
+    spellings = [text for text in column.texts if text not in code_of]
+    if spellings and are_numbers(classes):
+        code_of |= {text: code_of.get(number_name(text) or text, -1) for text in spellings}
+    codes = np.array([code_of.get(text, -1) for text in column.texts], dtype=np.intp)
     result = codes[column.codes] if column.texts else np.zeros(0, dtype=np.intp)
     for row in np.flatnonzero(result < 0)[:1]:
         text = column.texts[column.codes[row]]
         known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
         raise InputError(f"{shard.where(row)}: the class {text!r} was never seen in training; the model knows {known}")
     return result
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and len(text) < 300  # Python refuses to read thousands of digits

@@ -50,7 +50,7 @@ def _common_format(parts: tuple[FileState, ...], cluster: Communicator) -> Forma
     with cluster.agreement():
         for number in range(cluster.rank, len(parts), cluster.size):
             own[number] = find_format(parts[number])
-    kinds = {number: kind for some in cluster.allgather(own) for number, kind in some.items() if kind is not None}
+    kinds = {part: kind for of_rank in cluster.allgather(own) for part, kind in of_rank.items() if kind is not None}
     if not kinds:
         names = parts[0].path if len(parts) == 1 else f"{parts[0].path} and the other parts"
         raise InputError(f"{names}: {'is' if len(parts) == 1 else 'are'} empty").on_all_ranks()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from dataclasses import dataclass
 
 from distsoftmax.cluster.communicator import Communicator
@@ -27,15 +28,22 @@ class FileState:
         Raises
         ------
         InputError
-            It cannot be seen from here, or cannot be read.
+            It cannot be seen from here, cannot be read, or is no regular file.
         """
         try:
-            if os.path.isdir(path):
+            status = os.stat(path)
+            if stat.S_ISDIR(status.st_mode):
                 raise InputError(f"{path}: is a folder within a folder of parts; name its files, as in '{path}/*'")
+            if not stat.S_ISREG(status.st_mode):  # to open a pipe may take for ever
+                raise InputError(
+                    f"{path}: is a pipe or a device and no regular file, and can be read but once; write what it gives "
+                    "to a file, and name that"
+                )
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())
         except FileNotFoundError:
-            raise InputError(f"{path}: no such file (seen from {os.getcwd()})") from None
+            shell = "; write the output of <(...) to a file, and name that" if path.startswith("/dev/fd/") else ""
+            raise InputError(f"{path}: no such file (seen from {os.getcwd()}){shell}") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
         return cls(path, status.st_size, status.st_mtime_ns)
@@ -63,8 +71,8 @@ def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState
     """Return the files that the words name, in their order; those of a folder or a glob by name. Collective.
 
     Files whose names begin with a dot or an underscore are left out of folders and globs, as other tools write such
-    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list. Then each rank opens some of the
-    files, no two the same: a thousand ranks do not open a thousand files each.
+    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list. Then each rank opens its own
+    files of the list: a thousand ranks do not open a thousand files each.
 
     Raises
     ------
@@ -81,22 +89,22 @@ def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState
     with cluster.agreement():
         for path in paths[cluster.rank :: cluster.size]:
             own[path] = FileState.of(path)
-    states = {path: state for some in cluster.allgather(own) for path, state in some.items()}
+    states = {path: state for of_rank in cluster.allgather(own) for path, state in of_rank.items()}
     return tuple(states[path] for path in paths)
 
 
 def _expand(word: str) -> list[str]:
     if os.path.isdir(word):
-        found = [os.path.join(word, name) for name in sorted(os.listdir(word)) if name[0] not in "._"]
-        if not found:
+        paths = [os.path.join(word, name) for name in sorted(os.listdir(word)) if name[0] not in "._"]
+        if not paths:
             raise InputError(f"{word}: is a folder with no parts in it")
-        return found
+        return paths
     if os.path.exists(word) or not any(mark in word for mark in MAGIC):
         return [word]
-    found = sorted(path for path in glob.glob(word) if os.path.basename(path)[0] not in "._")
-    if not found:
+    paths = sorted(path for path in glob.glob(word) if os.path.basename(path)[0] not in "._")
+    if not paths:
         raise InputError(f"{word}: matches no file (seen from {os.getcwd()})")
-    return found
+    return paths
 
 
 def called(words: tuple[str, ...]) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, SourceConfig
+from distsoftmax.data.bad_cell import bad_cells_named
+from distsoftmax.data.parts import FileState
 from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-    from distsoftmax.data.parts import FileState
 
 Features: TypeAlias = "NDArray | csr_array"
 
@@ -51,7 +52,7 @@ class RawRows:
     categories: tuple[TextColumn, ...] = ()
 
 
-AUTO = ("auto",)  # --one-hot auto: the text columns are found, not named
+AUTO = ("auto",)  # --one-hot auto: the text columns are found, not named.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,10 +140,11 @@ class SourceSpec:
         )
 
 
-class Source(Protocol):
+class Source(ABC):
     """A table of samples in one or several parts, one after the other.
 
-    A source is made without opening a file. Its life: `scan`, then `divide`, then any number of `read`.
+    A source is made without opening a file. Its life: `scan`, then `divide`, then any number of `read`. Here stands
+    what most formats have in common; a reader sets what differs, on its class or while it scans.
 
     Attributes
     ----------
@@ -167,20 +169,26 @@ class Source(Protocol):
         Whether the first line was taken for a row although it might be a header.
     notes : tuple of str
         What the user should know, once: that a compressed file cannot be divided, say.
+    bounds : ndarray of int64, (n_shards + 1,)
+        Shard s holds the rows bounds[s] to bounds[s + 1]; known once the source is divided.
     """
 
-    path: str
     format: Format
-    parts: tuple[FileState, ...]
-    n_rows: int
-    feature_names: Sequence[str]
-    category_names: tuple[str, ...]
-    sparse: bool
-    is_text: bool
-    index_base: int | None
-    headless_by_guess: bool
-    notes: tuple[str, ...]
+    n_rows: int = 0
+    feature_names: Sequence[str] = ()
+    category_names: tuple[str, ...] = ()
+    sparse: bool = False
+    is_text: bool = False
+    index_base: int | None = None
+    headless_by_guess: bool = False
+    notes: tuple[str, ...] = ()
 
+    def __init__(self, path: str, parts: tuple[FileState, ...] = ()) -> None:
+        self.path = path
+        self.parts = parts
+        self.bounds = np.zeros(1, dtype=np.int64)
+
+    @abstractmethod
     def scan(self, cluster: Communicator) -> None:
         """Open the parts and find rows and columns; the ranks divide the work. Collective.
 
@@ -195,6 +203,7 @@ class Source(Protocol):
 
         The feature names are known from here on.
         """
+        self.bounds = bounds
 
     def read(self, shard: int) -> RawRows:
         """Return a shard that this rank owns. Not collective; any order, and as often as needed.
@@ -205,6 +214,17 @@ class Source(Protocol):
             Naming file, row (counted from 1 in its file, the header left out) and column; or the file has changed
             since it was scanned.
         """
+        with bad_cells_named(self.locate, int(self.bounds[shard])):
+            return self._read_shard(shard)
 
+    @abstractmethod
     def locate(self, row: int) -> tuple[str, int]:
         """Return the file of a row of the source, and the row's number in it, counted from 1."""
+
+    @abstractmethod
+    def _read_shard(self, shard: int) -> RawRows:
+        """Read a shard. A BadCell counts its row from the shard's first."""
+
+    def _rows(self, shard: int) -> slice:
+        """Return the rows of a shard, counted in the source."""
+        return slice(int(self.bounds[shard]), int(self.bounds[shard + 1]))

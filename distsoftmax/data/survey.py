@@ -75,7 +75,7 @@ def take_survey(
     categories: list[set[str]] = [set() for _ in source.category_names]
     means: list[ColumnMeans] = []
     digests = np.zeros(divided.n_shards, dtype=np.int64)
-    stored = ""
+    stored: set[str] = set()
     with cluster.agreement():
         for shard in shards:
             rows, held_out = shard.rows, held_out_rows(shard, fraction, config.seed)
@@ -85,7 +85,7 @@ def take_survey(
             if config.impute == "mean" and not source.sparse:
                 means.append(measure_columns(shard.number, rows, ~held_out))
             digests[shard.number] = shard_digest(shard)
-            stored = rows.features.dtype.name
+            stored.add(rows.features.dtype.name)
             without_features = replace(rows, features=np.empty((len(shard), 0)), categories=())
             looked_at.append(_Labelled(replace(shard, rows=without_features), held_out))
     cluster.sum_integers(digests)
@@ -115,7 +115,7 @@ def take_survey(
     preparation = Preparation(
         encoding=encoding,
         standardization=Standardization.of_features_as_they_are(len(encoding.feature_names)),
-        dtype=compute_dtype(config, source.is_text, max(cluster.allgather(stored))),
+        dtype=compute_dtype(config, source.is_text, np.result_type(*set().union(*cluster.allgather(stored))).name),
         classes=classes,
         class_weights=class_weights,
         weight_exponent=exponent or 0,

@@ -9,6 +9,7 @@ import numpy as np
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+from distsoftmax.data.class_names import class_names
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
 from distsoftmax.data.shards import DividedSource, ShowProgress
 from distsoftmax.inspection.tally import KindOf, NumberTally, Spot, TextTally, WeightTally
@@ -93,6 +94,7 @@ def take_census(
         for tally, others in zip(categories, others_categories, strict=True):
             tally.merge(others)
             tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)
+    labels.rename(class_names(labels.rows))
     has_labels, has_weights = (any(some[place] for some in everywhere) for place in (3, 4))
     total = float(exact_sum(sums, (), divided.n_shards, cluster)) if has_weights else float(source.n_rows)
     return Census(numbers, labels if has_labels else None, weights if has_weights else None, total, categories)

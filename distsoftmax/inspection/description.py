@@ -132,7 +132,7 @@ def describe(
     source = divided.source
     undeclared = frozenset(source.category_names if not config.one_hot else ())
     census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
-    stored = np.dtype(max(census.numbers.stored))
+    stored = np.result_type(*census.numbers.stored)
     computed = compute_dtype(config, source.is_text, stored.name)
     width = _width(source, census)
     sizes = _shard_bytes(divided, census, width, stored, computed)

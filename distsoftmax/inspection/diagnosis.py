@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
-from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
+from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES, double_name
 from distsoftmax.data.shard_store import AT_HAND, too_little_memory
 from distsoftmax.data.shards import bad_number, bad_weight, no_text
 from distsoftmax.data.source import Source
@@ -189,6 +189,11 @@ class Diagnosis:
                     f"{source.path}: column {name} holds {count} different texts in {source.n_rows} rows; what is met "
                     "once teaches nothing: leave it out with --features"
                 )
+        tallies = zip(source.category_names, self.census.categories, strict=True)
+        declared = [(name, sorted(tally.rows)) for name, tally in tallies if name not in self.undeclared]
+        complaint = double_name(source.path, source.feature_names, declared)
+        if complaint is not None:
+            yield error(str(complaint))
 
     def _undeclared(self, name: str, tally: TextTally, first_word: Spot, may_be_label: bool) -> Problem:
         where, text = f"{first_word.where}, column {name}", repr(first_word.value)
@@ -200,8 +205,8 @@ class Diagnosis:
         word = name if has_names else name.removeprefix("x")
         remedy = f"declare it with --one-hot {word}, or leave it out with --features"
         if may_be_label:
-            return note(f"{where} holds text ({text}); say --label {word} if it is the label; else {remedy}")
-        return error(f"{where} holds text ({text}); {remedy}")
+            return note(f"{where}: it holds text ({text}); say --label {word} if it is the label; else {remedy}")
+        return error(f"{where}: it holds text ({text}); {remedy}")
 
     def _too_many(self, name: str) -> Problem:
         return error(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -70,6 +70,12 @@ class TextTally:
         self.words += words.size
         if words.size and self.first_word is None:
             self.first_word = Spot(place(int(words[0])), value=column.texts[column.codes[words[0]]])
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Count each text under another name; several may have one."""
+        self.rows, self.weighted = _renamed(self.rows, names), _renamed(self.weighted, names)
+        if self.first_row is not None:
+            self.first_row = replace(self.first_row, value=names[str(self.first_row.value)])
 
     def trim(self, most: int) -> None:
         """Forget all but so many of the texts."""
@@ -213,6 +219,13 @@ class NumberTally:
         self.infinite = _count_cells(features, infinite, self.infinite)
         self.first_missing = self.first_missing or _first_cell(features, missing, place)
         self.first_infinite = self.first_infinite or _first_cell(features, infinite, place)
+
+
+def _renamed(counter: Counter[str], names: Mapping[str, str]) -> Counter[str]:
+    renamed: Counter[str] = Counter()
+    for text, count in counter.items():
+        renamed[names[text]] += count
+    return renamed
 
 
 def _count_texts(counter: Counter[str], texts: tuple[str, ...], codes: NDArray[np.intp]) -> None:

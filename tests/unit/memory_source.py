@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distsoftmax.data.source import RawRows, TextColumn
+from distsoftmax.data.source import RawRows, Source, TextColumn
 from distsoftmax.model import NumberedNames
 
 
@@ -14,18 +14,13 @@ def text_column(texts):
     )
 
 
-class MemorySource:
+class MemorySource(Source):
     """See `data.source.Source`. `categories` maps a text column's name to its cells."""
 
-    path = "memory"
     format = "npy"
-    parts = ()
-    headless_by_guess = False
-    is_text = False
-    index_base = None
-    notes = ()
 
     def __init__(self, features, labels, weights=None, categories=None):
+        super().__init__("memory")
         self.features, self.labels, self.weights = features, np.asarray(labels).astype(str), weights
         self.categories = categories or {}
         self.n_rows = features.shape[0]
@@ -37,15 +32,12 @@ class MemorySource:
     def scan(self, cluster):
         pass
 
-    def divide(self, bounds, owned, cluster):
-        self.bounds = bounds
-
     def locate(self, row):
         return self.path, row + 1
 
-    def read(self, shard):
+    def _read_shard(self, shard):
         self.reads += 1
-        rows = slice(int(self.bounds[shard]), int(self.bounds[shard + 1]))
+        rows = self._rows(shard)
         return RawRows(
             self.features[rows],
             text_column(self.labels[rows].tolist()),

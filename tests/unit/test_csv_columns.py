@@ -65,6 +65,14 @@ def test_a_cell_without_a_number_is_nan(write):
     assert (table.features[:, 1] == 1).all()
 
 
+def test_what_is_missing_among_numbers_is_missing_among_texts(write):
+    cells = ["", '""', "NA", "N/A", "NaN", "nan", "null", "NULL", "#N/A", "-nan", '"NA"']
+    table = "a,b,y\n" + "".join(f"{cell},{cell},u\n" for cell in [*cells, "7"])
+    found = read(write(table), label="y", one_hot=("b",), shards=2, ranks=2)
+    assert np.isnan(found.features[:, 0]).tolist() == [cell is None for cell in found.categories[0]]
+    assert found.categories[0] == [*len(cells) * [None], "7"]
+
+
 def test_infinities_are_given_as_they_stand(write):
     table = read(write("a,b,y\n1,inf,u\n-Infinity,1e400,u\n"), label="y")
     assert table.features.tolist() == [[1, np.inf], [-np.inf, np.inf]]
@@ -83,7 +91,7 @@ def test_columns_have_the_roles_and_the_order_they_are_given(write, ranks, shard
     assert table.features.tolist() == [[5, 1], [6, 2], [7, 3], [8, 4]]
     assert table.labels == ["u", "v", "u", "v"]
     np.testing.assert_array_equal(table.weights, [2, 0.5, np.nan, 1])
-    assert table.categories == [[None, "L", "L", "S"], ["red", None, "red", "NA"]]
+    assert table.categories == [[None, "L", "L", "S"], ["red", None, "red", None]]
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -98,7 +106,7 @@ def test_columns_go_by_number_where_there_is_no_header(write, ranks):
     )
     assert (table.names, table.source.category_names) == (("x5", "x2"), ("x4", "x1"))
     assert table.features.tolist() == [[5, 1], [6, 2], [7, 3], [8, 4]]
-    assert table.categories == [[None, "L", "L", "S"], ["red", None, "red", "NA"]]
+    assert table.categories == [[None, "L", "L", "S"], ["red", None, "red", None]]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
@@ -107,7 +115,7 @@ def test_columns_in_which_text_stands_are_found(write, ranks):
     paths.append(write("w,color,a,y,size,b\n1,7,8,u,9,10\n", "3.csv"))
     table = read(*paths, ranks=ranks, label="y", one_hot=("auto",))
     assert (table.names, table.source.category_names) == (("w", "a", "b"), ("color", "size"))
-    assert table.categories == [["red", None, "red", "NA", "7"], [None, "L", "L", "S", "9"]]
+    assert table.categories == [["red", None, "red", None, "7"], [None, "L", "L", "S", "9"]]
 
 
 def test_a_cell_without_a_number_makes_no_column_one_of_text(write):
@@ -233,20 +241,24 @@ def test_a_weight_that_is_no_number_is_named(complaint):
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_column_of_text_is_named_with_what_to_do(complaint, shards):
     table = "a,kind,y\n1,NA,u\n2,red,v\n3,red,v\n"
-    ending = "column kind holds text ('red'); declare it with --one-hot kind, or leave it out with --features"
+    ending = "column kind: it holds text ('red'); declare it with --one-hot kind, or leave it out with --features"
     assert complaint(table, label="y", shards=shards).endswith(ending)
     assert "--one-hot 1," in complaint(table.partition("\n")[2], label="2", header="no")
 
 
+RETURNS = "carriage return (CR) stands alone"
 UNUSABLE = {
+    "CR alone": ("a,b,y\r1,2,u\r3,4,v\r", {"label": "y"}, "the first line", RETURNS, r"tr '\r' '\n' < old.csv"),
+    "CR alone, no header": ("1,2,3\r3,4,5\r", {"label": "2"}, "the first line", RETURNS),
+    "CR alone, very long": ("a,b,y\r" + "1,2,u\r" * 3_000_000, {"label": "y"}, "the first line", RETURNS),
+    "UTF-16": ("a,b,y\n1,2,u\n".encode("utf-16"), {"label": "y"}, "the first line", "NUL byte", "UTF-16", "convert"),
     "nothing": (b"", {"label": "y"}, "holds nothing"),
     "byte order mark alone": ("\ufeff", {"label": "y"}, "blank"),
     "blank lines alone": ("\n\r\n\n", {"label": "y"}, "blank"),
     "unclosed quote": ('a,b,y\n1,2,"u\n3,4,v\n', {"label": "y"}, "quote is opened and never closed", "twice"),
     "unclosed quote in the header": ('a,"b,y\n1,2,u\n', {"label": "y"}, "quote"),
     "header not UTF-8": (b"gr\xf6\xdfe,y\n1,u\n", {"label": "y"}, "UTF-8", "convert"),
-    "header with NUL": (b"a\0,y\n1,u\n", {"label": "y"}, "UTF-8", "convert"),
-    "UTF-16": ("a,y\n1,u\n".encode("utf-16"), {"label": "y"}, "UTF-8", "convert"),
+    "header with NUL": (b"a\0,y\n1,u\n", {"label": "y"}, "NUL byte", "UTF-8", "convert"),
     "label not named": ("a,b,y\n1,2,u\n", {}, "--label", "a, b, y"),
     "label not there": ("a,b,y\n1,2,u\n", {"label": "z"}, "no label column z", "a, b, y"),
     "label misspelt": ("a,kind,y\n1,2,u\n", {"label": "Kind"}, "no label column Kind", "did you mean kind?"),

@@ -2,6 +2,7 @@ import csv
 import gzip
 import io
 import os
+import signal
 import threading
 
 import numpy as np
@@ -38,7 +39,7 @@ def by_csv_module(data, label, header=True):
     labels = [cells.pop(column) for cells in records]
     features = [[np.nan if cell in NO_NUMBERS else float(cell) for cell in cells] for cells in records]
     del names[column]
-    if not names or "" in labels:
+    if not names or NO_NUMBERS & set(labels):
         raise ValueError("no samples")
     return tuple(names), np.array(features, dtype=float).reshape(len(labels), len(names)), labels
 
@@ -73,7 +74,7 @@ TABLES = {
     "decimals": "a,b,y\n1.5,-.5,u\n5.,0.1,v\n0.30000000000000004,-0.0,w\n",
     "exponents": "a,b,y\n1e5,1E-5,u\n-1.5e+300,2.2250738585072014e-308,v\n5e-324,1e-400,w\n",
     "labels that look like numbers": "a,b,y\n1,2,1\n3,4,1.0\n5,6,01\n7,8,1e0\n",
-    "labels that look like nothing": "a,b,y\n1,2,NA\n3,4,null\n5,6,NaN\n7,8,None\n",
+    "labels that hardly look like nothing": "a,b,y\n1,2,Na\n3,4, NA\n5,6,None\n7,8,NUL\n",
     "non-ASCII": "größe,b,y\n1,2,Ä\n3,4,日本語\n5,6,😀\n7,8,e\u0301\n",
     "label first": "y,a,b\nu,1,2\nv,3,4\n",
     "label between": "a,y,b\n1,u,2\n3,v,4\n",
@@ -131,10 +132,13 @@ WRONG_CELLS = {
     "non-breaking space": ("\u00a05,6,v", "row 3", "column a", "is not a number"),
     "no label": ("5,6,", "row 3", "column y", "missing"),
     "no label in quotes": ('5,6,""', "row 3", "column y", "missing"),
+    "NA as label": ("5,6,NA", "row 3", "column y", "missing", "another name"),
+    "null in quotes as label": ('5,6,"null"', "row 3", "column y", "missing"),
+    "a return within": ("5,6,v\r7,8,v", "carriage return (CR) stands alone"),
     "label not UTF-8": (b"5,6,\xff", "row 3", "UTF-8", "convert"),
     "number not UTF-8": (b"5,\xff6,v", "row 3", "UTF-8", "convert"),
-    "NUL": (b"5,6,\0", "row 3", "UTF-8", "convert"),
-    "NUL at the start": (b"\x005,6,v", "row 3", "UTF-8", "convert"),
+    "NUL": (b"5,6,\0", "row 3", "a NUL byte", "UTF-8", "convert"),
+    "NUL at the start": (b"\x005,6,v", "row 3", "a NUL byte", "UTF-8", "convert"),
     "stray quotes": ('5,6,v"w"', "row 3", "quote", "unquoted field"),
 }
 
@@ -344,6 +348,28 @@ def test_every_rank_reads_its_share_of_the_bytes_once(write, monkeypatch, ranks,
     assert len(counts) == ranks
     assert max(counts.values()) <= 1.15 * share
     assert sum(counts.values()) >= n_files * len(table)
+
+
+def test_a_signal_while_text_is_parsed_is_left_to_the_handler(write):
+    """pyarrow takes signals over and raises ArrowCancelled, unless it is told not to."""
+    path = write("a,b,c,y\n" + "1.25,2.5,3.75,u\n" * 400_000)
+    source = opened([path], 1, label="y")
+    received, done = [], threading.Event()
+
+    def send():
+        while not done.wait(0.002):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        assert source.read(0).features.shape == (400_000, 3)
+    finally:
+        done.set()
+        thread.join()
+        signal.signal(signal.SIGTERM, previous)
+    assert received
 
 
 # Random tables

@@ -17,7 +17,9 @@ from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
 from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.features import Compact, SparseFeatures
+from distsoftmax.describe import DescribeConfig
 from distsoftmax.errors import InputError
+from distsoftmax.inspection.description import describe
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 
@@ -253,6 +255,28 @@ def test_categories_become_the_columns_of_scikit_learns_encoder(ranks):
     expected = np.column_stack([features, judge.transform(np.column_stack(list(cells.values())))])
     np.testing.assert_array_equal(np.concatenate([dense_of(dataset) for dataset in outcomes]), expected)
     assert outcomes[0].encoding.feature_names[-3:] == ("colour=é ", "size=L", "size=M")
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize(
+    ("columns", "owners"),
+    [
+        ("kind=x,kind", "column 'kind=x' and category 'x' of column 'kind'"),
+        ("kind,kind=x", "column 'kind=x' and category 'x' of column 'kind'"),
+    ],
+)
+def test_a_category_that_makes_the_name_of_a_column_is_refused_with_both(tmp_path, columns, owners, ranks):
+    cells = ["1,x", "2,z", "3,x"] if columns.endswith("d") else ["x,1", "z,2", "x,3"]
+    rows = "".join(f"{row},{label}\n" for row, label in zip(cells, "uvu", strict=True))
+    (tmp_path / "d.csv").write_text(f"{columns},y\n{rows}")
+    options = {"data": (str(tmp_path / "d.csv"),), "label": "y", "one_hot": ("kind",)}
+    for error in on_ranks(ranks, lambda rank: load_dataset(DataConfig(**options), True, rank)):
+        assert str(error) == (
+            f"{tmp_path / 'd.csv'}: two features would be named 'kind=x': {owners}; rename one of the columns"
+        )
+        assert error.agreed
+    (described,) = on_ranks(1, lambda rank: describe(DescribeConfig(**options), None, rank))
+    assert str(error) in [problem.text for problem in described.problems]
 
 
 def test_a_missing_category_is_an_error_or_none_of_the_columns():

@@ -326,7 +326,11 @@ WRONG = {
     "missing numbers": (GOOD + "NA,2,x\n,,x\n", {}, ["row 41, column a: there is no number", "(the first of 3 such"]),
     "infinite": (GOOD + "1,inf,x\n", {}, ["row 41, column b: the value is inf"]),
     "text": (GOOD.replace("4,", "four,"), {}, ["row 3, column b: 'four' is not a number (the first of"]),
-    "text column": ("c," + GOOD.replace("\n", "\nu,")[:-2], {}, ["row 1, column c holds text ('u'); declare it with"]),
+    "text column": (
+        "c," + GOOD.replace("\n", "\nu,")[:-2],
+        {},
+        ["row 1, column c: it holds text ('u'); declare it with"],
+    ),
     "one class": (GOOD.replace("y", "x"), {}, ["all samples are of one class, 'x'; two are needed"]),
     "header": ("9,1,2\nx,1,2\ny,3,4\nx,4,5\n", {"label": "0"}, ["its label '9' stands in no other row; say --header"]),
     "weights": ("w," + GOOD.replace("\n", "\n-1,")[:-3], {"weight": "w"}, ["row 1: the weight is -1.0", "of 40 such"]),

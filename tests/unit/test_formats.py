@@ -1,6 +1,8 @@
 """One suite for every reader: the same table gives the same bits, whatever the format, the parts and the ranks."""
 
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +154,23 @@ def test_places_without_parts_are_refused(tmp_path):
     }.items():
         with pytest.raises(InputError, match=message):
             read(tmp_path / word, ranks=3)
+
+
+@pytest.mark.parametrize("file_format", ["auto", "csv", "svmlight", "parquet", "npy"])
+def test_what_is_no_regular_file_is_refused_and_hangs_nobody(tmp_path, file_format):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "part-0.csv")
+    for path in (tmp_path / "pipe.csv", tmp_path / "folder", Path("/dev/null")):
+        with pytest.raises(InputError, match="is a pipe or a device and no regular file.*; write what it gives to a"):
+            read(path, format=file_format, ranks=2)
+    ends = os.pipe()
+    try:
+        with pytest.raises(InputError, match=f"/dev/fd/{ends[0]}: is a pipe"):
+            read(f"/dev/fd/{ends[0]}", format=file_format)
+    finally:
+        os.close(ends[0])
+        os.close(ends[1])
 
 
 @pytest.mark.parametrize("name", tables.FORMATS)

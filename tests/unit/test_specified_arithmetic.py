@@ -52,7 +52,7 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("inspection/tally.py", "sum(entries)", CELLS),
     ("inspection/tally.py", "sum(nonzero)", CELLS),
     ("data/readers/parquet/source.py", "sum(groups.get(number, ()))", ROWS),
-    ("data/readers/parquet/source.py", "sum(some)", ROWS),
+    ("data/readers/parquet/source.py", "sum(counts)", ROWS),
     ("data/readers/parquet/footer.py", "sum(groups)", ROWS),
     ("data/readers/parquet/footer.py", "sum(self.groups)", ROWS),
     ("inspection/description.py", "counts.sum()", CELLS),

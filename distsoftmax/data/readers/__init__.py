@@ -1,1 +1,1 @@
-"""Readers, one format a file, and what they share."""
+"""Readers, a folder a format, and what they share."""

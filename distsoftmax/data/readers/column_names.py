@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from distsoftmax.errors import InputError
 
-SHOWN = 20
+SHOWN = 20  # Names of columns in an error.
 
 
 def first_double(names: Iterable[str]) -> str | None:
@@ -30,8 +30,8 @@ def refuse_two_roles(path: str, roles: Iterable[tuple[str, Hashable, str]]) -> N
     seen: dict[Hashable, str] = {}
     for option, column, name in roles:
         if column in seen:
-            both = f"twice in --{option}" if seen[column] == option else f"in both --{seen[column]} and --{option}"
-            raise InputError(f"{path}: column {name} is named {both}; a column has one role")
+            where = f"twice in --{option}" if seen[column] == option else f"in both --{seen[column]} and --{option}"
+            raise InputError(f"{path}: column {name} is named {where}; a column has one role: name it once")
         seen[column] = option
 
 

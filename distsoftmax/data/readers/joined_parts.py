@@ -36,7 +36,7 @@ class JoinedParts(Generic[Opened]):
         """The number of rows of all parts."""
         return int(self._starts[-1])
 
-    def pieces(self, first: int, stop: int) -> Iterator[tuple[FileState, Opened, int, int]]:
+    def overlapping(self, first: int, stop: int) -> Iterator[tuple[FileState, Opened, int, int]]:
         """Yield the parts with the rows first to stop: file, opened, and which of its own rows these are.
 
         Raises

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.data.bad_cell import BadCell
+from distsoftmax.data.class_names import number_text
 from distsoftmax.data.source import TextColumn
 
 
 def text_column(texts: Iterable[str | None], codes: NDArray[np.integer]) -> TextColumn:
     """Return a column of the rows texts[codes]; None, and the code -1, are missing cells, and texts may come twice."""
-    places: dict[str, int] = {}
-    renumbered = [-1 if text is None else places.setdefault(text, len(places)) for text in texts]
-    return TextColumn(tuple(places), np.array([*renumbered, -1], dtype=np.intp)[codes])  # -1 takes the last
+    codes_of: dict[str, int] = {}
+    renumbered = [-1 if text is None else codes_of.setdefault(text, len(codes_of)) for text in texts]
+    return TextColumn(tuple(codes_of), np.array([*renumbered, -1], dtype=np.intp)[codes])  # -1 takes the last
 
 
 def join_columns(columns: Sequence[TextColumn]) -> TextColumn:
@@ -32,3 +34,27 @@ def take_rows(column: TextColumn, rows: slice) -> TextColumn:
     """Return a run of rows, with only the texts that occur in them."""
     used, codes = np.unique(column.codes[rows], return_inverse=True)
     return text_column([column.texts[code] if code >= 0 else None for code in used.tolist()], codes.reshape(-1))
+
+
+def label_column(labels: NDArray) -> TextColumn:
+    """Return labels as texts: numbers as `number_text` spells them, bool as True and False.
+
+    Raises
+    ------
+    BadCell
+        A label is missing (NaN) or infinite.
+    """
+    is_float = labels.dtype.kind == "f"
+    if is_float:
+        for row in np.flatnonzero(~np.isfinite(labels))[:1]:
+            if np.isnan(labels[row]):
+                raise missing_label(row, "nan")
+            raise BadCell(row, f"the label is {labels[row]}; a class is a finite number or text")
+    distinct, codes = np.unique(labels, return_inverse=True)
+    texts = [number_text(value) for value in distinct] if is_float else [str(value) for value in distinct.tolist()]
+    return text_column(texts, codes.reshape(-1))
+
+
+def missing_label(row: int, how: str) -> BadCell:
+    """Return the error for a row without label, which stands as `how` there."""
+    return BadCell(row, f"the label is missing ({how}); leave the row out")

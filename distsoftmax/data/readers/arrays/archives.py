@@ -28,7 +28,7 @@ from distsoftmax.data.readers.arrays.files import (
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 
-# what zipfile and its decompressors raise on damaged bytes besides
+# What zipfile and its decompressors raise on damaged bytes besides.
 ZIP_DAMAGE: tuple[type[Exception], ...] = (
     *DAMAGE,
     RuntimeError,
@@ -38,8 +38,14 @@ ZIP_DAMAGE: tuple[type[Exception], ...] = (
     lzma.LZMAError,
     struct.error,
 )
-SKIP_BYTES = 1 << 22
-MATRIX = {"format", "shape", "data", "indices", "indptr"}  # what scipy calls the arrays of a compressed matrix
+SKIP_BYTES = 1 << 22  # Decompressed at a time to reach a later row.
+MATRIX = {
+    "format",
+    "shape",
+    "data",
+    "indices",
+    "indptr",
+}  # The arrays of a compressed matrix, as scipy names them.
 
 
 def open_npz(part: FileState, spec: SourceSpec) -> Arrays:
@@ -160,7 +166,7 @@ class StreamedRows:
         self._whole: NDArray | None = None  # where the rows are scattered over the stream
 
     def read(self, first: int, stop: int) -> NDArray:
-        """See `Rows.read`."""
+        """See `FileRows.read`."""
         header = self._header
         try:
             if header.scatters_rows:

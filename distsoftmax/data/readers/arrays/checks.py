@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.arrays.files import Arrays, Rows, open_array
-from distsoftmax.data.readers.texts import text_column
-from distsoftmax.data.source import TextColumn
+from distsoftmax.data.readers.arrays.files import Arrays, FileRows, open_array
 from distsoftmax.errors import InputError
 
 LABEL_KINDS = {"i": "numbers", "u": "numbers", "f": "numbers", "b": "bool", "U": "text"}
@@ -110,28 +105,7 @@ def require_alike(parts: dict[int, PartSummary]) -> PartSummary:
     return first
 
 
-def label_column(path: str, labels: NDArray, first_row: int) -> TextColumn:
-    """Return labels as texts: of integers their digits, of bool True and False.
-
-    Raises
-    ------
-    InputError
-        A label is a number with a fraction, infinite or missing; names the row.
-    """
-    if labels.dtype.kind == "f":
-        for row in np.flatnonzero(np.isnan(labels))[:1]:
-            raise InputError(f"{path}: row {first_row + row + 1}: the label is missing (nan)")
-        is_integer = (labels == np.rint(labels)) & (np.abs(labels.astype(np.float64)) < 2**63)
-        for row in np.flatnonzero(~is_integer)[:1]:
-            raise InputError(
-                f"{path}: row {first_row + row + 1}: the label is {labels[row]}; a class is an integer or text"
-            )
-        labels = labels.astype(np.int64)
-    distinct, codes = np.unique(labels, return_inverse=True)
-    return text_column([str(value) for value in distinct.tolist()], codes.reshape(-1))
-
-
-def _require_numbers(path: str, what: str, rows: Rows) -> None:
+def _require_numbers(path: str, what: str, rows: FileRows) -> None:
     if rows.dtype.kind not in "fiub" or rows.dtype.itemsize > 8:
         raise InputError(
             f"{path}: the {what} are of type {rows.dtype}; expected numbers: integers, bool, float16, float32 or "
@@ -139,7 +113,7 @@ def _require_numbers(path: str, what: str, rows: Rows) -> None:
         )
 
 
-def _kind_of_labels(path: str, rows: Rows) -> str:
+def _kind_of_labels(path: str, rows: FileRows) -> str:
     if rows.dtype.kind not in LABEL_KINDS:
-        raise InputError(f"{path}: the labels are of type {rows.dtype}; expected integers or text")
+        raise InputError(f"{path}: the labels are of type {rows.dtype}; expected numbers or text")
     return LABEL_KINDS[rows.dtype.kind]

@@ -1,4 +1,4 @@
-"""The rows of a matrix in compressed sparse rows (CSR), read from its three arrays a run at a time."""
+"""The rows of a matrix in compressed sparse rows (CSR), read from its three arrays a range at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.readers.arrays.files import Rows
+from distsoftmax.data.bad_cell import BadCell
+from distsoftmax.data.readers.arrays.files import FileRows
 from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,17 +16,19 @@ if TYPE_CHECKING:
 
 
 class CsrRows:
-    """A CSR matrix whose arrays are in a file; see `Rows`.
+    """A CSR matrix whose arrays are in a file; see `FileRows`.
 
     Of its values and indices only those of the rows asked for are read, where the arrays allow it.
 
     Parameters
     ----------
-    values, indices : Rows of shape (n_values,)
-    indptr : Rows of shape (n_rows + 1,)
+    values, indices : FileRows of shape (n_values,)
+    indptr : FileRows of shape (n_rows + 1,)
     """
 
-    def __init__(self, path: str, shape: tuple[int, ...], values: Rows, indices: Rows, indptr: Rows) -> None:
+    def __init__(
+        self, path: str, shape: tuple[int, ...], values: FileRows, indices: FileRows, indptr: FileRows
+    ) -> None:
         self.shape = shape
         self.dtype = np.dtype(np.float32) if values.dtype == np.float16 else values.dtype  # scipy has no float16
         self._path = path
@@ -35,7 +38,7 @@ class CsrRows:
         self._last = (-1, 0)  # the row that the last run stopped at, and where its values begin
 
     def read(self, first: int, stop: int) -> csr_array:
-        """See `Rows.read`."""
+        """See `FileRows.read`."""
         from scipy.sparse import csr_array
 
         ends = self._read_ends(first, stop)
@@ -43,8 +46,8 @@ class CsrRows:
         indices = np.asarray(self._indices.read(begin, end)).astype(np.int64)
         values = np.asarray(self._values.read(begin, end)).astype(self.dtype, copy=False)
         ends -= begin
-        self._check_range(indices, ends, first)
-        indices, values = self._in_order(indices, values, ends, first)
+        self._check_range(indices, ends)
+        indices, values = _in_order(indices, values, ends)
         small = np.int32 if max(self.shape[1], indices.size) < 2**31 else np.int64
         arrays = (values, indices.astype(small), ends.astype(small))
         return csr_array(arrays, shape=(stop - first, self.shape[1]))
@@ -69,31 +72,33 @@ class CsrRows:
         self._last = (stop, int(ends[-1]))
         return ends
 
-    def _check_range(self, indices: NDArray[np.int64], ends: NDArray[np.int64], first: int) -> None:
-        odd = np.flatnonzero((indices < 0) | (indices >= self.shape[1]))
-        if odd.size:
-            row = int(np.searchsorted(ends, odd[0], side="right")) - 1
-            raise InputError(
-                f"{self._path}: row {first + row + 1}: has a value in column {indices[odd[0]]}, but the matrix has "
-                f"{self.shape[1]} columns, counted from 0"
+    def _check_range(self, indices: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        outside = np.flatnonzero((indices < 0) | (indices >= self.shape[1]))
+        if outside.size:
+            row = int(np.searchsorted(ends, outside[0], side="right")) - 1
+            raise BadCell(
+                row,
+                f"has a value in column {indices[outside[0]]}, but the matrix has {self.shape[1]} columns, counted "
+                "from 0; write the matrix again",
             )
 
-    def _in_order(
-        self, indices: NDArray[np.int64], values: NDArray, ends: NDArray[np.int64], first: int
-    ) -> tuple[NDArray[np.int64], NDArray]:
-        """Return indices and values with each row's indices ascending."""
-        falls = np.diff(indices) <= 0
-        between = ends[1:-1]
-        falls[between[(between > 0) & (between < indices.size)] - 1] = False  # from one row to the next
-        if not falls.any():
-            return indices, values
-        rows = np.repeat(np.arange(ends.size - 1), np.diff(ends))
-        order = np.lexsort((indices, rows))
-        indices, values = indices[order], values[order]
-        twice = np.flatnonzero((np.diff(indices) == 0) & (np.diff(rows) == 0))
-        if twice.size:
-            raise InputError(
-                f"{self._path}: row {first + rows[twice[0]] + 1}: has two values in column {indices[twice[0]]}; add "
-                "them up with matrix.sum_duplicates()"
-            )
+
+def _in_order(
+    indices: NDArray[np.int64], values: NDArray, ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray]:
+    """Return indices and values with each row's indices ascending."""
+    falls = np.diff(indices) <= 0
+    between = ends[1:-1]
+    falls[between[(between > 0) & (between < indices.size)] - 1] = False  # from one row to the next
+    if not falls.any():
         return indices, values
+    rows = np.repeat(np.arange(ends.size - 1), np.diff(ends))
+    order = np.lexsort((indices, rows))
+    indices, values = indices[order], values[order]
+    twice = np.flatnonzero((np.diff(indices) == 0) & (np.diff(rows) == 0))
+    if twice.size:
+        raise BadCell(
+            rows[twice[0]],
+            f"has two values in column {indices[twice[0]]}; add them up with matrix.sum_duplicates()",
+        )
+    return indices, values

@@ -1,4 +1,4 @@
-"""Arrays in files, read a run of rows at a time: .npy files, and what is the same for all files of arrays."""
+"""Arrays in files, read a range of rows at a time: .npy files, and what is the same for all files of arrays."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from distsoftmax.data.parts import FileState
 from distsoftmax.data.source import Features, SourceSpec
 from distsoftmax.errors import InputError
 
-DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, MemoryError)  # what reading damaged bytes raises
-ONE_AT_A_TIME = threading.Lock()  # numpy has Python parse headers, which fails at times where threads do so together
+DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, MemoryError)  # What reading damaged bytes raises.
+ONE_AT_A_TIME = threading.Lock()  # numpy has Python parse headers, which at times fails in several threads at once.
 NOT_READ = "holds Python objects, which are not read for safety; save it as numbers or fixed-width text"
 
 
-class Rows(Protocol):
-    """An array in a file, whose rows are read a run at a time.
+class FileRows(Protocol):
+    """An array in a file, whose rows are read a range at a time.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Arrays:
 
     Attributes
     ----------
-    labels, weights : Rows or None
+    labels, weights : FileRows or None
         None where they are not in this file, or were not asked for.
     sparse : bool
         Whether the features come as csr_array.
@@ -59,9 +59,9 @@ class Arrays:
         Whether the rows before those asked for must be read, too.
     """
 
-    features: Rows
-    labels: Rows | None = None
-    weights: Rows | None = None
+    features: FileRows
+    labels: FileRows | None = None
+    weights: FileRows | None = None
     sparse: bool = False
     streamed: bool = False
 
@@ -95,7 +95,7 @@ class Header:
 
 
 class StoredRows:
-    """An array that lies in a file as it is: its rows are read from their place, and nothing else."""
+    """An array that lies in a file as it is: its rows are read where they lie, and nothing else."""
 
     def __init__(self, path: str, start: int, header: Header) -> None:
         self.shape = header.shape
@@ -105,7 +105,7 @@ class StoredRows:
         self._header = header
 
     def read(self, first: int, stop: int) -> NDArray:
-        """See `Rows.read`."""
+        """See `FileRows.read`."""
         header = self._header
         try:
             with open(self._path, "rb", buffering=0) as file:
@@ -121,13 +121,13 @@ class StoredRows:
             raise damage_in(self._path, error) from None
 
     def _fill(self, file: io.FileIO, array: NDArray, start: int) -> None:
-        left = array.reshape(-1).view(np.uint8).data
+        unread = array.reshape(-1).view(np.uint8).data
         file.seek(self._start + start)
-        while left:
-            count = file.readinto(left)
+        while unread:
+            count = file.readinto(unread)
             if not count:
                 raise InputError(f"{self._path}: is cut short, or has changed since it was scanned")
-            left = left[count:]
+            unread = unread[count:]
 
 
 def in_native_order(array: NDArray) -> NDArray:
@@ -191,13 +191,13 @@ def require_held(part: FileState, name: str, held: list[str], kind: str) -> None
         raise InputError(f"{part.path}: has no {kind} {name}; it holds {', '.join(held) or 'nothing'}")
 
 
-def damage_in(place: str, error: Exception) -> InputError:
+def damage_in(where: str, error: Exception) -> InputError:
     """Return the error to raise for what reading or numpy raised on a damaged file."""
     if NOT_READ in str(error):
-        return InputError(f"{place}: {NOT_READ}")
+        return InputError(f"{where}: {NOT_READ}")
     if isinstance(error, OSError) and error.strerror:
-        return InputError(f"{place}: cannot be read: {error.strerror}")
-    return InputError(f"{place}: is damaged or cut short: {error}")
+        return InputError(f"{where}: cannot be read: {error.strerror}")
+    return InputError(f"{where}: is damaged or cut short: {error}")
 
 
 def open_array(part: FileState) -> StoredRows:

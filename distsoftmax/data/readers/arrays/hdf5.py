@@ -1,4 +1,4 @@
-"""Samples in HDF5 files: the datasets X and y, read a run of rows at a time with h5py."""
+"""Samples in HDF5 files: the datasets X and y, read a range of rows at a time with h5py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distsoftmax.errors import InputError
 
 
 class DatasetRows:
-    """A dataset of an open HDF5 file; see `Rows`.
+    """A dataset of an open HDF5 file; see `FileRows`.
 
     Raises
     ------
@@ -26,33 +26,33 @@ class DatasetRows:
     def __init__(self, path: str, file: Any, name: str) -> None:
         import h5py
 
-        self._place = f"{path}: dataset {name}"
+        self._where = f"{path}: dataset {name}"
         is_elsewhere = isinstance(file.get(name, getlink=True), h5py.ExternalLink)
         dataset: Any = None if is_elsewhere else file[name]
         if not is_elsewhere and not isinstance(dataset, h5py.Dataset):
-            raise InputError(f"{self._place}: is no dataset but a {type(dataset).__name__.lower()}")
+            raise InputError(f"{self._where}: is no dataset but a {type(dataset).__name__.lower()}")
         if is_elsewhere or dataset.is_virtual or dataset.external:
             # a file that is missing would read as zeros, and one that changes would not be seen
-            raise InputError(f"{self._place}: its values lie in other files; give those as parts, or make a plain copy")
+            raise InputError(f"{self._where}: its values lie in other files; give those as parts, or make a plain copy")
         if not _is_whole(dataset):
-            raise InputError(f"{self._place}: is damaged or was never written whole; its shape is {dataset.shape}")
+            raise InputError(f"{self._where}: is damaged or was never written whole; its shape is {dataset.shape}")
         self._dataset = dataset
         self.shape: tuple[int, ...] = dataset.shape or ()
         self._is_text = h5py.check_string_dtype(dataset.dtype) is not None
         self.dtype = np.dtype("U") if self._is_text else dataset.dtype.newbyteorder("=")
 
     def read(self, first: int, stop: int) -> NDArray:
-        """See `Rows.read`."""
+        """See `FileRows.read`."""
         try:
             if self._is_text:
                 return np.array(self._dataset.asstr()[first:stop].tolist(), dtype=str)
             return in_native_order(self._dataset[first:stop])
         except Exception as error:  # h5py raises about anything on a damaged file
-            raise InputError(f"{self._place}: rows {first + 1} to {stop} cannot be read: {error}") from None
+            raise InputError(f"{self._where}: rows {first + 1} to {stop} cannot be read: {error}") from None
 
 
 def _is_whole(dataset: Any) -> bool:
-    """Return whether the file has a place for every value: those without one would read as zeros."""
+    """Return whether the file holds every value: those it lacks would read as zeros."""
     shape = dataset.shape or ()
     if dataset.chunks is None:
         missing = math.prod(shape) * dataset.dtype.itemsize - dataset.id.get_storage_size()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
+from distsoftmax.data.bad_cell import bad_cells_named, rows_before
 from distsoftmax.data.parts import FileState, called
-from distsoftmax.data.readers.arrays.checks import PartSummary, label_column, require_alike, summarize, summarize_labels
+from distsoftmax.data.readers.arrays.checks import PartSummary, require_alike, summarize, summarize_labels
 from distsoftmax.data.readers.arrays.files import Arrays, Opener, open_array
 from distsoftmax.data.readers.joined_parts import JoinedParts
-from distsoftmax.data.readers.texts import join_columns
-from distsoftmax.data.source import Features, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.readers.texts import join_columns, label_column
+from distsoftmax.data.source import Features, RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 
 
-class ArraySource:
+class ArraySource(Source):
     """A source whose features are arrays in files; see `Source`.
 
     Parameters
@@ -33,21 +34,11 @@ class ArraySource:
         Opens a part of its format.
     """
 
-    category_names: tuple[str, ...] = ()
-    is_text = False
-    index_base: int | None = None
-    headless_by_guess = False
-
     def __init__(
         self, spec: SourceSpec, parts: tuple[FileState, ...], labels_parts: tuple[FileState, ...], opener: Opener
     ) -> None:
-        self.path = called(spec.paths)
+        super().__init__(called(spec.paths), (*parts, *labels_parts))
         self.format = spec.format
-        self.parts = (*parts, *labels_parts)
-        self.n_rows = 0
-        self.feature_names: Sequence[str] = ()
-        self.sparse = False
-        self.notes: tuple[str, ...] = ()
         self._spec = spec
         self._parts = parts
         self._labels_parts = labels_parts if spec.needs_labels else ()
@@ -55,51 +46,56 @@ class ArraySource:
         self._features = JoinedParts(parts, [0] * len(parts), self._open_part)
         self._labels = JoinedParts(self._labels_parts, [0] * len(self._labels_parts), open_array)
         self._dtype = np.dtype(np.float64)
-        self._bounds = np.zeros(1, dtype=np.int64)
 
     def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. Each rank opens some of the parts; empty files among them are skipped."""
-        own: dict[int, PartSummary] = {}
+        own_features: dict[int, PartSummary] = {}
         own_labels: dict[int, PartSummary] = {}
         with cluster.agreement():
             for number in range(cluster.rank, len(self._parts), cluster.size):
                 if self._parts[number].size:
-                    own[number] = summarize(self._parts[number].path, self._open_part(self._parts[number]))
+                    own_features[number] = summarize(self._parts[number].path, self._open_part(self._parts[number]))
             for number in range(cluster.rank, len(self._labels_parts), cluster.size):
                 if self._labels_parts[number].size:
                     own_labels[number] = summarize_labels(self._labels_parts[number])
-        gathered = cluster.allgather((own, own_labels))
+        gathered = cluster.allgather((own_features, own_labels))
         with cluster.agreement():
-            self._join_features({number: part for some, _ in gathered for number, part in some.items()}, cluster.size)
-            self._join_labels({number: part for _, some in gathered for number, part in some.items()})
-
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
-        """See `Source.divide`. No communication is needed."""
-        self._bounds = bounds
-
-    def read(self, shard: int) -> RawRows:
-        """See `Source.read`; the features are of the type stored, in the machine's byte order."""
-        first, stop = int(self._bounds[shard]), int(self._bounds[shard + 1])
-        features: list[Features] = []
-        labels: list[TextColumn] = []
-        weights = [np.zeros(0)]
-        for part, arrays, begin, end in self._features.pieces(first, stop):
-            features.append(arrays.features.read(begin, end))
-            if arrays.labels is not None:
-                labels.append(label_column(part.path, arrays.labels.read(begin, end), begin))
-            if arrays.weights is not None:
-                weights.append(arrays.weights.read(begin, end).astype(np.float64))
-        for part, rows, begin, end in self._labels.pieces(first, stop) if self._labels_parts else ():
-            labels.append(label_column(part.path, rows.read(begin, end), begin))
-        return RawRows(
-            self._put_together(features),
-            join_columns(labels) if self._spec.needs_labels else None,
-            np.concatenate(weights) if self._spec.weight is not None else None,
-        )
+            self._join_features({number: part for parts, _ in gathered for number, part in parts.items()}, cluster.size)
+            self._join_labels({number: part for _, parts in gathered for number, part in parts.items()})
 
     def locate(self, row: int) -> tuple[str, int]:
         """See `Source.locate`."""
         return self._features.locate(row)
+
+    def _read_shard(self, shard: int) -> RawRows:
+        """Read features of the type stored, in the machine's byte order."""
+        rows = self._rows(shard)
+        features: list[Features] = []
+        labels: list[TextColumn] = []
+        weights = [np.zeros(0)]
+        n_before = 0
+        for _, arrays, begin, end in self._features.overlapping(rows.start, rows.stop):
+            with rows_before(n_before):
+                features.append(arrays.features.read(begin, end))
+                if arrays.labels is not None:
+                    labels.append(label_column(arrays.labels.read(begin, end)))
+            if arrays.weights is not None:
+                weights.append(arrays.weights.read(begin, end).astype(np.float64))
+            n_before += end - begin
+        return RawRows(
+            self._put_together(features),
+            join_columns(labels or self._read_labels(rows)) if self._spec.needs_labels else None,
+            np.concatenate(weights) if self._spec.weight is not None else None,
+        )
+
+    def _read_labels(self, rows: slice) -> list[TextColumn]:
+        """Read the labels from files of their own, in which a bad one has its row."""
+        labels, first = [], rows.start
+        for _, stored, begin, end in self._labels.overlapping(rows.start, rows.stop):
+            with bad_cells_named(self._labels.locate, first):
+                labels.append(label_column(stored.read(begin, end)))
+            first += end - begin
+        return labels
 
     def _join_features(self, parts: dict[int, PartSummary], n_ranks: int) -> None:
         """Put the parts together, and see that they fit each other; all ranks know them."""
@@ -144,41 +140,28 @@ class ArraySource:
         return csr_array(vstack(features, format="csr")) if features else csr_array(shape, dtype=self._dtype)
 
 
-class HeldArrays:
+class HeldArrays(Source):
     """A source whose arrays are in memory; see `Source`."""
 
-    category_names: tuple[str, ...] = ()
-    sparse = False
-    is_text = False
-    index_base: int | None = None
-    headless_by_guess = False
     format: Format = "npy"
-    parts: tuple[FileState, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def __init__(self, path: str, features: NDArray, labels: NDArray) -> None:
-        self.path = path
+        super().__init__(path)
         self.n_rows = len(features)
-        self.feature_names: Sequence[str] = NumberedNames(features.shape[1])
+        self.feature_names = NumberedNames(features.shape[1])
         self._features = features
         self._labels = labels
-        self._bounds = np.zeros(1, dtype=np.int64)
 
     def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. There is nothing to open."""
 
-    def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
-        """See `Source.divide`. No communication is needed."""
-        self._bounds = bounds
-
-    def read(self, shard: int) -> RawRows:
-        """See `Source.read`."""
-        rows = slice(int(self._bounds[shard]), int(self._bounds[shard + 1]))
-        return RawRows(self._features[rows], label_column(self.path, self._labels[rows], rows.start))
-
     def locate(self, row: int) -> tuple[str, int]:
         """See `Source.locate`."""
         return self.path, row + 1
+
+    def _read_shard(self, shard: int) -> RawRows:
+        rows = self._rows(shard)
+        return RawRows(self._features[rows], label_column(self._labels[rows]))
 
 
 def digits() -> HeldArrays:

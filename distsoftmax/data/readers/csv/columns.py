@@ -13,7 +13,7 @@ from distsoftmax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Columns:
+class CsvColumns:
     """The columns of a CSV file, by their numbers counted from 0."""
 
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
 
 def choose_columns(
     spec: SourceSpec, path: str, cells: Sequence[str], has_header: bool, holds_text: Collection[int]
-) -> Columns:
+) -> CsvColumns:
     """Find the columns that the user or a model names; `cells` is the first record of the file at `path`.
 
     `holds_text` are the columns in which text was seen, for --one-hot auto.
@@ -98,7 +98,7 @@ def choose_columns(
     if not features and not categories:
         raise InputError(f"{path}: has no column besides the label; there is no feature to learn from")
     _refuse_double_names(path, [names[column] for column in (*features, *categories)])
-    return Columns(
+    return CsvColumns(
         names=names,
         has_header=has_header,
         label=label[0] if label and spec.needs_labels else None,
@@ -109,7 +109,7 @@ def choose_columns(
 
 
 def require_same_columns(
-    spec: SourceSpec, first: tuple[str, Sequence[str]], other: tuple[str, Sequence[str]], has_header: bool
+    spec: SourceSpec, first: tuple[str, Sequence[str]], later: tuple[str, Sequence[str]], has_header: bool
 ) -> None:
     """Compare the first records of two parts, each given as path and cells.
 
@@ -118,7 +118,7 @@ def require_same_columns(
     InputError
         One has a header and the other none, or they differ in their columns.
     """
-    (path, cells), (other_path, other_cells) = first, other
+    (path, cells), (other_path, other_cells) = first, later
     pairs = list(zip(cells, other_cells, strict=False))
     if has_header:
         has_numbers = any(is_number(cell, spec.decimal) for cell in other_cells)
@@ -131,7 +131,7 @@ def require_same_columns(
         raise InputError(
             f"{other_path}: begins with {begins}, but {path} with {expected}; give every part the same header, or none"
         )
-    differing = next((place for place, (cell, other_cell) in enumerate(pairs) if cell != other_cell), None)
+    differing = next((column for column, (cell, other_cell) in enumerate(pairs) if cell != other_cell), None)
     where = ""
     if has_header and differing is not None:
         where = f": column number {differing} is {other_cells[differing]!r}, but {cells[differing]!r} in {path}"
@@ -185,11 +185,11 @@ def _pick_expected(
     wanted = [*features, *(categories or ())]
     n_chosen = len(chosen[0]) + (len(chosen[1]) if categories is not None else 0)
     _refuse_double_names(path, [names[column] for column in rest if names[column] in wanted])
-    at = {names[column]: column for column in rest}
-    missing = [name for name in wanted if name not in at]
+    column_of = {names[column]: column for column in rest}
+    missing = [name for name in wanted if name not in column_of]
     if has_header and not missing:
-        text = chosen[1] if categories is None else [at[name] for name in categories]
-        return [at[name] for name in features], text
+        text = chosen[1] if categories is None else [column_of[name] for name in categories]
+        return [column_of[name] for name in features], text
     made_up = all(re.fullmatch(r"x\d+", name) for name in wanted)  # the model's source had no names
     if n_chosen != len(wanted):
         columns = "features and text columns" if categories else "features"
@@ -208,9 +208,9 @@ def _pick_expected(
                 "in a first line, or say their numbers with --one-hot"
             )
         return sorted([*chosen[0], *chosen[1]]), []
-    places = sorted(wanted, key=lambda name: int(name[1:]))
-    by_place = dict(zip(places, sorted([*chosen[0], *chosen[1]]), strict=True))
-    return [by_place[name] for name in features], [by_place[name] for name in categories]
+    by_number = sorted(wanted, key=lambda name: int(name[1:]))
+    column_of = dict(zip(by_number, sorted([*chosen[0], *chosen[1]]), strict=True))
+    return [column_of[name] for name in features], [column_of[name] for name in categories]
 
 
 def _refuse_double_names(path: str, names: Iterable[str]) -> None:

@@ -17,16 +17,23 @@ from distsoftmax.errors import InputError
 
 NEWLINE, QUOTE = b'\n"'
 NOT_UTF8 = "the bytes are not UTF-8 text; convert the file to UTF-8"
+NUL = "a NUL byte stands here: the file is UTF-16, damaged or no text; convert the file to UTF-8"
+RETURN_ALONE = (
+    "a carriage return (CR) stands alone, as where an old Mac ends lines; end every line in LF, as "
+    "tr '\\r' '\\n' < old.csv > new.csv does, or quote the cell"
+)
 STRAY_QUOTE = "a quote stands within an unquoted field; put the field in quotes, and write the quote inside it twice"
 OPEN_QUOTE = "a quote is opened and never closed; write a quote inside a field twice"
-HEAD_BYTES = (1 << 16, 1 << 20, 16 << 20)  # a first record longer than the last is taken for no CSV
+HEAD_BYTES = (1 << 16, 1 << 20, 16 << 20)  # A first record longer than the last is taken for no CSV.
 SAMPLE_BYTES = HEAD_BYTES[1:]
-SAMPLE_ROWS = 1000
+SAMPLE_ROWS = 1000  # Looked at to tell columns of numbers from columns of text.
 BLANK_LINES = re.compile(rb"(\r?\n)*")
+LONE_RETURN = re.compile(rb"\r(?!\n)")
+QUOTED = re.compile(rb'"[^"]*"')
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "space": " ", "\\t": "\t"}
 CANDIDATES = (",", "\t", ";", "|")
 NOTHING = ("", "#N/A", "#N/A N/A", "#NA", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null", "-NaN", "-nan")
-NULL_TEXTS = frozenset((*NOTHING, "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"))  # the parser's own list
+NULL_TEXTS = frozenset((*NOTHING, "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"))  # The parser's own list.
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ def find_head(files: TextFiles, part: int) -> Head:
     path = files.parts[part].path
     if n_quotes % 2:
         raise InputError(f"{path}: {OPEN_QUOTE}")
+    if LONE_RETURN.search(data):
+        raise InputError(f"{path}: the first line: {RETURN_ALONE}")
     raise InputError(f"{path}: the first line is longer than {HEAD_BYTES[-1] >> 20} MiB; is it a CSV file?")
 
 
@@ -111,7 +120,7 @@ def find_separator(spec: SourceSpec, path: str, record: bytes) -> str:
 def _likeliest_separator(path: str, record: bytes, decimal: str) -> str:
     if re.search(r"\.(tsv|tab)(\.\w+)?$", path.lower()):
         return "\t"
-    unquoted = re.sub(rb'"[^"]*"', b"", record)
+    unquoted = QUOTED.sub(b"", record)
     candidates = [mark for mark in CANDIDATES if mark != decimal]
     fallback = "," if decimal != "," else ";"
     best = max(candidates, key=lambda mark: (unquoted.count(mark.encode()), mark == fallback))
@@ -129,11 +138,14 @@ def split_record(path: str, record: bytes, separator: str) -> list[str]:
     try:
         text = record.decode("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: the first line: {NOT_UTF8}") from None
-    if "\0" in text:
-        raise InputError(f"{path}: the first line: {NOT_UTF8}")
-    if stray_quote(record, separator) >= 0:
-        raise InputError(f"{path}: the first line: {STRAY_QUOTE}")
+        raise InputError(f"{path}: the first line: {NUL if 0 in record else NOT_UTF8}") from None
+    for is_wrong, complaint in (
+        ("\0" in text, NUL),
+        (stray_quote(record, separator) >= 0, STRAY_QUOTE),
+        (LONE_RETURN.search(QUOTED.sub(b"", record)) is not None, RETURN_ALONE),
+    ):
+        if is_wrong:
+            raise InputError(f"{path}: the first line: {complaint}")
     try:  # a return alone ends no line, neither here nor in the scan
         (cells,) = csv.reader(io.StringIO(text, newline="\n"), strict=True, delimiter=separator)
     except (csv.Error, ValueError) as error:
@@ -195,9 +207,9 @@ def is_number(cell: str, decimal: str = ".") -> bool:
 
 def columns_of_text(rows: list[list[str]], decimal: str) -> set[int]:
     """Return the columns in which a cell holds something that is no number."""
-    found: set[int] = set()
+    columns: set[int] = set()
     for cells in rows:
         for column, cell in enumerate(cells):
-            if column not in found and cell.strip() not in NULL_TEXTS and not is_number(cell, decimal):
-                found.add(column)
-    return found
+            if column not in columns and cell.strip() not in NULL_TEXTS and not is_number(cell, decimal):
+                columns.add(column)
+    return columns

@@ -1,4 +1,4 @@
-"""Samples in CSV files (RFC 4180, UTF-8), plain or compressed, read a shard at a time; see `text_files`."""
+"""Samples in CSV files (RFC 4180, UTF-8), plain or compressed, read a shard at a time; see `text.files`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from pyarrow import csv as arrow_csv
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
+from distsoftmax.data.bad_cell import BadCell, rows_before
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.column_blocks import fill_columns
-from distsoftmax.data.readers.csv.columns import Columns, choose_columns, is_header, require_same_columns
+from distsoftmax.data.readers.csv.columns import CsvColumns, choose_columns, is_header, require_same_columns
 from distsoftmax.data.readers.csv.head import (
+    LONE_RETURN,
     NOT_UTF8,
+    NUL,
     NULL_TEXTS,
+    RETURN_ALONE,
     STRAY_QUOTE,
     Head,
     columns_of_text,
@@ -31,38 +35,33 @@ from distsoftmax.data.readers.csv.head import (
     stray_quote,
 )
 from distsoftmax.data.readers.text.files import Piece, TextFiles
-from distsoftmax.data.source import AUTO, RawRows, SourceSpec, TextColumn
+from distsoftmax.data.readers.texts import text_column
+from distsoftmax.data.source import AUTO, RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 
-LARGEST_PIECE_BYTES = 2**31 - 1  # what the parser takes as one block
+LARGEST_BLOCK_BYTES = 2**31 - 2  # The most that the parser takes at once.
+pa.enable_signal_handlers(False)  # A signal ends a run in order; pyarrow would raise ArrowCancelled instead.
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
-class CsvSource:
+class CsvSource(Source):
     """CSV files with the same columns; see `Source`.
 
-    Features are float64, with NaN where a cell is empty or says NA, NaN or null. Labels and categories are taken as
-    they stand; an empty cell is a missing category, and an error as a label.
+    Features are float64. In every column a cell that is empty, or says NA, NaN, null or another of `NULL_TEXTS`, is
+    missing: NaN among the features and weights, no category, and an error as a label. Other labels and categories are
+    taken as they stand.
     """
 
-    sparse = False
     is_text = True
     format: Format = "csv"
-    index_base: int | None = None
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
-        self.path = called(spec.paths)
-        self.parts = parts
-        self.n_rows = 0
-        self.feature_names: Sequence[str] = ()
-        self.category_names: tuple[str, ...] = ()
-        self.headless_by_guess = False
-        self.notes: tuple[str, ...] = ()
+        super().__init__(called(spec.paths), parts)
         self._spec = spec
         self._files = TextFiles(parts, quoted=True, scratch=spec.scratch)
         self._separator = ","
         self._skip: list[int] = []
-        self._columns = Columns((), False, None, None, (), ())
+        self._columns = CsvColumns((), False, None, None, (), ())
 
     def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. Columns and header follow from the first part with anything in it. Collective."""
@@ -71,7 +70,7 @@ class CsvSource:
             heads = {part: find_head(files, part) for part in range(cluster.rank, len(files.parts), cluster.size)}
         own_first = min((part for part, head in heads.items() if head.record), default=None)
         records = cluster.allgather(None if own_first is None else (own_first, heads[own_first].record))
-        first, record = min((some for some in records if some is not None), default=(-1, b""))
+        first, record = min((known for known in records if known is not None), default=(-1, b""))
         if first < 0:
             raise InputError(f"{self.path}: holds nothing, or only blank lines").on_all_ranks()
         first_path = files.parts[first].path
@@ -102,23 +101,26 @@ class CsvSource:
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`."""
+        super().divide(bounds, owned, cluster)
         self._files.divide(bounds, owned, cluster)
-
-    def read(self, shard: int) -> RawRows:
-        """See `Source.read`; the features are float64."""
-        columns = self._columns
-        tables = [self._parse(piece) for piece in self._files.pieces(shard)]
-        table = pa.concat_tables(tables) if tables else None
-        return RawRows(
-            features=_matrix(table, columns.features),
-            labels=_texts(table, columns.label) if columns.label is not None else None,
-            weights=_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
-            categories=tuple(_without_empty(_texts(table, column)) for column in columns.categories),
-        )
 
     def locate(self, row: int) -> tuple[str, int]:
         """See `Source.locate`."""
         return self._files.locate(row)
+
+    def _read_shard(self, shard: int) -> RawRows:
+        columns, tables, n_before = self._columns, [], 0
+        for records in self._files.pieces(shard):
+            with rows_before(n_before, records.n_records):
+                tables.append(self._parse(records))
+            n_before += records.n_records
+        table = pa.concat_tables(tables) if tables else None
+        return RawRows(
+            features=_matrix(table, columns.features),
+            labels=self._labels(table) if columns.label is not None else None,
+            weights=_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
+            categories=tuple(_texts(table, column) for column in columns.categories),
+        )
 
     def _find_starts(
         self, heads: dict[int, Head], has_header: bool, cluster: Communicator
@@ -128,25 +130,22 @@ class CsvSource:
             part: (head.stop if has_header else head.start, head.has_more if has_header else bool(head.record))
             for part, head in heads.items()
         }
-        known = {part: some for gathered in cluster.allgather(own) for part, some in gathered.items()}
+        known = {part: start for of_rank in cluster.allgather(own) for part, start in of_rank.items()}
         starts = [known[part][0] for part in sorted(known)]
         return starts, min((part for part, (_, has_rows) in known.items() if has_rows), default=None)
 
     def _first_rows(self, part: int) -> list[list[str]]:
         return first_rows(self._files, part, self._skip[part], self._separator)
 
-    def _parse(self, piece: Piece) -> pa.Table:
+    def _parse(self, records: Piece) -> pa.Table:
         """Parse whole records. Columns go by their numbers, c0, c1, ..., for a header may name two alike."""
-        columns, data = self._columns, piece.data
-        if len(data) >= LARGEST_PIECE_BYTES:
-            raise InputError(
-                f"{self._where(piece, 0)}: a shard is larger than 2 GiB; cut the source finer with --shards"
-            )
-        for place, complaint in ((data.find(0), NOT_UTF8), (stray_quote(data, self._separator), STRAY_QUOTE)):
-            if place >= 0:
-                before = data[:place].decode("utf-8", errors="replace") + "."
-                row = sum(1 for _ in rows_until_damage(before, self._separator)) - 1
-                raise InputError(f"{self._where(piece, row)}: {complaint}")
+        columns, data = self._columns, records.data
+        if len(data) > LARGEST_BLOCK_BYTES:
+            raise BadCell(0, "a shard is larger than 2 GiB from here on; cut the source finer with --shards")
+        for byte, complaint in ((data.find(0), NUL), (stray_quote(data, self._separator), STRAY_QUOTE)):
+            if byte >= 0:
+                before = data[:byte].decode("utf-8", errors="replace") + "."
+                raise BadCell(sum(1 for _ in rows_until_damage(before, self._separator)) - 1, complaint)
         wanted = {f"c{column}": TEXT for column in (columns.label, *columns.categories) if column is not None}
         wanted |= {f"c{column}": pa.float64() for column in (columns.weight, *columns.features) if column is not None}
         try:
@@ -162,65 +161,73 @@ class CsvSource:
                     column_types=wanted,
                     include_columns=list(wanted),
                     null_values=list(NULL_TEXTS),
+                    strings_can_be_null=True,
                     decimal_point=self._spec.decimal,
                 ),
             )
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise self._complaint(piece, str(error)) from None
-        if table.num_rows != piece.n_records:
-            found = f"{piece.n_records} records were found but {table.num_rows} were parsed"
-            raise self._complaint(piece, found)
-        self._require_labels(piece, table)
+            raise self._bad_cell(records, str(error)) from None
+        if table.num_rows != records.n_records:
+            raise self._bad_cell(records, f"{records.n_records} records stand here, but {table.num_rows} were parsed")
         return table
 
-    def _require_labels(self, piece: Piece, table: pa.Table) -> None:
-        if self._columns.label is None:
-            return
+    def _labels(self, table: pa.Table | None) -> TextColumn:
+        """Return the labels; with --decimal , such as 1,5 is the number 1.5."""
+        assert self._columns.label is not None
         labels = _texts(table, self._columns.label)
-        if "" in labels.texts:
-            row = int(np.flatnonzero(labels.codes == labels.texts.index(""))[0])
+        for row in np.flatnonzero(labels.codes < 0)[:1]:
             name = self._columns.names[self._columns.label]
-            raise InputError(f"{self._where(piece, row)}: the label in column {name} is missing")
+            raise BadCell(
+                row,
+                f"the label in column {name} is missing: the cell is empty, or says NA or the like; leave the row out, "
+                "or give the class another name",
+            )
+        if self._spec.decimal == ".":
+            return labels
+        texts = [text.replace(",", ".") if is_number(text, ",") else text for text in labels.texts]
+        return text_column(texts, labels.codes)
 
-    def _complaint(self, piece: Piece, reason: str) -> InputError:
+    def _bad_cell(self, records: Piece, reason: str) -> BadCell:
         """Find the cell that a parser stumbled over. Slow; for an error only."""
         names, row = self._columns.names, -1
         try:
-            text = piece.data.decode("utf-8", errors="surrogateescape")
+            text = records.data.decode("utf-8", errors="surrogateescape")
             for cells in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=self._separator):
                 if not cells:
                     continue
                 row += 1
                 if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
-                    return InputError(f"{self._where(piece, row)}: {NOT_UTF8}")
+                    return BadCell(row, NOT_UTF8)
                 if len(cells) != len(names):
-                    return InputError(
-                        f"{self._where(piece, row)}: {len(cells)} columns, expected {len(names)} as in the first line"
+                    return BadCell(
+                        row,
+                        f"{len(cells)} columns, expected {len(names)} as in the first line; "
+                        "correct the row, and quote cells that hold the separator",
                     )
                 for column in (self._columns.weight, *self._columns.features):
                     if column is not None and not self._may_be_number(cells[column]):
-                        return self._no_number(piece, row, column, cells[column])
+                        return self._no_number(records.part, row, column, cells[column])
         except csv.Error as error:
-            return InputError(f"{self._where(piece, row + 1)}: {error}")
-        return InputError(f"{self._where(piece, 0)} and following: {reason}; quote fields as RFC 4180 says")
+            return BadCell(row + 1, f"{error}; quote fields as RFC 4180 says")
+        if LONE_RETURN.search(records.data):
+            return BadCell(0, f"from this row on: {RETURN_ALONE}")
+        return BadCell(0, f"from this row on: {reason}; quote fields as RFC 4180 says")
 
     def _may_be_number(self, cell: str) -> bool:
         return cell in NULL_TEXTS or is_number(cell, self._spec.decimal)
 
-    def _no_number(self, piece: Piece, row: int, column: int, cell: str) -> InputError:
+    def _no_number(self, part: int, row: int, column: int, cell: str) -> BadCell:
         """Say what is wrong with a cell that is no number: the cell, or that its column is taken for numbers."""
         name = self._columns.names[column]
-        seen = [cells[column] for cells in self._first_rows(piece.part) if column < len(cells)]
-        where = f"{self._where(piece, row)}, column {name}"
-        if column == self._columns.weight or any(is_number(other, self._spec.decimal) for other in seen):
-            return InputError(f"{where}: {cell!r} is not a number")
+        seen = [cells[column] for cells in self._first_rows(part) if column < len(cells)]
+        if column == self._columns.weight or any(is_number(first, self._spec.decimal) for first in seen):
+            return BadCell(row, f"{cell!r} is not a number", name)
         word = name if self._columns.has_header else column
-        return InputError(
-            f"{where} holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --features"
+        return BadCell(
+            row,
+            f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --features",
+            name,
         )
-
-    def _where(self, piece: Piece, row: int) -> str:
-        return f"{self._files.parts[piece.part].path}: row {piece.first_record + row + 1}"
 
 
 def _matrix(table: pa.Table | None, columns: Sequence[int]) -> NDArray[np.float64]:
@@ -228,7 +235,7 @@ def _matrix(table: pa.Table | None, columns: Sequence[int]) -> NDArray[np.float6
     if table is None:
         return np.empty((0, len(columns)))
     result = np.empty((table.num_rows, len(columns)))
-    fill_columns(result, [(place, table.column(f"c{column}").to_numpy()) for place, column in enumerate(columns)])
+    fill_columns(result, [(number, table.column(f"c{column}").to_numpy()) for number, column in enumerate(columns)])
     return result
 
 
@@ -236,13 +243,5 @@ def _texts(table: pa.Table | None, column: int) -> TextColumn:
     if table is None:
         return TextColumn((), np.zeros(0, dtype=np.intp))
     cells = table.column(f"c{column}").unify_dictionaries().combine_chunks()
-    return TextColumn(tuple(cells.dictionary.to_pylist()), cells.indices.to_numpy().astype(np.intp))
-
-
-def _without_empty(column: TextColumn) -> TextColumn:
-    """Return a column with its empty cells counted as missing."""
-    if "" not in column.texts:
-        return column
-    empty = column.texts.index("")
-    codes = np.where(column.codes == empty, -1, column.codes - (column.codes > empty))
-    return TextColumn(column.texts[:empty] + column.texts[empty + 1 :], codes)
+    codes = cells.indices.fill_null(-1).to_numpy().astype(np.intp)
+    return TextColumn(tuple(cells.dictionary.to_pylist()), codes)

@@ -36,7 +36,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Columns:
+class ParquetColumns:
     """The columns to read, by name.
 
     Attributes
@@ -66,7 +66,7 @@ class Columns:
         return tuple(dict.fromkeys((*self.numeric, *self.categories, *others)))
 
 
-def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
+def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
     """Find the columns that the user or a model names, and see that their types can be what they are taken for.
 
     Raises
@@ -103,7 +103,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
     double = first_double(names)
     if double is not None:
         raise InputError(f"{path}: two features are named {double!r}; give each a name of its own")
-    return Columns(
+    return ParquetColumns(
         label=spec.label if spec.needs_labels else None,
         weight=spec.weight,
         categories=tuple(texts),
@@ -114,7 +114,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> Columns:
 
 
 def require_same_columns(
-    columns: Columns, path: str, types: Types, other_path: str, other: Types, open_end: bool
+    columns: ParquetColumns, path: str, types: Types, other_path: str, other_types: Types, open_end: bool
 ) -> None:
     """Compare a part with the first one, at `path`, of which the columns were chosen.
 
@@ -129,14 +129,14 @@ def require_same_columns(
         It lacks a column, has one more that would be a feature, or has one of another type.
     """
     for name in columns.wanted:
-        if name not in other:
+        if name not in other_types:
             raise InputError(f"{other_path}: lacks the column {name}, which {path} has; give parts of one table")
-        if not are_alike(types[name], other[name], name in columns.numeric):
+        if not are_alike(types[name], other_types[name], name in columns.numeric):
             raise InputError(
-                f"{other_path}: column {name} is of type {other[name]}, but in {path} of type {types[name]}; write all "
-                "parts with one type"
+                f"{other_path}: column {name} is of type {other_types[name]}, but in {path} of type {types[name]}; "
+                "write all parts with one type"
             )
-    for name in () if open_end else other:
+    for name in () if open_end else other_types:
         if name not in types and not PANDAS_INDEX.fullmatch(name):
             raise InputError(
                 f"{other_path}: has a column {name}, which {path} lacks; give parts of one table, or choose the "
@@ -170,24 +170,24 @@ def _element_names(name: str, arrow_type: pa.DataType) -> Iterable[str]:
 
 def _find_elements(path: str, expected: Sequence[str], rest: Sequence[str], types: Types) -> list[Run]:
     """Return where a model's features come from, neighbouring elements of a column together."""
-    places: dict[str, tuple[str, int]] = {}
+    elements: dict[str, tuple[str, int]] = {}  # by the name of a feature
     for column in sorted(rest, key=lambda name: list_size(types[name]) is None):  # a column of just that name wins
-        places.update({name: (column, at) for at, name in enumerate(_element_names(column, types[column]))})
-    _require_expected(path, expected, places, types)
-    for column in dict.fromkeys(places[name][0] for name in expected):
+        elements.update({name: (column, at) for at, name in enumerate(_element_names(column, types[column]))})
+    _require_expected(path, expected, elements, types)
+    for column in dict.fromkeys(elements[name][0] for name in expected):
         require_number(path, column, types[column])
     runs: list[Run] = []
     for name in expected:
-        column, at = places[name]
-        if runs and runs[-1].column == column and runs[-1].first + runs[-1].width == at:
+        column, element = elements[name]
+        if runs and runs[-1].column == column and runs[-1].first + runs[-1].width == element:
             runs[-1] = Run(column, runs[-1].first, runs[-1].width + 1)
         else:
-            runs.append(Run(column, at, 1))
+            runs.append(Run(column, element, 1))
     return runs
 
 
-def _require_expected(path: str, expected: Sequence[str], found: Collection[str], types: Types) -> None:
-    known = set(found)
+def _require_expected(path: str, expected: Sequence[str], names: Collection[str], types: Types) -> None:
+    known = set(names)
     missing = [name for name in expected if name not in known]
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distsoftmax.data.bad_cell import BadCell
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.column_blocks import fill_columns
-from distsoftmax.data.readers.parquet.columns import Columns, Run
+from distsoftmax.data.readers.parquet.columns import ParquetColumns, Run
 from distsoftmax.data.readers.parquet.footer import DAMAGE, first_line, open_file, row_counts
-from distsoftmax.data.readers.parquet.values import OddLabel, category_column, label_column, numbers
+from distsoftmax.data.readers.parquet.types import common_type
+from distsoftmax.data.readers.parquet.values import category_column, label_texts, numbers
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 
@@ -26,36 +28,32 @@ class DecodedGroup:
     ----------
     values : dict of str to ndarray, (rows, width)
         The columns that features come from.
+    dtype : numpy.dtype
+        The type that holds the features: float64 where an integer is missing.
     """
 
     values: dict[str, NDArray]
+    dtype: np.dtype
     labels: TextColumn | None
     weights: NDArray[np.float64] | None
     categories: tuple[TextColumn, ...]
 
     def fill(self, features: NDArray, runs: Sequence[Run], first: int) -> None:
         """Write the features of the rows `first` and following into a C-contiguous matrix."""
-        place, columns = 0, []
+        column, columns = 0, []
         for run in runs:
             values = self.values[run.column][first : first + len(features), run.first : run.first + run.width]
-            columns.append((slice(place, place + run.width), values))
-            place += run.width
+            columns.append((slice(column, column + run.width), values))
+            column += run.width
         fill_columns(features, columns)
 
 
 class OpenPart:
-    """An open Parquet file, and the row group that was decoded last.
+    """An open Parquet file, and the row group that was decoded last."""
 
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        What the features are read into; integers only where no footer counts missing values.
-    """
-
-    def __init__(self, part: FileState, columns: Columns, dtype: np.dtype) -> None:
+    def __init__(self, part: FileState, columns: ParquetColumns) -> None:
         self._part = part
         self._columns = columns
-        self._dtype = dtype
         self._file = open_file(part)
         self._starts = np.concatenate([[0], np.cumsum(row_counts(self._file), dtype=np.int64)])
         self._last: tuple[int, DecodedGroup] | None = None
@@ -66,7 +64,9 @@ class OpenPart:
         Raises
         ------
         InputError
-            The file is damaged; or a label is missing or no class.
+            The file is damaged.
+        BadCell
+            A label cannot be used, in a row counted from the file's first.
         """
         while first < stop:
             number = int(np.searchsorted(self._starts, first, side="right")) - 1
@@ -87,11 +87,10 @@ class OpenPart:
             if table.num_rows != n_rows:
                 raise ValueError(f"{table.num_rows} rows, but the footer says {n_rows}")
             values = {name: numbers(table.column(name)) for name in columns.numeric}
-            if self._dtype.kind != "f" and any(some.dtype.kind == "f" for some in values.values()):
-                raise ValueError("values are missing, but the footer counts none")
             weights = None if columns.weight is None else numbers(table.column(columns.weight))[:, 0].astype(np.float64)
             return DecodedGroup(
                 values=values,
+                dtype=common_type([column.dtype for column in values.values()]),
                 labels=None if columns.label is None else self._labels(table.column(columns.label), first),
                 weights=weights,
                 categories=tuple(category_column(table.column(name)) for name in columns.categories),
@@ -103,7 +102,6 @@ class OpenPart:
 
     def _labels(self, column: pa.ChunkedArray, first: int) -> TextColumn:
         try:
-            return label_column(column)
-        except OddLabel as odd:
-            place = f"{self._part.path}: row {first + odd.row + 1}, column {self._columns.label}"
-            raise InputError(f"{place}: the label {odd}") from None
+            return label_texts(column)
+        except BadCell as bad:
+            raise BadCell(first + bad.row, bad.reason, self._columns.label) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 from pyarrow import types
@@ -34,21 +36,26 @@ def number_type(arrow_type: pa.DataType) -> np.dtype | None:
     return np.dtype(FLOATS.get(str(arrow_type), str(arrow_type))) if is_number else None
 
 
-def are_alike(one: pa.DataType, other: pa.DataType, is_feature: bool) -> bool:
+def common_type(dtypes: Iterable[np.dtype]) -> np.dtype:
+    """Return the type that holds the numbers of all; float64 of none."""
+    return np.result_type(*(set(dtypes) or {np.dtype(np.float64)}))
+
+
+def are_alike(first: pa.DataType, second: pa.DataType, is_feature: bool) -> bool:
     """Return whether two parts may have a column in these types.
 
     Numbers may differ in width where one type holds all of both; labels, which become text, as integers from floats.
     """
-    if is_text(one) or is_text(other):
-        return is_text(one) and is_text(other)
-    numbers = number_type(one), number_type(other)
-    if numbers[0] is None or numbers[1] is None:
-        return bool(one == other)
-    kinds = {"i" if number.kind == "u" else number.kind for number in (numbers[0], numbers[1])}
+    if is_text(first) or is_text(second):
+        return is_text(first) and is_text(second)
+    dtype, second_dtype = number_type(first), number_type(second)
+    if dtype is None or second_dtype is None:
+        return bool(first == second)
+    kinds = {"i" if kind == "u" else kind for kind in (dtype.kind, second_dtype.kind)}
     if not is_feature:
         return kinds <= {"i", "f"} or len(kinds) == 1
-    is_held = np.promote_types(numbers[0], numbers[1]).kind != "f" or kinds == {"f"}  # int64 and uint64 make float64
-    return len(kinds) == 1 and is_held and list_size(one) == list_size(other)
+    is_held = np.promote_types(dtype, second_dtype).kind != "f" or kinds == {"f"}  # int64 and uint64 make float64
+    return len(kinds) == 1 and is_held and list_size(first) == list_size(second)
 
 
 def require_number(path: str, name: str, arrow_type: pa.DataType) -> None:

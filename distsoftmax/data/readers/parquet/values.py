@@ -9,16 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import types
 
-from distsoftmax.data.readers.texts import text_column
+from distsoftmax.data.readers.parquet.types import number_type
+from distsoftmax.data.readers.texts import label_column, missing_label, text_column
 from distsoftmax.data.source import TextColumn
-
-
-class OddLabel(Exception):
-    """A label that is missing or no class, in a row counted from 0; the text says what it is."""
-
-    def __init__(self, row: int, what: str) -> None:
-        super().__init__(what)
-        self.row = row
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray:
@@ -27,21 +20,21 @@ def numbers(column: pa.ChunkedArray) -> NDArray:
     return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
 
 
-def label_column(column: pa.ChunkedArray) -> TextColumn:
-    """Return labels as texts: of integers their digits, of bool True and False.
+def label_texts(column: pa.ChunkedArray) -> TextColumn:
+    """Return labels as texts; see `label_column`.
 
     Raises
     ------
-    OddLabel
-        A label is missing, or a number with a fraction.
+    BadCell
+        A label is missing or infinite.
     """
+    if (number_type(column.type) or np.dtype(bool)).kind == "f":
+        return label_column(numbers(column)[:, 0])
     values, codes = _coded(column)
-    is_odd = [value is None or (isinstance(value, float) and not value.is_integer()) for value in values]
-    for row in np.flatnonzero(np.array([*is_odd, True])[codes])[:1]:  # -1, for missing, takes the last
-        value = values[codes[row]] if codes[row] >= 0 else None
-        is_missing = value is None or value != value
-        raise OddLabel(int(row), "is missing" if is_missing else f"is {value}; a class is an integer or text")
-    return text_column([str(int(value) if isinstance(value, float) else value) for value in values], codes)
+    is_missing = np.array([*(value is None for value in values), True])[codes]  # -1 takes the last
+    for row in np.flatnonzero(is_missing)[:1]:
+        raise missing_label(row, "null")
+    return text_column([str(value) for value in values], codes)
 
 
 def category_column(column: pa.ChunkedArray) -> TextColumn:
@@ -69,7 +62,7 @@ def _numbers(array: pa.Array) -> NDArray:
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the distinct values of a column, and for each row the place of its value; -1 where it is missing."""
+    """Return the distinct values of a column, and for each row the number of its value; -1 where it is missing."""
     if types.is_float16(column.type):  # which some versions of pyarrow cannot encode
         column = pa.chunked_array([pa.array(numbers(column)[:, 0].astype(np.float32))])
     encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()

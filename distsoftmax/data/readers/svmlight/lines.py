@@ -1,9 +1,12 @@
-"""Lines in the svmlight format, parsed a run at a time with array operations.
+"""Lines in the svmlight format, parsed a chunk at a time with array operations.
 
 A line is ``label[ qid:N] index:value ... [# comment]``. Its words stand between blanks, and each word but the label has
 one colon, so two sorted arrays, where the blanks are and where the colons, tell where every number starts and ends.
 Numbers in a spelling that Arrow does not read, and everything wrong, go through `_parse_slowly`, which fixes what a
 line means.
+
+scikit-learn's `load_svmlight_file` takes 4 to 5 times as long, on real text and on random rows of 70 entries. It also
+reads labels as numbers alone and indices of 32 bits alone, takes 1_0 for 10, and names no row.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distsoftmax.data.bad_cell import BadCell, rows_before
 from distsoftmax.data.readers.texts import join_columns, text_column
 from distsoftmax.data.source import TextColumn
 
 BLANK, TAB, NEWLINE, RETURN, COLON = b" \t\n\r:"
-CHUNK_BYTES = 1 << 19  # what is worked on at once: its arrays stay in cache
-LARGEST_INDEX = 2**63 - 2  # so that the number of columns is an int64 as well
-# Each begins with a literal, for a quick search, and then looks at what stands before it.
+CHUNK_BYTES = 1 << 19  # Worked on at once: the arrays made of it stay in cache.
+LARGEST_INDEX = 2**63 - 2  # With it the number of columns is an int64 as well.
+# Each pattern begins with a literal, for a quick search, and then looks at what stands before it.
 COMMENT = re.compile(rb"#(?<!\S#)[^\n]*")
 QUERY_ID = re.compile(rb"qid:(?<!\Sqid:)\d+(?=\s)")
 INTEGER = re.compile(rb"[+-]?\d+")
@@ -49,13 +53,9 @@ class Lines:
     indices: NDArray[np.int32] | NDArray[np.int64]
     values: NDArray[np.float64]
 
-
-class BadLine(ValueError):
-    """A line that is no sample; `row` counts the samples before it."""
-
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(reason)
-        self.row = row
+    def row_of(self, entry: int) -> int:
+        """Return the row of one of the values."""
+        return int(np.searchsorted(self.indptr, entry, side="right")) - 1
 
 
 class _Words(NamedTuple):
@@ -75,7 +75,7 @@ def parse_lines(data: bytes, *, needs_labels: bool = True) -> Lines:
 
     Raises
     ------
-    BadLine
+    BadCell
         A line is no sample.
     """
     no_labels = TextColumn((), np.zeros(0, dtype=np.intp)) if needs_labels else None
@@ -91,17 +91,12 @@ def parse_lines(data: bytes, *, needs_labels: bool = True) -> Lines:
             chunk, n_query_ids = QUERY_ID.subn(b"", chunk)
             has_query_ids = n_query_ids > 0
             words = _parse_words(chunk, needs_labels) if has_query_ids else None
-        if words is None:
-            words = _parse_slowly(chunk, needs_labels, n_rows)
+        with rows_before(n_rows):
+            words = _parse_slowly(chunk, needs_labels) if words is None else words
+            labels = _label_column(words) if needs_labels else None
         fits = not words.indices.size or int(words.indices.max()) < 2**31
-        blocks.append(
-            Lines(
-                _label_column(words, n_rows) if needs_labels else None,
-                np.concatenate([[0], np.cumsum(words.counts, dtype=np.int64)]),
-                words.indices.astype(np.int32 if fits else np.int64),
-                words.values,
-            )
-        )
+        ends = np.concatenate([[0], np.cumsum(words.counts, dtype=np.int64)])
+        blocks.append(Lines(labels, ends, words.indices.astype(np.int32 if fits else np.int64), words.values))
         n_rows += words.counts.size
     return join_lines(blocks)
 
@@ -120,35 +115,8 @@ def join_lines(blocks: Sequence[Lines]) -> Lines:
     )
 
 
-def label_text(word: bytes) -> str:
-    """Return a label as a text: numbers in one spelling, so that +1, 1 and 1.0 are the label 1; others as they are.
-
-    Raises
-    ------
-    ValueError
-        It is no label.
-    """
-    if b"," in word:
-        raise ValueError(f"the label is {_shown(word)}; one label a sample is expected, without a comma")
-    try:
-        text = word.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("the label is not UTF-8 text; convert the file to UTF-8") from None
-    if any(character < " " for character in text):
-        raise ValueError(
-            f"the label {_shown(word)} holds a control character; the file is damaged, or no svmlight file"
-        )
-    if INTEGER.fullmatch(word):
-        digits = text.lstrip("+-").lstrip("0") or "0"
-        return "-" + digits if text[0] == "-" and digits != "0" else digits
-    number = float(text) if NUMBER.fullmatch(word) else np.nan
-    if not np.isfinite(number):
-        return text
-    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
-
-
 def _chunks(data: bytes) -> Iterator[bytes]:
-    """Cut data into runs of whole lines."""
+    """Cut data into chunks of whole lines."""
     start = 0
     while start < len(data):
         stop = data.find(b"\n", start + CHUNK_BYTES) + 1 or len(data)
@@ -164,7 +132,7 @@ def _parse_words(chunk: bytes, needs_labels: bool) -> _Words | None:
     ends = np.flatnonzero(characters <= BLANK)
     colons = np.flatnonzero(characters == COLON)
     marks = characters[ends]
-    last = np.flatnonzero(marks == NEWLINE)  # the place in ends of each line's last word
+    last = np.flatnonzero(marks == NEWLINE)  # in ends, the last word of each line
     if not _are_blanks(characters, ends, marks, last.size):
         return None
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -197,20 +165,18 @@ def _parse_words(chunk: bytes, needs_labels: bool) -> _Words | None:
     return _Words(texts, codes, counts, indices, values)
 
 
-def _are_blanks(
-    characters: NDArray[np.uint8], places: NDArray[np.intp], marks: NDArray[np.uint8], n_lines: int
-) -> bool:
+def _are_blanks(characters: NDArray[np.uint8], ends: NDArray[np.intp], marks: NDArray[np.uint8], n_lines: int) -> bool:
     """Return whether no control characters are there but tabs, newlines, and returns before those."""
-    others = places.size - n_lines - np.count_nonzero(marks == BLANK)
+    others = ends.size - n_lines - np.count_nonzero(marks == BLANK)
     if not others:
         return True
-    returns = places[marks == RETURN]
+    returns = ends[marks == RETURN]
     is_end = characters[returns + 1] == NEWLINE  # the last character is a newline
     return bool(is_end.all()) and others == returns.size + np.count_nonzero(marks == TAB)
 
 
-def _pieces(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
-    """Return the words between starts and ends at the odd places of an array; what is between them is null."""
+def _words_at(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+    """Return an array whose odd elements are the words between starts and ends; what is between them is null."""
     offsets = np.empty(2 * starts.size + 1, dtype=np.int64)
     offsets[0], offsets[1::2], offsets[2::2] = 0, starts, ends
     valid = np.full((offsets.size + 7) // 8, 0b10101010, dtype=np.uint8)
@@ -219,21 +185,15 @@ def _pieces(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], ki
 
 
 def _numbers(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], dtype: type) -> NDArray:
-    """Parse the words between starts and ends.
-
-    Raises
-    ------
-    ArrowInvalid
-        One is no number.
-    """
-    parsed = _pieces(chunk, starts, ends, pa.large_string()).cast(pa.from_numpy_dtype(dtype))
+    """Parse the words between starts and ends; raise ArrowInvalid where one is no number."""
+    parsed = _words_at(chunk, starts, ends, pa.large_string()).cast(pa.from_numpy_dtype(dtype))
     numbers: NDArray = np.frombuffer(parsed.buffers()[1], dtype=dtype, count=len(parsed))[1::2].copy()
     return numbers
 
 
 def _distinct(chunk: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> tuple[list[bytes], NDArray[np.intp]]:
-    """Return the distinct words between starts and ends, and each word's place among them."""
-    encoded = _pieces(chunk, starts, ends, pa.large_binary()).dictionary_encode()
+    """Return the distinct words between starts and ends, and for each word its number among them."""
+    encoded = _words_at(chunk, starts, ends, pa.large_binary()).dictionary_encode()
     codes = np.frombuffer(encoded.indices.buffers()[1], dtype=np.int32, count=len(encoded))[1::2]
     return encoded.dictionary.to_pylist(), codes.astype(np.intp)
 
@@ -248,14 +208,8 @@ def _ascend(indices: NDArray[np.int64], counts: NDArray[np.int64]) -> bool:
     return bool(ascends.all() and indices.min() >= 0 and indices.max() <= LARGEST_INDEX)
 
 
-def _parse_slowly(chunk: bytes, needs_labels: bool, n_before: int) -> _Words:
-    """Parse lines without comments and query ids one by one, as the format says.
-
-    Raises
-    ------
-    BadLine
-        The first line that is no sample, after n_before others.
-    """
+def _parse_slowly(chunk: bytes, needs_labels: bool) -> _Words:
+    """Parse lines without comments and query ids one by one, as the format says; raise BadCell for no sample."""
     labels: list[bytes] = []
     counts: list[int] = []
     indices: list[int] = []
@@ -270,7 +224,7 @@ def _parse_slowly(chunk: bytes, needs_labels: bool, n_before: int) -> _Words:
                 labels.append(_checked_label(label, words))
             indices += _features(words, values)
         except ValueError as error:
-            raise BadLine(n_before + len(counts), str(error)) from None
+            raise BadCell(len(counts), str(error)) from None
         counts.append(len(words))
     return _Words(
         labels,
@@ -284,18 +238,12 @@ def _parse_slowly(chunk: bytes, needs_labels: bool, n_before: int) -> _Words:
 def _checked_label(label: bytes | None, words: list[bytes]) -> bytes:
     if label is None:
         raise ValueError(f"the label is missing: the line starts with {_shown(words[0])}; write the label before it")
-    label_text(label)
+    _label_text(label)
     return label
 
 
 def _features(words: list[bytes], values: list[float]) -> list[int]:
-    """Return the indices of a line's words, and add their values to a list.
-
-    Raises
-    ------
-    ValueError
-        Saying what is wrong with a word.
-    """
+    """Return the indices of a line's words, and add their values to a list; raise ValueError where a word is wrong."""
     indices: list[int] = []
     for word in words:
         index, colon, value = word.partition(b":")
@@ -318,14 +266,29 @@ def _features(words: list[bytes], values: list[float]) -> list[int]:
     return indices
 
 
-def _label_column(words: _Words, n_before: int) -> TextColumn:
-    texts = []
+def _label_column(words: _Words) -> TextColumn:
+    texts: list[str] = []
     try:
         for word in words.labels:
-            texts.append(label_text(word))
+            texts.append(_label_text(word))
     except ValueError as error:  # labels are in the order in which they first appear
-        raise BadLine(n_before + int(np.flatnonzero(words.codes == len(texts))[0]), str(error)) from None
+        raise BadCell(np.flatnonzero(words.codes == len(texts))[0], str(error)) from None
     return text_column(texts, words.codes)
+
+
+def _label_text(word: bytes) -> str:
+    """Return a label as it stands; raise ValueError where it is none."""
+    if b"," in word:
+        raise ValueError(f"the label is {_shown(word)}; one label a sample is expected, without a comma")
+    try:
+        text = word.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("the label is not UTF-8 text; convert the file to UTF-8") from None
+    if any(character < " " for character in text):
+        raise ValueError(
+            f"the label {_shown(word)} holds a control character; the file is damaged, or no svmlight file"
+        )
+    return text
 
 
 def _shown(word: bytes) -> str:

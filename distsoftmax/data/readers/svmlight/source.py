@@ -1,4 +1,4 @@
-"""Samples in svmlight files, as libsvm and scikit-learn write them: sparse rows of text; see `svmlight_lines`.
+"""Samples in svmlight files, as libsvm and scikit-learn write them: sparse rows of text; see `lines`.
 
 Whether indices count from 0 or from 1, and how many columns there are, shows in the whole source only. Where it is not
 said, each rank parses its shards as soon as they are fixed, and keeps them until they are read.
@@ -6,6 +6,7 @@ said, each rank parses its shards as soon as they are fixed, and keeps them unti
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,18 +14,20 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
+from distsoftmax.data.bad_cell import BadCell, bad_cells_named, rows_before
 from distsoftmax.data.formats import HEAD_BYTES
 from distsoftmax.data.parts import FileState, called
-from distsoftmax.data.readers.svmlight.lines import COMMENT, QUERY_ID, BadLine, Lines, join_lines, parse_lines
+from distsoftmax.data.readers.svmlight.lines import COMMENT, QUERY_ID, Lines, join_lines, parse_lines
 from distsoftmax.data.readers.text.files import Piece, TextFiles
-from distsoftmax.data.source import RawRows, SourceSpec
+from distsoftmax.data.source import RawRows, Source, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 
-KEPT_BYTES = 2 << 30  # what a rank keeps of the shards it parsed before they are read; the others are parsed again
+KEPT_BYTES = 2 << 30  # Kept by a rank of the shards it parsed before they are read; the others are parsed again.
+FEATURE_BYTES = 32  # The least that a feature takes: two classes, parameters and gradient, in float64.
 
 
-class SvmlightSource:
+class SvmlightSource(Source):
     """Parts in the svmlight format; see `Source`.
 
     Where a model's features are given, there are as many columns, and their names are the model's.
@@ -33,19 +36,12 @@ class SvmlightSource:
     sparse = True
     is_text = True
     format: Format = "svmlight"
-    headless_by_guess = False
-    category_names: tuple[str, ...] = ()
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
-        self.path = called(spec.paths)
-        self.parts = parts
-        self.n_rows = 0
-        self.index_base: int | None = None if spec.index_base == "auto" else int(spec.index_base)
-        self.feature_names: Sequence[str] = ()
-        self.notes: tuple[str, ...] = ()
+        super().__init__(called(spec.paths), parts)
+        self.index_base = None if spec.index_base == "auto" else int(spec.index_base)
         self._spec = spec
         self._files = TextFiles(parts, quoted=False, scratch=spec.scratch)
-        self._bounds = np.zeros(1, dtype=np.int64)
         self._kept: dict[int, Lines] = {}
         self._n_features = spec.n_features
         if spec.expected_names is not None:
@@ -74,19 +70,26 @@ class SvmlightSource:
         InputError
             On every rank: a line is no sample, has an index out of range, or there is not one feature.
         """
+        super().divide(bounds, owned, cluster)
         self._files.divide(bounds, owned, cluster)
-        self._bounds = bounds
+        if self._n_features is not None and self._spec.expected_names is None:
+            with cluster.agreement():
+                self._require_memory(f"--n-features {self._n_features}", "lower it")
         if self.index_base is None or self._n_features is None:
             self._look_at_indices(owned[cluster.rank], cluster)
 
-    def read(self, shard: int) -> RawRows:
-        """See `Source.read`; the features are a csr_array of float64, with the zeros that are written out."""
+    def locate(self, row: int) -> tuple[str, int]:
+        """See `Source.locate`."""
+        return self._files.locate(row)
+
+    def _read_shard(self, shard: int) -> RawRows:
+        """Read features as a csr_array of float64, with the zeros that are written out."""
         from scipy.sparse import csr_array
 
         lines = self._kept.pop(shard, None)
         if lines is None:
             lines = self._parse(shard)
-            self._check_indices(shard, lines)
+            self._check_indices(lines)
         shape = (lines.indptr.size - 1, len(self.feature_names))
         dtype = np.int32 if max(shape[1], lines.values.size) < 2**31 else np.int64
         indices = lines.indices - self.index_base if self.index_base else lines.indices
@@ -94,59 +97,71 @@ class SvmlightSource:
         features.has_canonical_format = True  # the parser saw that indices ascend
         return RawRows(features, lines.labels)
 
-    def locate(self, row: int) -> tuple[str, int]:
-        """See `Source.locate`."""
-        return self._files.locate(row)
-
     def _look_at_indices(self, own: range, cluster: Communicator) -> None:
         """Find the smallest and the largest index, and with them what is not known yet. Collective."""
-        smallest, largest, kept_bytes = 2**63, -1, 0
+        smallest, largest, row_of_largest, kept_bytes = 2**63, -1, 0, 0
         limit = KEPT_BYTES if self._spec.scratch is None else 0
         with cluster.agreement():
             for shard in own:
-                lines = self._parse(shard)
+                with bad_cells_named(self.locate, int(self.bounds[shard])):
+                    lines = self._parse(shard)
                 if lines.indices.size:
                     smallest = min(smallest, int(lines.indices.min()))
-                    largest = max(largest, int(lines.indices.max()))
+                    if int(lines.indices.max()) > largest:
+                        largest = int(lines.indices.max())
+                        row_of_largest = int(self.bounds[shard]) + lines.row_of(int(lines.indices.argmax()))
                 kept_bytes += lines.indices.nbytes + lines.values.nbytes
                 if kept_bytes <= limit:
                     self._kept[shard] = lines
-        found = cluster.allgather((smallest, largest))
+        extremes = cluster.allgather((smallest, largest, -row_of_largest))
         if self.index_base is None:
-            self.index_base = 0 if min(first for first, _ in found) == 0 else 1
+            self.index_base = 0 if min(first for first, _, _ in extremes) == 0 else 1
         if self._n_features is None:
-            self._n_features = max(0, max(last for _, last in found) + 1 - self.index_base)
+            _, largest, minus_row = max(extremes, key=lambda extreme: extreme[1:])
+            self._n_features = max(0, largest + 1 - self.index_base)
             self.feature_names = NumberedNames(self._n_features)
+            if self._n_features:
+                path, row = self.locate(-minus_row)
+                with cluster.agreement():
+                    self._require_memory(f"{path}: row {row}: index {largest}", "correct the index")
         with cluster.agreement():
             for shard, lines in self._kept.items():
-                self._check_indices(shard, lines)
+                with bad_cells_named(self.locate, int(self.bounds[shard])):
+                    self._check_indices(lines)
         if not self._n_features:
             raise InputError(
                 f"{self.path}: has not one index:value pair; there is no feature to learn from"
             ).on_all_ranks()
 
+    def _require_memory(self, cause: str, remedy: str) -> None:
+        """Refuse a width that this node cannot hold: such an index is mistyped."""
+        assert self._n_features is not None
+        needed, has = self._n_features * FEATURE_BYTES, memory_bytes()
+        if needed > has:
+            raise InputError(
+                f"{cause} makes {self._n_features} features, for which a rank needs {needed / 2**30:.3g} GiB or more, "
+                f"but this node has {has / 2**30:.3g} GiB; {remedy}"
+            )
+
     def _parse(self, shard: int) -> Lines:
-        row = int(self._bounds[shard])
-        blocks = []
-        for piece in self._files.pieces(shard):
-            blocks.append(self._parse_piece(piece, row))
-            row += piece.n_records
+        blocks, n_before = [], 0
+        for records in self._files.pieces(shard):
+            with rows_before(n_before, records.n_records):
+                blocks.append(self._parse_records(records))
+            n_before += records.n_records
         return join_lines(blocks or [parse_lines(b"", needs_labels=self._spec.needs_labels)])
 
-    def _parse_piece(self, piece: Piece, row: int) -> Lines:
-        try:
-            lines = parse_lines(piece.data, needs_labels=self._spec.needs_labels)
-        except BadLine as error:
-            raise self._complaint(row + min(error.row, piece.n_records - 1), str(error)) from None
-        if lines.indptr.size - 1 != piece.n_records:
-            raise self._complaint(
-                row,
-                f"{piece.n_records} lines from here on should be samples, but {lines.indptr.size - 1} are; each needs "
-                "a label or an index:value pair",
+    def _parse_records(self, records: Piece) -> Lines:
+        lines = parse_lines(records.data, needs_labels=self._spec.needs_labels)
+        if lines.indptr.size - 1 != records.n_records:
+            raise BadCell(
+                0,
+                f"{records.n_records} lines from here on should be samples, but {lines.indptr.size - 1} are; each "
+                "needs a label or an index:value pair",  # a query id alone is none
             )
         return lines
 
-    def _check_indices(self, shard: int, lines: Lines) -> None:
+    def _check_indices(self, lines: Lines) -> None:
         """Refuse an index that is no column's."""
         assert self.index_base is not None
         assert self._n_features is not None
@@ -154,18 +169,20 @@ class SvmlightSource:
         if not lines.indices.size or (lines.indices.min() >= self.index_base and lines.indices.max() < limit):
             return
         entry = int(np.flatnonzero((lines.indices < self.index_base) | (lines.indices >= limit))[0])
-        row = int(self._bounds[shard]) + int(np.searchsorted(lines.indptr, entry, side="right")) - 1
         index, is_model = int(lines.indices[entry]), self._spec.expected_names is not None
         if index < self.index_base:
             said = "in the model's data" if is_model else "as --index-base 1 says"
-            raise self._complaint(
-                row, f"index 0 stands where indices count from 1, {said}; --index-base 0 counts from 0"
+            complaint = f"index 0 stands where indices count from 1, {said}; --index-base 0 counts from 0"
+        else:
+            knows = (
+                f"the model knows {self._n_features} features" if is_model else f"--n-features is {self._n_features}"
             )
-        knows = f"the model knows {self._n_features} features" if is_model else f"--n-features is {self._n_features}"
-        counted = f"{self.index_base} to {limit - 1}"
-        remedy = "take the features it was trained on" if is_model else "raise it, or take the index out"
-        raise self._complaint(row, f"index {index} is too large: {knows}, with indices from {counted}; {remedy}")
+            counted = f"{self.index_base} to {limit - 1}"
+            remedy = "take the features it was trained on" if is_model else "raise it, or take the index out"
+            complaint = f"index {index} is too large: {knows}, with indices from {counted}; {remedy}"
+        raise BadCell(lines.row_of(entry), complaint)
 
-    def _complaint(self, row: int, reason: str) -> InputError:
-        path, number = self.locate(row)
-        return InputError(f"{path}: row {number}: {reason}")
+
+def memory_bytes() -> int:
+    """Return the memory of this node."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -242,7 +242,7 @@ def _read_held_out(
 ) -> tuple[Iterable[Samples], int, str, tuple[str, ...]]:
     """Read the source named by --valid, and return its samples, their number and digest, and notes. Collective."""
     spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels)
-    divided = divide_source(spec.expecting(survey.encoding), config.shards, cluster)
+    divided = divide_source(spec.expecting(survey.encoding), config.shards, cluster, or_fewer=True)
     divided.require_columns(survey.encoding, "the training data")
     path, names = divided.source.path, survey.encoding.feature_names
     if divided.source.sparse != sparse:

@@ -73,7 +73,7 @@ class Held(MemorySource):
 
 def counted(ranks, shards, *arguments):
     def work(cluster):
-        divided = divide_source(Held(*arguments), shards, cluster)
+        divided = divide_source(Held(*arguments), shards, cluster, or_fewer=True)
         return take_census(divided, (), lambda text: "word", cluster, show_nothing)
 
     return together(ranks, work)
@@ -133,7 +133,7 @@ def test_what_is_counted_is_what_is_there(sparse, table, ranks, shards):
 @st.composite
 def texts_of_tables(draw):
     """A CSV file of which anything may be wrong."""
-    n_rows = draw(st.integers(1, 30))
+    n_rows = draw(st.integers(3, 30))
     number = st.sampled_from(["0", "1", "2.5", "-3"] * 5 + draw(st.sampled_from([[], ["", "NA"], ["inf"], ["1e200"]])))
     text = st.sampled_from(["red", "blue"] * 5 + draw(st.sampled_from([[], [""]])))
     weight = st.sampled_from(["1", "0.1"] * 5 + draw(st.sampled_from([[], ["0"], ["-1"]])))
@@ -292,6 +292,19 @@ def test_compressed_text_cannot_be_bounded_where_training_says_so(tmp_path, boun
     assert refused is not None or any("stays in memory besides the features" in note for note in notes(description))
 
 
+GOOD = "a,b,kind\n" + "".join(f"{i}.5,{i * i % 7},{'xy'[i % 2]}\n" for i in range(40))
+
+
+def test_more_shards_than_rows_are_refused_but_by_held_out_samples(tmp_path):
+    (tmp_path / "d.csv").write_text(GOOD)
+    (tmp_path / "few.csv").write_text("a,b,kind\n1,2,x\n3,4,y\n")
+    expected = f"--shards is 1000000, but {tmp_path / 'd.csv'} holds 40 samples; ask for as many at most"
+    assert refusal(tmp_path / "d.csv", label="kind", shards=1_000_000, ranks=2) == expected
+    with pytest.raises(InputError, match="--shards is 1000000"):
+        described(tmp_path / "d.csv", label="kind", shards=1_000_000)
+    assert refusal(tmp_path / "d.csv", label="kind", shards=40, valid=(str(tmp_path / "few.csv"),)) is None
+
+
 UNLABELLED = {
     "csv": "say which column holds the label with --label; the columns are a, b, kind, c, d, e",
     "parquet": "say which column holds the label with --label; the columns are a, b, c, d, e, kind",
@@ -321,7 +334,6 @@ def test_a_label_that_is_named_but_not_there_is_an_error(tmp_path):
         described(*paths, label="sort", ranks=2)
 
 
-GOOD = "a,b,kind\n" + "".join(f"{i}.5,{i * i % 7},{'xy'[i % 2]}\n" for i in range(40))
 WRONG = {
     "missing numbers": (GOOD + "NA,2,x\n,,x\n", {}, ["row 41, column a: there is no number", "(the first of 3 such"]),
     "infinite": (GOOD + "1,inf,x\n", {}, ["row 41, column b: the value is inf"]),

@@ -120,14 +120,26 @@ def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
+    given: dict[str, str] = {}  # where each option stands
+    for key, value, section in _entries(path, table, sections):
+        name, where = key.replace("_", "-"), f"as {key} {f'in [{section}]' if section else 'outside of the sections'}"
+        if name in given:
+            raise InputError(f"{path}: {name} is given twice, {given[name]} and {where}; keep one of them")
+        given[name] = where
+        yield from _arguments(path, key, value, sections[section] if section else _options(sections))
+
+
+def _entries(
+    path: str, table: dict[str, object], sections: dict[str, dict[str, object]]
+) -> Iterator[tuple[str, object, str]]:
+    """Yield each key of a TOML file with its value and its section; "" for none."""
     for key, value in table.items():
-        if isinstance(value, dict):
-            if key not in sections:
-                raise InputError(f"{path}: unknown section [{key}]{_nearest(key, sections)}")
-            for name, inner in value.items():
-                yield from _arguments(path, name, inner, sections[key])
+        if not isinstance(value, dict):
+            yield key, value, ""
+        elif key in sections:
+            yield from ((name, inner, key) for name, inner in value.items())
         else:
-            yield from _arguments(path, key, value, _options(sections))
+            raise InputError(f"{path}: unknown section [{key}]{_nearest(key, sections)}")
 
 
 def _options(sections: dict[str, dict[str, object]]) -> dict[str, object]:
@@ -165,6 +177,8 @@ def _arguments(path: str, key: str, value: object, known: dict[str, object]) -> 
     if isinstance(value, bool) != (known[name] is bool):
         expected = "true or false" if known[name] is bool else "a text or a number"
         raise InputError(f"{path}: {key} is {value!r}; it must be {expected}")
+    if any("\0" in text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)):
+        raise InputError(f"{path}: {key} holds a null character, which no option takes; leave it out")
     takes_several = get_origin(known[name]) is tuple
     if isinstance(value, bool):
         yield f"--{name}" if value else f"--no-{name}"

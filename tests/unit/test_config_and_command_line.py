@@ -366,6 +366,16 @@ def test_the_command_line_wins_over_the_file(toml, config_first):
         ("[objective.l2]\na = 1\n", ["l2 is", "single"]),
         ("out = 2026-01-02\n", ["out is", "single"]),
         ("max-steps = -1\n", ["--max-steps is -1"]),
+        (
+            "l2 = 1e-3\n[objective]\nl2 = 1e-4\n",
+            ["l2 is given twice, as l2 outside of the sections and as l2 in [objective]; keep one"],
+        ),
+        (
+            "[solver]\nmax-steps = 1\nmax_steps = 2\n",
+            ["given twice, as max-steps in [solver] and as max_steps in [sol"],
+        ),
+        ('out = "a\\u0000b"\n', ["out holds a null character"]),
+        ('data = ["a", "b\\u0000"]\n', ["data holds a null character"]),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
@@ -88,7 +89,6 @@ def _between(first: float, last: float, n_steps: int) -> Iterator[float]:
     yield from (float(f"{value:.12g}") for value in values)
 
 
-def model_file(place: str) -> Path:
-    """Return the file of the model at a place: a model.safetensors, or the folder it stands in."""
-    path = Path(place)
-    return path / "model.safetensors" if path.is_dir() else path
+def model_file(name: str) -> Path:
+    """Return the file of the model that a name means: a model.safetensors itself, or the folder it stands in."""
+    return Path(name, "model.safetensors") if os.path.isdir(name) else Path(name)

@@ -101,15 +101,13 @@ def test_what_is_counted_is_what_is_there(sparse, table, ranks, shards):
     features = csr_array(cells) if sparse else cells
     (census, *others) = counted(ranks, shards, features, labels, weights, {"kind": kinds})
     found = census.numbers
-    for counts, first, bad in (
-        (found.missing, found.first_missing, np.isnan(cells)),
-        (found.infinite, found.first_infinite, np.isinf(cells)),
-    ):
-        assert (counts is None) == (first is None) == (not bad.any())
-        if counts is not None:
+    for counted_bad, bad in ((found.missing, np.isnan(cells)), (found.infinite, np.isinf(cells))):
+        assert (counted_bad.count, counted_bad.n_columns) == (bad.sum(), bad.any(axis=0).sum())
+        assert (counted_bad.by_column is None) == (counted_bad.first is None) == (not bad.any())
+        if bad.any():
             row, column = np.argwhere(bad)[0]
-            assert counts.tolist() == bad.sum(axis=0).tolist()
-            assert (first.where, first.column) == (f"memory: row {row + 1}", column)
+            assert counted_bad.by_column.tolist() == bad.sum(axis=0).tolist()
+            assert (counted_bad.first.where, counted_bad.first.column) == (f"memory: row {row + 1}", column)
     usable = cells if weights is None else cells[weights > 0]
     usable = np.where(np.isfinite(usable), usable, 0.0 if sparse else np.nan)
     for column, values in enumerate(usable.T):
@@ -375,7 +373,7 @@ REMARKS = {
     "weights of 0": (
         "w," + GOOD.replace("\n", "\n1,")[:-2] + "0,1,1,x\n",
         {"weight": "w"},
-        "1 rows have weight 0 and do not count",
+        "1 row of weight 0 will not count",
     ),
     "imputed": (GOOD + "NA,2,x\n", {"impute": "mean"}, "1 cell in 1 column without a number; the mean"),
     "names": (
@@ -407,6 +405,14 @@ def test_one_text_column_may_be_the_label(tmp_path):
     description = described(tmp_path / "d.csv")
     assert errors(description) == []
     assert any("holds text ('x'); say --label kind if it is the label" in note for note in notes(description))
+
+
+@pytest.mark.parametrize("one_hot", [(), ("auto",)])
+def test_a_table_without_numeric_columns_is_described(tmp_path, one_hot):
+    (tmp_path / "d.csv").write_text("colour,kind\n" + "".join(f"{'rgb'[i % 3]},{'xy'[i % 2]}\n" for i in range(40)))
+    description = described(tmp_path / "d.csv", label="kind", one_hot=one_hot, ranks=2)
+    assert (description.numeric, description.features, description.nonzero) == (0, 3, 0)
+    assert "40 rows, 3 features, dense\n" in as_table(description)
 
 
 def test_only_the_worst_columns_and_the_largest_classes_are_shown(tmp_path):

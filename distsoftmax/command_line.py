@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
@@ -96,7 +97,14 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
             return tyro.cli(config_type, args=[*from_file, *arguments], **settings)  # type: ignore[no-any-return, call-overload]
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 2
-        raise Farewell(status, text.getvalue().rstrip("\n")) from None
+        raise Farewell(status, _readable(text.getvalue())) from None
+
+
+def _readable(text: str) -> str:
+    """Return a help text of tyro's without the defaults and types that say nothing."""
+    text = re.sub(r"\s*\(default:\s*(None)?\)", "", text)
+    text = re.sub(r"\{None\}\|(\S+)", r"\1       ", text)
+    return "\n".join(line.rstrip() for line in text.splitlines()).rstrip()
 
 
 def _module_name() -> str:

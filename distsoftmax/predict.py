@@ -21,11 +21,11 @@ class PredictConfig(ScoringConfig):
     """The options of `predict`. With --label the file's label column is left out."""
 
     out: str
-    """The file to write, .csv, .tsv or .parquet: a column prediction and, with --probabilities, one for each class. In
-    .npy: the predicted classes or, with --probabilities, the array of these, the classes in the model's order. - writes
-    CSV to standard output."""
+    """The file to write, .csv, .tsv or .parquet: a column prediction and, with --probabilities, one for each class.
+    A .npy file holds the predicted classes or, with --probabilities, the probabilities alone, a column a class.
+    With - the CSV file goes to standard output."""
     probabilities: bool = False
-    """Write the probability of each class, too."""
+    """Write the probability of each class, in the order of the model's classes."""
 
     def __post_init__(self) -> None:
         """Refuse a call without samples, or without a file to write."""

@@ -57,7 +57,7 @@ def parse_memory(text: str) -> int:
     return int(size)
 
 
-def parse_path(text: str) -> tuple[float, ...]:
+def parse_l2_path(text: str) -> tuple[float, ...]:
     """Return the values that a text such as 1e-1:1e-6:20 means: FROM, down to TO, COUNT of them, in equal ratios.
 
     They are rounded to 12 digits, so that 1e-1:1e-3:3 holds 0.01 itself.
@@ -75,7 +75,7 @@ def parse_path(text: str) -> tuple[float, ...]:
     require(0 < first < math.inf and 0 < last < math.inf, "l2_path", text, f"its values must be above 0: {form}")
     require(2 <= count <= MOST_VALUES, "l2_path", text, f"COUNT must be from 2 to {MOST_VALUES}: {form}")
     values = (first, *_between(first, last, count - 1), last)
-    falls = all(one > other for one, other in pairwise(values))
+    falls = all(value > following for value, following in pairwise(values))
     require(falls, "l2_path", text, f"it must descend, for each run starts where the one before ended: {form}")
     return values
 

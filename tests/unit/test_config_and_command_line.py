@@ -18,7 +18,7 @@ from distsoftmax.config import (
     SolverConfig,
     SourceConfig,
     TrainConfig,
-    parse_path,
+    parse_l2_path,
 )
 from distsoftmax.errors import InputError
 
@@ -285,6 +285,8 @@ def test_help_is_a_farewell_that_lists_every_option():
     assert status == 0
     for _, name in OPTIONS:
         assert f"--{name.replace('_', '-')}" in text
+    assert "None" not in text
+    assert "(default: )" not in text
 
 
 @pytest.mark.parametrize(
@@ -518,9 +520,9 @@ def test_identity_tells_apart_what_takes_other_steps_and_nothing_else(part, name
 
 
 def test_the_values_of_a_path_are_in_equal_ratios_and_are_what_a_person_would_write():
-    assert parse_path("1e-1:1e-5:5") == (0.1, 0.01, 0.001, 0.0001, 0.00001)
-    assert parse_path("0.3:0.1:2") == (0.3, 0.1)
-    values = parse_path("1e-1:1e-6:20")
+    assert parse_l2_path("1e-1:1e-5:5") == (0.1, 0.01, 0.001, 0.0001, 0.00001)
+    assert parse_l2_path("0.3:0.1:2") == (0.3, 0.1)
+    values = parse_l2_path("1e-1:1e-6:20")
     assert len(values) == 20
     ratios = [other / one for one, other in itertools.pairwise(values)]
     assert max(ratios) / min(ratios) - 1 < 1e-11

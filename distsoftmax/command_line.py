@@ -84,6 +84,13 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
     InputError
         The TOML file is missing, malformed or has an unknown key; an option that takes words has none; or a value is
         out of range.
+
+    Examples
+    --------
+    >>> from distsoftmax.config import TrainConfig
+    >>> config = parse(TrainConfig, ["--data", "wine.npz", "--l2", "1e-3"], prog="train")
+    >>> config.data.data, config.objective.l2
+    (('wine.npz',), 0.001)
     """
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}

@@ -34,8 +34,7 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
 
     Examples
     --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "greeting.txt")
+    >>> path = Path("greeting.txt")
     >>> write_atomically(path, b"hello, ", b"world")
     >>> path.read_text()
     'hello, world'

@@ -20,7 +20,13 @@ FORMAT_VERSION = 2
 
 
 class NumberedNames(Sequence[str]):
-    """The names x0, x1, ... of features that have none; ten million of them take no memory."""
+    """The names x0, x1, ... of features that have none; ten million of them take no memory.
+
+    Examples
+    --------
+    >>> NumberedNames(10_000_000)[-2:]
+    ('x9999998', 'x9999999')
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -62,6 +68,11 @@ class Encoding:
         The text columns, each with the categories seen in training; each category is a feature, 1 where it stands.
     index_base : int or None
         The index of the first column in svmlight files.
+
+    Examples
+    --------
+    >>> Encoding(numeric=("size",), categories=(("colour", ("blue", "red")),)).feature_names
+    ('size', 'colour=blue', 'colour=red')
     """
 
     numeric: Sequence[str]
@@ -91,6 +102,15 @@ class Model:
         How the columns of a source become the columns of `coef`.
     arithmetic : int or None
         The arithmetic version that it was trained by; None for models older than these.
+
+    Examples
+    --------
+    >>> coef, intercept = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]), np.zeros(3)
+    >>> model = Model(coef, intercept, ("cat", "dog", "eel"), Encoding(numeric=("size", "age")))
+    >>> model.parameters.shape
+    (3, 3)
+    >>> model.classes[np.argmax(model.coef @ [2.0, 5.0] + model.intercept)]
+    'dog'
     """
 
     coef: NDArray[np.float64]
@@ -148,6 +168,14 @@ def load_model(path: Path) -> Model:
     ------
     InputError
         The file is missing, damaged, or no model of a version known here.
+
+    Examples
+    --------
+    >>> from distsoftmax.durable import write_atomically
+    >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
+    >>> write_atomically(Path("model.safetensors"), *model.file_content())
+    >>> load_model(Path("model.safetensors")).feature_names
+    ('size', 'age')
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such model; give the model.safetensors of a run, or the run's folder")

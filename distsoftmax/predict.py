@@ -41,6 +41,22 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     ------
     DistSoftmaxError
         On every rank: the model, the data or the output cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from distsoftmax.cluster.communicator import Alone
+    >>> from distsoftmax.durable import write_atomically
+    >>> from distsoftmax.model import Encoding, Model
+    >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("x0", "x1")))
+    >>> write_atomically(Path("model.safetensors"), *model.file_content())
+    >>> np.savez("animals.npz", X=[[1.0, 0.0], [2.0, 5.0]])
+    >>> command(PredictConfig(model=".", data=("animals.npz",), out="predictions.csv"), Alone())
+    2 predictions: predictions.csv
+    0
+    >>> Path("predictions.csv").read_text().split()
+    ['"prediction"', '"cat"', '"dog"']
     """
     from distsoftmax.data.features import core_rows
     from distsoftmax.scoring.prediction_file import (

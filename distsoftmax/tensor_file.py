@@ -39,7 +39,7 @@ def tensor_file_content(kind: str, tensors: Mapping[str, NDArray], metadata: Map
     --------
     >>> buffers = tensor_file_content("model", {"coef": np.zeros((2, 3))}, {"classes": "[]"})
     >>> [len(buffer) for buffer in buffers]
-    [8, 232, 48]
+    [8, 216, 48]
     """
     little_endian = {
         name: tensor.astype(tensor.dtype.newbyteorder("<"), copy=False) for name, tensor in tensors.items()
@@ -70,6 +70,14 @@ def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> t
     ------
     DamagedFile
         It cannot be read, is of another kind, or some byte of it is not the one that was written.
+
+    Examples
+    --------
+    >>> from distsoftmax.durable import write_atomically
+    >>> path = Path("numbers.safetensors")
+    >>> write_atomically(path, *tensor_file_content("list", {"numbers": np.arange(3)}, {"unit": "m"}))
+    >>> read_tensor_file("list", path)
+    ({'numbers': array([0, 1, 2])}, {'unit': 'm'})
     """
     if not os.path.isfile(path):
         raise DamagedFile(f"{path}: is no file, or cannot be seen from here")

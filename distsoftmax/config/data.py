@@ -44,7 +44,16 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(SourceConfig):
-    """The samples, and what is done to them before training. Without --data: scikit-learn's digits."""
+    """The samples, and what is done to them before training. Without --data: scikit-learn's digits.
+
+    Examples
+    --------
+    >>> DataConfig(data=("wine.npz",), valid_fraction=0.25).held_out_fraction
+    0.25
+    >>> DataConfig(valid_fraction=2)
+    Traceback (most recent call last):
+    distsoftmax.errors.InputError: --valid-fraction is 2; it must be at least 0 and less than 1
+    """
 
     class_weight: Text = None
     """The weights of the classes: a JSON file of them, or balanced, so that all classes weigh the same in sum."""

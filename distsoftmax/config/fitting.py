@@ -12,7 +12,13 @@ from distsoftmax.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """The function that is minimised: mean cross-entropy + l2/2 ||coef||^2 + l1 ||coef||_1 + group ||coef||_2,1."""
+    """The function that is minimised: mean cross-entropy + l2/2 ||coef||^2 + l1 ||coef||_1 + group ||coef||_2,1.
+
+    Examples
+    --------
+    >>> ObjectiveConfig(l2=1e-3, l1=1e-4).sparse
+    True
+    """
 
     l2: float = 0.0
     """The weight of the L2 penalty. Above 0, a run reports a proven bound on its distance to the optimum.
@@ -47,7 +53,16 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SolverConfig:
-    """The update rule, and when it ends."""
+    """The update rule, and when it ends.
+
+    Examples
+    --------
+    >>> SolverConfig(solver="sgd", epochs=3).batch
+    'auto'
+    >>> SolverConfig(solver="lbfgs", epochs=3)
+    Traceback (most recent call last):
+    distsoftmax.errors.InputError: --epochs is not for --solver lbfgs: it belongs to --solver sgd
+    """
 
     solver: Literal["auto", "gradient-descent", "lbfgs", "trust-region", "sgd"] = "auto"
     """The update rule; auto picks one by the problem's shape and penalty, and says which.

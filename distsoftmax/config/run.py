@@ -55,7 +55,14 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything a training run is told."""
+    """Everything a training run is told.
+
+    Examples
+    --------
+    >>> config = TrainConfig(objective=ObjectiveConfig(l2=1e-3), solver=SolverConfig(solver="lbfgs"))
+    >>> config.sections()["objective"]
+    {'l2': 0.001, 'l1': 0.0, 'group': 0.0, 'intercept': True}
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -111,7 +118,13 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig(SourceConfig):
-    """What `predict` and `evaluate` are told of the model and the samples."""
+    """What `predict` and `evaluate` are told of the model and the samples.
+
+    Examples
+    --------
+    >>> ScoringConfig(model="model.safetensors", data=("wine.npz",)).model_path.name
+    'model.safetensors'
+    """
 
     model: Positional[Annotated[str, arg(metavar="MODEL")]]
     """The model.safetensors that training saved, or the folder it stands in."""

@@ -48,6 +48,11 @@ def parse_memory(text: str) -> int:
     ------
     InputError
         It means none.
+
+    Examples
+    --------
+    >>> parse_memory("2GiB") == 2 * 2**30
+    True
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if match is None:
@@ -66,6 +71,11 @@ def parse_l2_path(text: str) -> tuple[float, ...]:
     ------
     InputError
         It means no such values.
+
+    Examples
+    --------
+    >>> parse_l2_path("1e-1:1e-3:3")
+    (0.1, 0.01, 0.001)
     """
     form = "give FROM:TO:COUNT, as in 1e-1:1e-6:20"
     try:
@@ -90,5 +100,11 @@ def _between(first: float, last: float, n_steps: int) -> Iterator[float]:
 
 
 def model_file(name: str) -> Path:
-    """Return the file of the model that a name means: a model.safetensors itself, or the folder it stands in."""
+    """Return the file of the model that a name means: a model.safetensors itself, or the folder it stands in.
+
+    Examples
+    --------
+    >>> str(model_file("wine.safetensors")), str(model_file("/"))
+    ('wine.safetensors', '/model.safetensors')
+    """
     return Path(name, "model.safetensors") if os.path.isdir(name) else Path(name)

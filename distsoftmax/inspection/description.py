@@ -125,6 +125,16 @@ def describe(
     ------
     InputError
         On every rank: the source cannot be read at all.
+
+    Examples
+    --------
+    >>> from distsoftmax.cluster.communicator import Alone
+    >>> np.savez("animals.npz", X=[[1.0, np.nan], [2.0, 5.0]], y=["cat", "dog"])
+    >>> description = describe(DataConfig(data=("animals.npz",)), None, Alone())
+    >>> description.classes
+    {'cat': 1, 'dog': 1}
+    >>> description.problems[0].text
+    'animals.npz: row 1, column x1: there is no number ...'
     """
     bound = parse_memory(config.memory) if config.memory is not None else None
     divided, no_labels = _open(config, cluster)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +44,9 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     Collective: every rank of the job calls it. Rank 0 alone prints. An error of ours ends all ranks with its own exit
     status; any other exception on any rank ends the whole job with status 1, its traceback and its rank.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this, as by >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open to the end)
     config, problem = None, None
     try:
         config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
@@ -67,7 +71,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
             load_core(cluster)
             status = command(config, cluster)
     except DistSoftmaxError as error:
-        if not error.agreed:
+        if not error.agreed and cluster.size > 1:
             cluster.abort(f"rank {cluster.rank} of {cluster.size}: error: {error}", error.exit_status)
         cluster.say(f"error: {error}{f' (on node {error.node})' if error.node else ''}", to_stderr=True)
         status = error.exit_status

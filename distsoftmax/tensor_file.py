@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -79,8 +80,13 @@ def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> t
     >>> read_tensor_file("list", path)
     ({'numbers': array([0, 1, 2])}, {'unit': 'm'})
     """
-    if not os.path.isfile(path):
-        raise DamagedFile(f"{path}: is no file, or cannot be seen from here")
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DamagedFile(f"{path}: is no regular file")
+        with open(path, "rb"):  # safetensors calls every error of opening a missing file
+            pass
+    except OSError as error:
+        raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from None
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

@@ -78,6 +78,7 @@ def _check_place(folder: Path) -> None:
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"--out {folder}: {path} is not writable; name another folder")
     try:
-        folder.exists()
+        for name in (folder, *(path / part for part in folder.parts)):
+            name.exists()
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be made: {error.strerror}; name another folder") from None

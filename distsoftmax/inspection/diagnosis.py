@@ -227,7 +227,11 @@ class Diagnosis:
             yield self._held_text(path)
         for need in self.needs:
             if need.ranks > n_shards:
-                more = f"; --shards {4 * need.ranks} gives each some" if self.source.n_rows >= need.ranks else ""
+                more = (
+                    f"; --shards {min(4 * need.ranks, self.source.n_rows)} gives each some"
+                    if self.source.n_rows >= need.ranks
+                    else ""
+                )
                 yield note(f"{path}: {need.ranks - n_shards} of {need.ranks} ranks would have no shard{more}")
 
     def _held_text(self, path: str) -> Problem:

@@ -32,7 +32,9 @@ def test_a_link_to_a_folder_is_that_folder(tmp_path):
     assert choose_folder(TrainConfig(run=RunConfig(out=str(tmp_path / "link"))), Alone()) == tmp_path / "link"
 
 
-@pytest.mark.parametrize("name", [300 * "n", "/".join(30 * [200 * "n"])], ids=["one name", "all of it"])
+@pytest.mark.parametrize(
+    "name", [300 * "n", "run/" + 300 * "n", "/".join(30 * [200 * "n"])], ids=["its name", "a name within", "all of it"]
+)
 def test_a_name_that_is_too_long_is_refused(tmp_path, name):
     text = refusal(tmp_path / name)
     assert text.startswith(f"--out {tmp_path / name}: cannot be made: File name too long")

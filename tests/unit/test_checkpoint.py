@@ -22,7 +22,7 @@ from distsoftmax.errors import DamagedFile, InputError, OutputError
 from distsoftmax.model import Encoding, Model, NumberedNames, load_model
 from distsoftmax.solvers.accelerated_gradient import AcceleratedState
 from distsoftmax.solvers.protocol import State
-from distsoftmax.tensor_file import tensor_file_content
+from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
 
@@ -343,6 +343,13 @@ def test_a_damaged_model_is_refused(tmp_path, length):
     path.write_bytes(content(model())[:length])
     with pytest.raises(InputError, match="damaged"):
         load_model(path)
+
+
+def test_what_is_no_file_is_called_that(tmp_path):
+    with pytest.raises(DamagedFile, match="is no regular file"):
+        read_tensor_file("model", tmp_path)
+    with pytest.raises(DamagedFile, match="cannot be read: No such file"):
+        read_tensor_file("model", tmp_path / "none")
 
 
 def test_a_checkpoint_is_no_model(tmp_path):

@@ -1,7 +1,10 @@
 import dataclasses
 import itertools
 import math
+import os
+import shlex
 import string
+import subprocess
 import sys
 
 import pytest
@@ -631,3 +634,20 @@ def test_a_learning_rate_needs_no_solver_beside_it():
     assert "--momentum is not for --solver auto" in refusal("--momentum", 0.9)
     assert "--epochs is not for --solver auto" in refusal("--learning-rate", 0.01, "--epochs", 3)
     assert "--learning-rate is not for --solver lbfgs" in refusal("--learning-rate", 0.01, "--solver", "lbfgs")
+
+
+HELP = [sys.executable, "-m", "distsoftmax.train", "--help"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_a_standard_output_that_is_full_is_one_clear_error():
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(HELP, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: standard output could not be written: No space left on device\n"
+
+
+def test_a_standard_output_that_is_closed_is_no_error():
+    command = ["sh", "-c", f"{shlex.join(HELP)} >&-"]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -61,7 +61,7 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     from distsoftmax.data.features import core_rows
     from distsoftmax.scoring.prediction_file import (
         STANDARD_OUTPUT,
-        choose_format,
+        PredictionTable,
         require_no_input,
         require_output,
         write_predictions,
@@ -76,16 +76,17 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
         if cluster.rank == 0:
             parts = (part.path for part in divided.source.parts)
             require_no_input(config.out, (config.model_path, *config.labels, *parts))
-        file_format = choose_format(config.out, model.classes, config.probabilities)
+        table = PredictionTable(config.out, model.classes, config.probabilities)
     source = SourceScorer(model, divided)
-    own: list[bytes] = []
+    own = []
     with cluster.agreement():
-        for _, features in source.shards():
-            own.append(file_format.encode(source.scorer.probabilities(core_rows(features, DTYPE))))
+        for shard, features in source.shards():
+            probabilities = source.scorer.probabilities(core_rows(features, DTYPE))
+            own.append(table.encode(probabilities, header=shard.number == 0))
     shards = [shard for of_rank in cluster.in_rank_order(own) for shard in of_rank]
     with cluster.agreement():
         if cluster.rank == 0:
-            write_predictions(config.out, file_format.join(shards))
+            write_predictions(config.out, table.join(shards))
     source.say_unseen(cluster)
     if config.out != STANDARD_OUTPUT:
         cluster.say(f"{divided.source.n_rows} predictions: {config.out}")

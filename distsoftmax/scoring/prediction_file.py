@@ -7,9 +7,9 @@ import io
 import os
 import stat
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,88 +21,24 @@ from distsoftmax.errors import InputError, OutputError
 
 STANDARD_OUTPUT = "-"
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
+BINARY = (".parquet", ".pq", ".npy")
 NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
 
 
-class PredictionFormat(ABC):
-    """How predictions are written: each rank encodes its shards, rank 0 makes one file of them.
+class PredictionTable:
+    """Predictions in the form that the name of their file asks for: each rank encodes its shards, rank 0 joins them.
+
+    CSV, TSV and Parquet hold a column `prediction` and, with probabilities, one `probability_CLASS` for each class. A
+    .npy file holds one array: the predicted classes as texts, (n_rows,), or the probabilities, float64, (n_rows,
+    n_classes).
 
     Parameters
     ----------
+    out : str
+        The file. CSV stands on standard output, and where the name asks for nothing.
     classes : sequence of str
         The model's, in its order.
     with_probabilities : bool
-        Whether the probability of each class is written, too.
-    """
-
-    def __init__(self, classes: Sequence[str], with_probabilities: bool) -> None:
-        self._classes = np.array(classes, dtype=object)
-        self._with_probabilities = with_probabilities
-
-    @abstractmethod
-    def encode(self, probabilities: NDArray) -> bytes:
-        """Return the rows of a shard, given the probabilities of its samples: float64, (rows, n_classes)."""
-
-    @abstractmethod
-    def join(self, shards: Sequence[bytes]) -> list[bytes]:
-        """Return the content of the file, given the rows of all shards in their order."""
-
-    def _table(self, probabilities: NDArray) -> pa.Table:
-        """Return the columns `prediction` and, where they are asked for, `probability_CLASS` for each class."""
-        columns = {"prediction": pa.array(self._classes[probabilities.argmax(axis=1)], pa.string())}
-        if self._with_probabilities:
-            names = (f"probability_{name}" for name in self._classes)
-            columns |= dict(zip(names, map(pa.array, np.ascontiguousarray(probabilities.T)), strict=True))
-        return pa.table(columns)
-
-    def _no_rows(self) -> NDArray:
-        return np.empty((0, len(self._classes)))
-
-
-class CsvFormat(PredictionFormat):
-    """Text with a header, cells quoted where they must be."""
-
-    def __init__(self, classes: Sequence[str], with_probabilities: bool, separator: str = ",") -> None:
-        super().__init__(classes, with_probabilities)
-        self._separator = separator
-
-    def encode(self, probabilities: NDArray) -> bytes:
-        """See `PredictionFormat.encode`."""
-        return self._text(probabilities, header=False)
-
-    def join(self, shards: Sequence[bytes]) -> list[bytes]:
-        """See `PredictionFormat.join`."""
-        return [self._text(self._no_rows(), header=True), *shards]
-
-    def _text(self, probabilities: NDArray, *, header: bool) -> bytes:
-        text = io.BytesIO()
-        options = csv.WriteOptions(include_header=header, quoting_style="needed", delimiter=self._separator)
-        csv.write_csv(self._table(probabilities), text, options)
-        return text.getvalue()
-
-
-class ParquetFormat(PredictionFormat):
-    """A Parquet file with the columns of the CSV file."""
-
-    def encode(self, probabilities: NDArray) -> bytes:
-        """See `PredictionFormat.encode`."""
-        table, stream = self._table(probabilities), io.BytesIO()
-        with pa.ipc.new_stream(stream, table.schema) as writer:
-            writer.write_table(table)
-        return stream.getvalue()
-
-    def join(self, shards: Sequence[bytes]) -> list[bytes]:
-        """See `PredictionFormat.join`."""
-        from pyarrow import parquet
-
-        tables = [pa.ipc.open_stream(shard).read_all() for shard in shards]
-        content = io.BytesIO()
-        parquet.write_table(pa.concat_tables(tables).combine_chunks(), content)
-        return [content.getvalue()]
-
-
-class NpyFormat(PredictionFormat):
-    """One array: the predicted classes as texts, (n_rows,); or the probabilities, float64, (n_rows, n_classes).
 
     Raises
     ------
@@ -110,47 +46,43 @@ class NpyFormat(PredictionFormat):
         numpy's texts cannot hold the name of a class, as they drop null characters at the end.
     """
 
-    def __init__(self, classes: Sequence[str], with_probabilities: bool) -> None:
-        super().__init__(classes, with_probabilities)
-        self._texts = np.array(classes, dtype=np.dtype("<U"))
-        for name, text in zip(classes, self._texts.tolist(), strict=True):
-            if name != text and not with_probabilities:
-                raise InputError(f"--out: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
+    def __init__(self, out: str, classes: Sequence[str], with_probabilities: bool) -> None:
+        self._ending = _ending(out)
+        self._classes = np.array(classes, dtype=object)
+        self._with_probabilities = with_probabilities
+        for name in classes if self._ending == ".npy" and not with_probabilities else ():
+            if name.endswith("\0"):
+                raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
 
-    def encode(self, probabilities: NDArray) -> bytes:
-        """See `PredictionFormat.encode`."""
-        return self._array(probabilities).tobytes()
+    def encode(self, probabilities: NDArray, *, header: bool) -> bytes | NDArray:
+        """Return the rows of a shard, given its probabilities, float64, (rows, n_classes)."""
+        rows = probabilities if self._with_probabilities else probabilities.argmax(axis=1)
+        if self._ending in BINARY:
+            return rows
+        text, separator = io.BytesIO(), SEPARATORS.get(self._ending, ",")
+        options = csv.WriteOptions(include_header=header, quoting_style="needed", delimiter=separator)
+        csv.write_csv(self._columns(rows), text, options)
+        return text.getvalue()
 
-    def join(self, shards: Sequence[bytes]) -> list[bytes]:
-        """See `PredictionFormat.join`."""
-        row = self._array(np.zeros((1, len(self._classes))))
-        shape = (sum(map(len, shards)) // row.nbytes, *row.shape[1:])
-        head = io.BytesIO()
-        about = {"descr": np.lib.format.dtype_to_descr(row.dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(head, about)
-        return [head.getvalue(), *shards]
+    def join(self, shards: Sequence[Any]) -> list[bytes]:
+        """Return the content of the file, given the rows of all shards in their order."""
+        if self._ending not in BINARY:
+            return list(shards)
+        rows, content = np.concatenate(shards), io.BytesIO()
+        if self._ending == ".npy":
+            np.save(content, rows if self._with_probabilities else self._classes.astype(str)[rows])
+        else:
+            from pyarrow import parquet
 
-    def _array(self, probabilities: NDArray) -> NDArray:
+            parquet.write_table(self._columns(rows), content)
+        return [content.getvalue()]
+
+    def _columns(self, rows: NDArray) -> pa.Table:
+        codes = rows.argmax(axis=1) if self._with_probabilities else rows
+        columns = {"prediction": pa.array(self._classes[codes], pa.string())}
         if self._with_probabilities:
-            return probabilities.astype("<f8")
-        texts: NDArray = self._texts[probabilities.argmax(axis=1)]
-        return texts
-
-
-def choose_format(out: str, classes: Sequence[str], with_probabilities: bool) -> PredictionFormat:
-    """Return the format that a file's name asks for; CSV where it asks for none, and on standard output.
-
-    Raises
-    ------
-    InputError
-        It cannot hold the names of the classes.
-    """
-    ending = os.path.splitext(out)[1].lower()
-    if ending in (".parquet", ".pq"):
-        return ParquetFormat(classes, with_probabilities)
-    if ending == ".npy":
-        return NpyFormat(classes, with_probabilities)
-    return CsvFormat(classes, with_probabilities, SEPARATORS.get(ending, ","))
+            columns |= {f"probability_{name}": pa.array(rows[:, code]) for code, name in enumerate(self._classes)}
+        return pa.table(columns)
 
 
 def require_output(out: str) -> None:
@@ -163,9 +95,8 @@ def require_output(out: str) -> None:
     """
     if out == STANDARD_OUTPUT:
         return
-    ending = os.path.splitext(out)[1].lower()
-    if ending in NOT_WRITTEN:
-        raise InputError(f"--out {out}: no {ending} file is written; name a file in .csv, .tsv, .parquet or .npy")
+    if _ending(out) in NOT_WRITTEN:
+        raise InputError(f"--out {out}: no {_ending(out)} file is written; name one in .csv, .tsv, .parquet or .npy")
     path = _behind_links(out)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -217,3 +148,7 @@ def write_predictions(out: str, content: Iterable[bytes]) -> None:
 
 def _behind_links(out: str) -> Path:
     return Path(os.path.realpath(out))
+
+
+def _ending(out: str) -> str:
+    return os.path.splitext(out)[1].lower()

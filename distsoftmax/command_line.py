@@ -30,7 +30,7 @@ Config = TypeVar("Config")
 FILES = ("data", "labels", "valid", "valid-labels")  # options that take names of files
 
 
-class Farewell(Exception):
+class UsageText(Exception):
     """The command line asked for nothing but a text, such as --help or a complaint about an option."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -50,7 +50,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     config, problem = None, None
     try:
         config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
-    except (Farewell, DistSoftmaxError) as error:
+    except (UsageText, DistSoftmaxError) as error:
         problem = error
     from distsoftmax.cluster.startup import join_job, load_core  # after parsing, so that --help is quick
 
@@ -63,7 +63,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
         with cluster.agreement():
             if isinstance(problem, DistSoftmaxError):
                 raise problem
-        if isinstance(problem, Farewell):
+        if isinstance(problem, UsageText):
             cluster.say(str(problem), to_stderr=problem.status != 0)
             status = problem.status
         else:
@@ -83,7 +83,7 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
 
     Raises
     ------
-    Farewell
+    UsageText
         For --help (status 0) and for arguments that cannot be parsed (status 2), with the text to print.
     InputError
         The TOML file is missing, malformed or has an unknown key; an option that takes words has none; or a value is
@@ -108,7 +108,7 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
             return tyro.cli(config_type, args=[*from_file, *arguments], **settings)  # type: ignore[no-any-return, call-overload]
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 2
-        raise Farewell(status, _readable(text.getvalue())) from None
+        raise UsageText(status, _readable(text.getvalue())) from None
 
 
 def _readable(text: str) -> str:

@@ -70,7 +70,7 @@ def require_writable(path: Path) -> None:
 def remedy(error: OSError) -> str:
     """Say what helps against an error at writing, where that is known."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "; free some space and resume" if full else ""
+    return "; free some space and start again" if full else ""
 
 
 def make_folder(folder: Path) -> None:

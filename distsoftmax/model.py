@@ -35,11 +35,11 @@ class NumberedNames(Sequence[str]):
         return self._count
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
-        numbers = range(self._count)[place]
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        numbers = range(self._count)[index]
         return f"x{numbers}" if isinstance(numbers, int) else tuple(f"x{number}" for number in numbers)
 
     def __eq__(self, other: object) -> bool:

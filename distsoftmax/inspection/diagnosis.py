@@ -227,11 +227,8 @@ class Diagnosis:
             yield self._held_text(path)
         for need in self.needs:
             if need.ranks > n_shards:
-                more = (
-                    f"; --shards {min(4 * need.ranks, self.source.n_rows)} gives each some"
-                    if self.source.n_rows >= need.ranks
-                    else ""
-                )
+                enough = min(4 * need.ranks, self.source.n_rows)
+                more = f"; --shards {enough} gives every rank at least one" if enough >= need.ranks else ""
                 yield note(f"{path}: {need.ranks - n_shards} of {need.ranks} ranks would have no shard{more}")
 
     def _held_text(self, path: str) -> Problem:

@@ -9,7 +9,7 @@ from distsoftmax.inspection.memory_need import MemoryNeed
 
 CLASSES_SHOWN = 20
 CATEGORIES_SHOWN = 20
-UNBALANCED = 1.5  # from here on the ratio of the largest class to the smallest is said
+UNBALANCED = 1.5  # ratio of the largest class to the smallest, from which on it is shown
 MIB = 1 << 20
 
 

@@ -12,7 +12,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distsoftmax.command_line import Farewell, parse
+from distsoftmax.command_line import UsageText, parse
 from distsoftmax.config import (
     DataConfig,
     ObjectiveConfig,
@@ -104,8 +104,8 @@ def train(*arguments):
     return parse(TrainConfig, [str(argument) for argument in arguments], "train")
 
 
-def farewell(*arguments):
-    with pytest.raises(Farewell) as caught:
+def usage_text(*arguments):
+    with pytest.raises(UsageText) as caught:
         train(*arguments)
     return caught.value.status, str(caught.value)
 
@@ -283,8 +283,8 @@ def test_the_flags_go_both_ways():
     assert train("--intercept", "--standardize") == TrainConfig()
 
 
-def test_help_is_a_farewell_that_lists_every_option():
-    status, text = farewell("--help")
+def test_help_is_a_text_that_lists_every_option():
+    status, text = usage_text("--help")
     assert status == 0
     for _, name in OPTIONS:
         assert f"--{name.replace('_', '-')}" in text
@@ -310,19 +310,19 @@ def test_help_is_a_farewell_that_lists_every_option():
     ids=str,
 )
 def test_what_cannot_be_parsed_has_status_2_and_names_the_option(arguments, words):
-    status, text = farewell(*arguments)
+    status, text = usage_text(*arguments)
     assert status == 2
     for word in words:
         assert word in text
 
 
 def test_the_nearest_option_is_suggested():
-    assert "Perhaps you meant" in farewell("--learning-rat", "1")[1]
+    assert "Perhaps you meant" in usage_text("--learning-rat", "1")[1]
 
 
 def test_nothing_is_printed_by_parsing(capfd):
-    farewell("--help")
-    farewell("--learning-rat", "1")
+    usage_text("--help")
+    usage_text("--learning-rat", "1")
     assert capfd.readouterr() == ("", "")
 
 
@@ -420,7 +420,7 @@ def test_a_file_of_options_that_cannot_be_read_is_named(tmp_path, name, word):
     ],
 )
 def test_a_value_of_the_wrong_type_in_a_file_is_refused_by_its_name(toml, key, value, arguments):
-    with pytest.raises((InputError, Farewell)) as caught:
+    with pytest.raises((InputError, UsageText)) as caught:
         train("--config", toml(f"{key} = {value}\n"), *arguments)
     assert getattr(caught.value, "status", None) == 2 or getattr(caught.value, "exit_status", None) == 2
     assert key in str(caught.value)
@@ -574,7 +574,7 @@ def test_scoring_takes_the_model_by_its_place():
     "arguments", [[], ["runs/a"], ["--data", "b.csv"], ["runs/a", "runs/b", "--data", "c.csv"]], ids=str
 )
 def test_scoring_needs_one_model_and_its_data(arguments):
-    with pytest.raises((Farewell, InputError)) as caught:
+    with pytest.raises((UsageText, InputError)) as caught:
         parse(ScoringConfig, arguments, "predict")
     assert getattr(caught.value, "status", 2) == 2
 

@@ -15,7 +15,7 @@ from ranks import on_ranks
 from scipy.sparse import csr_array, save_npz
 from tables import CLASSES, FEATURES, FORMATS, N_ROWS, ONE, SEVEN, SPARSE, write
 
-from distsoftmax.command_line import Farewell, parse
+from distsoftmax.command_line import UsageText, parse
 from distsoftmax.config import DataConfig
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.shards import divide_source, show_nothing
@@ -477,7 +477,8 @@ def test_for_more_ranks_than_shards_it_says_how_many_to_ask_for(tmp_path):
     description = described(tmp_path / "d.npz", for_ranks=100)
     assert [(need.ranks, need.shards) for need in description.memory] == [(100, 1)]
     assert any(
-        "84 of 100 ranks would have no shard; --shards 400 gives each some" in note for note in notes(description)
+        "84 of 100 ranks would have no shard; --shards 211 gives every rank at least one" in note
+        for note in notes(description)
     )
 
 
@@ -487,7 +488,7 @@ def test_its_options_are_those_that_say_how_files_are_read():
     )
     assert (config.data, config.label, config.impute, config.ranks) == (("a.csv", "b.csv"), "kind", "mean", 4)
     for option in ("--valid-fraction=0.5", "--class-weight=balanced", "--seed=1", "--data=c.csv"):
-        with pytest.raises(Farewell) as refused:
+        with pytest.raises(UsageText) as refused:
             parse(DescribeConfig, ["a.csv", option], "describe")
         assert refused.value.status == 2
     for arguments in ([], ["a.csv", "--ranks", "0"]):

@@ -15,7 +15,8 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     data                                from files to shards to prepared samples, with a reader for each format
     cluster                             the ranks: communicator, assignment of shards, exact sums, control message
     arithmetic                          the compiled core and its Python door: every operation, specified
-    config model durable errors         the options, a trained model, whole files or none, the errors a user can meet
+    config model errors                 the options, a trained model, the errors a user can meet
+    durable tensor_file                 files that are whole or not there, and tensors in such files
 """
 
 __version__ = "0.1.0"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
@@ -28,7 +30,7 @@ Config = TypeVar("Config")
 FILES = ("data", "labels", "valid", "valid-labels")  # options that take names of files
 
 
-class Farewell(Exception):
+class UsageText(Exception):
     """The command line asked for nothing but a text, such as --help or a complaint about an option."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -42,10 +44,13 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     Collective: every rank of the job calls it. Rank 0 alone prints. An error of ours ends all ranks with its own exit
     status; any other exception on any rank ends the whole job with status 1, its traceback and its rank.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this, as by >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open to the end)
     config, problem = None, None
     try:
         config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
-    except (Farewell, DistSoftmaxError) as error:
+    except (UsageText, DistSoftmaxError) as error:
         problem = error
     from distsoftmax.cluster.startup import join_job, load_core  # after parsing, so that --help is quick
 
@@ -58,7 +63,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
         with cluster.agreement():
             if isinstance(problem, DistSoftmaxError):
                 raise problem
-        if isinstance(problem, Farewell):
+        if isinstance(problem, UsageText):
             cluster.say(str(problem), to_stderr=problem.status != 0)
             status = problem.status
         else:
@@ -66,7 +71,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
             load_core(cluster)
             status = command(config, cluster)
     except DistSoftmaxError as error:
-        if not error.agreed:
+        if not error.agreed and cluster.size > 1:
             cluster.abort(f"rank {cluster.rank} of {cluster.size}: error: {error}", error.exit_status)
         cluster.say(f"error: {error}{f' (on node {error.node})' if error.node else ''}", to_stderr=True)
         status = error.exit_status
@@ -78,11 +83,18 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
 
     Raises
     ------
-    Farewell
+    UsageText
         For --help (status 0) and for arguments that cannot be parsed (status 2), with the text to print.
     InputError
         The TOML file is missing, malformed or has an unknown key; an option that takes words has none; or a value is
         out of range.
+
+    Examples
+    --------
+    >>> from distsoftmax.config import TrainConfig
+    >>> config = parse(TrainConfig, ["--data", "wine.npz", "--l2", "1e-3"], prog="train")
+    >>> config.data.data, config.objective.l2
+    (('wine.npz',), 0.001)
     """
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}
@@ -96,7 +108,14 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
             return tyro.cli(config_type, args=[*from_file, *arguments], **settings)  # type: ignore[no-any-return, call-overload]
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 2
-        raise Farewell(status, text.getvalue().rstrip("\n")) from None
+        raise UsageText(status, _readable(text.getvalue())) from None
+
+
+def _readable(text: str) -> str:
+    """Return a help text of tyro's without the defaults and types that say nothing."""
+    text = re.sub(r"\s*\(default:\s*(None)?\)", "", text)
+    text = re.sub(r"\{None\}\|(\S+)", r"\1       ", text)
+    return "\n".join(line.rstrip() for line in text.splitlines()).rstrip()
 
 
 def _module_name() -> str:
@@ -120,14 +139,26 @@ def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
+    given: dict[str, str] = {}  # where each option stands
+    for key, value, section in _entries(path, table, sections):
+        name, where = key.replace("_", "-"), f"as {key} {f'in [{section}]' if section else 'outside of the sections'}"
+        if name in given:
+            raise InputError(f"{path}: {name} is given twice, {given[name]} and {where}; keep one of them")
+        given[name] = where
+        yield from _arguments(path, key, value, sections[section] if section else _options(sections))
+
+
+def _entries(
+    path: str, table: dict[str, object], sections: dict[str, dict[str, object]]
+) -> Iterator[tuple[str, object, str]]:
+    """Yield each key of a TOML file with its value and its section; "" for none."""
     for key, value in table.items():
-        if isinstance(value, dict):
-            if key not in sections:
-                raise InputError(f"{path}: unknown section [{key}]{_nearest(key, sections)}")
-            for name, inner in value.items():
-                yield from _arguments(path, name, inner, sections[key])
+        if not isinstance(value, dict):
+            yield key, value, ""
+        elif key in sections:
+            yield from ((name, inner, key) for name, inner in value.items())
         else:
-            yield from _arguments(path, key, value, _options(sections))
+            raise InputError(f"{path}: unknown section [{key}]{_nearest(key, sections)}")
 
 
 def _options(sections: dict[str, dict[str, object]]) -> dict[str, object]:
@@ -165,6 +196,8 @@ def _arguments(path: str, key: str, value: object, known: dict[str, object]) -> 
     if isinstance(value, bool) != (known[name] is bool):
         expected = "true or false" if known[name] is bool else "a text or a number"
         raise InputError(f"{path}: {key} is {value!r}; it must be {expected}")
+    if any("\0" in text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)):
+        raise InputError(f"{path}: {key} holds a null character, which no option takes; leave it out")
     takes_several = get_origin(known[name]) is tuple
     if isinstance(value, bool):
         yield f"--{name}" if value else f"--no-{name}"

@@ -27,9 +27,9 @@ class DescribeConfig(DataConfig):
     data: Positional[Annotated[tuple[str, ...], arg(metavar="DATA ...")]] = field()
     """Files, globs or folders of parts: CSV, TSV, svmlight, Parquet, .npy, .npz or HDF5."""
     ranks: int | None = None
-    """Say what memory a rank needs for this number of ranks alone."""
+    """The number of ranks to tell the memory for; by default 1, 2, 4 and so on, up to the number of shards."""
     json: bool = False
-    """Print one JSON object, not a table."""
+    """Print one JSON object instead of a table."""
     class_weight: Text = field(init=False, default=None)
     valid: tuple[str, ...] = field(init=False, default=())
     valid_labels: tuple[str, ...] = field(init=False, default=())

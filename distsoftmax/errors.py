@@ -36,6 +36,10 @@ class InputError(DistSoftmaxError):
     exit_status = 2
 
 
+class DamagedFile(InputError):
+    """A file of our own cannot be read, or its bytes are not the ones that were written."""
+
+
 class CoreError(DistSoftmaxError):
     """The compiled core cannot be built, loaded or run here, or is not the one that the Python beside it expects."""
 
@@ -50,10 +54,6 @@ class ClusterError(DistSoftmaxError):
 
 class OutputError(DistSoftmaxError):
     """A result could not be written."""
-
-
-class CheckpointDamaged(DistSoftmaxError):
-    """A checkpoint's bytes are not the ones that were written."""
 
 
 class Diverged(DistSoftmaxError):

@@ -20,7 +20,7 @@ class EvaluateConfig(ScoringConfig):
     """The options of `evaluate`."""
 
     json: bool = False
-    """Print one JSON object, not a table."""
+    """Print one JSON object instead of a table."""
 
 
 def command(config: EvaluateConfig, cluster: Communicator) -> int:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from distsoftmax.errors import InputError
+from distsoftmax.errors import DamagedFile, InputError
+from distsoftmax.tensor_file import Buffer, read_tensor_file, tensor_file_content
 
 FORMAT_VERSION = 2
-TENSOR_TYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "bool": "BOOL"}
-Buffer: TypeAlias = "bytes | memoryview"
 
 
 class NumberedNames(Sequence[str]):
-    """The names x0, x1, ... of features that have none; ten million of them take no memory."""
+    """The names x0, x1, ... of features that have none; ten million of them take no memory.
+
+    Examples
+    --------
+    >>> NumberedNames(10_000_000)[-2:]
+    ('x9999998', 'x9999999')
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -31,11 +35,11 @@ class NumberedNames(Sequence[str]):
         return self._count
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
-        numbers = range(self._count)[place]
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        numbers = range(self._count)[index]
         return f"x{numbers}" if isinstance(numbers, int) else tuple(f"x{number}" for number in numbers)
 
     def __eq__(self, other: object) -> bool:
@@ -64,6 +68,11 @@ class Encoding:
         The text columns, each with the categories seen in training; each category is a feature, 1 where it stands.
     index_base : int or None
         The index of the first column in svmlight files.
+
+    Examples
+    --------
+    >>> Encoding(numeric=("size",), categories=(("colour", ("blue", "red")),)).feature_names
+    ('size', 'colour=blue', 'colour=red')
     """
 
     numeric: Sequence[str]
@@ -93,6 +102,15 @@ class Model:
         How the columns of a source become the columns of `coef`.
     arithmetic : int or None
         The arithmetic version that it was trained by; None for models older than these.
+
+    Examples
+    --------
+    >>> coef, intercept = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]), np.zeros(3)
+    >>> model = Model(coef, intercept, ("cat", "dog", "eel"), Encoding(numeric=("size", "age")))
+    >>> model.parameters.shape
+    (3, 3)
+    >>> model.classes[np.argmax(model.coef @ [2.0, 5.0] + model.intercept)]
+    'dog'
     """
 
     coef: NDArray[np.float64]
@@ -119,7 +137,7 @@ class Model:
         return digest.hexdigest()
 
     def file_content(self) -> list[Buffer]:
-        """Return the content of the model's file, with the names as JSON in its metadata; see `tensor_file`."""
+        """Return the content of the model's file, with the names as JSON in its metadata; see `tensor_file_content`."""
         encoding = self.encoding
         columns = {
             "numeric": _names_as_json(encoding.numeric),
@@ -127,7 +145,6 @@ class Model:
             "index_base": encoding.index_base,
         }
         metadata = {
-            "format": "distsoftmax model",
             "format_version": str(FORMAT_VERSION),
             "classes": json.dumps(self.classes),
             "feature_names": json.dumps(_names_as_json(self.feature_names)),
@@ -141,7 +158,7 @@ class Model:
         }
         if encoding.fill is not None:
             tensors["fill"] = np.array(encoding.fill, dtype="<f8")
-        return tensor_file(tensors, metadata)
+        return tensor_file_content("model", tensors, metadata)
 
 
 def load_model(path: Path) -> Model:
@@ -151,60 +168,38 @@ def load_model(path: Path) -> Model:
     ------
     InputError
         The file is missing, damaged, or no model of a version known here.
+
+    Examples
+    --------
+    >>> from distsoftmax.durable import write_atomically
+    >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
+    >>> write_atomically(Path("model.safetensors"), *model.file_content())
+    >>> load_model(Path("model.safetensors")).feature_names
+    ('size', 'age')
     """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such model; give the model.safetensors of a run, or the run's folder")
+    tensors, metadata = read_tensor_file("model", path, needs_checksum=False)  # the first models had none
+    version = metadata.get("format_version")
+    if version != str(FORMAT_VERSION):
+        raise InputError(f"{path}: has format version {version}; this program reads {FORMAT_VERSION}: train it again")
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            version = metadata.get("format_version")
-            if metadata.get("format") != "distsoftmax model":
-                raise InputError(f"{path}: is not a model of distsoftmax")
-            if version != str(FORMAT_VERSION):
-                raise InputError(
-                    f"{path}: has format version {version}; this program reads {FORMAT_VERSION}: train it again"
-                )
-            columns = json.loads(metadata["columns"])
-            encoding = Encoding(
-                numeric=_names_from_json(columns["numeric"]),
-                fill=file.get_tensor("fill") if "fill" in file.keys() else None,  # noqa: SIM118 (no mapping)
-                categories=tuple((name, tuple(texts)) for name, texts in columns["categories"]),
-                index_base=columns["index_base"],
-            )
-            classes = tuple(json.loads(metadata["classes"]))
-            arithmetic = int(metadata["arithmetic"]) if "arithmetic" in metadata else None
-            model = Model(file.get_tensor("coef"), file.get_tensor("intercept"), classes, encoding, arithmetic)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is damaged or unreadable: {error}") from None
-    if model.coef.shape != (len(model.classes), len(model.feature_names)) or model.intercept.shape != (
-        len(model.classes),
-    ):
-        raise InputError(f"{path}: is damaged: its names do not fit its tensors")
+        columns = json.loads(metadata["columns"])
+        encoding = Encoding(
+            numeric=_names_from_json(columns["numeric"]),
+            fill=tensors.get("fill"),
+            categories=tuple((name, tuple(texts)) for name, texts in columns["categories"]),
+            index_base=columns["index_base"],
+        )
+        arithmetic = int(metadata["arithmetic"]) if "arithmetic" in metadata else None
+        classes = tuple(json.loads(metadata["classes"]))
+        model = Model(tensors["coef"], tensors["intercept"], classes, encoding, arithmetic)
+    except (LookupError, TypeError, ValueError) as error:
+        raise DamagedFile(f"{path}: is damaged: {error}") from None
+    shapes = (len(classes), len(model.feature_names)), (len(classes),)
+    if (model.coef.shape, model.intercept.shape) != shapes:
+        raise DamagedFile(f"{path}: is damaged: its names do not fit its tensors")
     return model
-
-
-def tensor_file(tensors: Mapping[str, NDArray], metadata: Mapping[str, str]) -> list[Buffer]:
-    """Return the content of a safetensors file, piece by piece, without a copy of the tensors.
-
-    The library's own `save` returns a copy of everything in one piece, and its `save_file` neither syncs nor says which
-    error the system gave. The format: the header's length as 8 bytes, the header as JSON padded to a multiple of 8, the
-    tensors' bytes.
-    """
-    little_endian = {
-        name: tensor.astype(tensor.dtype.newbyteorder("<"), copy=False) for name, tensor in tensors.items()
-    }
-    ordered = sorted(little_endian, key=lambda name: (-little_endian[name].itemsize, name))  # so that all are aligned
-    header: dict[str, object] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name in ordered:
-        tensor = little_endian[name]
-        start, end = end, end + tensor.nbytes
-        dtype = TENSOR_TYPES[tensor.dtype.name]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    pieces: list[Buffer] = [len(text).to_bytes(8, "little"), text]
-    return pieces + [np.ascontiguousarray(little_endian[name]).reshape(-1).view(np.uint8).data for name in ordered]
 
 
 def _names_as_json(names: Sequence[str]) -> list[str] | dict[str, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distsoftmax.command_line import run_command
 from distsoftmax.config import ScoringConfig
+from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
@@ -20,9 +21,17 @@ class PredictConfig(ScoringConfig):
     """The options of `predict`. With --label the file's label column is left out."""
 
     out: str
-    """The CSV file to write: a column prediction and, if asked for, one of probabilities for each class."""
+    """The file to write, .csv, .tsv or .parquet: a column prediction and, with --probabilities, one for each class.
+    A .npy file holds the predicted classes or, with --probabilities, the probabilities alone, a column a class.
+    With - the CSV file goes to standard output."""
     probabilities: bool = False
-    """Write the probability of each class, too."""
+    """Write the probability of each class, in the order of the model's classes."""
+
+    def __post_init__(self) -> None:
+        """Refuse a call without samples, or without a file to write."""
+        super().__post_init__()
+        if not self.out:
+            raise InputError("--out names nothing, as where a variable of the shell is not set; name a file")
 
 
 def command(config: PredictConfig, cluster: Communicator) -> int:
@@ -32,42 +41,54 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     ------
     DistSoftmaxError
         On every rank: the model, the data or the output cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from distsoftmax.cluster.communicator import Alone
+    >>> from distsoftmax.durable import write_atomically
+    >>> from distsoftmax.model import Encoding, Model
+    >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("x0", "x1")))
+    >>> write_atomically(Path("model.safetensors"), *model.file_content())
+    >>> np.savez("animals.npz", X=[[1.0, 0.0], [2.0, 5.0]])
+    >>> command(PredictConfig(model=".", data=("animals.npz",), out="predictions.csv"), Alone())
+    2 predictions: predictions.csv
+    0
+    >>> Path("predictions.csv").read_text().split()
+    ['"prediction"', '"cat"', '"dog"']
     """
-    import io
-    import os
-    from pathlib import Path
-
-    import numpy as np
-    import pyarrow as pa
-    from pyarrow import csv
-
-    from distsoftmax.durable import write_atomically
-    from distsoftmax.errors import InputError
+    from distsoftmax.scoring.prediction_file import (
+        STANDARD_OUTPUT,
+        PredictionTable,
+        require_no_input,
+        require_output,
+        write_predictions,
+    )
     from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
 
-    out = Path(config.out)
     with cluster.agreement():
-        if cluster.rank == 0 and (not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK)):
-            raise InputError(f"--out {out}: cannot be written there; name a file in a folder that exists")
+        if cluster.rank == 0:
+            require_output(config.out)
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
-    names = np.array(model.classes)
+    with cluster.agreement():
+        if cluster.rank == 0:
+            parts = (part.path for part in divided.source.parts)
+            require_no_input(config.out, (config.model_path, *config.labels, *parts))
+        table = PredictionTable(config.out, model.classes, config.probabilities)
     source = SourceScorer(model, divided, labelled=False)
-    text = io.BytesIO()
+    own = []
     with cluster.agreement():
         for samples in source.samples():
             probabilities = source.scorer.probabilities(samples.rows(DTYPE))
-            columns = {"prediction": pa.array(names[probabilities.argmax(axis=1)])}
-            if config.probabilities:
-                for name, column in zip(model.classes, probabilities.T, strict=True):
-                    columns[f"probability_{name}"] = pa.array(column)
-            first = samples.shard == 0
-            csv.write_csv(pa.table(columns), text, csv.WriteOptions(include_header=first, quoting_style="needed"))
-    parts = list(cluster.in_rank_order(text.getvalue()))
+            own.append(table.encode(probabilities, header=samples.shard == 0))
+    shards = [shard for of_rank in cluster.in_rank_order(own) for shard in of_rank]
     with cluster.agreement():
         if cluster.rank == 0:
-            write_atomically(out, *parts)
+            write_predictions(config.out, table.join(shards))
     source.say_unseen(cluster)
-    cluster.say(f"{divided.source.n_rows} predictions: {config.out}")
+    if config.out != STANDARD_OUTPUT:
+        cluster.say(f"{divided.source.n_rows} predictions: {config.out}")
     return 0
 
 

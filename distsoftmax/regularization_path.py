@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.config import TrainConfig, parse_path
+from distsoftmax.config import TrainConfig, parse_l2_path
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.path_table import choose, path_closing
@@ -37,7 +37,7 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
     """
     assert config.objective.l2_path is not None
     signals = StopSignals()
-    values = parse_path(config.objective.l2_path)
+    values = parse_l2_path(config.objective.l2_path)
     folder = PathFolder(config, values, cluster)
     runs = list(_runs(config, values, folder))
     coordinator = Coordinator(runs[0], cluster, None, _name(values, 0), folder)

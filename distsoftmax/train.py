@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 def command(config: TrainConfig, cluster: Communicator) -> int:
     """Train, and return the exit status. Collective."""
+    if not config.data.data:
+        cluster.say("no --data is given, so this trains on scikit-learn's digits")
     # numpy comes with these, which must not be loaded before the BLAS is pinned
     if config.objective.l2_path is not None:
         from distsoftmax.regularization_path import train_path

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.errors import DistSoftmaxError
+from distsoftmax.errors import DistSoftmaxError, OutputError
 
 Value = TypeVar("Value")
 
@@ -92,14 +92,22 @@ class Communicator(Protocol):
             raise first.on_all_ranks()
 
     def say(self, text: str, *, to_stderr: bool = False) -> None:
-        """Print a text, on rank 0 alone. A reader that has gone, as `| head` does, is no reason to end a run."""
+        """Print a text, on rank 0 alone. A reader that has gone, as `| head` does, is no reason to end a run.
+
+        Raises
+        ------
+        OutputError
+            On rank 0: there is no room for it.
+        """
         if self.rank != 0:
             return
         name = "stderr" if to_stderr else "stdout"
         try:
             print(text, file=getattr(sys, name), flush=True)
-        except BrokenPipeError:
+        except OSError as error:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open to the end)
+            if not isinstance(error, BrokenPipeError) and not to_stderr:
+                raise OutputError(f"standard output could not be written: {error.strerror}") from None
 
     def leave(self, status: int) -> NoReturn:
         """Exit, once every rank has come here: a launcher may kill the others as soon as one has left. Collective."""

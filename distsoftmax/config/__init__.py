@@ -7,7 +7,7 @@ default and help text stand here and nowhere else.
 from distsoftmax.config.data import DataConfig, Format, SourceConfig
 from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
 from distsoftmax.config.run import RunConfig, ScoringConfig, TrainConfig
-from distsoftmax.config.values import Text, model_file, parse_memory, parse_path
+from distsoftmax.config.values import Text, model_file, parse_l2_path, parse_memory
 
 __all__ = [
     "DataConfig",
@@ -20,6 +20,6 @@ __all__ = [
     "Text",
     "TrainConfig",
     "model_file",
+    "parse_l2_path",
     "parse_memory",
-    "parse_path",
 ]

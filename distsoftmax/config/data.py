@@ -19,17 +19,19 @@ class SourceConfig:
     data: tuple[str, ...] = ()
     """Files, globs or folders of parts: CSV, TSV, svmlight, Parquet, .npy, .npz or HDF5."""
     labels: tuple[str, ...] = ()
-    """The .npy files of labels that belong to .npy files of features, or to a sparse matrix in .npz."""
+    """The .npy files with the labels of features in .npy files, or of a sparse matrix in .npz."""
     format: Format = "auto"
-    """The format of the files; by default found by their content, then by their names."""
+    """The format of the files; auto: by their content, then by their names."""
     label: Text = None
-    """The label column: its name, or its number counted from 0 in a CSV file."""
+    """The column of labels: its name or, in a CSV file, its number, counted from 0.
+    In .npz and HDF5 files: the array of labels, by default y."""
     weight: Text = None
-    """The column of sample weights; a weight of 2 counts like two rows in training, and nowhere else."""
+    """The column of sample weights: a row of weight 2 counts in training like two rows.
+    predict and evaluate leave the column out."""
     features: tuple[str, ...] = ()
-    """The feature columns; by default all that are nothing else."""
+    """The columns taken as features; by default all but those of the labels and the weights."""
     one_hot: tuple[str, ...] = ()
-    """Text columns that are taken as categories, a feature for each; auto: all that hold no numbers."""
+    """The columns of text taken as categories, with a feature for each category; auto: all columns of text."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a CSV file holds the column names."""
     separator: str = "auto"
@@ -37,43 +39,51 @@ class SourceConfig:
     decimal: Literal[".", ","] = "."
     """The decimal mark of a CSV file."""
     index_base: Literal["auto", "0", "1"] = "auto"
-    """The index of the first column in svmlight files; auto: as in training or, there, 0 where that occurs anywhere,
-    else 1."""
+    """The index of the first column in svmlight files; auto: 0 where that occurs anywhere, else 1.
+    With a model, auto is as in its training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(SourceConfig):
-    """The samples, and what is done to them before training. Without --data: scikit-learn's digits."""
+    """The samples, and what is done to them before training. Without --data: scikit-learn's digits.
+
+    Examples
+    --------
+    >>> DataConfig(data=("wine.npz",), valid_fraction=0.25).held_out_fraction
+    0.25
+    >>> DataConfig(valid_fraction=2)
+    Traceback (most recent call last):
+    distsoftmax.errors.InputError: --valid-fraction is 2; it must be at least 0 and less than 1
+    """
 
     class_weight: Text = None
-    """balanced, so that all classes weigh the same in sum, or a JSON file of each class's weight."""
+    """The weights of the classes: a JSON file of them, or balanced, so that all classes weigh the same in sum."""
     impute: Literal["error", "mean", "zero"] = "error"
-    """What stands for a missing number: its column's mean, zero, or nothing, which is an error."""
+    """What is put in place of a missing number: the mean of its column, or 0; error refuses it."""
     n_features: int | None = None
-    """The number of columns of svmlight files; by default the largest index that occurs."""
+    """The number of columns of svmlight files; by default as many as the largest index asks for."""
     valid: tuple[str, ...] = ()
-    """Samples held out from training, in the same form as --data."""
+    """Files of samples to measure the model on, not to train it; in the same form as --data."""
     valid_labels: tuple[str, ...] = ()
-    """The .npy files of labels that belong to --valid."""
+    """The .npy files with the labels of --valid."""
     valid_fraction: float | None = None
-    """The fraction of --data held out from training; by default 0, and 0.2 for the built-in digits."""
+    """The fraction of --data to measure the model on, not to train it; by default 0, and 0.2 of the digits."""
     standardize: bool = True
-    """Train on features with mean 0 and standard deviation 1; --l2 acts in these units. The saved model takes the
-    features as they are. Without an intercept the features are scaled but not centred."""
+    """Train on features of mean 0 and standard deviation 1, in whose units the penalties act.
+    The saved model takes the features as they are. Without an intercept features are scaled only."""
     center: Literal["auto", "yes", "no"] = "auto"
-    """Whether --standardize subtracts the mean; by default for dense features, not for sparse ones."""
+    """Whether --standardize subtracts the mean; auto: from dense features, not from sparse ones."""
     dtype: Literal["stored", "float32", "float64"] = "stored"
-    """The type the features are multiplied in. By default that of a floating-point array, and float32 for text and
-    integers."""
+    """The type to compute in; stored: that of float32 and float64 arrays, and float32 for all else."""
     memory: Text = None
     """How much of the features a rank keeps in memory, as in 2GiB; the rest lies in scratch. The same bits."""
     scratch: Text = None
     """The folder for what --memory has no room for, on a disk of each node; by default TMPDIR. Nothing stays in it."""
     shards: int | None = None
-    """The number of slices the data is cut into. It fixes the bits of the model; by default it follows from the
-    number of samples."""
+    """The number of slices the data are cut into, at most one a sample. It decides the last bits of the model.
+    By default it follows from the number of samples."""
     seed: int = 0
-    """Decides which samples --valid-fraction holds out, which the preconditioner looks at, and the mini-batches."""
+    """Decides which samples --valid-fraction takes, which ones make the preconditioner, and the mini-batches of sgd."""
 
     def __post_init__(self) -> None:
         """Refuse what no data set could satisfy."""

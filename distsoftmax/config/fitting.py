@@ -6,26 +6,32 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from distsoftmax.config.values import Text, parse_path, require
+from distsoftmax.config.values import Text, parse_l2_path, require
 from distsoftmax.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """The function that is minimised: mean cross-entropy + l2/2 ||coef||^2 + l1 ||coef||_1 + group ||coef||_2,1."""
+    """The function that is minimised: mean cross-entropy + l2/2 ||coef||^2 + l1 ||coef||_1 + group ||coef||_2,1.
+
+    Examples
+    --------
+    >>> ObjectiveConfig(l2=1e-3, l1=1e-4).sparse
+    True
+    """
 
     l2: float = 0.0
-    """The weight of the L2 penalty; scikit-learn's C is 1 / (l2 * n), or 2 / (l2 * n) for two classes, where n is the
-    sum of the sample weights. Above 0, a run reports a proven bound on its distance to the optimum."""
+    """The weight of the L2 penalty. Above 0, a run reports a proven bound on its distance to the optimum.
+    scikit-learn's C is 1 / (l2 * n), for two classes 2 / (l2 * n), where n is the sum of the sample weights."""
     l2_path: Text = None
-    """FROM:TO:COUNT, as in 1e-1:1e-6:20: train for each of so many values of --l2, each from the solution before it,
-    and keep the model with the lowest held-out log loss."""
+    """FROM:TO:COUNT, as in 1e-1:1e-6:20: train for each of so many values of --l2, each from the solution before it.
+    The model with the lowest held-out log loss is kept."""
     l1: float = 0.0
-    """The weight of the L1 penalty, the sum of the coefficients' magnitudes: makes many of them 0. With --l2: the
-    elastic net."""
+    """The weight of the L1 penalty, the sum of the coefficients' magnitudes, which makes many of them 0.
+    With --l2 this is the elastic net."""
     group: float = 0.0
-    """The weight of the sum over features of the norm of their coefficients: a feature enters for all classes or for
-    none."""
+    """The weight of the group penalty, the sum over the features of the norm of their coefficients.
+    It makes a feature used for all classes or for none."""
     intercept: bool = True
     """Fit an intercept for each class; it is not penalised."""
 
@@ -35,7 +41,7 @@ class ObjectiveConfig:
             value = getattr(self, name)
             require(0 <= value < math.inf, name, value, "it must be a finite number, 0 or more")
         if self.l2_path is not None:
-            parse_path(self.l2_path)
+            parse_l2_path(self.l2_path)
             if self.l2 > 0:
                 raise InputError("--l2 and --l2-path both set the L2 penalty: give one of them")
 
@@ -47,44 +53,53 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SolverConfig:
-    """The update rule, and when it ends."""
+    """The update rule, and when it ends.
+
+    Examples
+    --------
+    >>> SolverConfig(solver="sgd", epochs=3).batch
+    'auto'
+    >>> SolverConfig(solver="lbfgs", epochs=3)
+    Traceback (most recent call last):
+    distsoftmax.errors.InputError: --epochs is not for --solver lbfgs: it belongs to --solver sgd
+    """
 
     solver: Literal["auto", "gradient-descent", "lbfgs", "trust-region", "sgd"] = "auto"
-    """The update rule; auto picks one by the problem's shape and penalty, gradient-descent where a --learning-rate is
-    given, and says so."""
+    """The update rule; auto picks one by the problem's shape and penalty, and says which.
+    With a --learning-rate it picks gradient-descent."""
     learning_rate: float | Literal["auto"] = "auto"
-    """Of gradient-descent: a number takes steps of that length, auto needs no tuning (accelerated, with backtracking
-    and restart). Of sgd: the length of a step before the schedule; auto follows from a bound on the curvature."""
+    """The length of a step. Of sgd: before the schedule; auto follows from a bound on the curvature.
+    Of gradient-descent: a number is kept; auto is accelerated, with backtracking and restart, and needs no tuning."""
     momentum: float = 0.0
-    """The last step times this is added to the next one; for sgd, and gradient-descent with a learning rate."""
+    """How much of the last step is added to the next one; for sgd, and gradient-descent with a --learning-rate."""
     nesterov: bool = False
-    """Take Nesterov's momentum, with the gradient where the momentum leads."""
+    """Take the gradient where the momentum leads, as Nesterov does; with --momentum."""
     batch: int | Literal["auto"] = "auto"
-    """The samples of a mini-batch of sgd; auto: 4096, or so many that an epoch has 16 of them. The last of an epoch
-    takes those that are left."""
+    """The samples of a mini-batch of sgd; auto: 4096, or fewer, so that an epoch has 16 batches.
+    The last batch of an epoch may be smaller."""
     epochs: int = 10
-    """How often sgd passes over the data."""
+    """How often sgd goes through the data."""
     schedule: Literal["constant", "step", "inverse", "cosine"] = "constant"
-    """How sgd's learning rate falls: step by 0.1 after 1/2 and after 3/4 of the epochs, inverse as 1 / (1 + epochs
-    done), cosine to 0 at the end."""
+    """How sgd's learning rate falls: step to a tenth after 1/2 of the epochs, and again after 3/4;
+    inverse as 1 / (1 + epochs done); cosine to 0 at the end."""
     warm_up: float = 0.0
     """The epochs over which sgd's learning rate rises from 0."""
     linear_scaling: int | None = None
-    """The batch that --learning-rate was tuned for: it is multiplied by --batch / this."""
+    """The batch that --learning-rate was tuned for; the rate is multiplied by --batch and divided by this."""
     average: bool = False
-    """Return the mean of sgd's iterates since half of the epochs."""
+    """Make the model of the mean of sgd's iterates over the second half of the epochs."""
     init: Text = None
     """Start from this model.safetensors, or the one in this folder, not from 0."""
     patience: int | None = None
-    """End when so many evaluations in a row (--evaluate-every) have not lowered the held-out log loss, and keep the
-    best model."""
+    """End when so many evaluations in a row have not lowered the held-out log loss, and keep the best model.
+    There is an evaluation each --evaluate-every steps."""
     max_steps: int | None = None
-    """End after this many steps; by default 1000, and for sgd after its epochs."""
+    """End after this many steps; by default 1000, or after the epochs of sgd."""
     max_seconds: float | None = None
-    """End after this many seconds of training, resumable."""
+    """End after this many seconds of training, with a checkpoint to resume from."""
     tolerance: float = 1e-4
-    """End when the certified gap is below this fraction of the objective or, where there is none, when the gradient's
-    norm is below this fraction of its first. 0 never ends on it."""
+    """End when the certified gap is below this fraction of the objective; 0 never ends on it.
+    Without a certified gap: when the gradient's norm is below this fraction of its first."""
 
     def __post_init__(self) -> None:
         """Refuse steps that lead nowhere."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from distsoftmax.config.data import DataConfig, SourceConfig
 from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
@@ -16,28 +16,31 @@ from distsoftmax.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where the results go, what is reported, and how the machine is used. Nothing here changes the model."""
+    """Where results go, what is reported, how the machine is used.
+
+    None of it changes the model, but --evaluate-every with --patience.
+    """
 
     config: Text = None
     """A TOML file of options, such as the config.toml of an earlier run; the command line wins over it."""
     out: Text = None
     """The folder of results; by default runs/<date-time>."""
     resume: Literal["auto", "never"] = "auto"
-    """auto goes on from the newest valid checkpoint in --out; never refuses a folder that holds a run."""
+    """auto: go on from the newest whole checkpoint in --out. never: refuse a folder that holds a run."""
     checkpoint_every: int | None = None
-    """Save a checkpoint every so many steps."""
+    """Save a checkpoint every so many steps, besides those by time."""
     checkpoint_seconds: float = 60.0
     """Save a checkpoint when so many seconds have passed since the last; 0 saves after every step."""
     keep_checkpoints: int = 3
-    """Keep the newest so many checkpoints."""
+    """Keep so many checkpoints, the newest."""
     metrics_every: int = 1
     """Write a line of metrics.jsonl every so many steps."""
     evaluate_every: int = 10
-    """Measure accuracy and log loss on the held-out samples every so many steps; 0 only at the end."""
+    """Measure accuracy and log loss on the held-out samples every so many steps; 0: only at the end."""
     progress: Literal["auto", "always", "never"] = "auto"
-    """Show a moving line (always), plain lines now and then (never), or what suits the terminal or log (auto)."""
+    """always: show a moving line. never: plain lines now and then. auto: always on a terminal, never in a log."""
     threads: int | Literal["auto"] = "auto"
-    """The shards of a rank that are computed at once; auto: as many as mpirun's ranks leave it cores."""
+    """How many shards a rank computes at once; auto: as many as the other ranks of the node leave it cores."""
 
     def __post_init__(self) -> None:
         """Refuse cadences that never come round."""
@@ -52,7 +55,14 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything a training run is told."""
+    """Everything a training run is told.
+
+    Examples
+    --------
+    >>> config = TrainConfig(objective=ObjectiveConfig(l2=1e-3), solver=SolverConfig(solver="lbfgs"))
+    >>> config.sections()["objective"]
+    {'l2': 0.001, 'l1': 0.0, 'group': 0.0, 'intercept': True}
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -108,9 +118,15 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig(SourceConfig):
-    """What `predict` and `evaluate` are told of the model and the samples."""
+    """What `predict` and `evaluate` are told of the model and the samples.
 
-    model: Positional[str]
+    Examples
+    --------
+    >>> ScoringConfig(model="model.safetensors", data=("wine.npz",)).model_path.name
+    'model.safetensors'
+    """
+
+    model: Positional[Annotated[str, arg(metavar="MODEL")]]
     """The model.safetensors that training saved, or the folder it stands in."""
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
@@ -47,6 +48,11 @@ def parse_memory(text: str) -> int:
     ------
     InputError
         It means none.
+
+    Examples
+    --------
+    >>> parse_memory("2GiB") == 2 * 2**30
+    True
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if match is None:
@@ -56,7 +62,7 @@ def parse_memory(text: str) -> int:
     return int(size)
 
 
-def parse_path(text: str) -> tuple[float, ...]:
+def parse_l2_path(text: str) -> tuple[float, ...]:
     """Return the values that a text such as 1e-1:1e-6:20 means: FROM, down to TO, COUNT of them, in equal ratios.
 
     They are rounded to 12 digits, so that 1e-1:1e-3:3 holds 0.01 itself.
@@ -65,6 +71,11 @@ def parse_path(text: str) -> tuple[float, ...]:
     ------
     InputError
         It means no such values.
+
+    Examples
+    --------
+    >>> parse_l2_path("1e-1:1e-3:3")
+    (0.1, 0.01, 0.001)
     """
     form = "give FROM:TO:COUNT, as in 1e-1:1e-6:20"
     try:
@@ -74,7 +85,7 @@ def parse_path(text: str) -> tuple[float, ...]:
     require(0 < first < math.inf and 0 < last < math.inf, "l2_path", text, f"its values must be above 0: {form}")
     require(2 <= count <= MOST_VALUES, "l2_path", text, f"COUNT must be from 2 to {MOST_VALUES}: {form}")
     values = (first, *_between(first, last, count - 1), last)
-    falls = all(one > other for one, other in pairwise(values))
+    falls = all(value > following for value, following in pairwise(values))
     require(falls, "l2_path", text, f"it must descend, for each run starts where the one before ended: {form}")
     return values
 
@@ -88,7 +99,12 @@ def _between(first: float, last: float, n_steps: int) -> Iterator[float]:
     yield from (float(f"{value:.12g}") for value in values)
 
 
-def model_file(place: str) -> Path:
-    """Return the file of the model at a place: a model.safetensors, or the folder it stands in."""
-    path = Path(place)
-    return path / "model.safetensors" if path.is_dir() else path
+def model_file(name: str) -> Path:
+    """Return the file of the model that a name means: a model.safetensors itself, or the folder it stands in.
+
+    Examples
+    --------
+    >>> str(model_file("wine.safetensors")), str(model_file("/"))
+    ('wine.safetensors', '/model.safetensors')
+    """
+    return Path(name, "model.safetensors") if os.path.isdir(name) else Path(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -12,12 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from distsoftmax.durable import write_atomically
-from distsoftmax.errors import CheckpointDamaged, InputError
-from distsoftmax.model import tensor_file
+from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.solvers.protocol import State
+from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
 FORMAT_VERSION = 3
@@ -84,9 +82,8 @@ def save_checkpoint(
             "seconds": seconds,
         }
     )
-    metadata = {"format": "distsoftmax checkpoint", "about": about, "checksum": _checksum(about, tensors)}
     written = folder / f"step-{state.step:010d}.safetensors"
-    write_atomically(written, *tensor_file(tensors, metadata))
+    write_atomically(written, *tensor_file_content("checkpoint", tensors, {"about": about}))
     # files of later steps are damaged ones that this run has passed over: they count for nothing
     for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
         with contextlib.suppress(OSError):
@@ -128,21 +125,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises
     ------
-    CheckpointDamaged
+    DamagedFile
         Any byte of it is not the one that was written.
     InputError
         It is whole, but of a version not known here.
     """
+    tensors, metadata = read_tensor_file("checkpoint", path)
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        about = metadata["about"]
-        if metadata.get("format") != "distsoftmax checkpoint" or metadata["checksum"] != _checksum(about, tensors):
-            raise CheckpointDamaged(f"{path}: its bytes are not the ones that were written")
-        facts = json.loads(about)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CheckpointDamaged(f"{path}: cannot be read: {error}") from None
+        facts = json.loads(metadata["about"])
+    except KeyError:
+        raise DamagedFile(f"{path}: is damaged: it does not say what it is about") from None
     if facts["format_version"] != FORMAT_VERSION:
         raise InputError(f"{path}: has format version {facts['format_version']}, this program reads {FORMAT_VERSION}")
     digests = tensors.pop("shard_digests")
@@ -159,7 +151,7 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
     for path in reversed(paths):
         try:
             return load_checkpoint(path)
-        except CheckpointDamaged as error:
+        except DamagedFile as error:
             warn(f"warning: {error}; it is passed over")
     if paths:
         warn(f"warning: no checkpoint in {folder} is whole; the run starts anew")
@@ -218,12 +210,3 @@ def _tensors(record: State | EarlyStopping) -> dict[str, NDArray]:
 def _shorten(value: object) -> str:
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _checksum(about: str, tensors: Mapping[str, NDArray]) -> str:
-    digest = hashlib.sha256(about.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
-        digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()

@@ -65,10 +65,20 @@ def _new_folder() -> str:
 
 def _check_place(folder: Path) -> None:
     """Refuse a folder that could not be made, before hours are spent on what should go into it."""
-    place = folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"--out {folder}: {place} is a file; name a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder}: {place} is not writable; name another folder")
+    path = folder
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            f"--out {folder}: {path} is a link to {os.readlink(path)}, which does not exist; make that folder, or name "
+            "another"
+        )
+    if not path.is_dir():
+        raise InputError(f"--out {folder}: {path} is a file; name a folder")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {path} is not writable; name another folder")
+    try:
+        for name in (folder, *(path / part for part in folder.parts)):
+            name.exists()
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made: {error.strerror}; name another folder") from None

@@ -41,7 +41,8 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
         lines.append(f"memory: {_in_mib(held)} of features stay in memory, {_in_mib(spooled)} lie in scratch")
     if cluster.size > dataset.n_shards:
         idle = f"note: {cluster.size - dataset.n_shards} ranks have no shard"
-        more = f"; --shards {4 * cluster.size} gives each some (another sum, so the model's bits change)"
+        enough = min(4 * cluster.size, dataset.n_rows)
+        more = f"; --shards {enough} gives each some (another sum, so the model's bits change)"
         lines.append(idle + (more if dataset.n_rows >= cluster.size else f"; there are {dataset.n_rows} samples"))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())

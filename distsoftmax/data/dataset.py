@@ -243,7 +243,7 @@ def _with_held_out(
     preparation = replace(dataset.preparation, class_weights=None, held_out_fraction=0.0)
     encoding = preparation.encoding
     spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels)
-    divided = divide_source(spec.expecting(encoding), config.shards, cluster)
+    divided = divide_source(spec.expecting(encoding), config.shards, cluster, or_fewer=True)
     divided.require_columns(encoding, "the training data")
     source = divided.source
     if source.sparse != dataset.sparse:

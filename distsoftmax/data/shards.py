@@ -24,7 +24,7 @@ MANY_SHARDS = 64  # enough for even work on a few dozen ranks
 SMALL_SHARD_ROWS = 1024  # fewer rows take less time than the calls that work on them
 LARGEST_SHARD_ROWS = 16_384
 LARGEST_WEIGHT = 1e100
-MISSING_REMEDY = "fill it in, leave the row out, or choose --impute mean or zero"
+MISSING_REMEDY = "fill it in, leave the row out, or train with --impute mean or zero"
 
 ShowProgress = Callable[[str, int, int], None]  # (what is done, how much of it is done, how much there is)
 
@@ -182,18 +182,33 @@ def bad_weight(where: str, weight: float | str) -> InputError:
     return InputError(f"{where}: the weight is {weight}; it must be a number from 0 to {LARGEST_WEIGHT:g}")
 
 
-def divide_source(source: Source | SourceSpec, n_shards: int | None, cluster: Communicator) -> DividedSource:
+def divide_source(
+    source: Source | SourceSpec, n_shards: int | None, cluster: Communicator, *, or_fewer: bool = False
+) -> DividedSource:
     """Open a source where it is not open yet, find its rows and fix its shards. Collective.
+
+    Parameters
+    ----------
+    n_shards : int or None
+        None: as many as its rows ask for.
+    or_fewer : bool
+        Whether a source with fewer rows than that is cut into its rows.
 
     Raises
     ------
     InputError
-        On every rank: the source cannot be used, or has no rows.
+        On every rank: the source cannot be used, has no rows, or fewer than shards.
     """
     opened = open_source(source, cluster) if isinstance(source, SourceSpec) else source
     opened.scan(cluster)
     if opened.n_rows <= 0:
         raise InputError(f"{opened.path}: holds no samples, only a header or nothing").on_all_ranks()
+    if n_shards is not None and n_shards > opened.n_rows:
+        if not or_fewer:
+            raise InputError(
+                f"--shards is {n_shards}, but {opened.path} holds {opened.n_rows} samples; ask for as many at most"
+            ).on_all_ranks()
+        n_shards = opened.n_rows
     bounds = shard_bounds(opened.n_rows, n_shards or default_n_shards(opened.n_rows))
     owned = [owned_shards(rank, cluster.size, bounds.size - 1) for rank in range(cluster.size)]
     opened.divide(bounds, owned, cluster)

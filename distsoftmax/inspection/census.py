@@ -21,6 +21,7 @@ class Census:
 
     Attributes
     ----------
+    numbers : NumberTally
     labels : TextTally or None
     weights : WeightTally or None
         None where the source was not asked for them.
@@ -38,11 +39,7 @@ class Census:
 
 
 def take_census(
-    divided: DividedSource,
-    undeclared: Collection[str],
-    kind_of: KindOf,
-    cluster: Communicator,
-    show: ShowProgress,
+    divided: DividedSource, undeclared: Collection[str], kind_of: KindOf, cluster: Communicator, show: ShowProgress
 ) -> Census:
     """Read this rank's shards and count what is in them. Collective.
 
@@ -63,38 +60,36 @@ def take_census(
     labels, weights = TextTally(), WeightTally()
     categories = tuple(TextTally() for _ in source.category_names)
     sums: list[ShardSum] = []
-    has_labels = has_weights = False
     with cluster.agreement():
         for number in divided.own:
             show(f"reading {source.path}", number - divided.own.start, len(divided.own))
             shard = divided.read_unchecked(number)
-            rows, place = shard.rows, shard.where
+            rows, row_name = shard.rows, shard.where
             weighted = None
             if rows.weights is not None:
-                has_weights, weighted = True, rows.weights > 0
-                sums.append(ShardSum(number, np.array(weights.add(rows.weights, place))))
+                weighted = rows.weights > 0
+                sums.append(ShardSum(number, np.array(weights.add(rows.weights, row_name))))
             if rows.labels is not None:
-                has_labels = True
-                labels.add(rows.labels, place, weighted)
-                if number == 0 and rows.labels.codes.size and rows.labels.codes[0] >= 0:
+                labels.add(rows.labels, row_name, weighted)
+                if number == 0 and (rows.labels.codes[:1] >= 0).any():
                     text = rows.labels.texts[rows.labels.codes[0]]
                     labels.first_row = Spot(source.locate(0)[0], value=text)
             for name, tally, column in zip(source.category_names, categories, rows.categories, strict=True):
-                tally.add(column, place)
+                tally.add(column, row_name)
                 tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)
                 if name in undeclared:
-                    tally.look_for_words(column, place, kind_of)
-            numbers.add(number, rows, place, weighted)
+                    tally.look_for_words(column, row_name, kind_of)
+            numbers.add(number, rows, row_name, weighted)
     numbers.join(cluster)
-    everywhere = cluster.allgather((labels, weights, categories, has_labels, has_weights))
+    gathered = cluster.allgather((labels, weights, categories))
     labels, weights, categories = TextTally(), WeightTally(), tuple(TextTally() for _ in source.category_names)
-    for others_labels, others_weights, others_categories, _, _ in everywhere:  # in the order of the rows
-        labels.merge(others_labels)
-        weights.merge(others_weights)
-        for tally, others in zip(categories, others_categories, strict=True):
-            tally.merge(others)
+    for of_labels, of_weights, of_categories in gathered:  # in the order of the rows
+        labels.merge(of_labels)
+        weights.merge(of_weights)
+        for tally, of_column in zip(categories, of_categories, strict=True):
+            tally.merge(of_column)
             tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)
     labels.rename(class_names(labels.rows))
-    has_labels, has_weights = (any(some[place] for some in everywhere) for place in (3, 4))
-    total = float(exact_sum(sums, (), divided.n_shards, cluster)) if has_weights else float(source.n_rows)
-    return Census(numbers, labels if has_labels else None, weights if has_weights else None, total, categories)
+    has_labels = labels.rows or labels.missing
+    total = exact_sum(sums, (), divided.n_shards, cluster) if weights.rows else source.n_rows
+    return Census(numbers, labels if has_labels else None, weights if weights.rows else None, float(total), categories)

@@ -1,4 +1,4 @@
-"""What a source holds and what a run on it would need, found by all ranks together; see `description_table`."""
+"""What a source holds and what a run on it would need, found by all ranks together; `table` shows it to people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, parse_memory
@@ -20,9 +19,9 @@ from distsoftmax.errors import InputError
 from distsoftmax.inspection.census import Census, take_census
 from distsoftmax.inspection.diagnosis import Diagnosis, Problem
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
-from distsoftmax.inspection.tally import KindOf
+from distsoftmax.inspection.tally import BadNumbers, KindOf
 
-COLUMNS_SHOWN = 10
+COLUMNS_SHOWN = 10  # those with the most bad cells
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,16 @@ def describe(
     ------
     InputError
         On every rank: the source cannot be read at all.
+
+    Examples
+    --------
+    >>> from distsoftmax.cluster.communicator import Alone
+    >>> np.savez("animals.npz", X=[[1.0, np.nan], [2.0, 5.0]], y=["cat", "dog"])
+    >>> description = describe(DataConfig(data=("animals.npz",)), None, Alone())
+    >>> description.classes
+    {'cat': 1, 'dog': 1}
+    >>> description.problems[0].text
+    'animals.npz: row 1, column x1: there is no number ...'
     """
     bound = parse_memory(config.memory) if config.memory is not None else None
     divided, no_labels = _open(config, cluster)
@@ -144,7 +153,7 @@ def describe(
         n_parameters=None if census.labels is None else len(census.labels.rows) * (width + 1),
         bound=bound,
     )
-    diagnosis = Diagnosis(
+    problems = Diagnosis(
         config=config,
         source=source,
         census=census,
@@ -153,13 +162,8 @@ def describe(
         bound=bound,
         undeclared=undeclared,
         no_labels=no_labels,
-    )
-    return _told(diagnosis, divided, "text" if source.is_text else stored.name, computed.name)
-
-
-def _told(diagnosis: Diagnosis, divided: DividedSource, stored: str, computed: str) -> Description:
-    source, census = divided.source, diagnosis.census
-    labels, rows = census.labels, np.diff(divided.bounds)
+    ).problems()
+    rows, numbers, labels = np.diff(divided.bounds), census.numbers, census.labels
     return Description(
         path=source.path,
         format=source.format,
@@ -167,33 +171,33 @@ def _told(diagnosis: Diagnosis, divided: DividedSource, stored: str, computed: s
         bytes=sum(part.size for part in source.parts),
         rows=source.n_rows,
         numeric=len(source.feature_names),
-        categories=tuple(_categories(source, census, diagnosis.undeclared)),
-        features=_width(source, census),
+        categories=tuple(_categories(source, census, undeclared)),
+        features=width,
         sparse=source.sparse,
-        nonzero=census.numbers.nonzero,
-        stored=stored,
-        computed=computed,
+        nonzero=numbers.nonzero,
+        stored="text" if source.is_text else stored.name,
+        computed=computed.name,
         index_base=source.index_base,
         classes=None if labels is None else dict(sorted(labels.rows.items(), key=lambda item: (-item[1], item[0]))),
-        missing=_cells(census.numbers.missing, source, [tally.missing for tally in census.categories]),
-        infinite=_cells(census.numbers.infinite, source),
-        constant=int(diagnosis.constant_columns().size),
+        missing=_cells(numbers.missing, source, [tally.missing for tally in census.categories]),
+        infinite=_cells(numbers.infinite, source),
+        constant=numbers.constant_columns(config.impute == "zero").size,
         weights=_weights(census),
         shards=divided.n_shards,
         shard_rows=(int(rows.min()), int(rows.max())),
-        memory=diagnosis.needs,
-        memory_bound=diagnosis.bound,
-        least_memory=diagnosis.sizes.least_bound,
-        problems=diagnosis.problems(),
+        memory=needs,
+        memory_bound=bound,
+        least_memory=sizes.least_bound,
+        problems=problems,
         notes=source.notes,
     )
 
 
 def as_json(description: Description) -> str:
     """Return one JSON object."""
-    told = asdict(description)
-    del told["notes"]
-    return json.dumps(told, allow_nan=False)
+    content = asdict(description)
+    del content["notes"]
+    return json.dumps(content, allow_nan=False)
 
 
 def _open(config: DataConfig, cluster: Communicator) -> tuple[DividedSource, str | None]:
@@ -247,15 +251,15 @@ def _categories(source: Source, census: Census, undeclared: frozenset[str]) -> I
         yield Categories(name, min(count, most), count > most, tally.missing, name not in undeclared)
 
 
-def _cells(counts: NDArray[np.int64] | None, source: Source, in_texts: Sequence[int] = ()) -> Cells:
-    """Return the cells by column, those of text columns among them."""
-    named = [(name, count) for name, count in zip(source.category_names, in_texts, strict=False) if count]
+def _cells(numbers: BadNumbers, source: Source, texts: Sequence[int] = ()) -> Cells:
+    """Return cells by column: those of numeric columns, and of so many in each text column."""
+    named = [(name, count) for name, count in zip(source.category_names, texts, strict=False) if count]
     cells, columns = sum(count for _, count in named), len(named)
-    if counts is not None:
-        affected = np.flatnonzero(counts)
-        worst = affected[np.argsort(-counts[affected], kind="stable")[:COLUMNS_SHOWN]].tolist()
-        named = [*((source.feature_names[column], int(counts[column])) for column in worst), *named]
-        cells, columns = cells + int(counts.sum()), columns + affected.size
+    if (by_column := numbers.by_column) is not None:
+        affected = np.flatnonzero(by_column)
+        worst = affected[np.argsort(-by_column[affected], kind="stable")[:COLUMNS_SHOWN]].tolist()
+        named = [*((source.feature_names[column], int(by_column[column])) for column in worst), *named]
+        cells, columns = cells + numbers.count, columns + numbers.n_columns
     return Cells(cells, columns, tuple(sorted(named, key=lambda pair: -pair[1])[:COLUMNS_SHOWN]))
 
 

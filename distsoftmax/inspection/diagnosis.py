@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
@@ -18,12 +18,12 @@ from distsoftmax.data.standardization import too_large_value
 from distsoftmax.data.survey import one_class, weightless_class
 from distsoftmax.inspection.census import Census
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes
-from distsoftmax.inspection.tally import Spot, TextTally
+from distsoftmax.inspection.tally import BadNumbers, Spot, TextTally
 
-LARGEST_RATIO_OF_SCALES = 1e6
-LARGEST_RATIO_OF_CLASSES = 100
-LOWEST_DENSITY = 0.05
-SHOWN = 10
+LARGEST_RATIO_OF_SCALES = 1e6  # of the largest values of two columns, beyond which standardisation is recommended
+LARGEST_RATIO_OF_CLASSES = 100  # of the largest class to the smallest, beyond which weights are recommended
+LOWEST_DENSITY = 0.05  # share of values that are not 0, below which a sparse format is recommended
+NAMES_SHOWN = 10  # of columns or classes, in one message
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Problem:
         return f"{self.severity}: {self.text}"
 
 
+error = partial(Problem, "error")
+note = partial(Problem, "note")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
     """What is wrong with a source.
@@ -45,6 +49,9 @@ class Diagnosis:
     ----------
     config : DataConfig
         The options training would have.
+    source : Source
+    census : Census
+    sizes : ShardBytes
     needs : tuple of MemoryNeed
         For the numbers of ranks there may be.
     bound : int or None
@@ -66,24 +73,15 @@ class Diagnosis:
 
     def problems(self) -> tuple[Problem, ...]:
         """Return what is wrong, errors first."""
-        found = [
+        problems = [
             *self._of_labels(),
-            *self._of_cells(),
+            *self._of_bad_numbers(),
             *self._of_columns(),
             *self._of_texts(),
             *self._of_weights(),
             *self._of_memory(),
         ]
-        return tuple(sorted(found, key=lambda problem: problem.severity))
-
-    def constant_columns(self) -> NDArray[np.int64]:
-        """Return the numeric columns with one value throughout."""
-        highest, lowest = self.census.numbers.extremes[0], -self.census.numbers.extremes[1]
-        constant = highest == lowest
-        missing = self.census.numbers.missing
-        if missing is not None and self.config.impute == "zero":
-            constant &= (missing == 0) | (highest == 0)
-        return np.flatnonzero(constant)
+        return tuple(sorted(problems, key=lambda problem: problem.severity))
 
     def _of_labels(self) -> Iterator[Problem]:
         path, labels = self.source.path, self.census.labels
@@ -93,50 +91,50 @@ class Diagnosis:
             return
         if labels.first_missing is not None:
             where = labels.first_missing.where
-            yield error(f"{where}: the label is missing; leave the row out{_first_of(labels.missing, 'rows')}")
-        counts = labels.rows
-        if len(counts) == 1:
-            yield error(str(one_class(path, next(iter(counts)))))
-        first = labels.first_row
-        if self.source.headless_by_guess and first is not None:
+            yield error(f"{where}: the label is missing; leave the row out{_first_of(labels.missing, 'row')}")
+        if len(labels.rows) == 1:
+            yield error(str(one_class(path, *labels.rows)))
+        if self.source.headless_by_guess and (first := labels.first_row) is not None:
             taken = f"{first.where}: the first line was taken for a row"
             say = "say --header yes if it holds the columns' names"
-            if counts[str(first.value)] == 1:
+            if labels.rows[str(first.value)] == 1:
                 yield error(f"{taken}, but its label {first.value!r} stands in no other row; {say}, or --header no")
             else:
                 yield note(f"{taken}; {say}")
-        n_samples = sum(counts.values())
-        once = sorted(name for name, count in counts.items() if count == 1)
-        if n_samples > 2 * len(counts):
+        yield from self._of_classes(path, labels.rows)
+
+    def _of_classes(self, path: str, counts: dict[str, int]) -> Iterator[Problem]:
+        n_samples, n_classes = sum(counts.values()), len(counts)
+        if n_samples > 2 * n_classes:
+            once = sorted(name for name, count in counts.items() if count == 1)
             if once:
-                yield note(f"{path}: {_named('class', 'classes', once)} with one sample; it cannot be held out")
-            largest, smallest = max(counts.values()), min(counts.values())
-            if largest > LARGEST_RATIO_OF_CLASSES * smallest:
+                yield note(f"{path}: {_named('class', once, len(once))} with one sample; it cannot be held out")
+            ratio = max(counts.values()) / min(counts.values())
+            if ratio > LARGEST_RATIO_OF_CLASSES:
                 yield note(
-                    f"{path}: the largest class has {largest / smallest:.0f} times as many samples as the smallest; "
-                    "--class-weight balanced makes all count alike"
+                    f"{path}: the largest class has {ratio:.0f} times as many samples as the smallest; --class-weight "
+                    "balanced makes all count alike"
                 )
-        elif len(counts) > 2:
+        elif n_classes > 2:
             yield note(
-                f"{path}: {n_samples} samples are of {len(counts)} classes; is the label a number to be measured, or "
-                "a name of the sample?"
+                f"{path}: {n_samples} samples are of {n_classes} classes; is the label a number to be measured, or a "
+                "name of the sample?"
             )
 
-    def _of_cells(self) -> Iterator[Problem]:
-        numbers, names = self.census.numbers, self.source.feature_names
-        if (spot := numbers.first_missing) is not None and numbers.missing is not None:
-            if self.config.impute == "error":
-                more = _first_of(int(numbers.missing.sum(dtype=np.int64)), "cells", numbers.missing)
-                yield error(f"{bad_number(f'{spot.where}, column {names[spot.column]}', spot.value)}{more}")
-            else:
-                mean = self.config.impute == "mean" and not self.source.sparse
-                yield note(
-                    f"{self.source.path}: {_in_columns(numbers.missing)} without a number; "
-                    f"{'the mean of the column' if mean else '0'} stands for it"
-                )
-        if (spot := numbers.first_infinite) is not None and numbers.infinite is not None:
-            more = _first_of(int(numbers.infinite.sum(dtype=np.int64)), "cells", numbers.infinite)
-            yield error(f"{bad_number(f'{spot.where}, column {names[spot.column]}', spot.value)}{more}")
+    def _of_bad_numbers(self) -> Iterator[Problem]:
+        missing, impute = self.census.numbers.missing, self.config.impute
+        if impute == "error":
+            yield from self._refused(missing)
+        elif missing.count:
+            filler = "the mean of the column" if impute == "mean" and not self.source.sparse else "0"
+            columns = f"{_counted(missing.count, 'cell')} in {_counted(missing.n_columns, 'column')}"
+            yield note(f"{self.source.path}: {columns} without a number; {filler} stands for it")
+        yield from self._refused(self.census.numbers.infinite)
+
+    def _refused(self, cells: BadNumbers) -> Iterator[Problem]:
+        if (spot := cells.first) is not None:
+            complaint = bad_number(f"{spot.where}, column {self.source.feature_names[spot.column]}", spot.value)
+            yield error(f"{complaint}{_first_of(cells.count, 'cell', cells.n_columns)}")
 
     def _of_columns(self) -> Iterator[Problem]:
         source, numbers, names = self.source, self.census.numbers, self.source.feature_names
@@ -145,14 +143,11 @@ class Diagnosis:
         too_large = np.flatnonzero(largest > LARGEST_VALUE)
         for column in too_large[:1]:
             complaint = too_large_value(source.path, names[column], float(largest[column]))
-            yield error(f"{complaint}{_first_of(too_large.size, 'columns')}")
-        constant = self.constant_columns()
+            yield error(f"{complaint}{_first_of(too_large.size, 'column')}")
+        constant = numbers.constant_columns(self.config.impute == "zero")
         if constant.size:
-            some = [names[column] for column in constant[:SHOWN]]
-            yield note(
-                f"{source.path}: {_named('column', 'columns', some, constant.size)} with one value throughout; nothing "
-                "can be learnt from that"
-            )
+            shown = _named("column", [names[column] for column in constant[:NAMES_SHOWN]], constant.size)
+            yield note(f"{source.path}: {shown} with one value throughout; nothing can be learnt from that")
         largest[constant] = 0
         varied = np.flatnonzero(largest)
         if varied.size > 1:
@@ -169,36 +164,38 @@ class Diagnosis:
             )
 
     def _of_texts(self) -> Iterator[Problem]:
-        source = self.source
-        for name, tally in zip(source.category_names, self.census.categories, strict=True):
-            count, spot = len(tally.rows), tally.first_missing
-            may_be_label = self.census.labels is None and len(self.undeclared) == 1
-            if name in self.undeclared and tally.first_word is not None:
+        may_be_label = self.census.labels is None and len(self.undeclared) == 1
+        for name, tally in zip(self.source.category_names, self.census.categories, strict=True):
+            undeclared = name in self.undeclared
+            if undeclared and tally.first_word is not None:
                 yield self._undeclared(name, tally, tally.first_word, may_be_label)
-            elif count > LARGEST_NUMBER_OF_CATEGORIES:
+            elif len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES:
                 yield self._too_many(name)
-            if tally.numbers or (name in self.undeclared and may_be_label):
-                continue
-            if spot is not None and self.config.impute == "error":
-                more = _first_of(tally.missing, "cells")
-                yield error(f"{no_text(f'{spot.where}, column {name}')}{more}")
-            elif spot is not None:
-                yield note(f"{source.path}: column {name}: cells without text ({tally.missing}) are of no category")
-            if 2 * count > source.n_rows > 2 and count <= LARGEST_NUMBER_OF_CATEGORIES:
-                yield note(
-                    f"{source.path}: column {name} holds {count} different texts in {source.n_rows} rows; what is met "
-                    "once teaches nothing: leave it out with --features"
-                )
-        tallies = zip(source.category_names, self.census.categories, strict=True)
+            if not tally.numbers and not (undeclared and may_be_label):
+                yield from self._of_categories(name, tally)
+        tallies = zip(self.source.category_names, self.census.categories, strict=True)
         declared = [(name, sorted(tally.rows)) for name, tally in tallies if name not in self.undeclared]
-        complaint = double_name(source.path, source.feature_names, declared)
+        complaint = double_name(self.source.path, self.source.feature_names, declared)
         if complaint is not None:
             yield error(str(complaint))
+
+    def _of_categories(self, name: str, tally: TextTally) -> Iterator[Problem]:
+        path, n_rows, count = self.source.path, self.source.n_rows, len(tally.rows)
+        if (spot := tally.first_missing) is not None:
+            if self.config.impute == "error":
+                yield error(f"{no_text(f'{spot.where}, column {name}')}{_first_of(tally.missing, 'cell')}")
+            else:
+                yield note(f"{path}: column {name}: cells without text ({tally.missing}) are of no category")
+        if 2 * count > n_rows > 2 and count <= LARGEST_NUMBER_OF_CATEGORIES:
+            yield note(
+                f"{path}: column {name} holds {count} different texts in {n_rows} rows; what is met once teaches "
+                "nothing: leave it out with --features"
+            )
 
     def _undeclared(self, name: str, tally: TextTally, first_word: Spot, may_be_label: bool) -> Problem:
         where, text = f"{first_word.where}, column {name}", repr(first_word.value)
         if tally.numbers:
-            return error(f"{where}: {text} is not a number{_first_of(tally.words, 'cells')}")
+            return error(f"{where}: {text} is not a number{_first_of(tally.words, 'cell')}")
         if len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES:
             return self._too_many(name)
         has_names = self.config.header != "no" and not self.source.headless_by_guess
@@ -219,13 +216,13 @@ class Diagnosis:
         if weights is None:
             return
         if (spot := weights.first_bad) is not None:
-            more = _first_of(weights.negative + weights.not_finite, "rows")
+            more = _first_of(weights.negative + weights.not_finite, "row")
             yield error(f"{bad_weight(spot.where, spot.value)}{more}")
         elif labels is not None:
             for name in sorted(set(labels.rows) - set(labels.weighted))[:1]:
                 yield error(str(weightless_class(self.source.path, name)))
         if weights.zero:
-            yield note(f"{self.source.path}: {weights.zero} rows have weight 0 and do not count")
+            yield note(f"{self.source.path}: {_counted(weights.zero, 'row')} of weight 0 will not count")
 
     def _of_memory(self) -> Iterator[Problem]:
         path, least, n_shards = self.source.path, self.sizes.least_bound, self.sizes.read.size
@@ -233,39 +230,23 @@ class Diagnosis:
             yield error(str(too_little_memory(path, self.bound, least // AT_HAND, n_shards)))
         for need in self.needs:
             if need.ranks > n_shards:
-                more = f"; --shards {4 * need.ranks} gives each some" if self.source.n_rows >= need.ranks else ""
+                enough = min(4 * need.ranks, self.source.n_rows)
+                more = f"; --shards {enough} gives every rank at least one" if enough >= need.ranks else ""
                 yield note(f"{path}: {need.ranks - n_shards} of {need.ranks} ranks would have no shard{more}")
 
 
-def error(text: str) -> Problem:
-    """Return a problem that would stop training."""
-    return Problem("error", text)
+def _counted(count: int, noun: str) -> str:
+    """Return a count and a noun: "1 cell", "2 classes"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
 
 
-def note(text: str) -> Problem:
-    """Return a problem that is worth a look."""
-    return Problem("note", text)
+def _first_of(count: int, noun: str, n_columns: int = 0) -> str:
+    """Return what follows on the first of so many: " (the first of 3 such cells, in 2 columns)"."""
+    columns = f", in {_counted(n_columns, 'column')}" if n_columns else ""
+    return f" (the first of {count} such {noun}s{columns})" if count > 1 else ""
 
 
-def _first_of(count: int, what: str, by_column: NDArray[np.int64] | None = None) -> str:
-    if count == 1:
-        return ""
-    return f" (the first of {count} such {what}{'' if by_column is None else f', in {_columns(by_column)}'})"
-
-
-def _in_columns(counts: NDArray[np.int64]) -> str:
-    cells = int(counts.sum(dtype=np.int64))
-    return f"{cells} {'cell' if cells == 1 else 'cells'} in {_columns(counts)}"
-
-
-def _columns(counts: NDArray[np.int64]) -> str:
-    columns = int(np.count_nonzero(counts))
-    return f"{columns} {'column' if columns == 1 else 'columns'}"
-
-
-def _named(one: str, many: str, names: list[str], count: int | None = None) -> str:
-    """Return a few names, and how many there are: "3 columns (a, b, c)"."""
-    count = len(names) if count is None else count
-    if count == 1:
-        return f"1 {one} ({names[0]})"
-    return f"{count} {many} ({', '.join(names[:SHOWN])}{', ...' if count > SHOWN else ''})"
+def _named(noun: str, names: Sequence[str], count: int) -> str:
+    """Return how many there are, and a few of their names: "3 columns (a, b, c)"."""
+    return f"{_counted(count, noun)} ({', '.join(names[:NAMES_SHOWN])}{', ...' if count > NAMES_SHOWN else ''})"

@@ -9,7 +9,7 @@ from distsoftmax.inspection.memory_need import MemoryNeed
 
 CLASSES_SHOWN = 20
 CATEGORIES_SHOWN = 20
-UNBALANCED = 1.5  # from here on the ratio of the largest class to the smallest is said
+UNBALANCED = 1.5  # ratio of the largest class to the smallest, from which on it is shown
 MIB = 1 << 20
 
 
@@ -25,13 +25,13 @@ def _shape(description: Description) -> list[str]:
     files = "1 file" if description.files == 1 else f"{description.files} files"
     kind = "sparse" if description.sparse else "dense"
     base = "" if description.index_base is None else f", indices from {description.index_base}"
-    cells = rows * description.numeric
-    density = f", {description.nonzero / rows:.4g} non-zeros a row (density {description.nonzero / cells:.3g})"
+    cells, nonzero = rows * description.numeric, description.nonzero
+    density = f", {nonzero / rows:.4g} non-zeros a row (density {nonzero / cells:.3g})" if cells else ""
     smallest, largest = description.shard_rows
     of_rows = f"{smallest} rows" if smallest == largest else f"{smallest} to {largest} rows"
     lines = [
         f"{description.path}: {description.format}, {files}, {_size(description.bytes)}",
-        f"{rows} rows, {features} features, {kind}{base}{density if cells else ''}",
+        f"{rows} rows, {features} features, {kind}{base}{density}",
         f"stored as {description.stored}, computed in {description.computed}",
         f"{description.shards} shards of {of_rows}" if description.shards > 1 else f"1 shard of {of_rows}",
     ]
@@ -103,7 +103,7 @@ def _memory(description: Description) -> list[str]:
     bounded = "" if bound is None else f"; in all with features of {_size(bound)} at most"
     return [
         f"memory of the rank with the most, in MiB, besides Python and its libraries{bounded}",
-        *_columns(head, rows, left=0),
+        *_columns(head, rows, n_names=0),
         f"--memory bounds the features, to {least} at least; those that do not fit lie in scratch",
     ]
 
@@ -114,14 +114,12 @@ def _memory_row(need: MemoryNeed) -> list[str]:
     return [str(need.ranks), str(need.shards), str(need.rows), *sizes, parameters, _in_mib(need.total)]
 
 
-def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> Iterator[str]:
-    """Yield the lines of a table, its first `left` columns flush left."""
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], n_names: int = 1) -> Iterator[str]:
+    """Yield the lines of a table: its first columns hold names and are flush left, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
-        cells = [
-            f"{cell:<{width}}" if place < left else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = [f"{cell:<{width}}" for cell, width in zip(row[:n_names], widths, strict=False)]
+        cells += [f"{cell:>{width}}" for cell, width in zip(row[n_names:], widths[n_names:], strict=True)]
         yield "  " + "  ".join(cells).rstrip()
 
 

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from distsoftmax.coordinator.checkpoint import (
     save_checkpoint,
 )
 from distsoftmax.coordinator.metrics import MetricsFile
-from distsoftmax.errors import CheckpointDamaged, InputError, OutputError
-from distsoftmax.model import Encoding, Model, NumberedNames, load_model, tensor_file
+from distsoftmax.errors import DamagedFile, InputError, OutputError
+from distsoftmax.model import Encoding, Model, NumberedNames, load_model
 from distsoftmax.solvers.accelerated_gradient import AcceleratedState
 from distsoftmax.solvers.protocol import State
+from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
 
@@ -108,7 +110,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
         path.write_bytes(damaged)
         try:
             checkpoint = load_checkpoint(path)
-        except CheckpointDamaged:
+        except DamagedFile:
             noticed += 1
             continue
         assert same(checkpoint.state(AcceleratedState), state())  # a byte of padding
@@ -122,7 +124,7 @@ def test_every_truncation_is_noticed(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointDamaged):
+        with pytest.raises(DamagedFile):
             load_checkpoint(path)
 
 
@@ -183,7 +185,8 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_checkpoint import circumstances, state
-    from distsoftmax.coordinator import checkpoint
+from distsoftmax import durable
+from distsoftmax.coordinator import checkpoint
 count = 0
 def dying(real):
     def call(*arguments, **options):
@@ -270,7 +273,7 @@ def test_the_files_are_those_of_the_safetensors_library():
         "s": np.ones((0, 3), dtype=np.float32),
         "g": np.arange(3, dtype=">f8"),
     }
-    found = safetensors.numpy.load(b"".join(tensor_file(tensors, {"name": "é\n"})))
+    found = safetensors.numpy.load(b"".join(tensor_file_content("model", tensors, {"name": "é\n"})))
     assert set(found) == set(tensors)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(found[name], tensor)
@@ -307,12 +310,46 @@ def test_sha256_is_over_the_little_endian_bytes():
     assert model().sha256 == hashlib.sha256(struct.pack(f"<{len(values)}d", *values)).hexdigest()
 
 
+def test_every_flipped_byte_of_a_model_is_noticed_or_harmless(tmp_path):
+    path, whole = tmp_path / "model.safetensors", content(model())
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = load_model(path)
+        except InputError:
+            continue
+        assert (loaded.sha256, loaded.classes, loaded.encoding.categories) == (  # a byte of padding, or of a key
+            model().sha256,
+            model().classes,
+            model().encoding.categories,
+        )
+
+
+def test_a_model_without_a_checksum_is_read(tmp_path):
+    buffers = model().file_content()
+    metadata = json.loads(buffers[1])
+    del metadata["__metadata__"]["checksum"]
+    header = json.dumps(metadata).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"".join([len(header).to_bytes(8, "little"), header, *buffers[2:]]))
+    assert load_model(path).sha256 == model().sha256
+
+
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
 def test_a_damaged_model_is_refused(tmp_path, length):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content(model())[:length])
     with pytest.raises(InputError, match="damaged"):
         load_model(path)
+
+
+def test_what_is_no_file_is_called_that(tmp_path):
+    with pytest.raises(DamagedFile, match="is no regular file"):
+        read_tensor_file("model", tmp_path)
+    with pytest.raises(DamagedFile, match="cannot be read: No such file"):
+        read_tensor_file("model", tmp_path / "none")
 
 
 def test_a_checkpoint_is_no_model(tmp_path):

@@ -1,7 +1,10 @@
 import dataclasses
 import itertools
 import math
+import os
+import shlex
 import string
+import subprocess
 import sys
 
 import pytest
@@ -9,7 +12,7 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distsoftmax.command_line import Farewell, parse
+from distsoftmax.command_line import UsageText, parse
 from distsoftmax.config import (
     DataConfig,
     ObjectiveConfig,
@@ -18,7 +21,7 @@ from distsoftmax.config import (
     SolverConfig,
     SourceConfig,
     TrainConfig,
-    parse_path,
+    parse_l2_path,
 )
 from distsoftmax.errors import InputError
 
@@ -101,8 +104,8 @@ def train(*arguments):
     return parse(TrainConfig, [str(argument) for argument in arguments], "train")
 
 
-def farewell(*arguments):
-    with pytest.raises(Farewell) as caught:
+def usage_text(*arguments):
+    with pytest.raises(UsageText) as caught:
         train(*arguments)
     return caught.value.status, str(caught.value)
 
@@ -280,11 +283,13 @@ def test_the_flags_go_both_ways():
     assert train("--intercept", "--standardize") == TrainConfig()
 
 
-def test_help_is_a_farewell_that_lists_every_option():
-    status, text = farewell("--help")
+def test_help_is_a_text_that_lists_every_option():
+    status, text = usage_text("--help")
     assert status == 0
     for _, name in OPTIONS:
         assert f"--{name.replace('_', '-')}" in text
+    for nothing in ("{None}", "(default: None)", "(default: )"):
+        assert nothing not in text
 
 
 @pytest.mark.parametrize(
@@ -305,19 +310,19 @@ def test_help_is_a_farewell_that_lists_every_option():
     ids=str,
 )
 def test_what_cannot_be_parsed_has_status_2_and_names_the_option(arguments, words):
-    status, text = farewell(*arguments)
+    status, text = usage_text(*arguments)
     assert status == 2
     for word in words:
         assert word in text
 
 
 def test_the_nearest_option_is_suggested():
-    assert "Perhaps you meant" in farewell("--learning-rat", "1")[1]
+    assert "Perhaps you meant" in usage_text("--learning-rat", "1")[1]
 
 
 def test_nothing_is_printed_by_parsing(capfd):
-    farewell("--help")
-    farewell("--learning-rat", "1")
+    usage_text("--help")
+    usage_text("--learning-rat", "1")
     assert capfd.readouterr() == ("", "")
 
 
@@ -366,6 +371,16 @@ def test_the_command_line_wins_over_the_file(toml, config_first):
         ("[objective.l2]\na = 1\n", ["l2 is", "single"]),
         ("out = 2026-01-02\n", ["out is", "single"]),
         ("max-steps = -1\n", ["--max-steps is -1"]),
+        (
+            "l2 = 1e-3\n[objective]\nl2 = 1e-4\n",
+            ["l2 is given twice, as l2 outside of the sections and as l2 in [objective]; keep one"],
+        ),
+        (
+            "[solver]\nmax-steps = 1\nmax_steps = 2\n",
+            ["given twice, as max-steps in [solver] and as max_steps in [sol"],
+        ),
+        ('out = "a\\u0000b"\n', ["out holds a null character"]),
+        ('data = ["a", "b\\u0000"]\n', ["data holds a null character"]),
     ],
     ids=str,
 )
@@ -405,7 +420,7 @@ def test_a_file_of_options_that_cannot_be_read_is_named(tmp_path, name, word):
     ],
 )
 def test_a_value_of_the_wrong_type_in_a_file_is_refused_by_its_name(toml, key, value, arguments):
-    with pytest.raises((InputError, Farewell)) as caught:
+    with pytest.raises((InputError, UsageText)) as caught:
         train("--config", toml(f"{key} = {value}\n"), *arguments)
     assert getattr(caught.value, "status", None) == 2 or getattr(caught.value, "exit_status", None) == 2
     assert key in str(caught.value)
@@ -508,9 +523,9 @@ def test_identity_tells_apart_what_takes_other_steps_and_nothing_else(part, name
 
 
 def test_the_values_of_a_path_are_in_equal_ratios_and_are_what_a_person_would_write():
-    assert parse_path("1e-1:1e-5:5") == (0.1, 0.01, 0.001, 0.0001, 0.00001)
-    assert parse_path("0.3:0.1:2") == (0.3, 0.1)
-    values = parse_path("1e-1:1e-6:20")
+    assert parse_l2_path("1e-1:1e-5:5") == (0.1, 0.01, 0.001, 0.0001, 0.00001)
+    assert parse_l2_path("0.3:0.1:2") == (0.3, 0.1)
+    values = parse_l2_path("1e-1:1e-6:20")
     assert len(values) == 20
     ratios = [other / one for one, other in itertools.pairwise(values)]
     assert max(ratios) / min(ratios) - 1 < 1e-11
@@ -559,7 +574,7 @@ def test_scoring_takes_the_model_by_its_place():
     "arguments", [[], ["runs/a"], ["--data", "b.csv"], ["runs/a", "runs/b", "--data", "c.csv"]], ids=str
 )
 def test_scoring_needs_one_model_and_its_data(arguments):
-    with pytest.raises((Farewell, InputError)) as caught:
+    with pytest.raises((UsageText, InputError)) as caught:
         parse(ScoringConfig, arguments, "predict")
     assert getattr(caught.value, "status", 2) == 2
 
@@ -619,3 +634,20 @@ def test_a_learning_rate_needs_no_solver_beside_it():
     assert "--momentum is not for --solver auto" in refusal("--momentum", 0.9)
     assert "--epochs is not for --solver auto" in refusal("--learning-rate", 0.01, "--epochs", 3)
     assert "--learning-rate is not for --solver lbfgs" in refusal("--learning-rate", 0.01, "--solver", "lbfgs")
+
+
+HELP = [sys.executable, "-m", "distsoftmax.train", "--help"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_a_standard_output_that_is_full_is_one_clear_error():
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(HELP, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: standard output could not be written: No space left on device\n"
+
+
+def test_a_standard_output_that_is_closed_is_no_error():
+    command = ["sh", "-c", f"{shlex.join(HELP)} >&-"]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -15,7 +15,7 @@ from ranks import on_ranks
 from scipy.sparse import csr_array, save_npz
 from tables import CLASSES, FEATURES, FORMATS, N_ROWS, ONE, SEVEN, SPARSE, write
 
-from distsoftmax.command_line import Farewell, parse
+from distsoftmax.command_line import UsageText, parse
 from distsoftmax.config import DataConfig
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.shards import divide_source, show_nothing
@@ -73,7 +73,7 @@ class Held(MemorySource):
 
 def counted(ranks, shards, *arguments):
     def work(cluster):
-        divided = divide_source(Held(*arguments), shards, cluster)
+        divided = divide_source(Held(*arguments), shards, cluster, or_fewer=True)
         return take_census(divided, (), lambda text: "word", cluster, show_nothing)
 
     return together(ranks, work)
@@ -101,15 +101,13 @@ def test_what_is_counted_is_what_is_there(sparse, table, ranks, shards):
     features = csr_array(cells) if sparse else cells
     (census, *others) = counted(ranks, shards, features, labels, weights, {"kind": kinds})
     found = census.numbers
-    for counts, first, bad in (
-        (found.missing, found.first_missing, np.isnan(cells)),
-        (found.infinite, found.first_infinite, np.isinf(cells)),
-    ):
-        assert (counts is None) == (first is None) == (not bad.any())
-        if counts is not None:
+    for counted_bad, bad in ((found.missing, np.isnan(cells)), (found.infinite, np.isinf(cells))):
+        assert (counted_bad.count, counted_bad.n_columns) == (bad.sum(), bad.any(axis=0).sum())
+        assert (counted_bad.by_column is None) == (counted_bad.first is None) == (not bad.any())
+        if bad.any():
             row, column = np.argwhere(bad)[0]
-            assert counts.tolist() == bad.sum(axis=0).tolist()
-            assert (first.where, first.column) == (f"memory: row {row + 1}", column)
+            assert counted_bad.by_column.tolist() == bad.sum(axis=0).tolist()
+            assert (counted_bad.first.where, counted_bad.first.column) == (f"memory: row {row + 1}", column)
     usable = cells if weights is None else cells[weights > 0]
     usable = np.where(np.isfinite(usable), usable, 0.0 if sparse else np.nan)
     for column, values in enumerate(usable.T):
@@ -133,7 +131,7 @@ def test_what_is_counted_is_what_is_there(sparse, table, ranks, shards):
 @st.composite
 def texts_of_tables(draw):
     """A CSV file of which anything may be wrong."""
-    n_rows = draw(st.integers(1, 30))
+    n_rows = draw(st.integers(3, 30))
     number = st.sampled_from(["0", "1", "2.5", "-3"] * 5 + draw(st.sampled_from([[], ["", "NA"], ["inf"], ["1e200"]])))
     text = st.sampled_from(["red", "blue"] * 5 + draw(st.sampled_from([[], [""]])))
     weight = st.sampled_from(["1", "0.1"] * 5 + draw(st.sampled_from([[], ["0"], ["-1"]])))
@@ -292,6 +290,19 @@ def test_compressed_text_is_bounded_as_any_other(tmp_path, bound, ranks):
     assert (bound == "500") == (refused is not None)
 
 
+GOOD = "a,b,kind\n" + "".join(f"{i}.5,{i * i % 7},{'xy'[i % 2]}\n" for i in range(40))
+
+
+def test_more_shards_than_rows_are_refused_but_by_held_out_samples(tmp_path):
+    (tmp_path / "d.csv").write_text(GOOD)
+    (tmp_path / "few.csv").write_text("a,b,kind\n1,2,x\n3,4,y\n")
+    expected = f"--shards is 1000000, but {tmp_path / 'd.csv'} holds 40 samples; ask for as many at most"
+    assert refusal(tmp_path / "d.csv", label="kind", shards=1_000_000, ranks=2) == expected
+    with pytest.raises(InputError, match="--shards is 1000000"):
+        described(tmp_path / "d.csv", label="kind", shards=1_000_000)
+    assert refusal(tmp_path / "d.csv", label="kind", shards=40, valid=(str(tmp_path / "few.csv"),)) is None
+
+
 UNLABELLED = {
     "csv": "say which column holds the label with --label; the columns are a, b, kind, c, d, e",
     "parquet": "say which column holds the label with --label; the columns are a, b, c, d, e, kind",
@@ -321,7 +332,6 @@ def test_a_label_that_is_named_but_not_there_is_an_error(tmp_path):
         described(*paths, label="sort", ranks=2)
 
 
-GOOD = "a,b,kind\n" + "".join(f"{i}.5,{i * i % 7},{'xy'[i % 2]}\n" for i in range(40))
 WRONG = {
     "missing numbers": (GOOD + "NA,2,x\n,,x\n", {}, ["row 41, column a: there is no number", "(the first of 3 such"]),
     "infinite": (GOOD + "1,inf,x\n", {}, ["row 41, column b: the value is inf"]),
@@ -367,7 +377,7 @@ REMARKS = {
     "weights of 0": (
         "w," + GOOD.replace("\n", "\n1,")[:-2] + "0,1,1,x\n",
         {"weight": "w"},
-        "1 rows have weight 0 and do not count",
+        "1 row of weight 0 will not count",
     ),
     "imputed": (GOOD + "NA,2,x\n", {"impute": "mean"}, "1 cell in 1 column without a number; the mean"),
     "names": (
@@ -399,6 +409,14 @@ def test_one_text_column_may_be_the_label(tmp_path):
     description = described(tmp_path / "d.csv")
     assert errors(description) == []
     assert any("holds text ('x'); say --label kind if it is the label" in note for note in notes(description))
+
+
+@pytest.mark.parametrize("one_hot", [(), ("auto",)])
+def test_a_table_without_numeric_columns_is_described(tmp_path, one_hot):
+    (tmp_path / "d.csv").write_text("colour,kind\n" + "".join(f"{'rgb'[i % 3]},{'xy'[i % 2]}\n" for i in range(40)))
+    description = described(tmp_path / "d.csv", label="kind", one_hot=one_hot, ranks=2)
+    assert (description.numeric, description.features, description.nonzero) == (0, 3, 0)
+    assert "40 rows, 3 features, dense\n" in as_table(description)
 
 
 def test_only_the_worst_columns_and_the_largest_classes_are_shown(tmp_path):
@@ -463,7 +481,8 @@ def test_for_more_ranks_than_shards_it_says_how_many_to_ask_for(tmp_path):
     description = described(tmp_path / "d.npz", for_ranks=100)
     assert [(need.ranks, need.shards) for need in description.memory] == [(100, 1)]
     assert any(
-        "84 of 100 ranks would have no shard; --shards 400 gives each some" in note for note in notes(description)
+        "84 of 100 ranks would have no shard; --shards 211 gives every rank at least one" in note
+        for note in notes(description)
     )
 
 
@@ -473,7 +492,7 @@ def test_its_options_are_those_that_say_how_files_are_read():
     )
     assert (config.data, config.label, config.impute, config.ranks) == (("a.csv", "b.csv"), "kind", "mean", 4)
     for option in ("--valid-fraction=0.5", "--class-weight=balanced", "--seed=1", "--data=c.csv"):
-        with pytest.raises(Farewell) as refused:
+        with pytest.raises(UsageText) as refused:
             parse(DescribeConfig, ["a.csv", option], "describe")
         assert refused.value.status == 2
     for arguments in ([], ["a.csv", "--ranks", "0"]):

@@ -55,7 +55,6 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("data/readers/parquet/source.py", "sum(counts)", ROWS),
     ("data/readers/parquet/footer.py", "sum(groups)", ROWS),
     ("data/readers/parquet/footer.py", "sum(self.groups)", ROWS),
-    ("inspection/description.py", "counts.sum()", CELLS),
     ("inspection/description.py", "sum((count for _, count in named))", CELLS),
     ("scoring/classification_report.py", "np.add.at(confusion, (samples.classes, predicted), 1)", ROWS),
     ("scoring/classification_report.py", "np.trace(self.confusion)", ROWS),

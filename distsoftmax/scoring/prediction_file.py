@@ -1,0 +1,154 @@
+"""What `predict` writes: a row for each sample, in the order of the data, as CSV, TSV, Parquet or .npy."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from distsoftmax.durable import require_writable, write_atomically
+from distsoftmax.errors import InputError, OutputError
+
+STANDARD_OUTPUT = "-"
+SEPARATORS = {".tsv": "\t", ".tab": "\t"}
+BINARY = (".parquet", ".pq", ".npy")
+NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
+
+
+class PredictionTable:
+    """Predictions in the form that the name of their file asks for: each rank encodes its shards, rank 0 joins them.
+
+    CSV, TSV and Parquet hold a column `prediction` and, with probabilities, one `probability_CLASS` for each class. A
+    .npy file holds one array: the predicted classes as texts, (n_rows,), or the probabilities, float64, (n_rows,
+    n_classes).
+
+    Parameters
+    ----------
+    out : str
+        The file. CSV stands on standard output, and where the name asks for nothing.
+    classes : sequence of str
+        The model's, in its order.
+    with_probabilities : bool
+
+    Raises
+    ------
+    InputError
+        numpy's texts cannot hold the name of a class, as they drop null characters at the end.
+    """
+
+    def __init__(self, out: str, classes: Sequence[str], with_probabilities: bool) -> None:
+        self._ending = _ending(out)
+        self._classes = np.array(classes, dtype=object)
+        self._with_probabilities = with_probabilities
+        for name in classes if self._ending == ".npy" and not with_probabilities else ():
+            if name.endswith("\0"):
+                raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
+
+    def encode(self, probabilities: NDArray, *, header: bool) -> bytes | NDArray:
+        """Return the rows of a shard, given its probabilities, float64, (rows, n_classes)."""
+        rows = probabilities if self._with_probabilities else probabilities.argmax(axis=1)
+        if self._ending in BINARY:
+            return rows
+        text, separator = io.BytesIO(), SEPARATORS.get(self._ending, ",")
+        options = csv.WriteOptions(include_header=header, quoting_style="needed", delimiter=separator)
+        csv.write_csv(self._columns(rows), text, options)
+        return text.getvalue()
+
+    def join(self, shards: Sequence[Any]) -> list[bytes]:
+        """Return the content of the file, given the rows of all shards in their order."""
+        if self._ending not in BINARY:
+            return list(shards)
+        rows, content = np.concatenate(shards), io.BytesIO()
+        if self._ending == ".npy":
+            np.save(content, rows if self._with_probabilities else self._classes.astype(str)[rows])
+        else:
+            from pyarrow import parquet
+
+            parquet.write_table(self._columns(rows), content)
+        return [content.getvalue()]
+
+    def _columns(self, rows: NDArray) -> pa.Table:
+        codes = rows.argmax(axis=1) if self._with_probabilities else rows
+        columns = {"prediction": pa.array(self._classes[codes], pa.string())}
+        if self._with_probabilities:
+            columns |= {f"probability_{name}": pa.array(rows[:, code]) for code, name in enumerate(self._classes)}
+        return pa.table(columns)
+
+
+def require_output(out: str) -> None:
+    """Refuse an --out that cannot be written, before anything is read.
+
+    Raises
+    ------
+    InputError
+        It is a folder, a device or a pipe, its folder cannot be written to, or no such format is written.
+    """
+    if out == STANDARD_OUTPUT:
+        return
+    if _ending(out) in NOT_WRITTEN:
+        raise InputError(f"--out {out}: no {_ending(out)} file is written; name one in .csv, .tsv, .parquet or .npy")
+    path = _behind_links(out)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+                raise InputError(f"--out {out}: is {kind}; name a file, or - for standard output")
+        require_writable(path)
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: cannot be written there: {error.strerror}; name a file in a folder that can be written to"
+        ) from None
+
+
+def require_no_input(out: str, inputs: Iterable[str | Path]) -> None:
+    """Refuse an --out that is one of the files that are read.
+
+    Raises
+    ------
+    InputError
+        It is, by this name or another.
+    """
+    path = _behind_links(out)
+    for name in inputs if out != STANDARD_OUTPUT and path.exists() else ():
+        if os.path.exists(name) and path.samefile(name):
+            raise InputError(f"--out {out}: is {name}, which is read; name another file")
+
+
+def write_predictions(out: str, content: Iterable[bytes]) -> None:
+    """Write predictions to standard output, or to a file that is whole or not there; a link to one stays a link.
+
+    Raises
+    ------
+    OutputError
+        They could not be written.
+    """
+    if out != STANDARD_OUTPUT:
+        write_atomically(_behind_links(out), *content)
+        return
+    try:
+        for buffer in content:
+            sys.stdout.buffer.write(buffer)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        if not isinstance(error, BrokenPipeError):  # a reader that has gone has what it wanted
+            raise OutputError(f"standard output could not be written: {error.strerror}") from None
+
+
+def _behind_links(out: str) -> Path:
+    return Path(os.path.realpath(out))
+
+
+def _ending(out: str) -> str:
+    return os.path.splitext(out)[1].lower()

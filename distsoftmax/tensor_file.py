@@ -1,0 +1,116 @@
+"""Files of named tensors, in the safetensors format, that say of themselves whether they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from distsoftmax.errors import DamagedFile
+
+TENSOR_TYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "bool": "BOOL"}
+Buffer: TypeAlias = "bytes | memoryview"
+
+
+def tensor_file_content(kind: str, tensors: Mapping[str, NDArray], metadata: Mapping[str, str]) -> list[Buffer]:
+    """Return the content of a file in several buffers, without a copy of the tensors.
+
+    The library's own `save` returns a copy of everything in one buffer, and its `save_file` neither syncs nor says
+    which error the system gave. The format: the header's length as 8 bytes, the header as JSON padded to a multiple of
+    8, the tensors' bytes.
+
+    Parameters
+    ----------
+    kind : str
+        What the file is, such as "model".
+    tensors : mapping of str to ndarray
+        Of any shape; of float64, float32, int64 or bool.
+    metadata : mapping of str to str
+        Without the keys "format" and "checksum", which are added.
+
+    Examples
+    --------
+    >>> buffers = tensor_file_content("model", {"coef": np.zeros((2, 3))}, {"classes": "[]"})
+    >>> [len(buffer) for buffer in buffers]
+    [8, 216, 48]
+    """
+    little_endian = {
+        name: tensor.astype(tensor.dtype.newbyteorder("<"), copy=False) for name, tensor in tensors.items()
+    }
+    metadata = {"format": f"distsoftmax {kind}", **metadata, "checksum": _checksum(tensors, metadata)}
+    header: dict[str, object] = {"__metadata__": metadata}
+    ordered = sorted(little_endian, key=lambda name: (-little_endian[name].itemsize, name))  # so that all are aligned
+    end = 0
+    for name in ordered:
+        tensor = little_endian[name]
+        start, end = end, end + tensor.nbytes
+        dtype = TENSOR_TYPES[tensor.dtype.name]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, *(_bytes_of(little_endian[name]) for name in ordered)]
+
+
+def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the tensors (ndarray by name) and the metadata of a file.
+
+    Parameters
+    ----------
+    needs_checksum : bool
+        Whether a file without a checksum is damaged. With one that does not fit, it always is.
+
+    Raises
+    ------
+    DamagedFile
+        It cannot be read, is of another kind, or some byte of it is not the one that was written.
+
+    Examples
+    --------
+    >>> from distsoftmax.durable import write_atomically
+    >>> path = Path("numbers.safetensors")
+    >>> write_atomically(path, *tensor_file_content("list", {"numbers": np.arange(3)}, {"unit": "m"}))
+    >>> read_tensor_file("list", path)
+    ({'numbers': array([0, 1, 2])}, {'unit': 'm'})
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DamagedFile(f"{path}: is no regular file")
+        with open(path, "rb"):  # safetensors calls every error of opening a missing file
+            pass
+    except OSError as error:
+        raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(f"{path}: is damaged or unreadable: {error}") from None
+    if metadata.pop("format", None) != f"distsoftmax {kind}":
+        raise DamagedFile(f"{path}: is not a {kind} of distsoftmax")
+    checksum = metadata.pop("checksum", None)
+    if (needs_checksum or checksum is not None) and checksum != _checksum(tensors, metadata):
+        raise DamagedFile(f"{path}: is damaged: its bytes are not the ones that were written")
+    return tensors, metadata
+
+
+def _checksum(tensors: Mapping[str, NDArray], metadata: Mapping[str, str]) -> str:
+    """Return a SHA-256 over the metadata's texts, and each tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256("\n".join(metadata[key] for key in sorted(metadata)).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False)
+        digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(_bytes_of(tensor))
+    return digest.hexdigest()
+
+
+def _bytes_of(tensor: NDArray) -> memoryview:
+    buffer: memoryview = np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
+    return buffer

@@ -10,6 +10,7 @@ import tomli_w
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import make_folder, remove_leftovers
 from distsoftmax.errors import InputError
 
@@ -22,11 +23,13 @@ def choose_folder(config: TrainConfig, cluster: Communicator) -> Path:
     InputError
         On every rank: it cannot be made where it was asked for.
     """
-    folder = Path(cluster.broadcast(config.run.out or _new_folder()))
-    with cluster.agreement():
-        if cluster.rank == 0:
-            _check_place(folder)
-    return folder
+
+    def checked() -> Path:
+        folder = Path(config.run.out or _new_folder())
+        _refuse_what_cannot_be_made(folder)
+        return folder
+
+    return on_rank_0(cluster, checked)
 
 
 def make_results_folder(folder: Path, wanted: Path) -> None:
@@ -63,12 +66,12 @@ def _new_folder() -> str:
     return name if not Path(name).exists() else f"{name}-{node}-{os.getpid()}"
 
 
-def _check_place(folder: Path) -> None:
+def _refuse_what_cannot_be_made(folder: Path) -> None:
     """Refuse a folder that could not be made, before hours are spent on what should go into it."""
-    place = folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"--out {folder}: {place} is a file; name a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder}: {place} is not writable; name another folder")
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InputError(f"--out {folder}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {nearest} is not writable; name another folder")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from distsoftmax.arithmetic.parameters import dot
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State
-from distsoftmax.solvers.state import ahead
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective
+from distsoftmax.solvers.state import State, ahead
 
 DECREASE = 1e-4  # c1: the value must fall by this fraction of what the first slope predicts
 CURVATURE = 0.9  # c2: the slope must fall to this fraction of the first
@@ -28,43 +28,59 @@ USUAL = 1e-2  # fraction of the bound on rounding that is seldom exceeded: the e
 
 @dataclass(frozen=True)
 class Trial:
-    """A point on the line, `size` directions from the start; `slope` is along the direction."""
+    """A point on the line, `size` directions from the start, and the objective there, with its slope along the line."""
 
     size: float
-    value: float
-    slope: float
     point: Array
-    reached: Evaluation
+    evaluation: Evaluation
+    slope: float
+
+    @classmethod
+    def at(cls, size: float, point: Array, evaluation: Evaluation, direction: Array) -> Trial:
+        """Return the trial at a point; its slope is infinite where the objective is not finite."""
+        is_finite = math.isfinite(evaluation.value)
+        return cls(size, point, evaluation, dot(evaluation.gradient, direction) if is_finite else math.inf)
+
+    @property
+    def value(self) -> float:
+        """The objective there."""
+        return self.evaluation.value
 
 
 def strong_wolfe(objective: Objective, state: State, direction: Array, first_size: float) -> Trial | None:
     """Search along a direction of descent. As collective as the objective.
+
+    Parameters
+    ----------
+    direction : ndarray of float64
+        Of the parameters' shape.
+    first_size : float
+        The step length to try first, above 0.
 
     Returns
     -------
     Trial or None
         The step to take; None where none is better than the start.
     """
-    start = Trial(0.0, state.value, dot(state.gradient, direction), state.parameters, _as_evaluation(state))
-    low, high = start, None
+    low = start = Trial.at(0.0, state.parameters, state.evaluation, direction)
+    high: Trial | None = None
     size = first_size
     best: Trial | None = None
     for _ in range(EVALUATIONS):
         point = ahead(state.parameters, size, direction)
-        reached = objective(point)
-        slope = dot(reached.gradient, direction) if math.isfinite(reached.value) else math.inf
-        trial = Trial(size, reached.value, slope, point, reached)
-        if _is_decrease(start, trial):
-            if abs(slope) <= -CURVATURE * start.slope:
+        trial = Trial.at(size, point, objective(point), direction)
+        is_decrease = _is_decrease(start, trial)
+        if is_decrease:
+            if abs(trial.slope) <= -CURVATURE * start.slope:
                 return trial
             best = trial if best is None or trial.value < best.value else best
         # `low` is the best end of an interval that holds a good size, `high` its other end
-        hidden = noise(start.reached, trial.reached)
-        if not _is_decrease(start, trial) or (low.size > 0 and trial.value > low.value + hidden):
+        hidden = noise(start.evaluation, trial.evaluation)
+        if not is_decrease or (low.size > 0 and trial.value > low.value + hidden):
             high = trial
         else:
             outwards = 1.0 if high is None else high.size - low.size
-            if slope * outwards >= 0:
+            if trial.slope * outwards >= 0:
                 high = low
             low = trial
         size = GROWTH * size if high is None else _between(low, high)
@@ -79,11 +95,11 @@ def _is_decrease(start: Trial, trial: Trial) -> bool:
         return False
     if trial.value <= start.value + DECREASE * trial.size * start.slope:
         return True
-    hidden = abs(trial.value - start.value) <= noise(start.reached, trial.reached)
+    hidden = abs(trial.value - start.value) <= noise(start.evaluation, trial.evaluation)
     return hidden and trial.slope <= (2 * DECREASE - 1) * start.slope
 
 
-def noise(first: Evaluation | State, second: Evaluation | State) -> float:
+def noise(first: Evaluation, second: Evaluation) -> float:
     """Return how much of the difference of two values may be rounding: much less than their proven bounds."""
     units = UNITS * float(np.spacing(max(abs(first.value), abs(second.value)))) if math.isfinite(second.value) else 0.0
     return max(USUAL * (first.rounding + second.rounding), units)
@@ -106,7 +122,3 @@ def _between(low: Trial, high: Trial) -> float:
     size = high.size - width * (high.slope + second - first) / divisor
     inner, outer = sorted((low.size + MARGIN * width, high.size - MARGIN * width))
     return min(max(size, inner), outer) if math.isfinite(size) else middle
-
-
-def _as_evaluation(state: State) -> Evaluation:
-    return Evaluation(state.value, state.gradient, state.gradient_norm, rounding=state.rounding)

@@ -50,9 +50,9 @@ class Verdict:
     Attributes
     ----------
     signal : int
-        The number of a signal that some rank received and that asks the run to end; 0 for none.
+        The number of a signal that a rank has received and that asks the run to end; 0 for none.
     out_of_time : bool
-        Whether some rank's clock says that the run must end.
+        Whether a rank's clock says that the run must end.
     failed : bool
         Whether rank 0 failed at one of its duties.
     slowest_seconds, fastest_seconds : float

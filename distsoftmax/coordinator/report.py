@@ -41,7 +41,7 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
         lines.append(f"memory: {_in_mib(held)} of features stay, {_in_mib(streamed)} are read again each step")
     if cluster.size > dataset.n_shards:
         idle = f"note: {cluster.size - dataset.n_shards} ranks have no shard"
-        more = f"; --shards {4 * cluster.size} gives each some (another sum, so the model's bits change)"
+        more = f"; --shards {4 * cluster.size} gives each at least one (another sum, so the model's bits change)"
         lines.append(idle + (more if dataset.n_rows >= cluster.size else f"; there are {dataset.n_rows} samples"))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())

@@ -31,8 +31,8 @@ from distsoftmax.solvers.state import Solver, State, ahead, first_state, moved, 
 
 GROWTH = 1.2  # largest factor of the step size in a step; 1.1 to 1.5 need within 10 % of the same number of steps
 CUT = 0.5  # factor of the step size where a plain step fails
-NEGLIGIBLE = 1e-9  # times the objective's rounding: a smaller predicted decrease leads nowhere
-LEAST_CURVATURE = 1e-150  # where none is measured; its inverse is a step size beyond all others, and still finite
+NEGLIGIBLE = 1e-9  # multiple of the objective's rounding; a smaller predicted decrease leads nowhere
+LEAST_CURVATURE = 1e-150  # taken where none is measured: its inverse is a step size beyond all others, and still finite
 FIRST_MOVE = 1e-3  # how far, in the parameters' norm, the first step may go before any curvature is known
 
 

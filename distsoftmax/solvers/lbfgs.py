@@ -21,9 +21,9 @@ from distsoftmax.solvers.line_search import noise, strong_wolfe
 from distsoftmax.solvers.protocol import Array, Preconditioned, Preconditioner
 from distsoftmax.solvers.state import Solver, State, first_state, moved
 
-MEMORY = 10  # pairs kept
+MEMORY = 10  # pairs of a step and a change that are kept
 FIRST_MOVE = 1.0  # how far, in the parameters' norm, the first step may go where nothing is known of the curvature
-NEGLIGIBLE = 1e-2  # times what rounding may hide: a smaller predicted decrease leads nowhere
+NEGLIGIBLE = 1e-2  # multiple of what rounding may hide; a smaller predicted decrease leads nowhere
 FIRST_TEST = 81  # the step from which the preconditioner is first put to the test
 LEAST_COSINE = 1e-12  # least <s, y> / (|s| |y|) of a pair that is kept
 

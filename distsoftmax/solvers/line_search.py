@@ -20,8 +20,8 @@ from distsoftmax.solvers.state import State, ahead
 DECREASE = 1e-4  # c1: the value must fall by this fraction of what the first slope predicts
 CURVATURE = 0.9  # c2: the slope must fall to this fraction of the first
 GROWTH = 2.0  # factor of a step length that is too short
-MARGIN = 0.1  # fraction of an interval that is kept from both of its ends
-EVALUATIONS = 30  # in a search, at most
+MARGIN = 0.1  # fraction of an interval that is kept from its ends
+EVALUATIONS = 30  # evaluations in a search, at most
 UNITS = 4  # units in the last place of a value in float64 that may always be rounding
 USUAL = 1e-2  # fraction of the bound on rounding that is seldom exceeded: the errors of many samples cancel
 

@@ -30,9 +30,9 @@ from distsoftmax.solvers.line_search import noise
 from distsoftmax.solvers.protocol import Array, Evaluation, Objective, Penalty
 from distsoftmax.solvers.state import Solver, State, ahead, first_state, moved
 
-CONTRACTION = 0.95  # t times the largest curvature met: below 1
+CONTRACTION = 0.95  # the product of t and the largest curvature met; it must be below 1
 LEAST_TAU = 1 / 8  # below this tau the plain proximal step is taken
-NEGLIGIBLE = 1e-6  # times what rounding may hide; without L2 the certificate needs small residuals
+NEGLIGIBLE = 1e-6  # multiple of what rounding may hide; small, as without L2 the certificate needs small residuals
 DECREASE = 1e-3  # fraction of |x - T(x)|^2 / t by which the envelope must fall
 
 

@@ -23,7 +23,7 @@ ACCEPTED = 1e-4  # eta: the least ratio of actual to predicted reduction that a 
 SHRINK, GROW = 0.25, 2.0  # factors of the trust radius
 POOR, GOOD = 0.25, 0.75  # ratios below and above which the trust radius changes
 LOOSEST_SQUARED = 0.25  # the squared norm of the residual, relative to the gradient's, is never left above this
-NEGLIGIBLE = 1e-2  # times what rounding may hide: a smaller predicted reduction leads nowhere
+NEGLIGIBLE = 1e-2  # multiple of what rounding may hide; a smaller predicted reduction leads nowhere
 
 
 class TwiceDifferentiable(Preconditioned, Protocol):

@@ -11,7 +11,7 @@ from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InputError
 from distsoftmax.model import Model, NumberedNames
 
-SHOWN = 3  # of the names that differ
+SHOWN = 3  # names that differ in a message, at most
 
 
 def start_parameters(model: Model, dataset: Dataset, init: str, intercept: bool) -> NDArray[np.float64]:

@@ -28,18 +28,12 @@ USUAL = 1e-2  # fraction of the bound on rounding that is seldom exceeded: the e
 
 @dataclass(frozen=True)
 class Trial:
-    """A point on the line, `size` directions from the start, and the objective there, with its slope along the line."""
+    """A point on the line, `size` directions from the start; `slope` is the objective's along the direction."""
 
     size: float
     point: Array
     evaluation: Evaluation
     slope: float
-
-    @classmethod
-    def at(cls, size: float, point: Array, evaluation: Evaluation, direction: Array) -> Trial:
-        """Return the trial at a point; its slope is infinite where the objective is not finite."""
-        is_finite = math.isfinite(evaluation.value)
-        return cls(size, point, evaluation, dot(evaluation.gradient, direction) if is_finite else math.inf)
 
     @property
     def value(self) -> float:
@@ -62,25 +56,27 @@ def strong_wolfe(objective: Objective, state: State, direction: Array, first_siz
     Trial or None
         The step to take; None where none is better than the start.
     """
-    low = start = Trial.at(0.0, state.parameters, state.evaluation, direction)
+    low = start = Trial(0.0, state.parameters, state.evaluation, dot(state.evaluation.gradient, direction))
     high: Trial | None = None
-    size = first_size
     best: Trial | None = None
+    size = first_size
     for _ in range(EVALUATIONS):
         point = ahead(state.parameters, size, direction)
-        trial = Trial.at(size, point, objective(point), direction)
+        reached = objective(point)
+        slope = dot(reached.gradient, direction) if math.isfinite(reached.value) else math.inf
+        trial = Trial(size, point, reached, slope)
         is_decrease = _is_decrease(start, trial)
         if is_decrease:
-            if abs(trial.slope) <= -CURVATURE * start.slope:
+            if abs(slope) <= -CURVATURE * start.slope:
                 return trial
             best = trial if best is None or trial.value < best.value else best
         # `low` is the best end of an interval that holds a good size, `high` its other end
-        hidden = noise(start.evaluation, trial.evaluation)
+        hidden = noise(start.evaluation, reached)
         if not is_decrease or (low.size > 0 and trial.value > low.value + hidden):
             high = trial
         else:
             outwards = 1.0 if high is None else high.size - low.size
-            if trial.slope * outwards >= 0:
+            if slope * outwards >= 0:
                 high = low
             low = trial
         size = GROWTH * size if high is None else _between(low, high)

@@ -44,20 +44,20 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
     session = open_session(runs[0], cluster, signals, coordinator.progress)
     objective = session.objective
     legs: list[Leg] = []
-    for place, run in enumerate(runs):
-        if place > 0:
-            coordinator = Coordinator(run, cluster, coordinator.progress, _name(values, place), folder)
+    for number, run in enumerate(runs):
+        if number > 0:
+            coordinator = Coordinator(run, cluster, coordinator.progress, _name(values, number), folder)
             objective = objective.with_penalties(run.objective)
         ended = fit(run, objective, coordinator, session)
         coordinator.progress.leave()
         if isinstance(ended, Interruption):
             signals.ignore()
-            cluster.say(interrupted(ended, config, folder.folder, cluster.size, _name(values, place)))
+            cluster.say(interrupted(ended, config, folder.folder, cluster.size, _name(values, number)))
             return RESUMABLE
         model = ended.model(session.dataset)
         coordinator.save_model(model)
         ended = replace(ended, parameters=np.empty((0, 0)))  # they are in the file, and may be large
-        legs.append(Leg(values[place], coordinator.folder, coordinator.training_seconds, model.sha256, ended))
+        legs.append(Leg(values[number], coordinator.folder, coordinator.training_seconds, model.sha256, ended))
         folder.save(legs, None)
     signals.ignore()
     chosen = choose(legs)
@@ -69,8 +69,8 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
 def _runs(config: TrainConfig, values: tuple[float, ...], folder: PathFolder) -> Iterator[TrainConfig]:
     """Yield the options of each run of the path."""
     init = config.solver.init
-    for place, l2 in enumerate(values):
-        out = folder.of_leg(place)
+    for number, l2 in enumerate(values):
+        out = folder.of_leg(number)
         yield replace(
             config,
             objective=replace(config.objective, l2=l2, l2_path=None),
@@ -80,5 +80,5 @@ def _runs(config: TrainConfig, values: tuple[float, ...], folder: PathFolder) ->
         init = str(out / "model.safetensors")
 
 
-def _name(values: tuple[float, ...], place: int) -> str:
-    return f"l2 {values[place]:.3g} ({place + 1} of {len(values)})"
+def _name(values: tuple[float, ...], number: int) -> str:
+    return f"l2 {values[number]:.3g} ({number + 1} of {len(values)})"

@@ -19,11 +19,10 @@ from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.data.dataset import Dataset, load_dataset
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers import choose_solver, make_solver
-from distsoftmax.solvers.protocol import certified, stop_reason
-from distsoftmax.solvers.schedule import step_limit
-from distsoftmax.training.early_stopping import EarlyStopping
-from distsoftmax.training.result import Interruption, Result, conclude
+from distsoftmax.training.clock import Clock
+from distsoftmax.training.result import Interruption, Result
 from distsoftmax.training.signals import StopSignals
+from distsoftmax.training.stopping import Look, Stopping, certified
 
 RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -73,8 +72,8 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
         cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
         return RESUMABLE
     model = ended.model(session.dataset)
-    place = coordinator.save_model(model)
-    cluster.say(closing(ended, config, session.dataset, model.sha256, place))
+    path = coordinator.save_model(model)
+    cluster.say(closing(ended, config, session.dataset, model.sha256, path))
     return 0
 
 
@@ -84,8 +83,9 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     Raises
     ------
     InputError
-        On every rank: what is wrong with the data, and where.
+        On every rank: what the solver does not take, or what is wrong with the data, and where.
     """
+    make_solver(config.solver, config.objective).check(config.objective)
     dataset = load_dataset(config.data, config.objective.intercept, cluster, progress.show)
     threads = choose_threads(config.run.threads, cluster)
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
@@ -106,54 +106,25 @@ def fit(
     DistSoftmaxError
         On every rank: a save that failed, an objective that left the finite numbers, a folder of another run.
     """
-    cluster, dataset = session.cluster, session.dataset
-    patience, every = config.solver.patience, config.run.evaluate_every
+    cluster, dataset, signals = session.cluster, session.dataset, session.signals
     solver = make_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    limit = step_limit(config.solver, dataset.n_training)
-    compute, communication = objective.compute_seconds, cluster.communication_seconds
+    stopping, clock = Stopping.of(config, dataset), Clock(objective, cluster, session.deadline)
     restored = coordinator.restore(dataset, solver.state_type)
-    state, best = restored or (solver.init(objective, coordinator.start(dataset)), EarlyStopping())
-    coordinator.open_folder(state)
-    coordinator.progress.leave()
-
-    started: float | None = None  # the first round takes no step: nothing to measure
+    state, look = restored or (solver.init(objective, coordinator.start(dataset)), Look())
+    coordinator.open_folder(state, dataset, stopping.limit)
     while True:
-        state = certified(objective, state, config.solver.tolerance)
-        reason = stop_reason(state, config.solver.tolerance, limit.steps, limit.reason)
-        held_out = None
-        if dataset.n_held_out and every and state.step % every == 0:
-            held_out = objective.scores(state.solution, held_out=True)
-            if patience is not None:
-                best = best.evaluated(state.step, held_out.log_loss, state.solution)
-                reason = reason or best.stop_reason(patience)
-        now = time.perf_counter()
-        verdict = commit(
-            cluster,
-            state.parameters,
-            signal=session.signals.received,
-            out_of_time=started is not None and now >= session.deadline,
-            failed=bool(coordinator.failure),
-            compute_seconds=objective.compute_seconds - compute,
-            communication_seconds=cluster.communication_seconds - communication,
-        )
+        state = certified(objective, state, stopping.tolerance)
+        look = stopping.look(objective, state, look)
+        lap = clock.lap()
+        verdict = commit(cluster, state.parameters, lap, signal=signals.received, failed=bool(coordinator.failure))
         if verdict.failed:
             coordinator.check_saved()
-        last = reason is not None or verdict.interrupted
-        if last and dataset.n_held_out and held_out is None:
-            held_out = objective.scores(state.solution, held_out=True)
-        seconds = None if started is None else now - started
-        n_samples = state.n_sampled or dataset.n_training
-        result = None
-        if reason is not None:
-            tolerance = config.solver.tolerance
-            result = conclude(objective, state, reason, best=best, held_out=held_out, tolerance=tolerance)
-        coordinator.record(
-            state, best, verdict, held_out, result, seconds=seconds, n_samples=n_samples, n_steps=limit.steps, last=last
-        )
-        if last:
+        is_last = look.reason is not None or verdict.interrupted
+        if is_last:
+            look = stopping.last_look(objective, state, look)
+        coordinator.record(state, look, lap, verdict, is_last=is_last)
+        if is_last:
             break
-        started, compute, communication = now, objective.compute_seconds, cluster.communication_seconds
         state = solver.step(objective, state)
-
     coordinator.check_saved()
-    return Interruption(state.step, verdict.signal) if result is None else result
+    return look.result or Interruption(state.step, verdict.signal)

@@ -25,14 +25,9 @@ esac
 # shellcheck source=/dev/null
 source "$venv/bin/activate"
 
-job=(mpirun -n "$ranks" python -m distsoftmax.train ${options[@]+"${options[@]}"})
-if ! mpirun --version 2>/dev/null | grep -q "Open MPI"; then
-    exec "${job[@]}" # passes the signals on to the ranks, and waits for them
-fi
-
-# Open MPI kills the ranks on SIGTERM and SIGINT, but passes SIGUSR1 on. In a session of its own it does not get the
-# terminal's Ctrl-C either.
-setsid "${job[@]}" </dev/null &
+# Open MPI kills the ranks on SIGTERM and SIGINT, MPICH does on a second Ctrl-C, with a page of assertions. Both pass
+# SIGUSR1 on, as often as it comes. In a session of its own mpirun does not get the terminal's Ctrl-C either.
+setsid mpirun -n "$ranks" python -m distsoftmax.train ${options[@]+"${options[@]}"} </dev/null &
 launcher=$!
 trap 'kill -USR1 "$launcher" 2>/dev/null' TERM INT USR1 HUP
 status=0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import ReplicaMismatch
 
-MESSAGE = np.dtype(  # what a rank tells the others after a step
+MESSAGE = np.dtype(  # of what a rank tells the others after a step
     [
         ("digest", np.uint32),
         ("signal", np.int32),
@@ -24,15 +24,35 @@ MESSAGE = np.dtype(  # what a rank tells the others after a step
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lap:
+    """The time that a rank has spent on a step.
+
+    Attributes
+    ----------
+    seconds : float or None
+        By the clock on the wall; None where no step was taken.
+    compute_seconds, communication_seconds : float
+        On its own samples, and in calls of the communicator.
+    out_of_time : bool
+        Whether the time for training is up.
+    """
+
+    seconds: float | None
+    compute_seconds: float
+    communication_seconds: float
+    out_of_time: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What all ranks know of a step after its control message; equal on every rank.
 
     Attributes
     ----------
     signal : int
-        The number of a signal that some rank received and that asks the run to end; 0 for none.
+        The number of a signal that a rank has received and that asks the run to end; 0 for none.
     out_of_time : bool
-        Whether some rank's clock says that the run must end.
+        Whether a rank's clock says that the run must end.
     failed : bool
         Whether rank 0 failed at one of its duties.
     slowest_seconds, fastest_seconds : float
@@ -57,14 +77,23 @@ class Verdict:
 def commit(
     cluster: Communicator,
     parameters: NDArray[np.float64],
+    lap: Lap,
     *,
-    signal: int,
-    out_of_time: bool,
-    failed: bool,
-    compute_seconds: float,
-    communication_seconds: float,
+    signal: int = 0,
+    failed: bool = False,
 ) -> Verdict:
     """Exchange the control message of a step. Collective.
+
+    Parameters
+    ----------
+    parameters : ndarray of float64
+        They must be equal on every rank.
+    lap : Lap
+        This rank's.
+    signal : int
+        The number of the last signal that this rank has received; 0 for none.
+    failed : bool
+        Whether this rank has failed at one of its duties.
 
     Raises
     ------
@@ -72,7 +101,7 @@ def commit(
         On every rank, when the parameters are not equal on all of them.
     """
     digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data)
-    own = (digest, signal, out_of_time, failed, compute_seconds, communication_seconds)
+    own = (digest, signal, lap.out_of_time, failed, lap.compute_seconds, lap.communication_seconds)
     ranks = cluster.gather_records(np.array(own, dtype=MESSAGE))
     odd = np.flatnonzero(ranks["digest"] != ranks["digest"][0])
     if odd.size:

@@ -5,44 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import DamagedFile, InputError
-from distsoftmax.solvers.protocol import State
+from distsoftmax.solvers.state import State, StateT
 from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
-FORMAT_VERSION = 3
-OF_BEST = "best."
-StateT = TypeVar("StateT", bound=State)
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What a run's steps follow from besides the state; a checkpoint is resumed in the same circumstances only.
-
-    Attributes
-    ----------
-    options : mapping
-        `TrainConfig.identity()`, and the model that the run started from.
-    data : mapping
-        What the dataset tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights; the held-out
-        samples where the steps depend on them.
-    arithmetic : int
-        The arithmetic version. Another one is no obstacle, but the bits may differ, and a resume says so.
-    shard_digests : ndarray of int64, (n_shards,)
-    """
-
-    options: Mapping[str, object]
-    data: Mapping[str, object]
-    arithmetic: int
-    shard_digests: NDArray[np.int64]
+FORMAT_VERSION = 4
+OF_STATE, OF_BEST = "state.", "best."  # what the names of their fields begin with
+Record = TypeVar("Record")
 
 
 def save_checkpoint(
@@ -68,9 +47,7 @@ def save_checkpoint(
     OutputError
         It could not be written; the earlier ones are as they were.
     """
-    tensors = _tensors(state)
-    if best is not None:
-        tensors |= {OF_BEST + name: tensor for name, tensor in _tensors(best).items()}
+    tensors = _flattened(state, OF_STATE) | ({} if best is None else _flattened(best, OF_BEST))
     tensors["shard_digests"] = circumstances.shard_digests
     about = json.dumps(
         {
@@ -100,7 +77,7 @@ class Checkpoint:
     """What stands in a checkpoint's file; `best` and `seconds` as in `save_checkpoint`."""
 
     path: Path
-    values: Mapping[str, Any]
+    tensors: Mapping[str, NDArray]
     circumstances: Circumstances
     solver_state: str
     best: EarlyStopping | None
@@ -112,12 +89,11 @@ class Checkpoint:
         Raises
         ------
         InputError
-            It is another solver's.
+            It is another solver's, or its fields are not exactly those of the type.
         """
         if self.solver_state != state_type.__name__:
             raise InputError(f"{self.path}: was made by another solver ({self.solver_state}); use another --out")
-        values: dict[str, Any] = {item.name: self.values.get(item.name) for item in fields(state_type)}
-        return state_type(**values)
+        return _record(state_type, self.tensors, OF_STATE, self.path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -136,13 +112,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except KeyError:
         raise DamagedFile(f"{path}: is damaged: it does not say what it is about") from None
     if facts["format_version"] != FORMAT_VERSION:
-        raise InputError(f"{path}: has format version {facts['format_version']}, this program reads {FORMAT_VERSION}")
-    digests = tensors.pop("shard_digests")
-    values = {name: tensor if tensor.ndim else tensor.item() for name, tensor in tensors.items()}
-    of_best = {name.removeprefix(OF_BEST): values.pop(name) for name in list(values) if name.startswith(OF_BEST)}
-    circumstances = Circumstances(facts["options"], facts["data"], facts["arithmetic"], digests)
-    best = EarlyStopping(**of_best) if of_best else None
-    return Checkpoint(path, values, circumstances, facts["solver_state"], best, facts["seconds"])
+        raise InputError(
+            f"{path}: has format version {facts['format_version']}, and this program reads {FORMAT_VERSION}. Resume "
+            "with the version of distsoftmax that wrote it, or give another --out to start anew"
+        )
+    circumstances = Circumstances(facts["options"], facts["data"], facts["arithmetic"], tensors.pop("shard_digests"))
+    is_kept = any(name.startswith(OF_BEST) for name in tensors)
+    best = _record(EarlyStopping, tensors, OF_BEST, path) if is_kept else None
+    return Checkpoint(path, tensors, circumstances, facts["solver_state"], best, facts["seconds"])
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -158,55 +135,56 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
     return None
 
 
-def refuse_other_run(path: Path, then: Circumstances, now: Circumstances) -> None:
-    """Compare the circumstances of a checkpoint with the present ones.
+def _flattened(record: object, prefix: str) -> dict[str, NDArray]:
+    """Return the fields of a record by their names, those of a record within after its own; None is left out."""
+    tensors: dict[str, NDArray] = {}
+    for item in fields(record):  # type: ignore[arg-type]
+        name, value = prefix + item.name, getattr(record, item.name)
+        if is_dataclass(value):
+            tensors |= _flattened(value, name + ".")
+        elif value is not None:
+            # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
+            tensors[name] = np.ascontiguousarray(value).reshape(np.shape(value))
+    return tensors
+
+
+def _record(record_type: type[Record], tensors: Mapping[str, NDArray], prefix: str, path: Path) -> Record:
+    """Return the record that `_flattened` has made tensors of.
 
     Raises
     ------
     InputError
-        They differ; the message names each difference.
+        The fields of the type are not exactly those in the file.
     """
-    differences = option_differences(then.options, now.options)
-    for name, value in json.loads(json.dumps(now.data)).items():
-        if then.data.get(name) != value:
-            was, is_now = _shorten(then.data.get(name)), _shorten(value)
-            differences.append(f"the data's {name.replace('_', ' ')} were {was}, now they are {is_now}")
-    if not differences and then.shard_digests.shape != now.shard_digests.shape:
-        differences.append(f"there were {then.shard_digests.size} shards, now there are {now.shard_digests.size}")
-    if not differences:
-        changed = np.flatnonzero(then.shard_digests != now.shard_digests)
-        if changed.size:
-            n_rows, n_shards = int(now.data["n_rows"]), now.shard_digests.size  # type: ignore[call-overload]
-            first = int(changed[0])
-            rows = f"{first * n_rows // n_shards + 1} to {(first + 1) * n_rows // n_shards}"
-            differences.append(f"the data's content changed in {changed.size} shards, first in rows {rows}")
-    if differences:
-        raise InputError(
-            f"{path} belongs to another run: {'; '.join(differences)}. Give the options and the data of that run to go "
-            "on with it, or another --out to start anew"
+    unknown = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    missing: list[str] = []
+    values = _take_fields(record_type, unknown, prefix, missing)
+    if missing or unknown:
+        lists = (
+            ", ".join(sorted(name.removeprefix(prefix) for name in names)) or "none" for names in (missing, unknown)
         )
+        raise InputError(
+            "{}: its fields are not those of {}; missing: {}; unknown: {}. Resume with the version of distsoftmax that "
+            "wrote it, or give another --out to start anew".format(path, record_type.__name__, *lists)
+        )
+    return record_type(**values)
 
 
-def option_differences(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """Return what to say of each option that is not what it was; `then` comes from JSON."""
-    return [
-        f"--{name} was {then.get(name)}, now it is {value}"
-        for name, value in json.loads(json.dumps(now)).items()
-        if then.get(name) != value
-    ]
-
-
-def _tensors(record: State | EarlyStopping) -> dict[str, NDArray]:
-    """Return the fields of a record as arrays, those that are None left out."""
-    values = {item.name: getattr(record, item.name) for item in fields(record)}
-    # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
-    return {
-        name: np.ascontiguousarray(value).reshape(np.shape(value))
-        for name, value in values.items()
-        if value is not None
-    }
-
-
-def _shorten(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _take_fields(record_type: type, tensors: dict[str, NDArray], prefix: str, missing: list[str]) -> dict[str, Any]:
+    """Return the values of a record's fields, taken out of the tensors; names that lack go to `missing`."""
+    types = get_type_hints(record_type)
+    values: dict[str, Any] = {}
+    for item in fields(record_type):
+        name, kind = prefix + item.name, types[item.name]
+        inner = next((member for member in (kind, *get_args(kind)) if is_dataclass(member)), None)
+        if item.default is None and not any(key == name or key.startswith(name + ".") for key in tensors):
+            values[item.name] = None
+        elif isinstance(inner, type):
+            inner_values = _take_fields(inner, tensors, name + ".", missing)
+            values[item.name] = None if missing else inner(**inner_values)
+        elif name in tensors:
+            tensor = tensors.pop(name)
+            values[item.name] = tensor if tensor.ndim else tensor.item()
+        else:
+            missing.append(name)
+    return values

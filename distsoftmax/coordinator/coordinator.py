@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distsoftmax.arithmetic.library import VERSION, version_note
+from distsoftmax.arithmetic.library import version_note
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.cluster.control import Verdict
+from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.config import TrainConfig, model_file
-from distsoftmax.coordinator.checkpoint import (
-    Circumstances,
-    checkpoint_paths,
-    newest_checkpoint,
-    refuse_other_run,
-    save_checkpoint,
-)
+from distsoftmax.coordinator.checkpoint import checkpoint_paths, newest_checkpoint, save_checkpoint
+from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
-from distsoftmax.coordinator.metrics import MetricsFile
+from distsoftmax.coordinator.metrics import MetricsFile, metrics_of
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
+from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import InputError, OutputError
-from distsoftmax.model import Model, NumberedNames, load_model
-from distsoftmax.solvers.protocol import Array, State
+from distsoftmax.model import Model, load_model
+from distsoftmax.solvers.protocol import Array
+from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
-from distsoftmax.training.result import Result
+from distsoftmax.training.stopping import Look, StepLimit
 from distsoftmax.training.warm_start import start_parameters
-
-if TYPE_CHECKING:
-    from distsoftmax.objective.cross_entropy import Scores
 
 
 class Coordinator:
@@ -45,7 +38,7 @@ class Coordinator:
     config : TrainConfig
     cluster : Communicator
     progress : ProgressLine, optional
-        Another run's, to go on with.
+        An earlier run's, to go on with.
     task : str
         What the progress line calls the steps.
     path : PathFolder, optional
@@ -81,19 +74,17 @@ class Coordinator:
         self.folder = choose_folder(config, cluster)
         self.failure = ""
         self.progress = progress or ProgressLine(config.run.progress, silent=cluster.rank != 0)
+        # what follows is rank 0's
         self._model: Model | None = None
-        self._missing_model: InputError | None = None
+        self._model_error: InputError | None = None
         self._seconds_before = 0.0
         self._opened = time.perf_counter()
         self._last_save = time.monotonic()
         self._saved_step = -1
-        self._metrics: MetricsFile | None = None
         self._circumstances: Circumstances | None = None
-        with cluster.agreement():
-            if cluster.rank == 0:
-                if (self.folder / "path.json").exists():
-                    raise InputError(f"--out {self.folder} holds the runs of an --l2-path; name another folder")
-                self._read_model()
+        self._metrics: MetricsFile | None = None
+        self._n_steps = self._n_samples = 0
+        on_rank_0(cluster, self._read_model)
 
     @property
     def training_seconds(self) -> float:
@@ -105,7 +96,7 @@ class Coordinator:
         """The folder of checkpoints."""
         return self.folder / "checkpoints"
 
-    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, EarlyStopping] | None:
+    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Look] | None:
         """Return what is in the newest valid checkpoint of this run on every rank, or None. Collective.
 
         Raises
@@ -113,119 +104,59 @@ class Coordinator:
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
         """
-        options = self._config.identity()
-        if self._missing_model is None:  # a resume does not need it
-            options["init"] = None if self._model is None else f"a model with sha256 {self._model.sha256}"
-        data = {
-            "n_rows": dataset.n_rows,
-            "held_out_fraction": self._config.data.held_out_fraction,
-            "dtype": dataset.dtype.name,
-            "classes": list(dataset.classes),
-            "columns": _columns(dataset),
-            "class_weights": None if dataset.class_weights is None else dataset.class_weights.tolist(),
-        }
-        if self._config.solver.patience is not None:
-            data["held_out_samples"] = f"{dataset.n_held_out} {dataset.held_out_digest}".rstrip()
-        self._circumstances = Circumstances(options, data, VERSION, dataset.shard_digests)
-        found = None
-        with self._cluster.agreement():
-            if self._cluster.rank == 0:
-                found = self._find_checkpoint(state_type)
-        return self._cluster.broadcast(found)
+        return on_rank_0(self._cluster, lambda: self._restored(dataset, state_type))
 
     def start(self, dataset: Dataset) -> Array:
         """Return the parameters that a new run starts from, in training's units: the model's, or 0. Collective.
+
+        Returns
+        -------
+        ndarray of float64, (n_classes, n_features + 1)
 
         Raises
         ------
         InputError
             On every rank: the model does not fit the data.
         """
-        place, start = self._config.solver.init, None
-        with self._cluster.agreement():
-            if self._missing_model is not None:
-                raise self._missing_model
-            if self._model is not None:
-                assert place is not None
-                note = version_note(self._model.arithmetic)
-                if note:
-                    self._cluster.say(f"note: --init {place} {note}", to_stderr=True)
-                start = start_parameters(self._model, dataset, place, self._config.objective.intercept)
-        self._model = None  # it may be large
-        start = self._cluster.broadcast(start)
+        start = on_rank_0(self._cluster, lambda: self._parameters_of_model(dataset))
         return np.zeros(dataset.shape) if start is None else np.ascontiguousarray(start)
 
-    def open_folder(self, state: State) -> None:
-        """Make the folder and what is in it from the start. Collective.
+    def open_folder(self, state: State, dataset: Dataset, limit: StepLimit) -> None:
+        """Make the folder and what is in it from the start, before the run goes on from a state. Collective.
 
         Raises
         ------
-        OutputError
-            On every rank: it cannot be written.
+        InputError, OutputError
+            On every rank: it cannot be made, or not be written.
         """
-        with self._cluster.agreement():
-            if self._cluster.rank == 0:
-                if self._path is not None:
-                    self._path.open()
-                self._fill_folder(state)
+        self._n_steps, self._n_samples = limit.steps, dataset.n_training
+        on_rank_0(self._cluster, lambda: self._fill_folder(state))
         self._opened = time.perf_counter()
+        self.progress.leave()
 
-    def record(
-        self,
-        state: State,
-        best: EarlyStopping,
-        verdict: Verdict,
-        held_out: Scores | None,
-        result: Result | None,
-        *,
-        seconds: float | None,
-        n_samples: int,
-        n_steps: int,
-        last: bool,
-    ) -> None:
+    def record(self, state: State, look: Look, lap: Lap, verdict: Verdict, *, is_last: bool) -> None:
         """Write what is due after a step. Not collective; a failure is kept for the next control message.
 
         Parameters
         ----------
-        result : Result or None
-            Where the run has ended by itself: the last line says what the closing lines will say.
-        seconds : float or None
-            Of the step; None where none was taken.
-        n_samples : int
-            That the step has looked at.
-        n_steps : int
-            After which the run ends at the latest.
+        look : Look
+            Where it has a result, the last line of metrics says what the closing lines will say.
+        lap : Lap
+            Rank 0's.
         """
-        if self._cluster.rank != 0 or self._metrics is None:
+        if self._cluster.rank != 0:
             return
+        assert self._metrics is not None, "open_folder comes first"
         run = self._config.run
         try:
-            if last or state.step % run.metrics_every == 0 or held_out is not None:
-                values = {
-                    "step": state.step,
-                    "objective": state.value if state.is_current else None,
-                    "batch_objective": None if state.is_current else state.latest_value,
-                    "gradient_norm": state.gradient_norm,
-                    "estimated_gap": state.estimated_gap,
-                    "certified_gap": state.certified_gap,
-                    "step_size": state.step_size,
-                    "seconds": seconds,
-                    "samples_per_second": n_samples / seconds if seconds else None,
-                    "slowest_compute_seconds": verdict.slowest_seconds,
-                    "fastest_compute_seconds": verdict.fastest_seconds,
-                    "communication_seconds": verdict.communication_seconds,
-                }
-                if held_out is not None:
-                    values |= {"held_out_accuracy": held_out.accuracy, "held_out_log_loss": held_out.log_loss}
-                if result is not None:
-                    values |= {"objective": result.objective, "certified_gap": result.gap, "model_step": result.step}
-                self._metrics.write(values)
+            if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
+                self._metrics.write(metrics_of(state, look, lap, verdict, state.n_sampled or self._n_samples))
             by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
-            if last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
-                self._save(state, best)
+            if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
+                self._save(state, look.best)
         except OutputError as error:
             self.failure = str(error)
-        self.progress.show(self._task, state.step, n_steps, _in_words(state))
+        self.progress.show(self._task, state.step, self._n_steps, _in_words(state))
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.
@@ -239,7 +170,7 @@ class Coordinator:
                 raise OutputError(self.failure)
 
     def save_model(self, model: Model) -> Path:
-        """Write the model. Collective.
+        """Write the model, and return its path. Collective.
 
         Raises
         ------
@@ -247,51 +178,70 @@ class Coordinator:
             On every rank.
         """
         path = self.folder / "model.safetensors"
-        with self._cluster.agreement():
-            if self._cluster.rank == 0:
-                write_atomically(path, *model.file_content())
+        on_rank_0(self._cluster, lambda: write_atomically(path, *model.file_content()))
         return path
 
+    def _read_model(self) -> None:
+        """Read the model to start from, where there is one. A run that can be resumed does without it."""
+        if (self.folder / "path.json").exists():
+            raise InputError(f"--out {self.folder} holds the runs of an --l2-path; name another folder")
+        if self._config.solver.init is None:
+            return
+        try:
+            self._model = load_model(model_file(self._config.solver.init))
+        except InputError as error:
+            self._model_error = type(error)(f"--init {error}")
+            if not checkpoint_paths(self.checkpoints):
+                raise self._model_error from None
+
+    def _restored(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Look] | None:
+        now = Circumstances.of(self._config, dataset)
+        if self._model_error is None:
+            start = None if self._model is None else f"a model with sha256 {self._model.sha256}"
+            now = replace(now, options={**now.options, "init": start})
+        self._circumstances = now
+        checkpoint = newest_checkpoint(self.checkpoints, lambda text: self._cluster.say(text, to_stderr=True))
+        if checkpoint is None:
+            return None
+        path, then = checkpoint.path, checkpoint.circumstances
+        if self._config.run.resume == "never":
+            raise InputError(
+                f"{self.folder} holds a run already; --resume auto goes on with it, another --out starts anew"
+            )
+        refuse_other_run(path, then, now)
+        self._circumstances = replace(now, options={**then.options, **now.options})  # a missing model's digest stays
+        state = checkpoint.state(state_type)
+        self._cluster.say(f"resumed from {path}, after step {state.step}")
+        note = version_note(then.arithmetic)
+        if note:
+            self._cluster.say(f"warning: {path} {note} from an uninterrupted run's", to_stderr=True)
+        self._model = None  # a resume starts from the state
+        self._saved_step, self._seconds_before = state.step, checkpoint.seconds
+        return state, Look(checkpoint.best or EarlyStopping())
+
+    def _parameters_of_model(self, dataset: Dataset) -> Array | None:
+        if self._model_error is not None:
+            raise self._model_error
+        init, model = self._config.solver.init, self._model
+        self._model = None  # it may be large
+        if init is None or model is None:
+            return None
+        note = version_note(model.arithmetic)
+        if note:
+            self._cluster.say(f"note: --init {init} {note}", to_stderr=True)
+        return start_parameters(model, dataset, init, self._config.objective.intercept)
+
     def _fill_folder(self, state: State) -> None:
+        if self._path is not None:
+            self._path.open()
         make_results_folder(self.checkpoints, self.folder)
         remove_leftovers(self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._last_save = time.monotonic()
 
-    def _read_model(self) -> None:
-        """Read the model to start from, where there is one."""
-        if self._config.solver.init is None:
-            return
-        try:
-            self._model = load_model(model_file(self._config.solver.init))
-        except InputError as error:
-            self._missing_model = type(error)(f"--init {error}")
-            if not checkpoint_paths(self.checkpoints):
-                raise self._missing_model from None
-
-    def _find_checkpoint(self, state_type: type[State]) -> tuple[State, EarlyStopping] | None:
-        assert self._circumstances is not None
-        found = newest_checkpoint(self.checkpoints, lambda text: self._cluster.say(text, to_stderr=True))
-        if found is None:
-            return None
-        path, then = found.path, found.circumstances
-        if self._config.run.resume == "never":
-            raise InputError(
-                f"{self.folder} holds a run already; --resume auto goes on with it, another --out starts anew"
-            )
-        refuse_other_run(path, then, self._circumstances)
-        state = found.state(state_type)
-        self._cluster.say(f"resumed from {path}, after step {state.step}")
-        note = version_note(then.arithmetic)
-        if note:
-            self._cluster.say(f"warning: {path} {note} from an uninterrupted run's", to_stderr=True)
-        self._saved_step = state.step
-        self._seconds_before = found.seconds
-        return state, found.best or EarlyStopping()
-
     def _save(self, state: State, best: EarlyStopping) -> None:
-        assert self._circumstances is not None
+        assert self._circumstances is not None, "restore comes first"
         if state.step != self._saved_step:
             save_checkpoint(
                 self.checkpoints,
@@ -305,16 +255,7 @@ class Coordinator:
         self._last_save = time.monotonic()
 
 
-def _columns(dataset: Dataset) -> str:
-    """Return the number of features, and a digest of all that makes them from the source's columns."""
-    encoding = dataset.encoding
-    names = repr(encoding.numeric if isinstance(encoding.numeric, NumberedNames) else tuple(encoding.numeric))
-    fill = b"" if encoding.fill is None else encoding.fill.tobytes()
-    made = hashlib.sha256(f"{names} {encoding.categories} {encoding.index_base}".encode() + fill).hexdigest()
-    return f"{len(encoding.feature_names)} features ({made[:12]})"
-
-
 def _in_words(state: State) -> str:
     gap = state.certified_gap if state.certified_gap is not None else state.estimated_gap
-    tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.gradient_norm:.2e}"
+    tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.evaluation.gradient_norm:.2e}"
     return f"step {state.step}  objective {state.latest_value:.6f}  {tail}"

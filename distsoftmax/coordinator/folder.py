@@ -10,6 +10,7 @@ import tomli_w
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import make_folder, remove_leftovers
 from distsoftmax.errors import InputError
 
@@ -22,11 +23,13 @@ def choose_folder(config: TrainConfig, cluster: Communicator) -> Path:
     InputError
         On every rank: it cannot be made where it was asked for.
     """
-    folder = Path(cluster.broadcast(config.run.out or _new_folder()))
-    with cluster.agreement():
-        if cluster.rank == 0:
-            _check_place(folder)
-    return folder
+
+    def checked() -> Path:
+        folder = Path(config.run.out or _new_folder())
+        _refuse_what_cannot_be_made(folder)
+        return folder
+
+    return on_rank_0(cluster, checked)
 
 
 def make_results_folder(folder: Path, wanted: Path) -> None:
@@ -63,22 +66,22 @@ def _new_folder() -> str:
     return name if not Path(name).exists() else f"{name}-{node}-{os.getpid()}"
 
 
-def _check_place(folder: Path) -> None:
+def _refuse_what_cannot_be_made(folder: Path) -> None:
     """Refuse a folder that could not be made, before hours are spent on what should go into it."""
-    path = folder
-    while not os.path.lexists(path) and path != path.parent:
-        path = path.parent
-    if path.is_symlink() and not path.exists():
+    nearest = folder
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if nearest.is_symlink() and not nearest.exists():
+        target = os.readlink(nearest)
         raise InputError(
-            f"--out {folder}: {path} is a link to {os.readlink(path)}, which does not exist; make that folder, or name "
-            "another"
+            f"--out {folder}: {nearest} is a link to {target}, which does not exist; make that folder, or name another"
         )
-    if not path.is_dir():
-        raise InputError(f"--out {folder}: {path} is a file; name a folder")
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder}: {path} is not writable; name another folder")
+    if not nearest.is_dir():
+        raise InputError(f"--out {folder}: {nearest} is a file; name a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {nearest} is not writable; name another folder")
     try:
-        for name in (folder, *(path / part for part in folder.parts)):
+        for name in (folder, *(nearest / part for part in folder.parts)):
             name.exists()
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be made: {error.strerror}; name another folder") from None

@@ -7,8 +7,11 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.durable import remedy, write_atomically
 from distsoftmax.errors import OutputError
+from distsoftmax.solvers.state import State
+from distsoftmax.training.stopping import Look
 
 
 class MetricsFile:
@@ -46,6 +49,30 @@ class MetricsFile:
                 file.write(json.dumps(finite) + "\n")
         except OSError as error:
             raise OutputError(f"{self._path}: could not be written: {error.strerror}{remedy(error)}") from None
+
+
+def metrics_of(state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: int) -> dict[str, float | None]:
+    """Return the line of a step that has looked at so many samples; of the last step, what the closing lines say."""
+    values = {
+        "step": state.step,
+        "objective": state.value if state.is_current else None,
+        "batch_objective": None if state.is_current else state.latest_value,
+        "gradient_norm": state.evaluation.gradient_norm,
+        "estimated_gap": state.estimated_gap,
+        "certified_gap": state.certified_gap,
+        "step_size": state.step_size,
+        "seconds": lap.seconds,
+        "samples_per_second": n_samples / lap.seconds if lap.seconds else None,
+        "slowest_compute_seconds": verdict.slowest_seconds,
+        "fastest_compute_seconds": verdict.fastest_seconds,
+        "communication_seconds": verdict.communication_seconds,
+    }
+    if look.held_out is not None:
+        values |= {"held_out_accuracy": look.held_out.accuracy, "held_out_log_loss": look.held_out.log_loss}
+    if look.result is not None:
+        result = look.result
+        values |= {"objective": result.objective, "certified_gap": result.gap, "model_step": result.step}
+    return values
 
 
 def _step_of(line: bytes) -> float:

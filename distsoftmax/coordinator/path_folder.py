@@ -9,8 +9,10 @@ from pathlib import Path
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
-from distsoftmax.coordinator.checkpoint import checkpoint_paths, option_differences
+from distsoftmax.coordinator.checkpoint import checkpoint_paths
+from distsoftmax.coordinator.circumstances import option_differences
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
+from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError
 from distsoftmax.training.result import Leg
@@ -42,15 +44,13 @@ class PathFolder:
         self._values = values
         self._cluster = cluster
         self.folder = choose_folder(config, cluster)
-        with cluster.agreement():
-            if cluster.rank == 0:
-                self._refuse_others()
+        on_rank_0(cluster, self._refuse_others)
 
-    def of_leg(self, place: int) -> Path:
-        """Return the folder of the run with one of the values."""
+    def of_leg(self, number: int) -> Path:
+        """Return the folder of the run with one of the values, counted from 0."""
         digits = max(len(str(len(self._values))), 2)
-        mantissa, exponent = f"{self._values[place]:.2e}".split("e")
-        return self.folder / "path" / f"{place + 1:0{digits}}-l2-{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+        mantissa, exponent = f"{self._values[number]:.2e}".split("e")
+        return self.folder / "path" / f"{number + 1:0{digits}}-l2-{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
     def open(self) -> None:
         """Make the folder, and write the options that go on with the path. Rank 0 alone calls it.
@@ -78,27 +78,24 @@ class PathFolder:
         OutputError
             On every rank.
         """
-        path = self.folder / "model.safetensors"
-        with self._cluster.agreement():
-            if self._cluster.rank == 0:
-                self._write(legs, chosen)
-                if chosen is not None:
-                    write_atomically(path, (chosen.folder / "model.safetensors").read_bytes())
-        return path
+        on_rank_0(self._cluster, lambda: self._write(legs, chosen))
+        return self.folder / "model.safetensors"
 
     def _write(self, legs: Sequence[Leg], chosen: Leg | None) -> None:
+        chosen_by = None
+        if chosen is not None:
+            chosen_by = "held-out log loss" if chosen.result.held_out else "being the last"
         content = {
             "options": self._options(),
             "l2": self._values,
             "runs": [_as_json(leg) for leg in legs],
             "chosen": None if chosen is None else chosen.folder.name,
-            "chosen_by": None
-            if chosen is None
-            else "held-out log loss"
-            if chosen.result.held_out
-            else "being the last",
+            "chosen_by": chosen_by,
         }
         write_atomically(self.folder / "path.json", json.dumps(content, indent=1).encode() + b"\n")
+        if chosen is not None:
+            model = (chosen.folder / "model.safetensors").read_bytes()
+            write_atomically(self.folder / "model.safetensors", model)
 
     def _refuse_others(self) -> None:
         """Refuse a folder that holds a single run, a path of other values, or any where none was wanted."""

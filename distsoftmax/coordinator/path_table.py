@@ -21,7 +21,7 @@ def choose(legs: Sequence[Leg]) -> Leg:
     return min(legs, key=_held_out_log_loss)
 
 
-def path_closing(legs: Sequence[Leg], chosen: Leg, place: Path) -> str:
+def path_closing(legs: Sequence[Leg], chosen: Leg, path: Path) -> str:
     """Return the last lines of a path."""
     held_out = chosen.result.held_out
     width = len(HEAD[0]) if held_out is not None else len(HEAD[0]) - 2
@@ -34,7 +34,7 @@ def path_closing(legs: Sequence[Leg], chosen: Leg, place: Path) -> str:
     else:
         lines[best] += "  < lowest held-out log loss"
         choice = f"chosen: l2 {chosen.l2:g}, by its held-out log loss"
-    return "\n".join([*lines, choice, f"model: {place}", f"model sha256 {chosen.sha256}"])
+    return "\n".join([*lines, choice, f"model: {path}", f"model sha256 {chosen.sha256}"])
 
 
 def _held_out_log_loss(leg: Leg) -> float:

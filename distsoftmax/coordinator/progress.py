@@ -16,8 +16,8 @@ from rich.segment import ControlType
 from rich.table import Column
 
 LAUNCHERS = ("mpirun", "mpiexec", "prterun", "srun", "orterun")
-REFRESH_SECONDS = 0.1
-LOG_SECONDS = 30.0
+REFRESH_SECONDS = 0.1  # between two drawings of the moving line, at least
+LOG_SECONDS = 30.0  # between two plain lines, at least
 
 
 class ProgressLine:

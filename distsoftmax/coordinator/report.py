@@ -42,7 +42,7 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
     if cluster.size > dataset.n_shards:
         idle = f"note: {cluster.size - dataset.n_shards} ranks have no shard"
         enough = min(4 * cluster.size, dataset.n_rows)
-        more = f"; --shards {enough} gives each some (another sum, so the model's bits change)"
+        more = f"; --shards {enough} gives each at least one (another sum, so the model's bits change)"
         lines.append(idle + (more if dataset.n_rows >= cluster.size else f"; there are {dataset.n_rows} samples"))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())
@@ -56,7 +56,7 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
     return "\n".join(lines)
 
 
-def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, place: Path) -> str:
+def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, path: Path) -> str:
     """Return the last lines of a run that has ended by itself."""
     steps = "1 step" if result.n_steps == 1 else f"{result.n_steps} steps"
     accuracy = f"{result.training.accuracy:.4f} on {dataset.n_training} training samples"
@@ -76,7 +76,7 @@ def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, 
             f"features: {result.n_used_features} of {n_features} are used, {result.n_nonzero} of {n_coefficients} "
             "coefficients are not 0"
         )
-    lines += [f"accuracy: {accuracy}", f"model: {place}", f"model sha256 {sha256}"]
+    lines += [f"accuracy: {accuracy}", f"model: {path}", f"model sha256 {sha256}"]
     return "\n".join(lines)
 
 

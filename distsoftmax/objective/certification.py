@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.parameters import axpy, squared_norm, total
+from distsoftmax.arithmetic.parameters import squared_norm, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.certificate import GapBound, bound_gap, least_gap
 from distsoftmax.objective.certification_steps import Certifiable, after_intercept_step, after_newton_step
@@ -30,8 +30,8 @@ from distsoftmax.solvers.protocol import Certificate
 
 Array = NDArray[np.float64]
 
-MOST_STEPS = 10  # tried to raise the lower bound
-MOST_PRODUCTS = 300  # with the hessian, in all of them
+MOST_STEPS = 10  # Newton steps tried to raise the lower bound
+MOST_PRODUCTS = 300  # products with the hessian, in all of these steps
 TIGHT = 1.1  # a certified gap of so many times the true one is not worth a step
 NOTICEABLE = 0.01  # the least decrease, as a share of the gap, of a step that leads down
 NOTHING = Certificate(math.inf, math.inf, -math.inf, math.inf, math.inf)
@@ -118,11 +118,9 @@ def _evaluate(objective: Certifiable, point: Array) -> _Reached:
     fit = objective.fit(point)
     if not math.isfinite(fit.loss):
         return _Reached(point, NOTHING, GapBound(math.inf, math.inf), np.full_like(point, math.nan))
-    config = objective.config
-    certificate, bound = certificate_of(fit, point, objective.class_means, config, objective.rounding_model)
-    axpy(config.l2, point[:, :-1], fit.gradient[:, :-1])
-    if not config.intercept:
-        fit.gradient[:, -1] = 0.0
+    means, rounding = objective.class_means, objective.rounding_model
+    certificate, bound = certificate_of(fit, point, means, objective.config, rounding)
+    objective.add_smooth_terms(fit.gradient, point)
     return _Reached(point, certificate, bound, fit.gradient)
 
 

@@ -24,8 +24,8 @@ from distsoftmax.solvers.protocol import Curvature, Penalty, Preconditioner
 
 Array = NDArray[np.float64]
 
-RESIDUAL = 0.05  # what a Newton step may leave of the gap that it removes
-MOST_PRODUCTS = 100  # with the hessian, in a Newton step
+RESIDUAL = 0.05  # fraction of the gap removed by a Newton step that its residual may cost
+MOST_PRODUCTS = 100  # products with the hessian, in a Newton step
 LEAST_CURVATURE = 2.0**-1000  # of an intercept, where it is divided by
 DAMPING = 1e-12  # of the hessian with respect to the intercepts, brought to a diagonal of ones
 
@@ -51,6 +51,9 @@ class Certifiable(Protocol):
 
     def fit(self, parameters: Array) -> Fit:
         """Evaluate the mean cross-entropy and its gradient in float64."""
+
+    def add_smooth_terms(self, gradient: Array, parameters: Array) -> None:
+        """Turn the gradient of `fit` into that of the smooth part of the objective, in place."""
 
     def curvature(self, parameters: Array) -> Curvature:
         """Return the hessian of the smooth part, in any type."""

@@ -28,7 +28,7 @@ from distsoftmax.solvers.protocol import BatchGradient, Certificate, Evaluation,
 
 Array = NDArray[np.float64]
 
-LAST_PLACES = 2  # of the value in float64, which the rounding of its penalties may change
+LAST_PLACES = 2  # units in the last place of the value in float64 that the rounding of its penalties may change
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -71,13 +71,13 @@ class SoftmaxObjective:
         self._penalise(config)
 
     def with_penalties(self, config: ObjectiveConfig) -> SoftmaxObjective:
-        """Return the objective with other penalties, of which there are some in both, over the same samples.
+        """Return the objective with other penalties over the same samples, whose measures are shared. Not collective.
 
-        What was measured of the samples is shared. Collective where the solver takes a preconditioner.
+        Both must have a penalty, or neither: without one, less is measured of the samples.
         """
-        other = copy.copy(self)
-        other._penalise(config)
-        return other
+        objective = copy.copy(self)
+        objective._penalise(config)
+        return objective
 
     def _penalise(self, config: ObjectiveConfig) -> None:
         self.config = config
@@ -102,14 +102,14 @@ class SoftmaxObjective:
         fit = self.cross_entropy.evaluate(parameters, dtype)
         if math.isinf(fit.loss):
             return Evaluation.not_finite(parameters)
-        value = fit.loss + self._penalty.smooth_value(parameters)
+        value = fit.loss + self.smooth_penalty(parameters)
         value += self.penalty.value(parameters) if self.penalty is not None else 0.0
         bound, reachable = -math.inf, -math.inf
         if self.certifies:
             gap = estimate(fit, parameters, self.class_means, config)
             bound, reachable = max(0.0, value - gap.gap), max(0.0, value - gap.reachable)
         gradient = fit.gradient
-        _finish(gradient, parameters, self._penalty, config.intercept)
+        self.add_smooth_terms(gradient, parameters)
         least = gradient if self.penalty is None else self.penalty.least_subgradient(parameters, gradient)
         rounding = self.cross_entropy.rounding(parameters, fit.loss, dtype) + LAST_PLACES * EPSILON * value
         return Evaluation(value, gradient, norm(least), bound, reachable, rounding)
@@ -140,13 +140,26 @@ class SoftmaxObjective:
         """Evaluate the data fit alone, in float64. Collective: one Allreduce."""
         return self.cross_entropy.evaluate(parameters, np.dtype(np.float64))
 
+    def smooth_penalty(self, parameters: Array) -> float:
+        """Return the smooth part of the penalty, which may be infinite. Not collective."""
+        return self._penalty.smooth_value(parameters)
+
+    def add_smooth_terms(self, gradient: Array, parameters: Array) -> None:
+        """Turn the gradient of the data fit into that of the smooth part, in place. Not collective.
+
+        Or a product with the hessian of the one into that of the other, where `parameters` is the direction.
+        """
+        self._penalty.add_smooth_gradient(parameters, gradient)
+        if not self.config.intercept:
+            gradient[:, -1] = 0.0
+
     def intercept_hessian(self, parameters: Array) -> Array:
         """Return the hessian with respect to the intercepts. Collective: one Allreduce."""
         return self.cross_entropy.intercept_hessian(parameters)
 
     def curvature(self, parameters: Array) -> SoftmaxCurvature:
         """Return the hessian of the smooth part at a point. Not collective; its products are."""
-        return SoftmaxCurvature(self.cross_entropy.hessian(parameters), self._penalty, self.config.intercept)
+        return SoftmaxCurvature(self, self.cross_entropy.hessian(parameters))
 
     @property
     def is_preconditioned(self) -> bool:
@@ -167,10 +180,7 @@ class SoftmaxObjective:
     def mini_batches(self, size: int) -> SoftmaxBatches:
         """Return the mini-batches of so many samples. Collective at the first call with this size."""
         if self._batches is None or self._batches[0] != size:
-            self._batches = (
-                size,
-                SoftmaxBatches(self.cross_entropy, self._penalty, self.config.intercept, size, self._seed),
-            )
+            self._batches = size, SoftmaxBatches(self, size, self._seed)
         return self._batches[1]
 
     def scores(self, parameters: Array, *, held_out: bool) -> Scores:
@@ -182,44 +192,36 @@ class SoftmaxObjective:
 class SoftmaxCurvature:
     """See `solvers.protocol.Curvature`: the hessian of the smooth part of the objective at one point."""
 
+    objective: SoftmaxObjective
     hessian: Hessian
-    penalty: Penalty
-    intercept: bool
 
     def product(self, direction: Array) -> Array:
         """Return the product with a direction. Collective: one Allreduce."""
-        if not self.intercept:
+        if not self.objective.config.intercept:
             direction = direction.copy()
             direction[:, -1] = 0.0
         product = self.hessian.product(direction)
-        _finish(product, direction, self.penalty, self.intercept)
+        self.objective.add_smooth_terms(product, direction)
         return product
 
 
 class SoftmaxBatches:
     """See `solvers.stochastic_gradient.MiniBatches`: the objective's mini-batches, the smooth part alone."""
 
-    def __init__(self, fit: CrossEntropy, penalty: Penalty, intercept: bool, size: int, seed: int) -> None:
-        self._fit, self._penalty, self._intercept, self._size = fit, penalty, intercept, size
-        self._batches = FitBatches(fit, size, seed)
+    def __init__(self, objective: SoftmaxObjective, size: int, seed: int) -> None:
+        self._objective, self._size = objective, size
+        self._batches = FitBatches(objective.cross_entropy, size, seed)
         self.n_batches = self._batches.n_batches
 
     def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
         """Return the estimate from a mini-batch. Collective: one Allreduce."""
         estimate, n_samples = self._batches.estimate(parameters, epoch, batch)
-        value = estimate.loss + self._penalty.smooth_value(parameters)
-        _finish(estimate.gradient, parameters, self._penalty, self._intercept)
+        value = estimate.loss + self._objective.smooth_penalty(parameters)
+        self._objective.add_smooth_terms(estimate.gradient, parameters)
         return BatchGradient(value if math.isfinite(value) else math.inf, estimate.gradient, n_samples)
 
     def smoothness(self) -> float:
         """Return the expected smoothness of the estimates. Collective: a few passes over all samples."""
-        fit, l2 = self._fit, self._penalty.l2
-        at_zero = SoftmaxCurvature(fit.hessian(np.zeros(fit.shape)), self._penalty, self._intercept)
+        fit, l2 = self._objective.cross_entropy, self._objective.config.l2
+        at_zero = self._objective.curvature(np.zeros(fit.shape))
         return expected_smoothness(at_zero, l2, fit.shape, self._size, fit.dataset, fit.cluster)
-
-
-def _finish(gradient: Array, parameters: Array, penalty: Penalty, intercept: bool) -> None:
-    """Turn the gradient of the data fit, or a product with its hessian, into that of the smooth part, in place."""
-    penalty.add_smooth_gradient(parameters, gradient)
-    if not intercept:
-        gradient[:, -1] = 0.0

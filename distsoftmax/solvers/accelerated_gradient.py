@@ -26,13 +26,13 @@ import math
 from dataclasses import dataclass, replace
 
 from distsoftmax.arithmetic.parameters import dot, norm
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State
-from distsoftmax.solvers.state import ahead, first_state, moved, proximal
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective
+from distsoftmax.solvers.state import Solver, State, ahead, first_state, moved, proximal
 
 GROWTH = 1.2  # largest factor of the step size in a step; 1.1 to 1.5 need within 10 % of the same number of steps
 CUT = 0.5  # factor of the step size where a plain step fails
-NEGLIGIBLE = 1e-9  # times the objective's rounding: a smaller predicted decrease leads nowhere
-LEAST_CURVATURE = 1e-150  # where none is measured; its inverse is a step size beyond all others, and still finite
+NEGLIGIBLE = 1e-9  # multiple of the objective's rounding; a smaller predicted decrease leads nowhere
+LEAST_CURVATURE = 1e-150  # taken where none is measured: its inverse is a step size beyond all others, and still finite
 FIRST_MOVE = 1e-3  # how far, in the parameters' norm, the first step may go before any curvature is known
 
 
@@ -55,7 +55,7 @@ class AcceleratedState(State):
     next_size: float
 
 
-class AcceleratedGradient:
+class AcceleratedGradient(Solver[Objective, AcceleratedState]):
     """Nesterov's method with automatic step sizes, adaptive restart and a monotone objective."""
 
     state_type = AcceleratedState
@@ -63,7 +63,7 @@ class AcceleratedGradient:
     def init(self, objective: Objective, parameters: Array) -> AcceleratedState:
         """See `Solver.init`."""
         first = first_state(objective, parameters)
-        length = norm(first.gradient)
+        length = norm(first.evaluation.gradient)
         return AcceleratedState(
             **vars(first), last_plain=parameters, momentum=1.0, next_size=FIRST_MOVE / length if length else 0.0
         )
@@ -71,9 +71,9 @@ class AcceleratedGradient:
     def step(self, objective: Objective, state: AcceleratedState) -> AcceleratedState:
         """See `Solver.step`. One evaluation, and one more for each point refused."""
         size, momentum, last_plain = state.next_size, state.momentum, state.last_plain
-        lower_bound = state.lower_bound
+        here, lower_bound = state.evaluation, state.lower_bound
         while True:
-            plain = proximal(objective, ahead(state.parameters, -size, state.gradient), size)
+            plain = proximal(objective, ahead(state.parameters, -size, here.gradient), size)
             next_momentum = (1 + math.sqrt(1 + 4 * momentum * momentum)) / 2
             point = ahead(plain, (momentum - 1) / next_momentum, plain - last_plain)
             reached = objective(point)
@@ -85,7 +85,7 @@ class AcceleratedGradient:
                 momentum, last_plain = 1.0, state.parameters
                 size = min(size, 1 / curvature)
                 continue
-            if size * curvature <= CUT and _decrease(size, state) <= state.rounding:
+            if size * curvature <= CUT and _decrease(size, here) <= here.rounding:
                 return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
             size = min(CUT * size, 1 / curvature)
         uphill = _slope(objective, reached.gradient, state.parameters, point) > 0
@@ -102,7 +102,7 @@ class AcceleratedGradient:
         )
 
 
-def _decrease(size: float, at: State | Evaluation) -> float:
+def _decrease(size: float, at: Evaluation) -> float:
     """Return the decrease predicted for half a plain step of a size."""
     return size * at.gradient_norm * at.gradient_norm / 2
 
@@ -120,16 +120,17 @@ def _is_lower(objective: Objective, state: State, point: Array, reached: Evaluat
     the difference up to third order (W. W. Hager and H. Zhang, "A new conjugate gradient method with guaranteed descent
     and an efficient line search", SIAM J. Optim. 16(1), 2005, section 4).
     """
-    if abs(reached.value - state.value) > state.rounding + reached.rounding:
-        return reached.value < state.value
-    return _slope(objective, (state.gradient + reached.gradient) / 2, state.parameters, point) < 0
+    here = state.evaluation
+    if abs(reached.value - here.value) > here.rounding + reached.rounding:
+        return reached.value < here.value
+    return _slope(objective, (here.gradient + reached.gradient) / 2, state.parameters, point) < 0
 
 
 def curvature_between(state: State, point: Array, reached: Evaluation) -> float:
     """Return the curvature met on the way to a point; `LEAST_CURVATURE` where none can be measured."""
     if math.isinf(reached.value):
         return LEAST_CURVATURE
-    change = reached.gradient - state.gradient
+    change = reached.gradient - state.evaluation.gradient
     along = dot(change, point - state.parameters)
     measured = dot(change, change) / along if along > 0 else 0.0
     return max(measured, LEAST_CURVATURE)

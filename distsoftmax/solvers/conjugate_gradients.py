@@ -18,7 +18,7 @@ from distsoftmax.arithmetic.parameters import axpy, dot
 from distsoftmax.solvers.protocol import Array, Curvature, Preconditioner
 from distsoftmax.solvers.state import ahead
 
-MOST_PRODUCTS = 250  # with the hessian, in a step
+MOST_PRODUCTS = 250  # products with the hessian in a step, at most
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,17 @@ def steihaug(
 
     Parameters
     ----------
+    gradient : ndarray of float64
+        Of any shape; so are the directions.
+    precondition : callable or None
+        Multiplies by the inverse of M; None: M is the identity.
+    radius : float
+        Of the region, in the norm of M; it may be infinite.
     is_enough : callable
-        Whether to stop: (residual, its squared norm in the dual norm of M relative to the first one's, the predicted
-        reduction so far) -> bool.
+        Whether to stop: (residual, its squared norm in the dual norm of M relative to the first, predicted reduction
+        so far) -> bool.
     most_products : int
+        With H, above 0.
     """
     step = np.zeros_like(gradient)
     residual = -gradient  # -(gradient + H step)

@@ -1,4 +1,4 @@
-"""When steps of a fixed length have diverged.
+"""Steps of a given length, and when they have diverged.
 
 No rule can tell from values alone that they will not come down again, so while a run goes on the bar is where no run
 that converges has been seen to get, nor can be expected to:
@@ -19,27 +19,70 @@ come down, so at its end a much lower bar serves.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from distsoftmax.errors import Diverged
+from distsoftmax.solvers.state import State
 
-FAR = 1e8  # times the scales above: so high no run comes back from
-FAR_AT_THE_END = 10.0  # times the first value
+FAR = 1e8  # times the scales above: no run comes back from so high
+FAR_AT_THE_END = 10.0  # times the first value: a run that is over must not end above this
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenRateState(State):
+    """The state of steps whose length is given, not found by the solver.
+
+    Attributes
+    ----------
+    learning_rate, momentum : float
+        Of the steps, before any schedule.
+    """
+
+    learning_rate: float
+    momentum: float
+
+    @property
+    def when(self) -> str:
+        """The step, as a message names it."""
+        return f"step {self.step}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the steps diverge."""
+        without = " without --momentum" if self.momentum else ""
+        return f"--learning-rate {self.learning_rate:g} is too large; take a smaller one, or auto{without}"
+
+    def check_rise(self, value: float) -> None:
+        """Refuse to go on from a value of the objective that will not come down again.
+
+        Raises
+        ------
+        Diverged
+            On every rank: it is not finite, or that high.
+        """
+        if has_diverged(
+            value,
+            first_value=self.first_value,
+            first_gradient_norm=self.first_gradient_norm,
+            rate=self.learning_rate,
+            momentum=self.momentum,
+        ):
+            raise self._diverged(value)
+
+    def check_end(self) -> None:
+        """See `State.check_end`."""
+        if not self.latest_value <= FAR_AT_THE_END * abs(self.first_value):
+            raise self._diverged(self.latest_value)
+
+    def _diverged(self, value: float) -> Diverged:
+        level = f"has risen to {value:.6g}" if math.isfinite(value) else "is not finite"
+        return Diverged(
+            f"the objective {level} after {self.when}, before the first step it was {self.first_value:.6g}: "
+            f"{self.remedy}"
+        ).on_all_ranks()
 
 
 def has_diverged(value: float, *, first_value: float, first_gradient_norm: float, rate: float, momentum: float) -> bool:
     """Return whether the objective is not finite, or has risen so far that it will not come down again."""
     scale = abs(first_value) + rate * first_gradient_norm * first_gradient_norm
     return not math.isfinite(value) or value * (1 - momentum) * (1 - momentum) / 4 > FAR * scale
-
-
-def ends_far_above(value: float, first_value: float) -> bool:
-    """Return whether a run that is over has ended far above its start."""
-    return not value <= FAR_AT_THE_END * abs(first_value)
-
-
-def diverged(value: float, when: str, first_value: float, remedy: str) -> Diverged:
-    """Return the error to raise, on all ranks."""
-    level = f"has risen to {value:.6g}" if math.isfinite(value) else "is not finite"
-    return Diverged(
-        f"the objective {level} after {when}, before the first step it was {first_value:.6g}: {remedy}"
-    ).on_all_ranks()

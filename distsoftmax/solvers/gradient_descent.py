@@ -19,42 +19,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from distsoftmax.errors import Diverged
-from distsoftmax.solvers import divergence
-from distsoftmax.solvers.protocol import Array, Objective, State
-from distsoftmax.solvers.state import ahead, first_state, moved, proximal
+from distsoftmax.solvers.divergence import GivenRateState
+from distsoftmax.solvers.protocol import Array, Objective
+from distsoftmax.solvers.state import Solver, ahead, first_state, moved, proximal
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedRateState(State):
-    """The state of `GradientDescent`.
-
-    Attributes
-    ----------
-    first_value : float
-        The objective before the first step.
-    rate, momentum : float
-        Of the steps.
-    """
-
-    first_value: float
-    rate: float
-    momentum: float
-
-    def check_end(self) -> None:
-        """See `State.check_end`."""
-        if divergence.ends_far_above(self.value, self.first_value):
-            raise self.diverged(self.value, self.step)
-
-    def diverged(self, value: float, step: int) -> Diverged:
-        """Return the error that the objective's value after a step has led to."""
-        without = " without --momentum" if self.momentum else ""
-        remedy = f"--learning-rate {self.rate:g} is too large; take a smaller one, or auto{without}"
-        return divergence.diverged(value, f"step {step}", self.first_value, remedy)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MomentumState(FixedRateState):
+class MomentumState(GivenRateState):
     """The state of `GradientDescent` with momentum; `parameters` is x, with Nesterov's momentum y.
 
     Attributes
@@ -66,7 +37,7 @@ class MomentumState(FixedRateState):
     last: Array
 
 
-class GradientDescent:
+class GradientDescent(Solver[Objective, GivenRateState]):
     """Steps of a fixed length.
 
     Parameters
@@ -80,28 +51,29 @@ class GradientDescent:
     """
 
     def __init__(self, learning_rate: float, momentum: float = 0.0, *, nesterov: bool = False) -> None:
-        self.state_type: type[FixedRateState] = MomentumState if momentum else FixedRateState
+        self.state_type: type[GivenRateState] = MomentumState if momentum else GivenRateState
         self._learning_rate = learning_rate
         self._momentum = momentum
         self._nesterov = nesterov
 
-    def init(self, objective: Objective, parameters: Array) -> FixedRateState:
+    def init(self, objective: Objective, parameters: Array) -> GivenRateState:
         """See `Solver.init`."""
         rate, momentum = self._learning_rate, self._momentum
         first = replace(first_state(objective, parameters), step_size=rate, exhausted=False)
-        fields = {**vars(first), "first_value": first.value, "rate": rate, "momentum": momentum}
-        return MomentumState(**fields, last=parameters) if momentum else FixedRateState(**fields)
+        if momentum:
+            return MomentumState(**vars(first), learning_rate=rate, momentum=momentum, last=parameters)
+        return GivenRateState(**vars(first), learning_rate=rate, momentum=momentum)
 
-    def step(self, objective: Objective, state: FixedRateState) -> FixedRateState:
+    def step(self, objective: Objective, state: GivenRateState) -> GivenRateState:
         """See `Solver.step`. One evaluation.
 
         Raises
         ------
         Diverged
-            The objective is not finite after the step, or so high that it will not come down again.
+            On every rank: the objective is not finite after the step, or so high that it will not come down again.
         """
         rate, momentum = self._learning_rate, self._momentum
-        target = ahead(state.parameters, -rate, state.gradient)
+        target = ahead(state.parameters, -rate, state.evaluation.gradient)
         changes: dict[str, Array] = {}
         if not isinstance(state, MomentumState):
             parameters = proximal(objective, target, rate)
@@ -112,13 +84,6 @@ class GradientDescent:
         else:
             parameters = proximal(objective, ahead(target, momentum, state.parameters - state.last), rate)
             changes["last"] = state.parameters
-        reached = objective(parameters)
-        if divergence.has_diverged(
-            reached.value,
-            first_value=state.first_value,
-            first_gradient_norm=state.first_gradient_norm,
-            rate=rate,
-            momentum=momentum,
-        ):
-            raise state.diverged(reached.value, state.step + 1)
-        return moved(state, parameters, reached, **changes)
+        later = moved(state, parameters, objective(parameters), **changes)
+        later.check_rise(later.value)
+        return later

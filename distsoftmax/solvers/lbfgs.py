@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 
 from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.line_search import noise, strong_wolfe
-from distsoftmax.solvers.protocol import Array, Preconditioned, Preconditioner, State
-from distsoftmax.solvers.state import first_state, moved
+from distsoftmax.solvers.protocol import Array, Preconditioned, Preconditioner
+from distsoftmax.solvers.state import Solver, State, first_state, moved
 
-MEMORY = 10  # pairs kept
+MEMORY = 10  # pairs of a step and a change that are kept
 FIRST_MOVE = 1.0  # how far, in the parameters' norm, the first step may go where nothing is known of the curvature
-NEGLIGIBLE = 1e-2  # times what rounding may hide: a smaller predicted decrease leads nowhere
+NEGLIGIBLE = 1e-2  # multiple of what rounding may hide; a smaller predicted decrease leads nowhere
 FIRST_TEST = 81  # the step from which the preconditioner is first put to the test
 LEAST_COSINE = 1e-12  # least <s, y> / (|s| |y|) of a pair that is kept
 
@@ -60,7 +60,7 @@ class LbfgsState(State):
         return "the preconditioner misleads: lbfgs goes on without it" if self.misled else ""
 
 
-class Lbfgs:
+class Lbfgs(Solver[Preconditioned, LbfgsState]):
     """Limited-memory BFGS with a strong-Wolfe line search. One evaluation a step, seldom more."""
 
     state_type = LbfgsState
@@ -88,12 +88,12 @@ class Lbfgs:
 
     def _attempt(self, objective: Preconditioned, state: LbfgsState, precondition: Preconditioner | None) -> LbfgsState:
         """Return the state one step later; what misleads, the pairs or the first matrix, is dropped before it ends."""
-        first_matrix = None if state.plain else precondition
-        direction = -two_loop(state.steps, state.changes, state.gradient, first_matrix)
+        here, first_matrix = state.evaluation, None if state.plain else precondition
+        direction = -two_loop(state.steps, state.changes, here.gradient, first_matrix)
         size = 1.0
         if first_matrix is None and not len(state.steps):
             size = min(1.0, FIRST_MOVE / norm(direction))
-        predicted = -dot(direction, state.gradient) / 2 > NEGLIGIBLE * noise(state, state)
+        predicted = -dot(direction, here.gradient) / 2 > NEGLIGIBLE * noise(here, here)
         trial = strong_wolfe(objective, state, direction, size) if predicted else None
         if trial is None:
             if state.plain:
@@ -101,16 +101,12 @@ class Lbfgs:
             if predicted and len(state.steps):
                 return self._attempt(objective, replace(state, steps=(), changes=()), precondition)
             return replace(state, step=state.step + 1, exhausted=True)
-        step, change = trial.point - state.parameters, trial.reached.gradient - state.gradient
+        reached = trial.evaluation
+        step, change = trial.point - state.parameters, reached.gradient - here.gradient
         steps, changes = with_pair(state.steps, state.changes, step, change)
+        exhausted = reached.gradient_norm == 0
         return moved(
-            state,
-            trial.point,
-            trial.reached,
-            step_size=trial.size,
-            exhausted=trial.reached.gradient_norm == 0,
-            steps=steps,
-            changes=changes,
+            state, trial.point, reached, step_size=trial.size, exhausted=exhausted, steps=steps, changes=changes
         )
 
 

@@ -14,53 +14,65 @@ from dataclasses import dataclass
 import numpy as np
 
 from distsoftmax.arithmetic.parameters import dot
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, State
-from distsoftmax.solvers.state import ahead
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective
+from distsoftmax.solvers.state import State, ahead
 
 DECREASE = 1e-4  # c1: the value must fall by this fraction of what the first slope predicts
 CURVATURE = 0.9  # c2: the slope must fall to this fraction of the first
 GROWTH = 2.0  # factor of a step length that is too short
-MARGIN = 0.1  # fraction of an interval that is kept from both of its ends
-EVALUATIONS = 30  # in a search, at most
+MARGIN = 0.1  # fraction of an interval that is kept from its ends
+EVALUATIONS = 30  # evaluations in a search, at most
 UNITS = 4  # units in the last place of a value in float64 that may always be rounding
 USUAL = 1e-2  # fraction of the bound on rounding that is seldom exceeded: the errors of many samples cancel
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A point on the line, `size` directions from the start; `slope` is along the direction."""
+    """A point on the line, `size` directions from the start; `slope` is the objective's along the direction."""
 
     size: float
-    value: float
-    slope: float
     point: Array
-    reached: Evaluation
+    evaluation: Evaluation
+    slope: float
+
+    @property
+    def value(self) -> float:
+        """The objective there."""
+        return self.evaluation.value
 
 
 def strong_wolfe(objective: Objective, state: State, direction: Array, first_size: float) -> Trial | None:
     """Search along a direction of descent. As collective as the objective.
+
+    Parameters
+    ----------
+    direction : ndarray of float64
+        Of the parameters' shape.
+    first_size : float
+        The step length to try first, above 0.
 
     Returns
     -------
     Trial or None
         The step to take; None where none is better than the start.
     """
-    start = Trial(0.0, state.value, dot(state.gradient, direction), state.parameters, _as_evaluation(state))
-    low, high = start, None
-    size = first_size
+    low = start = Trial(0.0, state.parameters, state.evaluation, dot(state.evaluation.gradient, direction))
+    high: Trial | None = None
     best: Trial | None = None
+    size = first_size
     for _ in range(EVALUATIONS):
         point = ahead(state.parameters, size, direction)
         reached = objective(point)
         slope = dot(reached.gradient, direction) if math.isfinite(reached.value) else math.inf
-        trial = Trial(size, reached.value, slope, point, reached)
-        if _is_decrease(start, trial):
+        trial = Trial(size, point, reached, slope)
+        is_decrease = _is_decrease(start, trial)
+        if is_decrease:
             if abs(slope) <= -CURVATURE * start.slope:
                 return trial
             best = trial if best is None or trial.value < best.value else best
         # `low` is the best end of an interval that holds a good size, `high` its other end
-        hidden = noise(start.reached, trial.reached)
-        if not _is_decrease(start, trial) or (low.size > 0 and trial.value > low.value + hidden):
+        hidden = noise(start.evaluation, reached)
+        if not is_decrease or (low.size > 0 and trial.value > low.value + hidden):
             high = trial
         else:
             outwards = 1.0 if high is None else high.size - low.size
@@ -79,11 +91,11 @@ def _is_decrease(start: Trial, trial: Trial) -> bool:
         return False
     if trial.value <= start.value + DECREASE * trial.size * start.slope:
         return True
-    hidden = abs(trial.value - start.value) <= noise(start.reached, trial.reached)
+    hidden = abs(trial.value - start.value) <= noise(start.evaluation, trial.evaluation)
     return hidden and trial.slope <= (2 * DECREASE - 1) * start.slope
 
 
-def noise(first: Evaluation | State, second: Evaluation | State) -> float:
+def noise(first: Evaluation, second: Evaluation) -> float:
     """Return how much of the difference of two values may be rounding: much less than their proven bounds."""
     units = UNITS * float(np.spacing(max(abs(first.value), abs(second.value)))) if math.isfinite(second.value) else 0.0
     return max(USUAL * (first.rounding + second.rounding), units)
@@ -106,7 +118,3 @@ def _between(low: Trial, high: Trial) -> float:
     size = high.size - width * (high.slope + second - first) / divisor
     inner, outer = sorted((low.size + MARGIN * width, high.size - MARGIN * width))
     return min(max(size, inner), outer) if math.isfinite(size) else middle
-
-
-def _as_evaluation(state: State) -> Evaluation:
-    return Evaluation(state.value, state.gradient, state.gradient_norm, rounding=state.rounding)

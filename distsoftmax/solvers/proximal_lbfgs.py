@@ -27,12 +27,12 @@ from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, LEAST_CURVATURE, curvature_between
 from distsoftmax.solvers.lbfgs import two_loop, with_pair
 from distsoftmax.solvers.line_search import noise
-from distsoftmax.solvers.protocol import Array, Objective, Penalty, State
-from distsoftmax.solvers.state import ahead, first_state, moved
+from distsoftmax.solvers.protocol import Array, Evaluation, Objective, Penalty
+from distsoftmax.solvers.state import Solver, State, ahead, first_state, moved
 
-CONTRACTION = 0.95  # t times the largest curvature met: below 1
+CONTRACTION = 0.95  # the product of t and the largest curvature met; it must be below 1
 LEAST_TAU = 1 / 8  # below this tau the plain proximal step is taken
-NEGLIGIBLE = 1e-6  # times what rounding may hide; without L2 the certificate needs small residuals
+NEGLIGIBLE = 1e-6  # multiple of what rounding may hide; small, as without L2 the certificate needs small residuals
 DECREASE = 1e-3  # fraction of |x - T(x)|^2 / t by which the envelope must fall
 
 
@@ -58,7 +58,7 @@ class ProximalLbfgsState(State):
         return self.proximal
 
 
-class ProximalLbfgs:
+class ProximalLbfgs(Solver[Objective, ProximalLbfgsState]):
     """Quasi-Newton steps on the proximal residual. One evaluation a step, seldom more."""
 
     state_type = ProximalLbfgsState
@@ -66,13 +66,14 @@ class ProximalLbfgs:
     def init(self, objective: Objective, parameters: Array) -> ProximalLbfgsState:
         """See `Solver.init`. Two evaluations: the second measures the curvature along the gradient."""
         first = first_state(objective, parameters)
-        length = norm(first.gradient)
+        gradient = first.evaluation.gradient
+        length = norm(gradient)
         size = 1.0
         if length > 0:
-            point = ahead(parameters, -FIRST_MOVE / length, first.gradient)
+            point = ahead(parameters, -FIRST_MOVE / length, gradient)
             curvature = curvature_between(first, point, objective(point))
             size = CONTRACTION / curvature if curvature > LEAST_CURVATURE else FIRST_MOVE / length
-        proximal = _penalty(objective).prox(ahead(parameters, -size, first.gradient), size)
+        proximal = _penalty(objective).prox(ahead(parameters, -size, gradient), size)
         first = replace(first, step_size=size, exhausted=bool(np.array_equal(proximal, parameters)))
         return ProximalLbfgsState(**vars(first), proximal=proximal, steps=(), changes=())
 
@@ -85,12 +86,12 @@ class ProximalLbfgs:
 
     def _attempt(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
         """Return the next state, or this one with a shorter t where it turns out to be too long."""
-        penalty, size = _penalty(objective), state.step_size
+        penalty, size, here = _penalty(objective), state.step_size, state.evaluation
         residual = state.parameters - state.proximal
         scale = dot(residual, residual) / size  # of the decrease of the envelope
-        if not scale > NEGLIGIBLE * noise(state, state):
+        if not scale > NEGLIGIBLE * noise(here, here):
             return replace(state, step=state.step + 1, exhausted=True)
-        before = _envelope(penalty, state.parameters, state.value, state.gradient, state.proximal, size)
+        before = _envelope(penalty, state.parameters, here, state.proximal, size)
         quasi_newton = two_loop(state.steps, state.changes, residual)
         tau = 1.0 if len(state.steps) else 0.0
         lower_bound = state.lower_bound
@@ -104,8 +105,8 @@ class ProximalLbfgs:
             hidden = False
             if math.isfinite(reached.value):
                 proximal = penalty.prox(ahead(point, -size, reached.gradient), size)
-                after = _envelope(penalty, point, reached.value, reached.gradient, proximal, size)
-                hidden = abs(after - before) <= noise(state, reached)
+                after = _envelope(penalty, point, reached, proximal, size)
+                hidden = abs(after - before) <= noise(here, reached)
                 closer = norm(point - proximal) < norm(residual)
                 if after <= before - DECREASE * scale or (hidden and closer):
                     break
@@ -129,14 +130,14 @@ def _between(state: ProximalLbfgsState, residual: Array, quasi_newton: Array, ta
 
 def _shortened(penalty: Penalty, state: ProximalLbfgsState, size: float, lower_bound: float) -> ProximalLbfgsState:
     """Return the state with a shorter t; the pairs are those of another residual then."""
-    proximal = penalty.prox(ahead(state.parameters, -size, state.gradient), size)
+    proximal = penalty.prox(ahead(state.parameters, -size, state.evaluation.gradient), size)
     return replace(state, proximal=proximal, step_size=size, lower_bound=lower_bound, steps=(), changes=())
 
 
-def _envelope(penalty: Penalty, point: Array, value: float, gradient: Array, proximal: Array, size: float) -> float:
-    """Return the forward-backward envelope at a point where F is `value`."""
+def _envelope(penalty: Penalty, point: Array, evaluation: Evaluation, proximal: Array, size: float) -> float:
+    """Return the forward-backward envelope at a point, of which F's evaluation and T(x) are given."""
     way = proximal - point
-    smooth = value - penalty.value(point) + dot(gradient, way) + dot(way, way) / (2 * size)
+    smooth = evaluation.value - penalty.value(point) + dot(evaluation.gradient, way) + dot(way, way) / (2 * size)
     return smooth + penalty.value(proximal)
 
 

@@ -1,4 +1,4 @@
-"""How long the steps of stochastic gradient descent are, how many samples each looks at, and when they end.
+"""How long the steps of stochastic gradient descent are, and how many samples each looks at.
 
 With t the epochs done before a step, E their number and w those of the warm-up, the learning rate is multiplied by
 
@@ -18,7 +18,6 @@ learning rate in proportion to the batch: P. Goyal et al., "Accurate, large mini
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from distsoftmax.config import SolverConfig
 from distsoftmax.errors import InputError
@@ -27,36 +26,7 @@ BATCH = 4096  # samples of a mini-batch by default: a pass costs little more tha
 LEAST_STEPS = 16  # an epoch, by default: fewer would leave little that is stochastic
 FALLS = (0.5, 0.75)  # the fractions of the epochs after which the step schedule falls
 FALL = 0.1  # factor of the learning rate at each of them
-DEFAULT_STEPS = 1000
 SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(9))  # Taylor; the rest is below 1e-19 up to pi / 4
-
-
-@dataclass(frozen=True)
-class Limit:
-    """Where a run ends at the latest: after how many steps, and what is then said."""
-
-    steps: int
-    reason: str
-
-
-def step_limit(config: SolverConfig, n_samples: int) -> Limit:
-    """Return where a run over so many samples ends at the latest.
-
-    Raises
-    ------
-    InputError
-        On every rank: a mini-batch would hold more than all samples.
-    """
-    steps = config.max_steps
-    if config.solver == "sgd":
-        all_epochs = config.epochs * count_batches(n_samples, batch_size(config, n_samples))
-        if steps is None or all_epochs <= steps:
-            return Limit(
-                all_epochs, "the epoch is done" if config.epochs == 1 else f"all {config.epochs} epochs are done"
-            )
-    elif steps is None:
-        steps = DEFAULT_STEPS
-    return Limit(steps, f"the limit of {steps} steps is reached")
 
 
 def batch_size(config: SolverConfig, n_samples: int) -> int:

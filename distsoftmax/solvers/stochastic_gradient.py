@@ -30,11 +30,10 @@ import numpy as np
 
 from distsoftmax.arithmetic.parameters import axpy
 from distsoftmax.config import SolverConfig
-from distsoftmax.errors import Diverged
-from distsoftmax.solvers import divergence
-from distsoftmax.solvers.protocol import Array, BatchGradient, Objective, State
+from distsoftmax.solvers.divergence import GivenRateState
+from distsoftmax.solvers.protocol import Array, BatchGradient, Objective
 from distsoftmax.solvers.schedule import batch_size, learning_rate_factor
-from distsoftmax.solvers.state import ahead, evaluated, first_state, proximal
+from distsoftmax.solvers.state import Solver, ahead, evaluated, first_state, proximal
 
 
 class MiniBatches(Protocol):
@@ -64,8 +63,8 @@ class Sampled(Objective, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SgdState(State):
-    """The state of `StochasticGradient`; `value` and what goes with it are those of the last full evaluation.
+class SgdState(GivenRateState):
+    """The state of `StochasticGradient`; `evaluation` is the last one of all samples.
 
     Attributes
     ----------
@@ -73,10 +72,6 @@ class SgdState(State):
         x-, the iterate one step earlier.
     average : ndarray of float64
         The mean of the iterates, from the second half on; of size 0 where none is wanted.
-    first_value : float
-        The objective before the first step.
-    learning_rate, momentum : float
-        Of the steps, before the schedule.
     epoch : int
         That of the last step, from 1; 0 before the first.
     batch_value : float
@@ -89,9 +84,6 @@ class SgdState(State):
 
     last: Array
     average: Array
-    first_value: float
-    learning_rate: float
-    momentum: float
     epoch: int
     batch_value: float
     batch_samples: int
@@ -130,37 +122,21 @@ class SgdState(State):
         self.check_rise(reached.value)
         return evaluated(self, reached, current=True)
 
-    def check_end(self) -> None:
-        """See `State.check_end`."""
-        if divergence.ends_far_above(self.latest_value, self.first_value):
-            raise self._diverged(self.latest_value)
+    @property
+    def when(self) -> str:
+        """The step and the epoch, as a message names them."""
+        return f"step {self.step}, in epoch {self.epoch}"
 
-    def check_rise(self, value: float) -> None:
-        """Refuse to go on from a value of the objective that will not come down again.
-
-        Raises
-        ------
-        Diverged
-            It is not finite, or that high.
-        """
-        if divergence.has_diverged(
-            value,
-            first_value=self.first_value,
-            first_gradient_norm=self.first_gradient_norm,
-            rate=self.learning_rate,
-            momentum=self.momentum,
-        ):
-            raise self._diverged(value)
-
-    def _diverged(self, value: float) -> Diverged:
-        remedy = (
+    @property
+    def remedy(self) -> str:
+        """See `GivenRateState.remedy`."""
+        return (
             f"the learning rate {self.learning_rate:g} is too large; take a smaller --learning-rate, or auto without "
             "--momentum"
         )
-        return divergence.diverged(value, f"step {self.step}, in epoch {self.epoch}", self.first_value, remedy)
 
 
-class StochasticGradient:
+class StochasticGradient(Solver[Sampled, SgdState]):
     """Steps along the gradients of mini-batches.
 
     Parameters
@@ -196,7 +172,6 @@ class StochasticGradient:
             **vars(first),
             last=parameters,
             average=parameters if config.average else np.zeros((0, 0)),
-            first_value=first.value,
             learning_rate=rate,
             momentum=config.momentum,
             epoch=0,

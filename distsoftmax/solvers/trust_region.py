@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from distsoftmax.arithmetic.parameters import dot
+from distsoftmax.config import ObjectiveConfig
+from distsoftmax.errors import InputError
 from distsoftmax.solvers.conjugate_gradients import steihaug
 from distsoftmax.solvers.line_search import noise
-from distsoftmax.solvers.protocol import Array, Curvature, Preconditioned, State
-from distsoftmax.solvers.state import first_state, moved
+from distsoftmax.solvers.protocol import Array, Curvature, Preconditioned
+from distsoftmax.solvers.state import Solver, State, first_state, moved
 
 ACCEPTED = 1e-4  # eta: the least ratio of actual to predicted reduction that a step needs
 SHRINK, GROW = 0.25, 2.0  # factors of the trust radius
 POOR, GOOD = 0.25, 0.75  # ratios below and above which the trust radius changes
 LOOSEST_SQUARED = 0.25  # the squared norm of the residual, relative to the gradient's, is never left above this
-NEGLIGIBLE = 1e-2  # times what rounding may hide: a smaller predicted reduction leads nowhere
+NEGLIGIBLE = 1e-2  # multiple of what rounding may hide; a smaller predicted reduction leads nowhere
 
 
 class TwiceDifferentiable(Preconditioned, Protocol):
@@ -44,10 +46,18 @@ class TrustRegionState(State):
     radius: float
 
 
-class TrustRegion:
+class TrustRegion(Solver[TwiceDifferentiable, TrustRegionState]):
     """Newton steps in a trust region. One evaluation and several products with the hessian a step."""
 
     state_type = TrustRegionState
+
+    def check(self, config: ObjectiveConfig) -> None:
+        """See `Solver.check`: a penalty that makes coefficients 0 has no hessian."""
+        if config.sparse:
+            raise InputError(
+                "--solver trust-region takes no --l1 and no --group, which have no hessian; take lbfgs, "
+                "gradient-descent or sgd"
+            ).on_all_ranks()
 
     def init(self, objective: TwiceDifferentiable, parameters: Array) -> TrustRegionState:
         """See `Solver.init`."""
@@ -55,23 +65,24 @@ class TrustRegion:
 
     def step(self, objective: TwiceDifferentiable, state: TrustRegionState) -> TrustRegionState:
         """See `Solver.step`. A point that is refused leaves the parameters and shrinks the region."""
-        relative_norm = state.gradient_norm / state.first_gradient_norm if state.first_gradient_norm > 0 else 1.0
+        here = state.evaluation
+        relative_norm = here.gradient_norm / state.first_gradient_norm if state.first_gradient_norm > 0 else 1.0
         tolerance = min(LOOSEST_SQUARED, relative_norm)
         model = steihaug(
             objective.curvature(state.parameters),
-            state.gradient,
+            here.gradient,
             objective.preconditioner(state.parameters),
             state.radius,
             lambda residual, relative, predicted_reduction: relative <= tolerance,
         )
-        if not model.predicted_reduction > NEGLIGIBLE * noise(state, state):
+        if not model.predicted_reduction > NEGLIGIBLE * noise(here, here):
             return replace(state, step=state.step + 1, exhausted=True)
         point: Array = state.parameters + model.step
         reached = objective(point)
-        hidden = abs(state.value - reached.value) <= noise(state, reached)
-        reduction = state.value - reached.value
-        if hidden:  # by rounding: the slopes tell it (see `line_search`)
-            reduction = -dot(state.gradient + reached.gradient, model.step) / 2
+        reduction, hidden_reduction = here.value - reached.value, noise(here, reached)
+        is_hidden = abs(reduction) <= hidden_reduction
+        if is_hidden:  # by rounding: the slopes tell it (see `line_search`)
+            reduction = -dot(here.gradient + reached.gradient, model.step) / 2
         ratio = reduction / model.predicted_reduction if math.isfinite(reached.value) else -math.inf
         radius = state.radius
         if ratio < POOR:
@@ -80,7 +91,7 @@ class TrustRegion:
             radius = GROW * radius
         lower_bound = max(state.lower_bound, reached.lower_bound)
         if not ratio > ACCEPTED:
-            stuck = hidden and model.predicted_reduction <= noise(state, reached)
+            stuck = is_hidden and model.predicted_reduction <= hidden_reduction
             return replace(
                 state, step=state.step + 1, radius=radius, lower_bound=lower_bound, step_size=0.0, exhausted=stuck
             )

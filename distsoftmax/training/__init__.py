@@ -1,1 +1,1 @@
-"""What is equal on every rank besides the solver's state: when to stop, the result, the start, the signals."""
+"""What is equal on every rank besides the solver's state: stopping, the result, the start; signals and the clock."""

@@ -1,4 +1,4 @@
-"""What a run came to: chosen and measured once its steps are done, the same on every rank."""
+"""What a run came to: chosen and measured once its steps are done, equal on every rank."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from distsoftmax.arithmetic import library
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.model import Model
-from distsoftmax.solvers.protocol import Array, State, proven
+from distsoftmax.solvers.protocol import Array
+from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def conclude(
 
     Parameters
     ----------
+    objective : SoftmaxObjective
     state : State
         After the last step.
     reason : str
@@ -116,19 +118,21 @@ def conclude(
     if best.parameters is not None and best.step != step and not (held_out and held_out.log_loss < best.log_loss):
         step, parameters = best.step, best.parameters
         held_out = objective.scores(parameters, held_out=True)
-    wanted, gap = tolerance * state.value, state.certified_gap
-    if parameters is not state.measured or (objective.certifies and (gap is None or gap > wanted)):
-        state = proven(state, objective.certify(parameters, wanted))
+    certificate, wanted = state.certificate, tolerance * state.value
+    is_proven = certificate is not None and certificate.gap <= wanted
+    if parameters is not state.measured or (objective.certifies and not is_proven):
+        certificate = objective.certify(parameters, wanted)
+    gradient_norm = state.evaluation.gradient_norm
     nonzero = parameters[:, :-1] != 0
     return Result(
         reason=reason,
         n_steps=state.step,
         exhausted=state.exhausted,
         step=step,
-        objective=state.value if state.proven_value is None else state.proven_value,
-        gap=state.certified_gap if objective.certifies else None,
-        least_gap=state.least_gap if objective.certifies else None,
-        relative_gradient=state.gradient_norm / state.first_gradient_norm if state.first_gradient_norm else 0.0,
+        objective=certificate.value if certificate else state.value,
+        gap=certificate.gap if certificate and objective.certifies else None,
+        least_gap=certificate.floor if certificate and objective.certifies else None,
+        relative_gradient=gradient_norm / state.first_gradient_norm if state.first_gradient_norm else 0.0,
         training=objective.scores(parameters, held_out=False),
         held_out=held_out,
         n_used_features=int(np.count_nonzero(nonzero.any(axis=0))),
@@ -148,9 +152,11 @@ class Leg:
     folder : Path
         Where its results are.
     seconds : float
-        Of training, by all processes that worked on it; 0 on other ranks than 0.
+        Of training, by all processes that worked on it. Known to rank 0 alone.
     sha256 : str
         Of the model.
+    result : Result
+        Its parameters may be left out: they are in the model's file.
     """
 
     l2: float

@@ -118,7 +118,7 @@ def ours(folder: Path, name: str) -> None:
     from distsoftmax.data.dataset import load_dataset
     from distsoftmax.objective.softmax_objective import SoftmaxObjective
     from distsoftmax.solvers import make_solver
-    from distsoftmax.solvers.protocol import certified, stop_reason
+    from distsoftmax.training.stopping import StepLimit, Stopping, certified
 
     cluster = join_job()
     load_core(cluster)
@@ -134,6 +134,7 @@ def ours(folder: Path, name: str) -> None:
     distributed = SoftmaxObjective(dataset, config.objective, cluster, config.run.threads, config.data.seed)
     solver = make_solver(config.solver, config.objective, preconditioned=distributed.is_preconditioned)
     distributed(np.zeros(distributed.shape))  # to warm up; what a solver needs besides is made within its time
+    stopping = Stopping(tolerance=GAPS[-1], limit=StepLimit.of_steps(MOST_STEPS))
     targets = [task.facts["optimum"] * (1 + look * gap) for gap in GAPS for look in LOOKS]
     seen = []
     cluster.allgather(None)  # the barrier
@@ -145,7 +146,7 @@ def ours(folder: Path, name: str) -> None:
         is_proven = gap is not None and gap <= GAPS[-1] * state.value
         seconds = cluster.broadcast(time.perf_counter() - start)  # all ranks end with the same step
         passed = sum(state.value <= target for target in targets)
-        ended = stop_reason(state, GAPS[-1], MOST_STEPS) or seconds > LIMIT
+        ended = stopping.reason(state) or seconds > LIMIT
         if passed or ended:
             seen.append((state.step, seconds, state.measured, [gap / state.value] if is_proven else []))
             targets = targets[passed:]

@@ -95,6 +95,22 @@ def test_the_launch_script_stops_in_order_on_either_mpi(run, mpirun, start, tmp_
     assert resumed(run, "cut", ended, 3) == uninterrupted(mpirun)
 
 
+def test_ctrl_c_again_and_again_at_the_launch_script_ends_the_run_quietly_and_in_order(start, tmp_path):
+    """As a terminal does it: to all processes in its foreground."""
+    mpi = "openmpi" if OPEN_MPI else "mpich"
+    process = start(ROOT / "launch" / "local.sh", "--mpi", mpi, "-n", 3, *SHARDS, *LONG, "--out", "cut", env=SLOW)
+    steps = tmp_path / "cut" / "checkpoints"
+    process.wait_for(lambda: steps.is_dir() and list(steps.glob("step-*")), "its first checkpoint")
+    while process.popen.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.popen.pid, signal.SIGINT)
+        time.sleep(0.01)
+    ended = process.wait()
+    assert ended.status == 75, ended.err
+    assert "go on with" in ended.out
+    assert not re.search("assert|mpiexec|proxy|Traceback", ended.err), ended.err
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_killed_rank_ends_the_job_and_the_run_goes_on_with_the_same_bits(mpirun, start_long, rank):
     process = start_long(3, "cut")

@@ -4,7 +4,7 @@ from communicator_contract import CHECKS
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.assignment import owned_shards
-from distsoftmax.cluster.control import commit
+from distsoftmax.cluster.control import Lap, commit
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.cluster.startup import load_core
 from distsoftmax.errors import CoreError, InputError, ReplicaMismatch
@@ -57,9 +57,9 @@ def test_every_collective_call_is_counted(cluster):
 
 
 def message(cluster, parameters, **changes):
-    facts = {"signal": 0, "out_of_time": False, "failed": False}
-    facts |= {"compute_seconds": 1.0 + cluster.rank, "communication_seconds": 0.5}
-    return commit(cluster, parameters, **{**facts, **changes})
+    out_of_time = changes.pop("out_of_time", False)
+    lap = Lap(seconds=2.0, compute_seconds=1.0 + cluster.rank, communication_seconds=0.5, out_of_time=out_of_time)
+    return commit(cluster, parameters, lap, **changes)
 
 
 def test_a_signal_on_any_rank_is_known_to_all(cluster):

@@ -3,6 +3,7 @@
 `Formula` is the definition of the objective written down anew, in numpy alone: what the package is judged by.
 """
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from distsoftmax.config import DataConfig, ObjectiveConfig
 from distsoftmax.data.dataset import prepare_dataset
 from distsoftmax.data.shards import divide_source
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
-from distsoftmax.solvers.protocol import Evaluation, certified, stop_reason
+from distsoftmax.solvers.protocol import Evaluation
+from distsoftmax.training.stopping import StepLimit, Stopping, certified
 
 EPSILON = np.finfo(np.float64).eps
 
@@ -185,9 +187,19 @@ def advance(solver, objective, state, tolerance):
 def run(solver, objective, start, tolerance, max_steps):
     """Return the states of a run as a list, and why it ended."""
     states = [begin(solver, objective, start, tolerance)]
-    while (reason := stop_reason(states[-1], tolerance, max_steps)) is None:
+    stopping = Stopping(tolerance=tolerance, limit=StepLimit.of_steps(max_steps))
+    while (reason := stopping.reason(states[-1])) is None:
         states.append(advance(solver, objective, states[-1], tolerance))
     return states, reason
+
+
+def fields_of(record, prefix=""):
+    """The fields of a state, and of the records in it, by their dotted names."""
+    values = {}
+    for item in dataclasses.fields(record):
+        name, value = prefix + item.name, getattr(record, item.name)
+        values |= fields_of(value, name + ".") if dataclasses.is_dataclass(value) else {name: value}
+    return values
 
 
 def _certified(objective, state, tolerance):

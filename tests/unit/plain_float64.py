@@ -118,6 +118,11 @@ class Reference:
             gradient[:, :-1] -= gradient[:, -1:] * table.offset
         return Fit(float(limbs(losses, np.float64(bound), True)) / self._total, gradient, bound)
 
+    def add_smooth_terms(self, gradient, parameters):
+        gradient[:, :-1] += self.config.l2 * parameters[:, :-1]
+        if not self.config.intercept:
+            gradient[:, -1] = 0
+
     def probabilities(self, parameters):
         return scipy.special.softmax(self.table.centred(np.float64) @ parameters[:, :-1].T + parameters[:, -1], axis=1)
 
@@ -144,7 +149,5 @@ class _Hessian:
         change = x @ direction[:, :-1].T + (direction[:, -1] if table.config.intercept else 0)
         change = p * (change - np.sum(p * change, axis=1, keepdims=True)) * table.weights[:, None] / table.weights.sum()
         result = np.column_stack([change.T @ x, change.sum(axis=0)])
-        result[:, :-1] += table.config.l2 * direction[:, :-1]
-        if not table.config.intercept:
-            result[:, -1] = 0
+        self.objective.add_smooth_terms(result, direction)
         return result

@@ -1,27 +1,26 @@
+import dataclasses
 import errno
 import json
 import os
 import subprocess
 import sys
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from objectives import fields_of
 
 from distsoftmax import durable
-from distsoftmax.coordinator.checkpoint import (
-    Circumstances,
-    checkpoint_paths,
-    load_checkpoint,
-    newest_checkpoint,
-    refuse_other_run,
-    save_checkpoint,
-)
+from distsoftmax.coordinator import checkpoint as checkpoint_module
+from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint, newest_checkpoint, save_checkpoint
+from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.errors import DamagedFile, InputError, OutputError
 from distsoftmax.model import Encoding, Model, NumberedNames, load_model
 from distsoftmax.solvers.accelerated_gradient import AcceleratedState
-from distsoftmax.solvers.protocol import State
+from distsoftmax.solvers.protocol import Certificate, Evaluation
+from distsoftmax.solvers.state import State
 from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
@@ -36,40 +35,40 @@ def circumstances(**changes):
     return Circumstances(**{**facts, **changes})
 
 
-def state(step=12):
+def state(step=12, certificate=None):
     generator = np.random.default_rng(step)
     return AcceleratedState(
         step=step,
         parameters=generator.standard_normal((2, 2)),
-        value=0.1 + 0.2,
-        gradient=generator.standard_normal((2, 2)),
-        gradient_norm=1 / 7,
-        rounding=1e-17,
+        evaluation=Evaluation(0.1 + 0.2, generator.standard_normal((2, 2)), 1 / 7, -np.inf, 0.3, 1e-17),
         lower_bound=-np.inf,
-        reachable_bound=0.3,
+        first_value=1e300,
         first_gradient_norm=5e-324,
         step_size=1 / 3,
         exhausted=True,
+        certificate=certificate,
         last_plain=generator.standard_normal((2, 2)),
         momentum=2.0,
         next_size=0.7,
     )
 
 
-def same(one, other):
-    return all(
-        np.asarray(getattr(one, name)).tobytes() == np.asarray(getattr(other, name)).tobytes()
-        and type(getattr(one, name)) is type(getattr(other, name))
-        for name in AcceleratedState.__dataclass_fields__
+def same(state, expected):
+    values, expected_values = fields_of(state), fields_of(expected)
+    return values.keys() == expected_values.keys() and all(
+        np.asarray(value).tobytes() == np.asarray(expected_values[name]).tobytes()
+        and type(value) is type(expected_values[name])
+        for name, value in values.items()
     )
 
 
-def test_a_state_comes_back_with_the_same_bits_and_types(tmp_path):
-    save_checkpoint(tmp_path, state(), circumstances(), keep=3)
+@pytest.mark.parametrize("certificate", [None, Certificate(0.3, 1e-16, -np.inf, 1 / 3, 1e-17)])
+def test_a_state_comes_back_with_the_same_bits_and_types(tmp_path, certificate):
+    save_checkpoint(tmp_path, state(12, certificate), circumstances(), keep=3)
     (path,) = checkpoint_paths(tmp_path)
     checkpoint = load_checkpoint(path)
     then = checkpoint.circumstances
-    assert same(checkpoint.state(AcceleratedState), state())
+    assert same(checkpoint.state(AcceleratedState), state(12, certificate))
     assert then.arithmetic == 1
     np.testing.assert_array_equal(then.shard_digests, circumstances().shard_digests)
 
@@ -238,6 +237,62 @@ def test_a_checkpoint_of_another_solver_is_refused(tmp_path):
     save_checkpoint(tmp_path, state(), circumstances(), keep=1)
     with pytest.raises(InputError, match="another solver"):
         load_checkpoint(checkpoint_paths(tmp_path)[0]).state(State)
+
+
+def renamed(name, new, record):
+    """A record whose type has another name for one of its fields, as in another version of the program."""
+    kinds = get_type_hints(type(record))
+    items = [(new if item.name == name else item.name, kinds[item.name]) for item in dataclasses.fields(record)]
+    values = [getattr(record, item.name) for item in dataclasses.fields(record)]
+    kind = dataclasses.make_dataclass(type(record).__name__, items)
+    return kind(*values)
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        (renamed("momentum", "speed", state()), "missing: momentum; unknown: speed."),
+        (
+            renamed("certificate", "proof", state(12, Certificate(1.0, 0.0, 0.0, 1.0, 0.0))),
+            "missing: none; unknown: pro",
+        ),
+        (
+            dataclasses.replace(state(), evaluation=renamed("value", "loss", state().evaluation)),
+            "missing: evaluation.value; unknown: evaluation.loss.",
+        ),
+        (
+            dataclasses.replace(state(), evaluation=None),
+            "missing: evaluation.gradient, .*evaluation.value; unknown: none",
+        ),
+        (
+            dataclasses.replace(state(), certificate=renamed("gap", "distance", Certificate(1.0, 0.0, 0.0, 1.0, 0.0))),
+            "missing: certificate.gap; unknown: certificate.distance.",
+        ),
+    ],
+    ids=["a field", "an optional record", "a field within", "a record", "a field within an optional record"],
+)
+def test_a_checkpoint_whose_fields_are_not_those_of_the_state_is_refused_by_their_names(tmp_path, then, words):
+    save_checkpoint(tmp_path, then, circumstances(), keep=1)
+    checkpoint = newest_checkpoint(tmp_path, pytest.fail)
+    with pytest.raises(InputError, match=f"its fields are not those of AcceleratedState; {words}.* another --out"):
+        checkpoint.state(AcceleratedState)
+
+
+def test_a_best_model_whose_fields_are_others_is_refused_by_their_names(tmp_path):
+    best = renamed("n_worse", "worse", EarlyStopping(step=7, last_step=10, n_worse=3))
+    save_checkpoint(tmp_path, state(), circumstances(), keep=1, best=best)
+    with pytest.raises(InputError, match="not those of EarlyStopping; missing: n_worse; unknown: worse"):
+        newest_checkpoint(tmp_path, pytest.fail)
+
+
+def test_a_checkpoint_of_an_earlier_layout_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "FORMAT_VERSION", 3)
+    save_checkpoint(tmp_path, state(), circumstances(), keep=1)
+    monkeypatch.undo()
+    with pytest.raises(
+        InputError, match=r"has format version 3, and this program reads 4\. Resume with .* another --out"
+    ):
+        newest_checkpoint(tmp_path, pytest.fail)
 
 
 def test_metrics_beyond_the_resumed_step_are_dropped(tmp_path):

@@ -14,7 +14,8 @@ from distsoftmax.config import ObjectiveConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.objective.cross_entropy import Scores
-from distsoftmax.solvers.protocol import Certificate, State
+from distsoftmax.solvers.protocol import Certificate, Evaluation
+from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
 from distsoftmax.training.result import Interruption, Leg, Result, conclude
 
@@ -147,12 +148,9 @@ def state(**changes):
     facts = {
         "step": 5,
         "parameters": np.arange(8.0).reshape(2, 4),
-        "value": 0.5,
-        "gradient": np.ones((2, 4)),
-        "gradient_norm": 0.5,
-        "rounding": 0.0,
+        "evaluation": Evaluation(0.5, np.ones((2, 4)), 0.5, lower_bound=0.1, reachable_bound=0.1),
         "lower_bound": 0.1,
-        "reachable_bound": 0.1,
+        "first_value": 1.0,
         "first_gradient_norm": 2.0,
         "step_size": 1.0,
         "exhausted": False,
@@ -171,10 +169,10 @@ def test_a_gap_that_is_not_as_small_as_asked_is_measured_once_more():
     assert (found.objective, found.gap) == (0.25, pytest.approx(1e-9))
 
 
-@pytest.mark.parametrize("proven", [{"certified_gap": 1e-6, "proven_value": 0.5}, {}])
-def test_a_gap_as_small_as_asked_and_no_gap_cost_nothing(proven):
-    objective = Measured(certifies=bool(proven))
-    found = concluded(objective, state(**proven))
+@pytest.mark.parametrize("certificate", [Certificate(0.5, 0.0, 0.5 - 1e-6, 1e-6, 0.0), None])
+def test_a_gap_as_small_as_asked_and_no_gap_cost_nothing(certificate):
+    objective = Measured(certifies=certificate is not None)
+    found = concluded(objective, state(certificate=certificate))
     assert not objective.certified
     assert found.objective == 0.5
 

@@ -9,14 +9,28 @@ import warnings
 import numpy as np
 import pytest
 import scipy.optimize
-from objectives import Formula, Function, advance, begin, distributed, logistic, quadratic, real, rosenbrock, run
+from objectives import (
+    Formula,
+    Function,
+    advance,
+    begin,
+    distributed,
+    fields_of,
+    logistic,
+    quadratic,
+    real,
+    rosenbrock,
+    run,
+)
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
-from distsoftmax.coordinator.checkpoint import Circumstances, checkpoint_paths, load_checkpoint, save_checkpoint
+from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint, save_checkpoint
+from distsoftmax.coordinator.circumstances import Circumstances
+from distsoftmax.errors import InputError
 from distsoftmax.solvers import lbfgs, make_solver
-from distsoftmax.solvers.protocol import certified
+from distsoftmax.training.stopping import certified
 
 SOLVERS = {
     "accelerated": SolverConfig(solver="gradient-descent"),
@@ -77,6 +91,21 @@ def formula(penalty, dtype="float64", weighted=False):
 def objective(penalty, kind="dense", weighted=False, dtype="float64"):
     features, labels, weights = samples(dtype, weighted)
     return real(csr_array(features) if kind == "sparse" else features, labels, PENALTIES[penalty], weights)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_solver_refuses_the_penalties_that_it_cannot_take_and_no_others(solver, penalty):
+    rule = make_solver(SOLVERS[solver], PENALTIES[penalty])
+    if (solver, penalty) in BOTH:
+        rule.check(PENALTIES[penalty])
+        return
+    with pytest.raises(InputError) as refusal:
+        rule.check(PENALTIES[penalty])
+    assert str(refusal.value) == (
+        "--solver trust-region takes no --l1 and no --group, which have no hessian; take lbfgs, gradient-descent or sgd"
+    )
+    assert refusal.value.agreed
 
 
 def solver_of(name, penalty):
@@ -163,9 +192,7 @@ def solved(solver, penalty, kind="dense", weighted=False, dtype="float64"):
     """The last state of a run, and the gap that is certified of it in the end."""
     function = objective(penalty, kind, weighted, dtype)
     states, _ = run(solver_of(solver, penalty), function, np.zeros(function.shape), TOLERANCE, MOST_STEPS[solver])
-    state = states[-1]
-    certificate = function.certify(state.solution)
-    return dataclasses.replace(state, value=certificate.value), certificate.gap
+    return states[-1], function.certify(states[-1].solution).gap
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -294,14 +321,13 @@ def test_a_certificate_that_does_not_suffice_yet_leaves_the_run_on_its_way(solve
 
 def bits_of(state):
     """All numbers of a state; a sequence of arrays has those of the arrays, and it may be empty."""
-    found = []
-    for item in dataclasses.fields(state):
-        value = getattr(state, item.name)
+    bits = {}
+    for name, value in fields_of(state).items():
         if isinstance(value, (tuple, list, np.ndarray)):
-            found.append((item.name, len(value), b"".join(np.asarray(part).tobytes() for part in value)))
+            bits[name] = len(value), b"".join(np.asarray(row).tobytes() for row in value)
         else:
-            found.append((item.name, value))
-    return found
+            bits[name] = value
+    return bits
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])

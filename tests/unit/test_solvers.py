@@ -1,10 +1,10 @@
-import dataclasses
 import math
 import warnings
 
 import numpy as np
 import pytest
 import scipy.special
+from objectives import fields_of
 from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
@@ -15,7 +15,8 @@ from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 from distsoftmax.solvers.divergence import has_diverged
 from distsoftmax.solvers.gradient_descent import GradientDescent
-from distsoftmax.solvers.protocol import Certificate, Evaluation, certified, stop_reason
+from distsoftmax.solvers.protocol import Certificate, Evaluation
+from distsoftmax.training.stopping import StepLimit, Stopping, certified
 
 SOLVERS = {"plain": lambda: GradientDescent(0.05), "auto": AcceleratedGradient}
 
@@ -92,7 +93,8 @@ def data(seed, rows=60, n_features=4, n_classes=3, scale=1.0):
 
 def run(solver, objective, start, tolerance, max_steps):
     state = _certified(objective, solver.init(objective, start), tolerance)
-    while stop_reason(state, tolerance, max_steps) is None:
+    stopping = Stopping(tolerance=tolerance, limit=StepLimit.of_steps(max_steps))
+    while stopping.reason(state) is None:
         state = _certified(objective, solver.step(objective, state), tolerance)
     return state
 
@@ -168,7 +170,7 @@ def test_auto_is_monotone_and_needs_no_tuning_for_any_scale(scale):
         state = later
         if state.exhausted:
             break
-    assert state.gradient_norm < 0.05 * first.gradient_norm
+    assert state.evaluation.gradient_norm < 0.05 * first.evaluation.gradient_norm
 
 
 @pytest.mark.parametrize("condition", [1e2, 1e4, 1e6])
@@ -207,15 +209,11 @@ def test_a_step_leaves_the_earlier_state_as_it_was_and_can_be_repeated(make):
     solver = make()
     state = solver.init(objective, objective.start)
     for _ in range(7):
-        before = {
-            item.name: np.copy(getattr(state, item.name)) if isinstance(getattr(state, item.name), np.ndarray) else None
-            for item in dataclasses.fields(state)
-        }
+        before = {name: np.copy(value) for name, value in fields_of(state).items() if isinstance(value, np.ndarray)}
         once, twice = solver.step(objective, state), solver.step(objective, state)
-        for item in dataclasses.fields(state):
-            if before[item.name] is not None:
-                np.testing.assert_array_equal(before[item.name], getattr(state, item.name))
-                assert getattr(once, item.name).tobytes() == getattr(twice, item.name).tobytes()
+        for name, value in before.items():
+            np.testing.assert_array_equal(value, fields_of(state)[name])
+            assert fields_of(once)[name].tobytes() == fields_of(twice)[name].tobytes()
         state = once
 
 
@@ -287,7 +285,7 @@ def test_a_rate_that_is_far_too_large_may_end_well_where_the_classes_can_be_sepa
         state = solver.step(objective, state)
         values.append(state.value)
     assert max(values) > 10 * values[0]
-    assert stop_reason(state, 0.0, 2000) == "the limit of 2000 steps is reached"
+    assert Stopping(tolerance=0.0, limit=StepLimit.of_steps(2000)).reason(state) == "the limit of 2000 steps is reached"
     assert state.value < 1e-3
 
 

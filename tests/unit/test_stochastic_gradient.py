@@ -1,26 +1,26 @@
 """Mini-batches, the schedules of their steps, and gradient descent with momentum."""
 
-import dataclasses
 import hashlib
 import itertools
 import math
 
 import numpy as np
 import pytest
-from objectives import Formula, distributed, quadratic, real, run
+from objectives import Formula, distributed, fields_of, quadratic, real, run
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
-from distsoftmax.coordinator.checkpoint import Circumstances, checkpoint_paths, load_checkpoint, save_checkpoint
+from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint, save_checkpoint
+from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.data.preparation import Samples
 from distsoftmax.errors import Diverged, InputError
 from distsoftmax.objective.mini_batches import ShuffledRows
 from distsoftmax.objective.shares import Shares
 from distsoftmax.solvers import make_solver
 from distsoftmax.solvers.gradient_descent import GradientDescent
-from distsoftmax.solvers.protocol import stop_reason
-from distsoftmax.solvers.schedule import batch_size, half_cosine, learning_rate_factor, step_limit
+from distsoftmax.solvers.schedule import batch_size, half_cosine, learning_rate_factor
+from distsoftmax.training.stopping import StepLimit, Stopping
 
 RANKS = [1, 2, 3, 5]
 SIZES = [[7], [1, 1, 1], [5, 0, 9, 13], [100, 1, 1], [64] * 16, [37, 41, 38, 40, 39]]
@@ -52,6 +52,10 @@ def sgd(**options):
     return SolverConfig(solver="sgd", **{"epochs": 2, **options})
 
 
+def limited(steps):
+    return Stopping(tolerance=0.0, limit=StepLimit.of_steps(steps))
+
+
 def states_of(objective, config, n_steps):
     solver = make_solver(config, ObjectiveConfig())
     states = [solver.init(objective, np.zeros(objective.shape))]
@@ -62,12 +66,11 @@ def states_of(objective, config, n_steps):
 
 def final(objective, config):
     """Return the last state of a run of all epochs."""
-    return states_of(objective, config, step_limit(config, objective.n_samples).steps)[-1]
+    return states_of(objective, config, StepLimit.of(config, objective.n_samples).steps)[-1]
 
 
 def bits(state):
-    values = [getattr(state, item.name) for item in dataclasses.fields(state)]
-    return hashlib.sha256(b"".join(np.asarray(value).tobytes() for value in values)).hexdigest()
+    return hashlib.sha256(b"".join(np.asarray(value).tobytes() for value in fields_of(state).values())).hexdigest()
 
 
 # --- which rows a batch takes ---
@@ -305,7 +308,7 @@ def test_a_run_ends_on_its_tolerance_at_the_end_of_an_epoch_alone():
     features, labels = problem()
     objective = real(features, labels, ObjectiveConfig(l2=0.1))
     config = sgd(batch=50, epochs=200, learning_rate=0.5, schedule="inverse")
-    limit = step_limit(config, 203)
+    limit = StepLimit.of(config, 203)
     states, reason = run(
         make_solver(config, ObjectiveConfig()), objective, np.zeros(objective.shape), 3e-2, limit.steps
     )
@@ -471,7 +474,7 @@ def test_the_step_size_is_the_learning_rate_times_the_schedule_and_the_scaling()
     ids=str,
 )
 def test_a_run_ends_after_its_epochs_or_its_steps(config, steps, reason):
-    limit = step_limit(config, 203)
+    limit = StepLimit.of(config, 203)
     assert (limit.steps, limit.reason) == (steps, reason)
 
 
@@ -627,7 +630,7 @@ def test_a_run_that_ends_far_above_its_start_has_diverged():
         assert (state.value > 10 * state.first_value) == diverges
         if diverges:
             with pytest.raises(Diverged, match="smaller --learning-rate, or auto without --momentum"):
-                stop_reason(state, 0.0, 10)
+                limited(10).reason(state)
         else:
-            assert stop_reason(state, 0.0, 10) == "the limit of 10 steps is reached"
-        assert stop_reason(state, 0.0, 11) is None
+            assert limited(10).reason(state) == "the limit of 10 steps is reached"
+        assert limited(11).reason(state) is None

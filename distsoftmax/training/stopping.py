@@ -1,0 +1,185 @@
+"""When a run ends: its tolerance, its limit of steps, its patience, and when it looks at its held-out samples.
+
+Whatever decides is equal on every rank: the solver's state, and scores that are exact sums.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from distsoftmax.config import SolverConfig, TrainConfig
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.solvers.protocol import Certifying
+from distsoftmax.solvers.schedule import batch_size, count_batches
+from distsoftmax.solvers.state import State, StateT
+from distsoftmax.training.early_stopping import EarlyStopping
+from distsoftmax.training.result import Result, conclude
+
+if TYPE_CHECKING:
+    from distsoftmax.objective.cross_entropy import Scores
+    from distsoftmax.objective.softmax_objective import SoftmaxObjective
+
+DEFAULT_STEPS = 1000  # after which a run ends where no number is given
+
+
+@dataclass(frozen=True)
+class StepLimit:
+    """After how many steps a run ends at the latest, and what is then said."""
+
+    steps: int
+    reason: str
+
+    @classmethod
+    def of_steps(cls, steps: int) -> StepLimit:
+        """Return the limit of so many steps."""
+        return cls(steps, f"the limit of {steps} steps is reached")
+
+    @classmethod
+    def of(cls, config: SolverConfig, n_samples: int) -> StepLimit:
+        """Return the limit of a run over so many samples: --max-steps, or the epochs of sgd if they end before.
+
+        Raises
+        ------
+        InputError
+            On every rank: a mini-batch would hold more than all samples.
+        """
+        if config.solver == "sgd":
+            steps = config.epochs * count_batches(n_samples, batch_size(config, n_samples))
+            if config.max_steps is None or steps <= config.max_steps:
+                return cls(steps, "the epoch is done" if config.epochs == 1 else f"all {config.epochs} epochs are done")
+        return cls.of_steps(DEFAULT_STEPS if config.max_steps is None else config.max_steps)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a run after a step has shown.
+
+    Attributes
+    ----------
+    best : EarlyStopping
+        The model with the lowest held-out log loss so far, where the run has patience.
+    held_out : Scores or None
+        Of the state's solution, if this look has measured them.
+    reason : str or None
+        Why the run ends with this step; None where it goes on.
+    result : Result or None
+        What the run came to, in its last look alone.
+    """
+
+    best: EarlyStopping = field(default_factory=EarlyStopping)
+    held_out: Scores | None = None
+    reason: str | None = None
+    result: Result | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """The rules by which a run ends.
+
+    Attributes
+    ----------
+    tolerance : float
+        The certified gap that ends it, in units of the objective; or the gradient's norm, in units of its first. 0:
+        neither does.
+    limit : StepLimit
+    has_held_out : bool
+        Whether there are held-out samples.
+    evaluate_every : int
+        Steps from one look at them to the next; 0: at the end alone.
+    patience : int or None
+        Looks in a row that may see no lower held-out log loss; None: any number.
+    """
+
+    tolerance: float
+    limit: StepLimit
+    has_held_out: bool = False
+    evaluate_every: int = 0
+    patience: int | None = None
+
+    @classmethod
+    def of(cls, config: TrainConfig, dataset: Dataset) -> Stopping:
+        """Return the rules that the options set.
+
+        Raises
+        ------
+        InputError
+            On every rank: a mini-batch would hold more than all samples.
+        """
+        return cls(
+            tolerance=config.solver.tolerance,
+            limit=StepLimit.of(config.solver, dataset.n_training),
+            has_held_out=dataset.n_held_out > 0,
+            evaluate_every=config.run.evaluate_every,
+            patience=config.solver.patience,
+        )
+
+    def look(self, objective: SoftmaxObjective, state: State, before: Look) -> Look:
+        """Look at a state, after the look `before`. Collective where held-out samples are due.
+
+        Raises
+        ------
+        Diverged
+            On every rank: the steps are used up, and have led far above the start.
+        """
+        reason = self.reason(state)
+        if not (self.has_held_out and self.evaluate_every and state.step % self.evaluate_every == 0):
+            return Look(before.best, reason=reason)
+        held_out, best = objective.scores(state.solution, held_out=True), before.best
+        if self.patience is not None:
+            best = best.evaluated(state.step, held_out.log_loss, state.solution)
+            reason = reason or best.stop_reason(self.patience)
+        return Look(best, held_out, reason)
+
+    def last_look(self, objective: SoftmaxObjective, state: State, look: Look) -> Look:
+        """Return the last look at a run: with held-out scores, and the result if the run ends by itself. Collective."""
+        held_out = look.held_out
+        if self.has_held_out and held_out is None:
+            held_out = objective.scores(state.solution, held_out=True)
+        result = None
+        if look.reason is not None:
+            result = conclude(
+                objective, state, look.reason, best=look.best, held_out=held_out, tolerance=self.tolerance
+            )
+        return replace(look, held_out=held_out, result=result)
+
+    def reason(self, state: State) -> str | None:
+        """Say why a run ends with this state; None where it goes on. Held-out samples aside.
+
+        Where a gap can be certified the test is on that, else on the gradient's norm relative to the first.
+
+        Raises
+        ------
+        Diverged
+            On every rank: the steps are used up, and have led far above the start.
+        """
+        tested, certificate = self.tolerance > 0 and state.is_current, state.certificate
+        wanted = self.tolerance * state.value
+        if tested and certificate is not None:
+            if certificate.gap <= wanted:
+                return f"the certified gap is below {self.tolerance:g} of the objective"
+            if certificate.floor > wanted:
+                least = certificate.floor / state.value if state.value > 0 else math.inf
+                return f"this arithmetic can prove no gap below {least:.1g} of the objective"
+        reached = state.evaluation.gradient_norm
+        if tested and state.estimated_gap is None and reached <= self.tolerance * state.first_gradient_norm:
+            return f"the gradient's norm is below {self.tolerance:g} of its first"
+        if state.exhausted:
+            return "no further decrease can be measured in this arithmetic"
+        if state.step >= self.limit.steps:
+            state.check_end()
+            return self.limit.reason
+        return None
+
+
+def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
+    """Return the state with a certificate where that may be all that a run still needs to end. Collective if so."""
+    wanted = tolerance * state.value
+    if state.estimated_gap is None or not state.is_current:
+        return state
+    if state.certificate is not None and state.certificate.gap <= wanted:
+        return state
+    if state.reachable_gap > wanted and not state.exhausted:
+        return state
+    return replace(state, certificate=objective.certify(state.measured, wanted))

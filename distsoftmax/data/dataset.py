@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.samples import Rows
+from distsoftmax.arithmetic.samples import CoreRows
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.column_sums import Columns
@@ -41,9 +41,9 @@ class Samples:
     features: Prepared
     classes: NDArray[np.intp]
     weights: NDArray[np.float64] | None = None
-    _rows: dict[np.dtype, Rows] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _rows: dict[np.dtype, CoreRows] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def rows(self, dtype: np.dtype) -> Rows:
+    def rows(self, dtype: np.dtype) -> CoreRows:
         """Return the samples as the core sees them, to be computed in a type."""
         if dtype not in self._rows:
             self._rows[dtype] = core_rows(self.features, dtype, self.classes, self.weights)

@@ -38,24 +38,6 @@ def test_the_ranks_of_a_job_keep_the_contract_of_communicators(cluster, check):
     check(cluster)
 
 
-def test_every_collective_call_is_counted(cluster):
-    before = cluster.communication_seconds
-    for collective in (
-        lambda: cluster.allgather(0),
-        lambda: cluster.alltoall([0] * cluster.size),
-        lambda: cluster.broadcast(0),
-        lambda: cluster.sum_integers(np.zeros(1, dtype=np.int64)),
-        lambda: cluster.maximum(np.zeros(1)),
-        lambda: cluster.gather_records(np.array((1,), dtype=[("a", np.int64)])),
-        lambda: list(cluster.in_rank_order(0)),
-        cluster.barrier,
-    ):
-        if cluster.size > 1:
-            collective()
-            assert cluster.communication_seconds > before
-        before = cluster.communication_seconds
-
-
 def message(cluster, parameters, **changes):
     facts = {"signal": 0, "out_of_time": False, "failed": False}
     facts |= {"compute_seconds": 1.0 + cluster.rank, "communication_seconds": 0.5}

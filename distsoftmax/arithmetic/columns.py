@@ -126,17 +126,17 @@ def _labels(n_rows: int, weights: Doubles | None, classes: NDArray[np.int64] | N
 
 
 def sum_values(columns: StoredColumns, weights: Doubles | None = None) -> Doubles:
-    """Return for each column the sum over the rows of weight * x: sum = fma(weight, x, sum)."""
+    """Return for each column the sum over the rows of weight * x."""
     return _sum(columns, VALUES, weights)
 
 
 def sum_magnitudes(columns: StoredColumns, weights: Doubles | None = None) -> Doubles:
-    """Return for each column the sum over the rows of weight * |x|: sum = fma(weight, |x|, sum)."""
+    """Return for each column the sum over the rows of weight * |x|."""
     return _sum(columns, MAGNITUDES, weights)
 
 
 def sum_squares(columns: StoredColumns, weights: Doubles | None = None, mean: Doubles | None = None) -> Doubles:
-    """Return for each column the sum of weight * (x - mean)^2: d = x - mean, sum = fma(weight * d, d, sum).
+    """Return for each column the sum of weight * (x - mean)^2.
 
     Without a mean it is 0. Of sparse features the entries that are not stored are left out.
     """
@@ -144,7 +144,7 @@ def sum_squares(columns: StoredColumns, weights: Doubles | None = None, mean: Do
 
 
 def sum_entry_weights(columns: SparseColumns, weights: Doubles | None = None) -> Doubles:
-    """Return for each column the sum of the weights of its stored entries: sum = sum + weight."""
+    """Return for each column the sum of the weights of its stored entries."""
     return _sum(columns, WEIGHTS, weights)
 
 
@@ -170,17 +170,14 @@ def sum_by_class(
 
 
 def sum_weights(classes: NDArray[np.intp], n_classes: int, weights: Doubles) -> Doubles:
-    """Return for each class the sum of its rows' weights, (n_classes,): sum = sum + weight."""
+    """Return for each class the sum of its rows' weights, (n_classes,)."""
     return sum_by_class(DenseColumns(np.ones((len(classes), 1), dtype=np.bool_)), classes, n_classes, weights)[:, 0]
 
 
 def row_norms(
     columns: StoredColumns, factors: Doubles | None = None, shift: Doubles | None = None, start: float = 0.0
 ) -> Doubles:
-    """Return for each row the sum over the columns of factor * x^2, (n_rows,).
-
-    Dense: column c belongs to chain c mod 32, chain = fma(factor * x, x, chain); the chains are then added as a tree,
-    chain i + chain i + 16 first. Sparse: one chain over the row's entries, norm = fma(factor * x, x - shift, norm).
+    """Return for each row the sum over the columns of factor * x^2, or factor * x * (x - shift), (n_rows,).
 
     Parameters
     ----------

@@ -29,9 +29,8 @@ def exp(x: Doubles) -> Doubles: ...
 def exp(x: float | Doubles) -> float | Doubles:
     """Return e^x, of a number or of each element: within EXP_ERROR of the truth for x in [-708, 709].
 
-    x = n log 2 + r with |r| <= log(2) / 2; a polynomial of degree 11 in r by Horner's scheme of fused multiply-adds;
-    times 2^n. exp(0) is 1. A result below 2^-1022 is rounded to a denormal number once more. 0 for -inf and below about
-    -745.13, inf above about 709.78, NaN for NaN.
+    exp(0) is 1. A result below 2^-1022 is rounded to a denormal number once more. 0 for -inf and below about -745.13,
+    inf above about 709.78, NaN for NaN.
 
     Parameters
     ----------
@@ -47,9 +46,7 @@ def log(x: Doubles) -> Doubles: ...
 def log(x: float | Doubles) -> float | Doubles:
     """Return the natural logarithm, of a number or of each element: within LOG_ERROR of the truth for positive x.
 
-    x = 2^k m with m in [sqrt(1/2), sqrt(2)); a polynomial of degree 6 in s^2, s = (m - 1) / (m + 1), by Horner's scheme
-    of fused multiply-adds; plus k log 2 in two parts. log(1) is 0. -inf for 0 and -0, inf for inf, NaN for NaN and for
-    what is negative. Nothing is raised and nothing is warned of.
+    log(1) is 0. -inf for 0 and -0, inf for inf, NaN for NaN and for what is negative. Nothing is raised or warned of.
 
     Parameters
     ----------

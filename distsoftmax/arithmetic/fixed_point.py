@@ -42,8 +42,8 @@ class FixedPoint:
     """
 
     def __init__(self, bound: ArrayLike) -> None:
-        _, exponent = np.frexp(np.asarray(bound, dtype=np.float64))
-        self.shift = np.clip(FIRST_LIMB_BITS - exponent.astype(np.int64), -LARGEST_SHIFT, LARGEST_SHIFT)
+        exponent = np.frexp(np.asarray(bound, dtype=np.float64))[1].astype(np.int64)
+        self.shift = np.minimum(np.maximum(FIRST_LIMB_BITS - exponent, -LARGEST_SHIFT), LARGEST_SHIFT)
         self.scale = _power_of_two(self.shift)
         self.inverse_scale = _power_of_two(-self.shift)
 

@@ -1,15 +1,9 @@
 """Arithmetic on parameters: sums, updates, products, Cholesky's method. Every rank does it alone, with the same bits.
 
-In float64, except where a function says otherwise. Conventions, for all functions of this module:
-
-- fma(a, b, c) is a * b + c rounded once. A *chain* is a sum that takes its terms one by one, in the order stated.
-- The *sum of a matrix's terms* runs row by row. Within a row, element c belongs to chain c mod 32; every chain starts
-  from 0. Then chain i + 16 is added to chain i for i < 16, then i + 8 to i for i < 8, then + 4, + 2, + 1. A vector is
-  one row.
-- A matrix's rows may lie apart in memory, as those of `parameters[:, :-1]` do: that needs no copy, and moves no bit.
-- NaN and infinity in give NaN and infinity out, as IEEE's operations do.
-
-Nothing is broadcast or converted: arrays of another type or of shapes that do not fit raise an error.
+SPECIFICATION.md, "Arithmetic on parameters", has the sequence of operations of each function, and bounds of its error.
+In float64, except where a function says otherwise. A matrix's rows may lie apart in memory, as those of
+`parameters[:, :-1]` do: that needs no copy, and moves no bit. NaN and infinity in give NaN and infinity out. Nothing is
+broadcast or converted: arrays of another type or of shapes that do not fit raise an error.
 """
 
 from __future__ import annotations
@@ -28,12 +22,7 @@ DONE, NO_ROOM, NOT_POSITIVE = range(3)  # what the core returns; see core/choles
 
 
 def dot(a: Doubles, b: Doubles) -> float:
-    """Return <a, b>: the sum of the matrix's terms (see above), each chain acc = fma(a, b, acc).
-
-    Parameters
-    ----------
-    a, b : ndarray of float64, (n,) or (rows, n)
-    """
+    """Return <a, b> of two vectors, (n,), or matrices, (rows, n)."""
     if a.shape != b.shape:
         raise ValueError(f"dot takes two arrays of one shape, not {a.shape} and {b.shape}")
     if not a.size:
@@ -49,11 +38,7 @@ def squared_norm(a: Doubles) -> float:
 
 
 def norm(a: Doubles) -> float:
-    """Return the square root of the sum of squares.
-
-    sqrt(squared_norm(a)) where that sum is at least 2^-900 and finite. Else, with 2^e the least power of 2 above every
-    magnitude, 2^e * sqrt(squared_norm(a * 2^-e)); and the largest magnitude where that is 0, infinite or NaN.
-    """
+    """Return the square root of the sum of squares, which is scaled by a power of 2 where it over- or underflows."""
     square = dot(a, a)
     if LEAST_SQUARE <= square < math.inf:
         return math.sqrt(square)
@@ -69,7 +54,7 @@ def norm(a: Doubles) -> float:
 
 
 def total(a: Doubles) -> float:
-    """Return the sum of all elements: the sum of the matrix's terms (see above), each chain acc = acc + a."""
+    """Return the sum of all elements of a vector or matrix."""
     if not a.size:
         return 0.0
     rows = _rows_of(a)
@@ -97,10 +82,7 @@ def axpy(alpha: float, x: Doubles, y: Doubles) -> None:
 
 
 def column_norms(a: Doubles) -> Doubles:
-    """Return the Euclidean norm of each column, (columns,).
-
-    The square root of one chain acc = fma(a, a, acc) over the rows, from 0.
-    """
+    """Return the Euclidean norm of each column, (columns,)."""
     squares = np.zeros(a.shape[1])
     if a.size:
         rows = _rows_of(a)
@@ -121,11 +103,7 @@ def matrix_vector(a: Doubles, x: Doubles) -> Doubles:
 
 
 def product(a: Reals, b: Reals) -> Reals:
-    """Return a @ b, (m, n), in the type of both: float64 or float32.
-
-    Each number is one chain acc = fma(a[i, k], b[k, j], acc) over k in order, from 0. Either may be a transposed or
-    otherwise strided view.
-    """
+    """Return a @ b, (m, n), in the type of both: float64 or float32. Either may be a transposed or strided view."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ValueError(f"product takes two matrices that fit, not {a.shape} and {b.shape}")
     of_core = function("ds_product" + _suffix(a), "nnnpnnpnnp", "i")
@@ -138,9 +116,6 @@ def product(a: Reals, b: Reals) -> Reals:
 
 def gram(rows: Reals, weights: Reals | None = None) -> Reals:
     """Return rows^T diag(weights) rows, (n, n), in the type of the rows: float64 or float32. Exactly symmetric.
-
-    For i <= j one chain acc = fma(weights[r] * rows[r, i], rows[r, j], acc) over r in order, from 0, the product of the
-    weight rounded before it enters; the numbers below the diagonal are copies.
 
     Parameters
     ----------
@@ -163,9 +138,6 @@ def gram(rows: Reals, weights: Reals | None = None) -> Reals:
 def cholesky(a: Doubles) -> Doubles | None:
     """Return the upper triangle r, (n, n), with a = r^T r; None where a is not positive definite in this arithmetic.
 
-    For i <= j one chain starts from a[i, j] and takes fma(-r[k, i], r[k, j], .) for k = 0 ... i - 1 in order. Where i
-    is j it must be positive and finite, and r[i, i] is its square root; else r[i, j] is the chain divided by r[i, i].
-
     Parameters
     ----------
     a : ndarray of float64, (n, n)
@@ -180,11 +152,7 @@ def cholesky(a: Doubles) -> Doubles | None:
 
 
 def cholesky_solve(factor: Doubles, b: Doubles) -> Doubles:
-    """Return a^-1 b, (n,), for the factor r that `cholesky` gives of a.
-
-    Forwards, y[i] = (b[i], then fma(-y[k], r[k, i], .) for k = 0 ... i - 1 in order) / r[i, i]; backwards,
-    x[i] = (y[i] - dot(r[i, i + 1:], x[i + 1:])) / r[i, i].
-    """
+    """Return a^-1 b, (n,), for the factor that `cholesky` gives of a."""
     if b.shape != factor.shape[:1]:
         raise ValueError(f"cholesky_solve takes a vector that fits, not {factor.shape} and {b.shape}")
     result: Doubles = np.array(_checked(b, FLOAT64), order="C")
@@ -194,11 +162,7 @@ def cholesky_solve(factor: Doubles, b: Doubles) -> Doubles:
 
 
 def inverse(factor: Doubles) -> Doubles:
-    """Return a^-1, (n, n), for the factor r that `cholesky` gives of a. Exactly symmetric.
-
-    It is gram(y) with y = r^-T: y[i, j] = (1 where i is j, else 0, then fma(-r[k, i], y[k, j], .) for k = 0 ... i - 1
-    in order) / r[i, i].
-    """
+    """Return a^-1, (n, n), for the factor that `cholesky` gives of a. Exactly symmetric."""
     factor = _whole_factor(factor)
     transposed, result = np.zeros(factor.shape), np.zeros(factor.shape)
     of_core = function("ds_inverse", "nppp", "i")

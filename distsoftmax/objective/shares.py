@@ -63,4 +63,6 @@ class Shares:
         if size * n_remaining >= 2**62:
             ends = ends.astype(object)  # integers of any size
         cuts = (size * ends + below(Purpose.CUTS, self._seed, self._batch, self._epoch, n_remaining)) // n_remaining
-        return np.diff(cuts, prepend=0).astype(np.int64)
+        counts: Integers = cuts.astype(np.int64)
+        counts[1:] -= counts[:-1].copy()
+        return counts

@@ -1,14 +1,1 @@
-"""The compiled core, and the one Python door to it.
-
-Arrays are named by what they hold wherever mathematics is written: `Doubles`, `Singles`, `Reals` and `Integers`.
-"""
-
-from typing import Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
-
-Doubles: TypeAlias = NDArray[np.float64]
-Singles: TypeAlias = NDArray[np.float32]
-Reals: TypeAlias = NDArray[Any]  # of float64 or float32: the type computed in
-Integers: TypeAlias = NDArray[np.int64]
+"""The arithmetic: every operation on floating-point numbers on the way to the parameters, specified to the bit."""

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic import Doubles, Reals
+from distsoftmax.arithmetic.arrays import Doubles, Reals
 from distsoftmax.arithmetic.library import address, function
 from distsoftmax.arithmetic.samples import STORAGE, SamplesRecord
 

@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.library import address, function
 
 # |exp(x) computed - e^x| <= EXP_ERROR e^x for x in [-708, 709]: elementary_bounds.exp_bound, 1.3008 * 2^-53, rounded up

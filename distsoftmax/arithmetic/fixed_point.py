@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from distsoftmax.arithmetic import Doubles, Integers
+from distsoftmax.arithmetic.arrays import Doubles, Integers
 
 Position: TypeAlias = "EllipsisType | tuple[EllipsisType, Integers]"  # all, or some of the last axis
 

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles, Integers, Reals
+from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
 from distsoftmax.arithmetic.library import address, core, function
 from distsoftmax.arithmetic.samples import CoreRows
 from distsoftmax.arithmetic.sums import Totals

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles, Reals
+from distsoftmax.arithmetic.arrays import Doubles, Reals
 from distsoftmax.arithmetic.library import address, function
 
 FLOAT64 = np.dtype(np.float64)

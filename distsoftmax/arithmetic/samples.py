@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic import Doubles, Integers, Reals
+from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
 from distsoftmax.arithmetic.library import address
 
 STORAGE = {  # as in core/samples.h

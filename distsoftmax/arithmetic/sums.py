@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles, Integers
+from distsoftmax.arithmetic.arrays import Doubles, Integers
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.library import address
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles, Integers
+from distsoftmax.arithmetic.arrays import Doubles, Integers
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE, FixedPoint, Position
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import InputError

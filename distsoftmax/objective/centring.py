@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import matrix_vector
 
 

@@ -45,7 +45,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import axpy, dot, row_blocks, squared_norm, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import Fit

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles, Integers, Reals
+from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Direction, Scorer
 from distsoftmax.arithmetic.sums import Sums

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.elementary import log
 from distsoftmax.arithmetic.parameters import axpy, dot, matrix_vector, total
 from distsoftmax.objective.cross_entropy import Fit

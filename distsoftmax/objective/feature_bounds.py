@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.columns import sum_weights
 from distsoftmax.arithmetic.elementary import log
 from distsoftmax.arithmetic.parameters import matrix_vector, row_blocks

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import column_norms, product, squared_norm
 
 UNIT = 2.0**-53

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import axpy, column_norms, squared_norm, total
 
 

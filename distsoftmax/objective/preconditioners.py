@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic import Doubles, Singles
+from distsoftmax.arithmetic.arrays import Doubles, Singles
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.arithmetic.parameters import (
     cholesky,

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distsoftmax.arithmetic import Doubles
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.elementary import EXP_ERROR, LOG_ERROR
 from distsoftmax.arithmetic.parameters import dot
 from distsoftmax.cluster.communicator import Communicator

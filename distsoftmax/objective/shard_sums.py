@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from distsoftmax.arithmetic import Integers
+from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.communicator import Communicator
 
 Item = TypeVar("Item")

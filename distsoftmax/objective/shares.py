@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distsoftmax.arithmetic import Integers
+from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.arithmetic.randomness import Purpose, below
 
 

@@ -67,6 +67,23 @@ def no_error_is_no_error(cluster):
     cluster.barrier()
 
 
+def every_collective_call_is_counted(cluster):
+    """Where there are others to wait for; `agreement` and `leave` are made of these calls."""
+    for collective in (
+        lambda: cluster.allgather(0),
+        lambda: cluster.alltoall([0] * cluster.size),
+        lambda: cluster.broadcast(0),
+        lambda: cluster.sum_integers(np.zeros(1, dtype=np.int64)),
+        lambda: cluster.maximum(np.zeros(1)),
+        lambda: cluster.gather_records(np.array((1,), dtype=[("a", np.int64)])),
+        lambda: list(cluster.in_rank_order(0)),
+        cluster.barrier,
+    ):
+        before = cluster.communication_seconds
+        collective()
+        assert cluster.communication_seconds > before or cluster.size == 1
+
+
 CHECKS = [
     values_are_gathered_in_the_order_of_the_ranks,
     each_rank_receives_what_every_rank_gives_it,
@@ -78,4 +95,5 @@ CHECKS = [
     an_error_on_one_rank_is_raised_on_all,
     of_two_errors_the_first_ranks_is_raised_on_all,
     no_error_is_no_error,
+    every_collective_call_is_counted,
 ]

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic import library
-from distsoftmax.arithmetic.samples import STORAGE
-
-Vector: TypeAlias = "NDArray[np.float64]"
+from distsoftmax.arithmetic.arrays import Doubles, Reals
+from distsoftmax.arithmetic.library import address, function
+from distsoftmax.arithmetic.samples import STORAGE, SamplesRecord
 
 VALUES, MAGNITUDES, SQUARES, WEIGHTS = range(4)  # as in core/columns.c
 CHAINS = 32  # of a row's norm, as in core/columns.c; no vector is longer
@@ -36,8 +34,8 @@ class DenseColumns:
     """
 
     values: NDArray
-    mean: NDArray[np.floating] | None = None
-    inverse: NDArray[np.floating] | None = None
+    mean: Reals | None = None
+    inverse: Reals | None = None
 
     @property
     def n_columns(self) -> int:
@@ -48,6 +46,29 @@ class DenseColumns:
     def n_rows(self) -> int:
         """The number of rows."""
         return len(self.values)
+
+    def record(self, weights: Doubles | None, classes: NDArray[np.int64] | None = None) -> SamplesRecord:
+        """Return what the core takes."""
+        values, mean, inverse = self.values, self.mean, self.inverse
+        if values.ndim != 2:
+            raise ValueError(f"features have the shape {values.shape}; they need rows and columns")
+        if values.dtype not in STORAGE:
+            values = values.astype(np.float64)
+        if not values.flags.aligned or (values.shape[1] > 1 and values.strides[1] != values.itemsize):
+            values = np.ascontiguousarray(values)
+        if mean is not None or inverse is not None:
+            mean = np.zeros_like(inverse) if mean is None else np.ascontiguousarray(mean)
+            inverse = np.ones_like(mean) if inverse is None else np.ascontiguousarray(inverse)
+            if mean.shape != (values.shape[1],) or inverse.shape != mean.shape or inverse.dtype != mean.dtype:
+                raise ValueError("mean and inverse need a number for each column, both of one type")
+        return SamplesRecord.of(
+            {**_labels(self.n_rows, weights, classes), "values": values, "mean": mean, "inverse": inverse},
+            n_rows=self.n_rows,
+            n_features=self.n_columns,
+            storage=STORAGE[values.dtype],
+            row_bytes=values.strides[0],
+            is_single=mean is not None and mean.dtype == np.float32,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,36 +96,61 @@ class SparseColumns:
         """The number of rows."""
         return int(self.starts.size) - 1
 
+    def record(self, weights: Doubles | None, classes: NDArray[np.int64] | None = None) -> SamplesRecord:
+        """Return what the core takes."""
+        dtype = np.float32 if self.values.dtype == np.float32 else np.float64
+        values = np.ascontiguousarray(self.values, dtype=dtype)
+        small = self.indices.dtype == self.starts.dtype == np.int32
+        indices, starts = (
+            np.ascontiguousarray(array, dtype=np.int32 if small else np.int64) for array in (self.indices, self.starts)
+        )
+        n_entries = min(values.size, indices.size)
+        if starts.size < 1 or starts[0] < 0 or starts[-1] > n_entries or (np.diff(starts) < 0).any():
+            raise ValueError("the starts of the rows are not in order, or beyond the entries")
+        if indices.size and not 0 <= indices.min() <= indices.max() < self.n_columns:
+            raise ValueError(f"an entry's column is not from 0 to {self.n_columns - 1}")
+        return SamplesRecord.of(
+            {**_labels(self.n_rows, weights, classes), "values": values, "indices": indices, "starts": starts},
+            n_rows=self.n_rows,
+            n_features=self.n_columns,
+            storage=STORAGE[values.dtype],
+            index_bytes=starts.itemsize,
+        )
 
-Columns: TypeAlias = "DenseColumns | SparseColumns"
+
+StoredColumns: TypeAlias = "DenseColumns | SparseColumns"
 
 
-def sum_values(columns: Columns, weights: Vector | None = None) -> Vector:
-    """Return for each column the sum over the rows of weight * x: sum = fma(weight, x, sum)."""
+def _labels(n_rows: int, weights: Doubles | None, classes: NDArray[np.int64] | None) -> dict[str, NDArray | None]:
+    return {"weights": None if weights is None else _checked(weights, n_rows), "classes": classes}
+
+
+def sum_values(columns: StoredColumns, weights: Doubles | None = None) -> Doubles:
+    """Return for each column the sum over the rows of weight * x."""
     return _sum(columns, VALUES, weights)
 
 
-def sum_magnitudes(columns: Columns, weights: Vector | None = None) -> Vector:
-    """Return for each column the sum over the rows of weight * |x|: sum = fma(weight, |x|, sum)."""
+def sum_magnitudes(columns: StoredColumns, weights: Doubles | None = None) -> Doubles:
+    """Return for each column the sum over the rows of weight * |x|."""
     return _sum(columns, MAGNITUDES, weights)
 
 
-def sum_squares(columns: Columns, weights: Vector | None = None, mean: Vector | None = None) -> Vector:
-    """Return for each column the sum of weight * (x - mean)^2: d = x - mean, sum = fma(weight * d, d, sum).
+def sum_squares(columns: StoredColumns, weights: Doubles | None = None, mean: Doubles | None = None) -> Doubles:
+    """Return for each column the sum of weight * (x - mean)^2.
 
     Without a mean it is 0. Of sparse features the entries that are not stored are left out.
     """
     return _sum(columns, SQUARES, weights, mean)
 
 
-def sum_entry_weights(columns: SparseColumns, weights: Vector | None = None) -> Vector:
-    """Return for each column the sum of the weights of its stored entries: sum = sum + weight."""
+def sum_entry_weights(columns: SparseColumns, weights: Doubles | None = None) -> Doubles:
+    """Return for each column the sum of the weights of its stored entries."""
     return _sum(columns, WEIGHTS, weights)
 
 
 def sum_by_class(
-    columns: Columns, classes: NDArray[np.intp], n_classes: int, weights: Vector | None = None
-) -> NDArray[np.float64]:
+    columns: StoredColumns, classes: NDArray[np.intp], n_classes: int, weights: Doubles | None = None
+) -> Doubles:
     """Return for each class and column the sum over the rows of the class, (n_classes, n_columns): see `sum_values`.
 
     Parameters
@@ -117,24 +163,21 @@ def sum_by_class(
         raise ValueError(f"{columns.n_rows} rows have classes of shape {classes.shape}")
     if classes.size and not 0 <= classes.min() <= classes.max() < n_classes:
         raise ValueError(f"a class is not from 0 to {n_classes - 1}")
-    weights = _checked(weights, columns.n_rows)
-    sums = np.zeros((n_classes, _padded(columns.n_columns)))
-    _call("by_class", columns, _pointer(classes), _pointer(weights), _pointer(sums), sums.shape[1])
+    width = -(-columns.n_columns // CHAINS) * CHAINS
+    record, sums = columns.record(weights, classes), np.zeros((n_classes, width))
+    function("ds_sum_by_class", "ppn")(ctypes.byref(record), address(sums), width)
     return np.ascontiguousarray(sums[:, : columns.n_columns])
 
 
-def sum_weights(classes: NDArray[np.intp], n_classes: int, weights: Vector) -> Vector:
-    """Return for each class the sum of its rows' weights, (n_classes,): sum = sum + weight."""
+def sum_weights(classes: NDArray[np.intp], n_classes: int, weights: Doubles) -> Doubles:
+    """Return for each class the sum of its rows' weights, (n_classes,)."""
     return sum_by_class(DenseColumns(np.ones((len(classes), 1), dtype=np.bool_)), classes, n_classes, weights)[:, 0]
 
 
 def row_norms(
-    columns: Columns, factors: Vector | None = None, shift: Vector | None = None, start: float = 0.0
-) -> Vector:
-    """Return for each row the sum over the columns of factor * x^2, (n_rows,).
-
-    Dense: column c belongs to chain c mod 32, chain = fma(factor * x, x, chain); the chains are then added as a tree,
-    chain i + chain i + 16 first. Sparse: one chain over the row's entries, norm = fma(factor * x, x - shift, norm).
+    columns: StoredColumns, factors: Doubles | None = None, shift: Doubles | None = None, start: float = 0.0
+) -> Doubles:
+    """Return for each row the sum over the columns of factor * x^2, or factor * x * (x - shift), (n_rows,).
 
     Parameters
     ----------
@@ -145,144 +188,34 @@ def row_norms(
     start : float
         For sparse features alone: where the chain starts.
     """
-    factors = np.ones(columns.n_columns) if factors is None else _checked(factors, columns.n_columns)
-    norms = np.empty(columns.n_rows)
-    if isinstance(columns, DenseColumns):
-        if shift is not None or start != 0.0:
-            raise ValueError("only norms of sparse rows take a shift")
-        padded = np.zeros(_padded(columns.n_columns))
-        padded[: columns.n_columns] = factors
-        _call("norms", columns, _pointer(padded), _pointer(norms))
-        return norms
-    shift = np.zeros(columns.n_columns) if shift is None else _checked(shift, columns.n_columns)
-    _call("norms", columns, _pointer(factors), _pointer(shift), float(start), _pointer(norms))
+    if isinstance(columns, DenseColumns) and (shift is not None or start != 0.0):
+        raise ValueError("only norms of sparse rows take a shift")
+    record, norms = columns.record(None), np.empty(columns.n_rows)
+    factors = _padded(columns.n_columns, np.ones(columns.n_columns) if factors is None else factors)
+    shift = _padded(columns.n_columns, shift)
+    of_core = function("ds_row_norms", "pppxp")
+    of_core(ctypes.byref(record), address(factors), address(shift), start, address(norms))
     return norms
 
 
-class _Dense(ctypes.Structure):
-    _fields_ = (
-        ("n_rows", ctypes.c_int64),
-        ("n_columns", ctypes.c_int64),
-        ("storage", ctypes.c_int64),
-        ("row_bytes", ctypes.c_int64),
-        ("values", ctypes.c_void_p),
-        ("mean", ctypes.c_void_p),
-        ("inverse", ctypes.c_void_p),
-        ("is_single", ctypes.c_int64),
-    )
-
-
-class _Sparse(ctypes.Structure):
-    _fields_ = (
-        ("n_rows", ctypes.c_int64),
-        ("is_single", ctypes.c_int64),
-        ("index_bytes", ctypes.c_int64),
-        ("values", ctypes.c_void_p),
-        ("indices", ctypes.c_void_p),
-        ("starts", ctypes.c_void_p),
-    )
-
-
-def _sum(columns: Columns, what: int, weights: Vector | None, mean: Vector | None = None) -> Vector:
-    weights = _checked(weights, columns.n_rows)
-    padded_mean, sums = np.zeros((2, _padded(columns.n_columns)))
-    if mean is not None:
-        padded_mean[: columns.n_columns] = _checked(mean, columns.n_columns)
-    _call("columns", columns, what, _pointer(weights), _pointer(padded_mean), _pointer(sums))
-    result: Vector = sums[: columns.n_columns].copy()
+def _sum(columns: StoredColumns, what: int, weights: Doubles | None, mean: Doubles | None = None) -> Doubles:
+    record, means = columns.record(weights), _padded(columns.n_columns, mean)
+    sums = np.zeros_like(means)
+    function("ds_sum_columns", "pnpp")(ctypes.byref(record), what, address(means), address(sums))
+    result: Doubles = sums[: columns.n_columns].copy()
     return result
 
 
-def _call(what: str, columns: Columns, *arguments: int | float | None) -> None:
-    functions = _functions()
-    if isinstance(columns, DenseColumns):
-        dense, _kept = _of_dense(columns)
-        functions["dense", what](ctypes.byref(dense), *arguments)
-    else:
-        sparse, _kept = _of_sparse(columns)
-        functions["sparse", what](ctypes.byref(sparse), *arguments)
+def _padded(size: int, numbers: Doubles | None = None) -> Doubles:
+    """Return the numbers of the columns, 0 by default, with room for whole vectors, and for whole groups of chains."""
+    padded = np.zeros(-(-size // CHAINS) * CHAINS)
+    if numbers is not None:
+        padded[:size] = _checked(numbers, size)
+    return padded
 
 
-def _of_dense(columns: DenseColumns) -> tuple[_Dense, Any]:
-    """Return what the core takes, and the arrays it points to."""
-    values = columns.values
-    if values.ndim != 2:
-        raise ValueError(f"features have the shape {values.shape}; they need rows and columns")
-    if values.dtype not in STORAGE:
-        values = values.astype(np.float64)
-    if not values.flags.aligned or (values.shape[1] > 1 and values.strides[1] != values.itemsize):
-        values = np.ascontiguousarray(values)
-    mean, inverse = columns.mean, columns.inverse
-    if mean is None and inverse is not None:
-        mean = np.zeros_like(inverse)
-    if inverse is None and mean is not None:
-        inverse = np.ones_like(mean)
-    is_single = False
-    if mean is not None and inverse is not None:
-        if mean.shape != (values.shape[1],) or inverse.shape != mean.shape or inverse.dtype != mean.dtype:
-            raise ValueError("mean and inverse need a number for each column, both of one type")
-        is_single = mean.dtype == np.float32
-        mean, inverse = (
-            np.ascontiguousarray(array, np.float32 if is_single else np.float64) for array in (mean, inverse)
-        )
-    dense = _Dense(
-        *values.shape,
-        STORAGE[values.dtype],
-        values.strides[0],
-        _pointer(values),
-        _pointer(mean),
-        _pointer(inverse),
-        is_single,
-    )
-    return dense, (values, mean, inverse)
-
-
-def _of_sparse(columns: SparseColumns) -> tuple[_Sparse, Any]:
-    """Return what the core takes, and the arrays it points to."""
-    is_single = columns.values.dtype == np.float32
-    values = np.ascontiguousarray(columns.values, dtype=np.float32 if is_single else np.float64)
-    small = columns.indices.dtype == columns.starts.dtype == np.int32
-    indices, starts = (
-        np.ascontiguousarray(array, dtype=np.int32 if small else np.int64)
-        for array in (columns.indices, columns.starts)
-    )
-    if starts.size < 1 or starts[0] < 0 or starts[-1] > min(values.size, indices.size) or (np.diff(starts) < 0).any():
-        raise ValueError("the starts of the rows are not in order, or beyond the entries")
-    if indices.size and not 0 <= indices.min() <= indices.max() < columns.n_columns:
-        raise ValueError(f"an entry's column is not from 0 to {columns.n_columns - 1}")
-    sparse = _Sparse(starts.size - 1, is_single, starts.itemsize, _pointer(values), _pointer(indices), _pointer(starts))
-    return sparse, (values, indices, starts)
-
-
-def _padded(n: int) -> int:
-    """Return the size of an array with room for whole vectors, and for whole groups of chains."""
-    return -(-n // CHAINS) * CHAINS
-
-
-def _checked(numbers: Vector | None, size: int) -> Any:
-    if numbers is None:
-        return None
+def _checked(numbers: Doubles, size: int) -> Doubles:
     numbers = np.ascontiguousarray(numbers, dtype=np.float64)
     if numbers.shape != (size,):
         raise ValueError(f"there are numbers of shape {numbers.shape} for {size} rows or columns")
     return numbers
-
-
-def _pointer(array: NDArray | None) -> int | None:
-    return None if array is None else array.ctypes.data
-
-
-@cache
-def _functions() -> dict[tuple[str, str], Any]:
-    core, pointer, integer = library.core(), ctypes.c_void_p, ctypes.c_int64
-    parameters: dict[tuple[str, str], tuple[Any, tuple[Any, ...]]] = {
-        ("dense", "columns"): (core.ds_sum_dense_columns, (integer, pointer, pointer, pointer)),
-        ("sparse", "columns"): (core.ds_sum_sparse_columns, (integer, pointer, pointer, pointer)),
-        ("dense", "by_class"): (core.ds_sum_dense_by_class, (pointer, pointer, pointer, integer)),
-        ("sparse", "by_class"): (core.ds_sum_sparse_by_class, (pointer, pointer, pointer, integer)),
-        ("dense", "norms"): (core.ds_dense_row_norms, (pointer, pointer)),
-        ("sparse", "norms"): (core.ds_sparse_row_norms, (pointer, pointer, ctypes.c_double, pointer)),
-    }
-    for function, types in parameters.values():
-        function.argtypes, function.restype = (pointer, *types), None
-    return {name: function for name, (function, _) in parameters.items()}

@@ -7,16 +7,12 @@ of the domain and not only for those tried.
 
 from __future__ import annotations
 
-import ctypes
-from functools import cache
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.library import core
-
-FLOAT64 = np.dtype(np.float64)
+from distsoftmax.arithmetic.arrays import Doubles
+from distsoftmax.arithmetic.library import address, function
 
 # |exp(x) computed - e^x| <= EXP_ERROR e^x for x in [-708, 709]: elementary_bounds.exp_bound, 1.3008 * 2^-53, rounded up
 EXP_ERROR = 1.302 * 2.0**-53
@@ -25,33 +21,16 @@ EXP_ERROR_F32 = 1.318 * 2.0**-24
 # |log(x) computed - log x| <= LOG_ERROR |log x| for positive x: elementary_bounds.log_bound, 1.5923 * 2^-53, rounded up
 LOG_ERROR = 1.594 * 2.0**-53
 
-_ARRAY = ((ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p), None)
-_SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
-    "ds_exp": ((ctypes.c_double,), ctypes.c_double),
-    "ds_log": ((ctypes.c_double,), ctypes.c_double),
-    "ds_exp_f64": _ARRAY,
-    "ds_log_f64": _ARRAY,
-}
-
-
-@cache
-def _function(name: str) -> Any:
-    """Return a function of the core that knows the types of its arguments."""
-    function = core()[name]
-    function.argtypes, function.restype = _SIGNATURES[name]
-    return function
-
 
 @overload
 def exp(x: float) -> float: ...
 @overload
-def exp(x: NDArray[np.float64]) -> NDArray[np.float64]: ...
-def exp(x: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+def exp(x: Doubles) -> Doubles: ...
+def exp(x: float | Doubles) -> float | Doubles:
     """Return e^x, of a number or of each element: within EXP_ERROR of the truth for x in [-708, 709].
 
-    x = n log 2 + r with |r| <= log(2) / 2; a polynomial of degree 11 in r by Horner's scheme of fused multiply-adds;
-    times 2^n. exp(0) is 1. A result below 2^-1022 is rounded to a denormal number once more. 0 for -inf and below about
-    -745.13, inf above about 709.78, NaN for NaN.
+    exp(0) is 1. A result below 2^-1022 is rounded to a denormal number once more. 0 for -inf and below about -745.13,
+    inf above about 709.78, NaN for NaN.
 
     Parameters
     ----------
@@ -63,13 +42,11 @@ def exp(x: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
 @overload
 def log(x: float) -> float: ...
 @overload
-def log(x: NDArray[np.float64]) -> NDArray[np.float64]: ...
-def log(x: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+def log(x: Doubles) -> Doubles: ...
+def log(x: float | Doubles) -> float | Doubles:
     """Return the natural logarithm, of a number or of each element: within LOG_ERROR of the truth for positive x.
 
-    x = 2^k m with m in [sqrt(1/2), sqrt(2)); a polynomial of degree 6 in s^2, s = (m - 1) / (m + 1), by Horner's scheme
-    of fused multiply-adds; plus k log 2 in two parts. log(1) is 0. -inf for 0 and -0, inf for inf, NaN for NaN and for
-    what is negative. Nothing is raised and nothing is warned of.
+    log(1) is 0. -inf for 0 and -0, inf for inf, NaN for NaN and for what is negative. Nothing is raised or warned of.
 
     Parameters
     ----------
@@ -78,18 +55,12 @@ def log(x: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
     return _apply("ds_log", x)
 
 
-def _apply(name: str, x: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
-    if isinstance(x, np.ndarray):
-        return _apply_to_array(name, x)
-    number: float = _function(name)(x)
-    return number
-
-
-def _apply_to_array(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    if x.dtype != FLOAT64:
+def _apply(name: str, x: float | Doubles) -> float | Doubles:
+    if not isinstance(x, np.ndarray):
+        return float(function(name, "x", "x")(x))
+    if x.dtype != np.float64:
         raise ValueError(f"{name.removeprefix('ds_')} takes an array of float64, not of {x.dtype}")
-    if not x.flags.c_contiguous:
-        x = x.copy()
+    x = x if x.flags.c_contiguous else x.copy()
     result = np.empty_like(x)
-    _function(name + "_f64")(x.size, x.__array_interface__["data"][0], result.__array_interface__["data"][0])
+    function(name + "_f64", "npp")(x.size, address(x), address(result))
     return result

@@ -12,9 +12,11 @@ from types import EllipsisType
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Position: TypeAlias = "NDArray[np.int64] | int | EllipsisType"
+from distsoftmax.arithmetic.arrays import Doubles, Integers
+
+Position: TypeAlias = "EllipsisType | tuple[EllipsisType, Integers]"  # all, or some of the last axis
 
 FIRST_LIMB_BITS = 60  # sums stay below 2^60 by the bound, with room for a bound that rounding made too small
 SECOND_LIMB_BITS = 40  # a remainder is at most 1/2, so the remainders of 2^22 shards fit
@@ -40,30 +42,27 @@ class FixedPoint:
     """
 
     def __init__(self, bound: ArrayLike) -> None:
-        _, exponent = np.frexp(np.asarray(bound, dtype=np.float64))
-        self.shift = np.clip(FIRST_LIMB_BITS - exponent.astype(np.int64), -LARGEST_SHIFT, LARGEST_SHIFT)
+        exponent = np.frexp(np.asarray(bound, dtype=np.float64))[1].astype(np.int64)
+        self.shift = np.minimum(np.maximum(FIRST_LIMB_BITS - exponent, -LARGEST_SHIFT), LARGEST_SHIFT)
         self.scale = _power_of_two(self.shift)
         self.inverse_scale = _power_of_two(-self.shift)
 
-    def error(self, n_shards: int) -> float:
-        """Return how far a sum of two limbs over so many shards may be off, at most."""
-        return float(np.ldexp(n_shards / 2 * 2.0**-SECOND_LIMB_BITS, -int(np.min(self.shift))))
-
-    def limbs(self, partial: ArrayLike, position: Position = ...) -> NDArray[np.int64]:
+    def limbs(self, partial: ArrayLike, position: Position = ...) -> Integers:
         """Return a finite partial as two limbs, shape (2, ...); `position` is where it stands among the numbers."""
         scaled = np.multiply(partial, self.scale[position])
         first = np.rint(scaled)
         second = np.rint((scaled - first) * 2.0**SECOND_LIMB_BITS)  # the difference is exact
         return np.stack([first, second]).astype(np.int64)
 
-    def value(self, first: NDArray[np.int64], second: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+    def value(self, first: Integers, second: Integers | None = None) -> Doubles:
         """Return summed limbs as float64."""
-        result: NDArray[np.float64] = first.astype(np.float64)
+        numbers: Doubles = first.astype(np.float64)
         if second is not None:
-            result += second * 2.0**-SECOND_LIMB_BITS
-        return np.ldexp(result, -self.shift)
+            numbers += second * 2.0**-SECOND_LIMB_BITS
+        numbers *= self.inverse_scale
+        return numbers
 
 
-def _power_of_two(exponent: NDArray[np.int64]) -> NDArray[np.float64]:
+def _power_of_two(exponent: Integers) -> Doubles:
     """Return 2^exponent, from its bits; exponents are those of normal numbers."""
     return ((exponent + 1023) << 52).view(np.float64)

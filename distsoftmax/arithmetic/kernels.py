@@ -27,19 +27,15 @@ run.
 from __future__ import annotations
 
 import ctypes
-import functools
 import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distsoftmax.arithmetic import library
-from distsoftmax.arithmetic.samples import Rows
+from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
+from distsoftmax.arithmetic.library import address, core, function
+from distsoftmax.arithmetic.samples import CoreRows
 from distsoftmax.arithmetic.sums import Totals
-
-Floats = NDArray[np.floating]
-Integers = NDArray[np.int64]
 
 FINE, NOT_FINITE = 0, 1  # what a kernel returns, as in core/samples.h; else it lacked memory
 NARROW = 8  # classes, up to which a core with long registers has kernels of its own
@@ -55,15 +51,6 @@ class _Scorer(ctypes.Structure):
     )
 
 
-@functools.cache
-def _kernel(name: str, dtype: np.dtype, is_narrow: bool) -> Any:
-    """Return a function of the core for a type; where classes are few, the one for that, if there is one."""
-    core, suffix = library.core(), "f32" if dtype == np.float32 else "f64"
-    if suffix == "f32" and is_narrow and hasattr(core, f"ds_{name}_f32_narrow"):
-        suffix = "f32_narrow"
-    return getattr(core, f"ds_{name}_{suffix}")
-
-
 def padded(n_classes: int) -> int:
     """Return how many numbers a row of scores takes in the core."""
     return NARROW if n_classes <= NARROW else -(-n_classes // CHAINS) * CHAINS
@@ -74,43 +61,44 @@ class _Packed:
 
     BEYOND = 0.0  # the intercept where a row of scores goes on beyond the classes
 
-    def __init__(self, parameters: NDArray[np.float64], dtype: np.dtype, *, sparse: bool) -> None:
+    def __init__(self, parameters: Doubles, dtype: np.dtype, *, sparse: bool) -> None:
         parameters = np.ascontiguousarray(parameters, dtype=np.float64)
         self.n_classes, self.n_features = parameters.shape[0], parameters.shape[1] - 1
         self.dtype, self.is_sparse = np.dtype(dtype), sparse
+        self._shape_of_sums = self.n_classes, self.n_features, sparse
+        self._suffix = "f32" if self.dtype == np.float32 else "f64"
+        if self._suffix == "f32" and self.n_classes <= NARROW and hasattr(core(), "ds_pack_f32_narrow"):
+            self._suffix = "f32_narrow"
         width = -(-self.n_classes // 4) * 4 if sparse else padded(self.n_classes)
         self._coef = np.empty(width * self.n_features, dtype=dtype)
         self._intercept = np.empty(padded(self.n_classes), dtype=dtype)
-        self._call(
-            "pack",
-            *(ctypes.c_int64(number) for number in (self.n_classes, self.n_features, sparse)),
-            ctypes.c_void_p(parameters.ctypes.data),
-            ctypes.c_double(self.BEYOND),
-            *(ctypes.c_void_p(array.ctypes.data) for array in (self._coef, self._intercept)),
-        )
-        record = _Scorer(self.n_classes, self.n_features, self._coef.ctypes.data, self._intercept.ctypes.data)
+        numbers = self.n_classes, self.n_features, sparse
+        arrays = address(self._coef), address(self._intercept)
+        self._call("pack", "nnnpxpp", *numbers, address(parameters), self.BEYOND, *arrays)
+        record = _Scorer(self.n_classes, self.n_features, *arrays)
         self._reference = ctypes.byref(record)
 
-    def _check(self, rows: Rows, totals: Totals | None = None, *, labelled: bool = False) -> None:
+    def _check(self, rows: CoreRows, totals: Totals | None = None, *, labelled: bool = False) -> None:
         if rows.dtype != self.dtype or rows.is_sparse != self.is_sparse:
             raise ValueError(f"rows to compute in {rows.dtype} and parameters in {self.dtype}, or of another kind")
         if not rows.is_sparse and rows.n_features != self.n_features:
             raise ValueError(f"rows of {rows.n_features} features and parameters of {self.n_features}")
         if labelled and not 0 <= rows.largest_class < self.n_classes and rows.n_rows:
             raise ValueError(f"classes must be from 0 to {self.n_classes - 1}")
-        if totals is not None and (totals.sums.n_classes, totals.sums.n_features, totals.sums.by_column) != (
-            self.n_classes,
-            self.n_features,
-            self.is_sparse,
-        ):
+        if totals is not None and totals.shape != self._shape_of_sums:
             raise ValueError("the sums are of another shape")
 
-    def _call(self, name: str, *arguments: Any) -> int:
-        """Call a kernel; return whether its numbers were not finite."""
-        status: int = _kernel(name, self.dtype, self.n_classes <= NARROW)(*arguments)
+    def _call(self, name: str, parameters: str, *arguments: Any) -> int:
+        """Call a kernel, whose parameters are as in `library.function`; return whether a number was not finite."""
+        status: int = function(f"ds_{name}_{self._suffix}", parameters, "i")(*arguments)
         if status not in (FINE, NOT_FINITE):
             raise MemoryError("there is no memory for the work on a shard; cut the data finer with --shards")
         return status
+
+    def _add(self, totals: Totals, name: str, parameters: str, *arguments: Any) -> None:
+        """Call a kernel that adds to totals, which are its last argument."""
+        if self._call(name, parameters, *arguments, totals.reference) == NOT_FINITE:
+            totals.array[-1] += 1
 
 
 class Scorer(_Packed):
@@ -128,46 +116,45 @@ class Scorer(_Packed):
 
     BEYOND = -math.inf
 
-    def add_loss_and_gradient(self, rows: Rows, totals: Totals) -> None:
+    def add_loss_and_gradient(self, rows: CoreRows, totals: Totals) -> None:
         """Add the loss of samples and its gradient to totals."""
         self._check(rows, totals, labelled=True)
-        totals.array[-1] += self._call("loss_and_gradient", self._reference, rows.reference, totals.reference)
+        self._add(totals, "loss_and_gradient", "ppp", self._reference, rows.reference)
 
-    def loss_and_prediction(self, rows: Rows) -> tuple[float, Integers]:
+    def loss_and_prediction(self, rows: CoreRows) -> tuple[float, Integers]:
         """Return the sum of the losses, unweighted, and the class of the largest score of each sample, (rows,)."""
         self._check(rows, labelled=True)
         loss, predicted = ctypes.c_double(), np.empty(rows.n_rows, dtype=np.int64)
-        where = ctypes.c_void_p(predicted.ctypes.data)
-        self._call("loss_and_prediction", self._reference, rows.reference, ctypes.byref(loss), where)
+        to = ctypes.byref(loss), address(predicted)
+        self._call("loss_and_prediction", "pppp", self._reference, rows.reference, *to)
         return loss.value, predicted
 
-    def probabilities(self, rows: Rows) -> Floats:
+    def probabilities(self, rows: CoreRows) -> Reals:
         """Return the probability of each class for each sample, (rows, n_classes), in the type computed in."""
         return self._probabilities(rows, self.n_classes)
 
-    def padded_probabilities(self, rows: Rows) -> Floats:
+    def padded_probabilities(self, rows: CoreRows) -> Reals:
         """Return the same for `add_hessian_product`: (rows, padded(n_classes)), the rest 0."""
         return self._probabilities(rows, padded(self.n_classes))
 
-    def intercept_hessian(self, rows: Rows) -> NDArray[np.float64]:
+    def intercept_hessian(self, rows: CoreRows) -> Doubles:
         """Return the sum over samples of weight * (diag(p) - p p^T), (n_classes, n_classes)."""
         self._check(rows)
         hessian = np.empty((self.n_classes, self.n_classes))
-        self._call("intercept_hessian", self._reference, rows.reference, ctypes.c_void_p(hessian.ctypes.data))
+        self._call("intercept_hessian", "ppp", self._reference, rows.reference, address(hessian))
         return hessian
 
-    def _probabilities(self, rows: Rows, width: int) -> Floats:
+    def _probabilities(self, rows: CoreRows, width: int) -> Reals:
         self._check(rows)
-        result: Floats = np.empty((rows.n_rows, width), dtype=self.dtype)
-        where = ctypes.c_void_p(result.ctypes.data)
-        self._call("probabilities", self._reference, rows.reference, where, ctypes.c_int64(width))
+        result: Reals = np.empty((rows.n_rows, width), dtype=self.dtype)
+        self._call("probabilities", "pppn", self._reference, rows.reference, address(result), width)
         return result
 
 
 class Direction(_Packed):
     """A direction in the parameters' space, which the hessian is multiplied with; see `Scorer`."""
 
-    def add_hessian_product(self, at: Scorer, kept: Floats | None, rows: Rows, totals: Totals) -> None:
+    def add_hessian_product(self, at: Scorer, kept: Reals | None, rows: CoreRows, totals: Totals) -> None:
         """Add the product of the loss's hessian at a point with the direction to totals.
 
         Parameters
@@ -178,7 +165,5 @@ class Direction(_Packed):
             The samples' `padded_probabilities` at the point, where they are at hand.
         """
         self._check(rows, totals)
-        probabilities = None if kept is None else ctypes.c_void_p(kept.ctypes.data)
-        totals.array[-1] += self._call(
-            "hessian_product", self._reference, at._reference, probabilities, rows.reference, totals.reference
-        )
+        probabilities = None if kept is None else address(kept)
+        self._add(totals, "hessian_product", "ppppp", self._reference, at._reference, probabilities, rows.reference)

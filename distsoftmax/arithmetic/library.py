@@ -7,11 +7,12 @@ the libraries of another folder: they may be of another build, but not of anothe
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import struct
-import threading
 from pathlib import Path
+from typing import Any
 
 from distsoftmax.arithmetic import build, source_tree
 from distsoftmax.errors import CoreError
@@ -23,9 +24,7 @@ FAULTS = {  # what ds_float_fault returns
     2: "denormal numbers are taken for 0, as a library compiled with -ffast-math switches on",
     3: "a multiply-add is rounded twice",
 }
-
-_lock = threading.Lock()
-_loaded: tuple[ctypes.CDLL, str] | None = None
+TYPES: dict[str, Any] = {"n": ctypes.c_int64, "x": ctypes.c_double, "p": ctypes.c_void_p, "i": ctypes.c_int, "": None}
 
 
 def core() -> ctypes.CDLL:
@@ -39,12 +38,31 @@ def core() -> ctypes.CDLL:
         It cannot be compiled or loaded, is of another build or arithmetic version than the Python beside it, or
         DISTSOFTMAX_ISA names what cannot be run here.
     """
-    return _load()[0]
+    return _loaded()[0]
+
+
+@functools.cache
+def function(name: str, parameters: str, result: str = "") -> Any:
+    """Return a function of the core that knows the types of its parameters and of its result.
+
+    One letter each: n a 64-bit integer, x a float64, p a pointer, i a C int. Without result it returns nothing.
+    """
+    known = core()[name]
+    known.argtypes, known.restype = [TYPES[letter] for letter in parameters], TYPES[result]
+    return known
+
+
+def address(array: Any) -> int:
+    """Return where the numbers of an array begin, for as long as the caller holds the array."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # three times as fast as what always works
+    except (TypeError, ValueError):  # read-only, strided, or empty
+        return int(array.ctypes.data)
 
 
 def instruction_set() -> str:
     """Return the instruction set of the loaded core: baseline, v3 or v4."""
-    return _load()[1]
+    return _loaded()[1]
 
 
 def describe() -> str:
@@ -60,13 +78,9 @@ def version_note(version: int | None) -> str:
     return f"was made by arithmetic {version}, this program computes by arithmetic {VERSION}: last digits may differ"
 
 
-def _load() -> tuple[ctypes.CDLL, str]:
-    global _loaded
-    if _loaded is None:
-        with _lock:
-            if _loaded is None:
-                _loaded = _choose(os.environ.get("DISTSOFTMAX_ISA", ""))
-    return _loaded
+@functools.cache
+def _loaded() -> tuple[ctypes.CDLL, str]:
+    return _choose(os.environ.get("DISTSOFTMAX_ISA", ""))
 
 
 def _choose(forced: str) -> tuple[ctypes.CDLL, str]:
@@ -127,12 +141,10 @@ def _check_whole(path: Path) -> None:
     with path.open("rb") as file:
         head, size = file.read(64), os.fstat(file.fileno()).st_size
     if len(head) == 64 and head.startswith(b"\x7fELF\x02\x01"):
-        (sections,), (bytes_of_each, n_sections) = (
-            struct.unpack_from("<Q", head, 40),
-            struct.unpack_from("<HH", head, 58),
-        )
-        if size < sections + bytes_of_each * n_sections:
-            raise OSError(f"the file ends after {size} of {sections + bytes_of_each * n_sections} bytes")
+        sections, bytes_of_each, n_sections = struct.unpack_from("<40xQ10xHH", head)
+        end = sections + bytes_of_each * n_sections
+        if size < end:
+            raise OSError(f"the file ends after {size} of {end} bytes")
 
 
 def _remedy() -> str:

@@ -1,93 +1,44 @@
 """Arithmetic on parameters: sums, updates, products, Cholesky's method. Every rank does it alone, with the same bits.
 
-In float64, except where a function says otherwise. Conventions, for all functions of this module:
-
-- fma(a, b, c) is a * b + c rounded once. A *chain* is a sum that takes its terms one by one, in the order stated.
-- The *sum of a matrix's terms* runs row by row. Within a row, element c belongs to chain c mod 32; every chain starts
-  from 0. Then chain i + 16 is added to chain i for i < 16, then i + 8 to i for i < 8, then + 4, + 2, + 1. A vector is
-  one row.
-- A matrix's rows may lie apart in memory, as those of `parameters[:, :-1]` do: that needs no copy, and moves no bit.
-- NaN and infinity in give NaN and infinity out, as IEEE's operations do.
-
-Nothing is broadcast or converted: arrays of another type or of shapes that do not fit raise an error.
+SPECIFICATION.md, "Arithmetic on parameters", has the sequence of operations of each function, and bounds of its error.
+In float64, except where a function says otherwise. A matrix's rows may lie apart in memory, as those of
+`parameters[:, :-1]` do: that needs no copy, and moves no bit. NaN and infinity in give NaN and infinity out. Nothing is
+broadcast or converted: arrays of another type or of shapes that do not fit raise an error.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
-from functools import cache
-from typing import Any, TypeAlias
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.library import core
-
-Floats: TypeAlias = NDArray[np.float64]
-Reals: TypeAlias = NDArray[Any]  # of float64 or float32
+from distsoftmax.arithmetic.arrays import Doubles, Reals
+from distsoftmax.arithmetic.library import address, function
 
 FLOAT64 = np.dtype(np.float64)
 LEAST_SQUARE = math.ldexp(1.0, -900)  # below this sum of squares, underflow of single squares may be felt
-
-_number: Any = ctypes.c_char.from_buffer
-_reference = ctypes.byref
-_whole, _real, _memory = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
-
-_matrix = (_memory, _whole)
-_strides = (_memory, _whole, _whole)
-_SIGNATURES: dict[str, tuple[tuple[Any, ...], Any]] = {
-    "ds_dot": ((_whole, _whole, *_matrix, *_matrix), _real),
-    "ds_total": ((_whole, _whole, *_matrix), _real),
-    "ds_axpy": ((_whole, _whole, _real, *_matrix, *_matrix), None),
-    "ds_matrix_vector": ((_whole, _whole, *_matrix, _memory, _memory), None),
-    "ds_column_squares": ((_whole, _whole, *_matrix, _memory), None),
-    "ds_cholesky": ((_whole, _memory), ctypes.c_int),
-    "ds_cholesky_solve": ((_whole, _memory, _memory), None),
-    "ds_inverse": ((_whole, _memory, _memory, _memory), ctypes.c_int),
-    "ds_product": ((_whole, _whole, _whole, *_strides, *_strides, _memory), ctypes.c_int),
-    "ds_gram": ((_whole, _whole, *_strides, _memory, _memory), ctypes.c_int),
-}
-_DONE, _NO_ROOM, _NOT_POSITIVE = range(3)  # what the core returns; see core/cholesky.c
+DONE, NO_ROOM, NOT_POSITIVE = range(3)  # what the core returns; see core/cholesky.c
 
 
-@cache
-def _function(name: str, suffix: str = "") -> Any:
-    """Return a function of the core that knows the types of its arguments."""
-    function = core()[name + suffix]
-    function.argtypes, function.restype = _SIGNATURES[name]
-    return function
-
-
-def dot(a: Floats, b: Floats) -> float:
-    """Return <a, b>: the sum of the matrix's terms (see above), each chain acc = fma(a, b, acc).
-
-    Parameters
-    ----------
-    a, b : ndarray of float64, (n,) or (rows, n)
-    """
+def dot(a: Doubles, b: Doubles) -> float:
+    """Return <a, b> of two vectors, (n,), or matrices, (rows, n)."""
     if a.shape != b.shape:
         raise ValueError(f"dot takes two arrays of one shape, not {a.shape} and {b.shape}")
     if not a.size:
         return 0.0
-    first, a_stride, a = _rows_of(a)
-    second, b_stride, b = (first, a_stride, a) if b is a else _rows_of(b)
-    *rows, n = a.shape
-    result: float = _function("ds_dot")(rows[0] if rows else 1, n, first, a_stride, second, b_stride)
-    return result
+    first = _rows_of(a)
+    second = first if b is a else _rows_of(b)
+    return float(function("ds_dot", "nnpnpn", "x")(*_shape(a), *first[:2], *second[:2]))
 
 
-def squared_norm(a: Floats) -> float:
+def squared_norm(a: Doubles) -> float:
     """Return the sum of squares: `dot` of an array with itself. It may overflow or underflow; `norm` does not."""
     return dot(a, a)
 
 
-def norm(a: Floats) -> float:
-    """Return the square root of the sum of squares.
-
-    sqrt(squared_norm(a)) where that sum is at least 2^-900 and finite. Else, with 2^e the least power of 2 above every
-    magnitude, 2^e * sqrt(squared_norm(a * 2^-e)); and the largest magnitude where that is 0, infinite or NaN.
-    """
+def norm(a: Doubles) -> float:
+    """Return the square root of the sum of squares, which is scaled by a power of 2 where it over- or underflows."""
     square = dot(a, a)
     if LEAST_SQUARE <= square < math.inf:
         return math.sqrt(square)
@@ -102,17 +53,15 @@ def norm(a: Floats) -> float:
         return math.inf
 
 
-def total(a: Floats) -> float:
-    """Return the sum of all elements: the sum of the matrix's terms (see above), each chain acc = acc + a."""
+def total(a: Doubles) -> float:
+    """Return the sum of all elements of a vector or matrix."""
     if not a.size:
         return 0.0
-    first, stride, a = _rows_of(a)
-    *rows, n = a.shape
-    result: float = _function("ds_total")(rows[0] if rows else 1, n, first, stride)
-    return result
+    rows = _rows_of(a)
+    return float(function("ds_total", "nnpn", "x")(*_shape(a), *rows[:2]))
 
 
-def axpy(alpha: float, x: Floats, y: Floats) -> None:
+def axpy(alpha: float, x: Doubles, y: Doubles) -> None:
     """Set y = fma(alpha, x, y) in place, element by element.
 
     Parameters
@@ -126,61 +75,47 @@ def axpy(alpha: float, x: Floats, y: Floats) -> None:
         raise ValueError("axpy writes into its last argument, and that is read-only")
     if not y.size:
         return
-    second, y_stride, whole = _rows_of(y)
-    if whole is not y:
+    first, second = _rows_of(x), _rows_of(y)
+    if second[2] is not y:
         raise ValueError(f"axpy writes into rows that are contiguous each, not into strides of {y.strides}")
-    first, x_stride, x = _rows_of(x)
-    *rows, n = y.shape
-    _function("ds_axpy")(rows[0] if rows else 1, n, alpha, first, x_stride, second, y_stride)
+    function("ds_axpy", "nnxpnpn")(*_shape(y), alpha, *first[:2], *second[:2])
 
 
-def column_norms(a: Floats) -> Floats:
-    """Return the Euclidean norm of each column, (columns,).
-
-    The square root of one chain acc = fma(a, a, acc) over the rows, from 0.
-    """
+def column_norms(a: Doubles) -> Doubles:
+    """Return the Euclidean norm of each column, (columns,)."""
     squares = np.zeros(a.shape[1])
     if a.size:
-        first, stride, a = _rows_of(a)
-        _function("ds_column_squares")(*a.shape, first, stride, _address(squares))
-    norms: Floats = np.sqrt(squares, out=squares)
+        rows = _rows_of(a)
+        function("ds_column_squares", "nnpnp")(*a.shape, *rows[:2], address(squares))
+    norms: Doubles = np.sqrt(squares, out=squares)
     return norms
 
 
-def matrix_vector(a: Floats, x: Floats) -> Floats:
+def matrix_vector(a: Doubles, x: Doubles) -> Doubles:
     """Return a @ x, (rows,): each number the `dot` of a row with x."""
     if a.ndim != 2 or x.shape != a.shape[1:]:
         raise ValueError(f"matrix_vector takes a matrix and a vector that fit, not {a.shape} and {x.shape}")
     result = np.zeros(len(a))
     if a.size:
-        first, stride, a = _rows_of(a)
-        x = np.ascontiguousarray(_checked(x, FLOAT64))
-        _function("ds_matrix_vector")(*a.shape, first, stride, _address(x), _address(result))
+        rows, x = _rows_of(a), np.ascontiguousarray(_checked(x, FLOAT64))
+        function("ds_matrix_vector", "nnpnpp")(*a.shape, *rows[:2], address(x), address(result))
     return result
 
 
 def product(a: Reals, b: Reals) -> Reals:
-    """Return a @ b, (m, n), in the type of both: float64 or float32.
-
-    Each number is one chain acc = fma(a[i, k], b[k, j], acc) over k in order, from 0. Either may be a transposed or
-    otherwise strided view.
-    """
+    """Return a @ b, (m, n), in the type of both: float64 or float32. Either may be a transposed or strided view."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ValueError(f"product takes two matrices that fit, not {a.shape} and {b.shape}")
-    function = _of_type("ds_product", a.dtype)
+    of_core = function("ds_product" + _suffix(a), "nnnpnnpnnp", "i")
     _checked(b, a.dtype)
     result: Reals = np.zeros((a.shape[0], b.shape[1]), a.dtype)
     if result.size and a.size:
-        first, second = _strided(a), _strided(b)
-        _check_room(function(*result.shape, a.shape[1], *first, *second, _address(result)), result)
+        _check_room(of_core(*result.shape, a.shape[1], *_strided(a), *_strided(b), address(result)), result)
     return result
 
 
 def gram(rows: Reals, weights: Reals | None = None) -> Reals:
     """Return rows^T diag(weights) rows, (n, n), in the type of the rows: float64 or float32. Exactly symmetric.
-
-    For i <= j one chain acc = fma(weights[r] * rows[r, i], rows[r, j], acc) over r in order, from 0, the product of the
-    weight rounded before it enters; the numbers below the diagonal are copies.
 
     Parameters
     ----------
@@ -190,21 +125,18 @@ def gram(rows: Reals, weights: Reals | None = None) -> Reals:
     """
     if rows.ndim != 2 or (weights is not None and weights.shape != rows.shape[:1]):
         raise ValueError(f"gram takes rows, {rows.shape}, and a weight for each")
-    function = _of_type("ds_gram", rows.dtype)
+    of_core = function("ds_gram" + _suffix(rows), "nnpnnpp", "i")
     if weights is not None:
         weights = np.ascontiguousarray(_checked(weights, rows.dtype))
     result: Reals = np.zeros((rows.shape[1], rows.shape[1]), rows.dtype)
     if rows.size:
-        by_weights = None if weights is None else _address(weights)
-        _check_room(function(*rows.shape, *_strided(rows), by_weights, _address(result)), result)
+        by_weights = None if weights is None else address(weights)
+        _check_room(of_core(*rows.shape, *_strided(rows), by_weights, address(result)), result)
     return result
 
 
-def cholesky(a: Floats) -> Floats | None:
+def cholesky(a: Doubles) -> Doubles | None:
     """Return the upper triangle r, (n, n), with a = r^T r; None where a is not positive definite in this arithmetic.
-
-    For i <= j one chain starts from a[i, j] and takes fma(-r[k, i], r[k, j], .) for k = 0 ... i - 1 in order. Where i
-    is j it must be positive and finite, and r[i, i] is its square root; else r[i, j] is the chain divided by r[i, i].
 
     Parameters
     ----------
@@ -213,85 +145,81 @@ def cholesky(a: Floats) -> Floats | None:
     """
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
         raise ValueError(f"cholesky takes a square matrix, not {a.shape}")
-    factor: Floats = np.array(_checked(a, FLOAT64), order="C")
-    outcome = _function("ds_cholesky")(len(a), _address(factor)) if a.size else _DONE
+    factor: Doubles = np.array(_checked(a, FLOAT64), order="C")
+    outcome = function("ds_cholesky", "np", "i")(len(a), address(factor))
     _check_room(outcome, factor)
-    return None if outcome == _NOT_POSITIVE else factor
+    return None if outcome == NOT_POSITIVE else factor
 
 
-def cholesky_solve(factor: Floats, b: Floats) -> Floats:
-    """Return a^-1 b, (n,), for the factor r that `cholesky` gives of a.
-
-    Forwards, y[i] = (b[i], then fma(-y[k], r[k, i], .) for k = 0 ... i - 1 in order) / r[i, i]; backwards,
-    x[i] = (y[i] - dot(r[i, i + 1:], x[i + 1:])) / r[i, i].
-    """
+def cholesky_solve(factor: Doubles, b: Doubles) -> Doubles:
+    """Return a^-1 b, (n,), for the factor that `cholesky` gives of a."""
     if b.shape != factor.shape[:1]:
         raise ValueError(f"cholesky_solve takes a vector that fits, not {factor.shape} and {b.shape}")
-    result: Floats = np.array(_checked(b, FLOAT64), order="C")
-    if result.size:
-        _function("ds_cholesky_solve")(len(result), _address(_whole_factor(factor)), _address(result))
+    result: Doubles = np.array(_checked(b, FLOAT64), order="C")
+    factor = _whole_factor(factor)
+    function("ds_cholesky_solve", "npp")(len(result), address(factor), address(result))
     return result
 
 
-def inverse(factor: Floats) -> Floats:
-    """Return a^-1, (n, n), for the factor r that `cholesky` gives of a. Exactly symmetric.
-
-    It is gram(y) with y = r^-T: y[i, j] = (1 where i is j, else 0, then fma(-r[k, i], y[k, j], .) for k = 0 ... i - 1
-    in order) / r[i, i].
-    """
+def inverse(factor: Doubles) -> Doubles:
+    """Return a^-1, (n, n), for the factor that `cholesky` gives of a. Exactly symmetric."""
     factor = _whole_factor(factor)
     transposed, result = np.zeros(factor.shape), np.zeros(factor.shape)
-    if factor.size:
-        outcome = _function("ds_inverse")(len(factor), _address(factor), _address(transposed), _address(result))
-        _check_room(outcome, result)
+    of_core = function("ds_inverse", "nppp", "i")
+    _check_room(of_core(len(factor), address(factor), address(transposed), address(result)), result)
     return result
 
 
-def _whole_factor(factor: Floats) -> Floats:
+def row_blocks(a: Reals, numbers: int) -> Iterator[slice]:
+    """Yield blocks of rows of so many numbers, or of one row: what is computed of a block stays small, or in cache."""
+    rows = max(numbers // max(a.shape[1], 1), 1)
+    for start in range(0, len(a), rows):
+        yield slice(start, start + rows)
+
+
+def _whole_factor(factor: Doubles) -> Doubles:
     if factor.ndim != 2 or factor.shape[0] != factor.shape[1]:
         raise ValueError(f"a factor is a square matrix, not {factor.shape}")
     return np.ascontiguousarray(_checked(factor, FLOAT64))
 
 
-def _rows_of(a: Floats) -> tuple[Any, int, Floats]:
+def _shape(a: Doubles) -> tuple[int, ...]:
+    """Return rows and columns; a vector is one row."""
+    return a.shape if a.ndim == 2 else (1, a.size)
+
+
+def _rows_of(a: Doubles) -> tuple[int, int, Doubles]:
     """Return where an array of one or more numbers lies, the numbers from row to row, and the array or a copy."""
     if a.dtype != FLOAT64:
         raise TypeError(f"parameters are float64, not {a.dtype}")
     if a.ndim not in (1, 2):
         raise ValueError(f"parameters have 1 or 2 dimensions, not {a.ndim}")
-    if a.flags.c_contiguous:
-        if a.flags.writeable:  # three times as fast as asking for the address
-            return _reference(_number(a)), a.shape[-1], a
-        return a.ctypes.data, a.shape[-1], a
-    stride, remainder = divmod(a.strides[0], 8)
-    if a.ndim == 2 and a.strides[1] == 8 and not remainder and stride >= a.shape[1]:
-        return a.ctypes.data, stride, a
-    a = np.ascontiguousarray(a)
-    return a.ctypes.data, a.shape[-1], a
+    if not a.flags.c_contiguous:
+        stride, remainder = divmod(a.strides[0], 8)
+        if a.ndim == 2 and a.strides[1] == 8 and not remainder and stride >= a.shape[1]:
+            return int(a.ctypes.data), stride, a
+        a = np.ascontiguousarray(a)
+    return address(a), a.shape[-1], a
 
 
 def _strided(a: Reals) -> tuple[int, int, int]:
     """Return where a matrix lies, and the numbers from row to row and from column to column."""
-    return a.ctypes.data, a.strides[0] // a.itemsize, a.strides[1] // a.itemsize
+    return address(a), a.strides[0] // a.itemsize, a.strides[1] // a.itemsize
 
 
-def _address(a: Reals) -> int:
-    address: int = a.ctypes.data
-    return address
+def _suffix(a: Reals) -> str:
+    """Return how the names of functions for a matrix's type end."""
+    if a.dtype.char not in "fd" or not a.dtype.isnative:
+        raise TypeError(f"products are in float32 or float64, not {a.dtype}")
+    return f"_f{8 * a.itemsize}"
 
 
-def _of_type(name: str, dtype: np.dtype[Any]) -> Any:
-    if dtype.char not in "fd" or not dtype.isnative:
-        raise TypeError(f"products are in float32 or float64, not {dtype}")
-    return _function(name, f"_f{8 * dtype.itemsize}")
-
-
-def _checked(a: Any, dtype: np.dtype[Any]) -> Any:
+def _checked(a: Reals, dtype: np.dtype) -> Reals:
     if a.dtype != dtype:
         raise TypeError(f"{dtype} is expected, not {a.dtype}")
     return a
 
 
 def _check_room(outcome: int, result: Reals) -> None:
-    if outcome == _NO_ROOM:
+    if outcome == NO_ROOM:
         raise MemoryError(f"no memory for a product that gives {result.shape}")

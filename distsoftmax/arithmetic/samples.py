@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import ctypes
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Integers = NDArray[np.int64]
+from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
+from distsoftmax.arithmetic.library import address
 
 STORAGE = {  # as in core/samples.h
     np.dtype(name): number
@@ -21,10 +20,13 @@ STORAGE = {  # as in core/samples.h
 class SamplesRecord(ctypes.Structure):
     """`samples` of core/samples.h."""
 
+    held: Any
     _fields_ = (
         ("n_rows", ctypes.c_int64),
         ("n_features", ctypes.c_int64),
         ("storage", ctypes.c_int64),
+        ("row_bytes", ctypes.c_int64),
+        ("is_single", ctypes.c_int64),
         ("values", ctypes.c_void_p),
         ("mean", ctypes.c_void_p),
         ("inverse", ctypes.c_void_p),
@@ -38,62 +40,55 @@ class SamplesRecord(ctypes.Structure):
         ("n_taken", ctypes.c_int64),
     )
 
+    @classmethod
+    def of(cls, arrays: dict[str, NDArray | None], **numbers: int) -> SamplesRecord:
+        """Return a record of numbers, and of where arrays lie: it holds on to them."""
+        record = cls(**numbers, **{name: address(array) for name, array in arrays.items() if array is not None})
+        record.held = arrays
+        return record
 
-class Rows:
+
+class CoreRows:
     """The samples of a shard, as the core sees them; made by `dense_rows` or `sparse_rows`.
 
     Attributes
     ----------
     n_rows : int
-        Those taken.
-    n_features : int or None
-        None where they are sparse: the columns of the parameters tell.
+        Those that are looked at.
+    n_features : int
+        Of sparse rows, those that occur in them.
+    is_sparse : bool
+        Whether the features are compressed rows.
     dtype : numpy.dtype
         The type to compute in.
-    record : SamplesRecord
-    reference
-        To the record, as functions of the core take it.
     largest_class : int
         -1 where the samples have no classes.
+    reference
+        To the record, as functions of the core take it.
     """
 
-    def __init__(
-        self, record: SamplesRecord, kept: list[Any], n_features: int | None, dtype: np.dtype, largest: int
-    ) -> None:
-        self.record = record
-        self.reference = ctypes.byref(record)
-        self._kept = kept  # the arrays that the record points into
-        self.largest_class = largest
-        self.n_features = n_features
-        self.dtype = dtype
+    def __init__(self, record: SamplesRecord, dtype: np.dtype, largest_class: int) -> None:
+        self.n_rows, self.n_features, self.is_sparse = record.n_taken, record.n_features, bool(record.starts)
+        self.dtype, self.largest_class = dtype, largest_class
+        self.reference: Any = ctypes.byref(record)
+        self._record = record
 
-    @property
-    def n_rows(self) -> int:
-        """The number of rows that are looked at."""
-        return int(self.record.n_taken)
-
-    @property
-    def is_sparse(self) -> bool:
-        """Whether the features are compressed rows."""
-        return self.n_features is None
-
-    def taking(self, rows: Integers) -> Rows:
-        """Return some of the rows, by their numbers in the shard, in this order; nothing is copied."""
-        taken = copy.copy(self)
-        record = SamplesRecord.from_buffer_copy(self.record)
-        record.rows, record.n_taken = rows.ctypes.data, rows.size
-        taken.record, taken.reference, taken._kept = record, ctypes.byref(record), [*self._kept, rows]
-        return taken
+    def taking(self, rows: Integers) -> CoreRows:
+        """Return only these rows, by their numbers in the shard, in this order; nothing is copied."""
+        record = SamplesRecord.from_buffer_copy(self._record)
+        record.rows, record.n_taken = address(rows), rows.size
+        record.held = self._record, rows
+        return CoreRows(record, self.dtype, self.largest_class)
 
 
 def dense_rows(
     features: NDArray,
     dtype: np.dtype,
     classes: Integers | None = None,
-    weights: NDArray[np.float64] | None = None,
-    mean: Floats | None = None,
-    inverse: Floats | None = None,
-) -> Rows:
+    weights: Doubles | None = None,
+    mean: Reals | None = None,
+    inverse: Reals | None = None,
+) -> CoreRows:
     """Return the samples of a shard with dense features.
 
     Parameters
@@ -115,27 +110,40 @@ def dense_rows(
         raise ValueError(f"features must be C-contiguous and of a type in {[*map(str, STORAGE)]}, not {features.dtype}")
     if features.dtype == np.float64 and dtype == np.float32:
         raise ValueError("features in float64 are not computed in float32")
-    if inverse is not None:
+    if inverse is None:
+        mean = None
+    else:
         mean = np.zeros_like(inverse) if mean is None else mean
         _check_array("mean", mean, dtype, n_features)
         _check_array("inverse", inverse, dtype, n_features)
-    record = SamplesRecord(n_rows=n_rows, n_features=n_features, storage=STORAGE[features.dtype], n_taken=n_rows)
-    record.values = features.ctypes.data
-    if inverse is not None and mean is not None:
-        record.mean, record.inverse = mean.ctypes.data, inverse.ctypes.data
-    largest = _label(record, classes, weights)
-    return Rows(record, [features, mean, inverse, classes, weights], n_features, dtype, largest)
+    arrays: dict[str, NDArray | None] = {
+        "values": features,
+        "mean": mean,
+        "inverse": inverse,
+        "classes": classes,
+        "weights": weights,
+    }
+    record = SamplesRecord.of(
+        arrays,
+        n_rows=n_rows,
+        n_taken=n_rows,
+        n_features=n_features,
+        storage=STORAGE[features.dtype],
+        row_bytes=n_features * features.itemsize,
+        is_single=dtype == np.float32,
+    )
+    return CoreRows(record, dtype, _largest_class(n_rows, classes, weights))
 
 
 def sparse_rows(
     starts: NDArray,
     indices: NDArray,
-    values: Floats,
+    values: Reals,
     columns: Integers,
     dtype: np.dtype,
     classes: Integers | None = None,
-    weights: NDArray[np.float64] | None = None,
-) -> Rows:
+    weights: Doubles | None = None,
+) -> CoreRows:
     """Return the samples of a shard with compressed rows.
 
     Parameters
@@ -157,23 +165,27 @@ def sparse_rows(
     if values.dtype != dtype and values.dtype != np.float32:
         raise ValueError(f"values in {values.dtype} are not computed in {dtype}")
     _check_array("columns", columns, np.dtype(np.int64), columns.size)
-    record = SamplesRecord(n_rows=starts.size - 1, n_features=columns.size, storage=STORAGE[values.dtype])
-    record.n_taken, record.index_bytes = starts.size - 1, starts.itemsize
-    for name, array in (("starts", starts), ("indices", indices), ("values", values), ("columns", columns)):
-        setattr(record, name, array.ctypes.data)
-    largest = _label(record, classes, weights)
-    return Rows(record, [starts, indices, values, columns, classes, weights], None, dtype, largest)
+    n_rows = starts.size - 1
+    arrays: dict[str, NDArray | None] = {"starts": starts, "indices": indices, "values": values, "columns": columns}
+    arrays |= {"classes": classes, "weights": weights}
+    record = SamplesRecord.of(
+        arrays,
+        n_rows=n_rows,
+        n_taken=n_rows,
+        n_features=columns.size,
+        storage=STORAGE[values.dtype],
+        index_bytes=starts.itemsize,
+    )
+    return CoreRows(record, dtype, _largest_class(n_rows, classes, weights))
 
 
-def _label(record: SamplesRecord, classes: Integers | None, weights: NDArray[np.float64] | None) -> int:
-    """Note the classes and weights of the rows, and return the largest class; -1 where they have none."""
+def _largest_class(n_rows: int, classes: Integers | None, weights: Doubles | None) -> int:
+    """Check the classes and weights of the rows, and return the largest class; -1 where they have none."""
     if weights is not None:
-        _check_array("weights", weights, np.dtype(np.float64), record.n_rows)
-        record.weights = weights.ctypes.data
+        _check_array("weights", weights, np.dtype(np.float64), n_rows)
     if classes is None:
         return -1
-    _check_array("classes", classes, np.dtype(np.int64), record.n_rows)
-    record.classes = classes.ctypes.data
+    _check_array("classes", classes, np.dtype(np.int64), n_rows)
     return int(classes.max(initial=0)) if classes.min(initial=0) >= 0 else -1
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles, Integers
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-
-Integers = NDArray[np.int64]
+from distsoftmax.arithmetic.library import address
 
 
 class TotalsRecord(ctypes.Structure):
@@ -27,13 +26,34 @@ class TotalsRecord(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True)
 class Totals:
-    """An array of `Sums`, to which the core adds shards, and what the core is told of it."""
+    """A sum of shards in the making: an array of `Sums`, to which the core adds.
 
-    sums: Sums
-    array: Integers
-    reference: Any
+    Attributes
+    ----------
+    array : ndarray of int64
+        See `Sums`.
+    shape : tuple
+        n_classes, n_features and by_column of the sums.
+    reference
+        To the record of it, as functions of the core take it.
+    """
+
+    def __init__(self, sums: Sums) -> None:
+        self.shape = sums.n_classes, sums.n_features, sums.by_column
+        n_coef = sums.n_classes * sums.n_features
+        self.array = np.zeros(n_coef + sums.n_classes + 3, dtype=np.int64)
+        self._scale = sums.gradient.scale  # the record points into it
+        start = address(self.array)
+        record = TotalsRecord(
+            address(self._scale),
+            float(self._scale[-1]),
+            float(sums.loss.scale),
+            start,
+            start + 8 * n_coef,
+            start + 8 * (n_coef + sums.n_classes),
+        )
+        self.reference: Any = ctypes.byref(record)
 
 
 @dataclass(frozen=True)
@@ -67,20 +87,9 @@ class Sums:
 
     def empty(self) -> Totals:
         """Return the sum of no shard."""
-        n_coef = self.n_classes * self.n_features
-        array = np.zeros(n_coef + self.n_classes + 3, dtype=np.int64)
-        start = array.ctypes.data
-        record = TotalsRecord(
-            self.gradient.scale.ctypes.data,
-            float(self.gradient.scale[-1]),
-            float(self.loss.scale),
-            start,
-            start + 8 * n_coef,
-            start + 8 * (n_coef + self.n_classes),
-        )
-        return Totals(self, array, ctypes.byref(record))
+        return Totals(self)
 
-    def value(self, array: Integers) -> tuple[float, NDArray[np.float64]] | None:
+    def value(self, array: Integers) -> tuple[float, Doubles] | None:
         """Return the loss, and the gradient (n_classes, n_features + 1); None where a shard was not finite.
 
         Each integer is rounded to float64 once, and multiplied by a power of two.

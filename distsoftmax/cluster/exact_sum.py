@@ -8,39 +8,32 @@ sum of the magnitudes of all partials, so no order of additions can overflow.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import EllipsisType
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE, FixedPoint
+from distsoftmax.arithmetic.arrays import Doubles, Integers
+from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE, FixedPoint, Position
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from distsoftmax.cluster.communicator import Communicator
 
 
 @dataclass(frozen=True)
 class ShardSum:
-    """A shard's partial sum: of the whole shape, or of some columns of a vector, 0 elsewhere."""
+    """A shard's partial sum: of the whole shape, or of some columns (the last axis), 0 elsewhere."""
 
     shard: int
-    values: NDArray[np.float64]
-    columns: NDArray[np.int64] | None = None
+    values: Doubles
+    columns: Integers | None = None
 
     @property
-    def position(self) -> NDArray[np.int64] | EllipsisType:
+    def position(self) -> Position:
         """Where the values stand in the sum."""
-        return ... if self.columns is None else self.columns
+        return ... if self.columns is None else (..., self.columns)
 
 
-def exact_sum(
-    partials: Iterable[ShardSum], shape: tuple[int, ...], n_shards: int, cluster: Communicator
-) -> NDArray[np.float64]:
+def exact_sum(partials: Iterable[ShardSum], shape: tuple[int, ...], n_shards: int, cluster: Communicator) -> Doubles:
     """Sum one float64 array a shard over all shards of all ranks: the same bits however they are spread.
 
     Collective. For small sums of which no bound is known beforehand: the ranks first agree on the largest magnitude,
@@ -77,15 +70,17 @@ def exact_sum(
     for partial in own:
         position = partial.position
         near_one = np.ldexp(np.ldexp(partial.values, half[position]), rest[position])
-        total[(slice(None), position)] += fixed.limbs(near_one, position)
+        total[position] += fixed.limbs(near_one, position)
     cluster.sum_integers(total)
-    result: NDArray[np.float64] = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), -rest)
+    result: Doubles = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), -rest)
     if not np.isfinite(result).all():
         raise InputError("a sum over all samples is beyond the range of float64; rescale the data").on_all_ranks()
     return result
 
 
-def bounded_sum(partials: Iterable[ShardSum], bound: NDArray[np.float64], cluster: Communicator) -> NDArray[np.float64]:
+def bounded_sum(
+    partials: Iterable[ShardSum], bound: Doubles, cluster: Communicator, shape: tuple[int, ...] | None = None
+) -> Doubles:
     """Sum one float64 array a shard, of which a bound is known; no partial is kept. The same bits however spread.
 
     Collective.
@@ -96,6 +91,8 @@ def bounded_sum(partials: Iterable[ShardSum], bound: NDArray[np.float64], cluste
         This rank's shards and their partial sums. May be empty.
     bound : ndarray of float64
         For each number, a bound on the sum of the partials' magnitudes, the same on every rank. Finite.
+    shape : tuple of int, optional
+        Of the sum, which the bound broadcasts to; by default the bound's.
 
     Raises
     ------
@@ -103,11 +100,11 @@ def bounded_sum(partials: Iterable[ShardSum], bound: NDArray[np.float64], cluste
         On every rank: naming the first shard with NaN or an infinity in its partial sum.
     """
     fixed = FixedPoint(bound)
-    total = np.zeros((2, *bound.shape), dtype=np.int64)
+    total = np.zeros((2, *(bound.shape if shape is None else shape)), dtype=np.int64)
     with cluster.agreement():
         for partial in partials:
             _check_finite(partial)
-            total[(slice(None), partial.position)] += fixed.limbs(partial.values, partial.position)
+            total[partial.position] += fixed.limbs(partial.values, partial.position)
     cluster.sum_integers(total)
     return fixed.value(total[0], total[1])
 

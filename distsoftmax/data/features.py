@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.samples import STORAGE, Rows, dense_rows, sparse_rows
+from distsoftmax.arithmetic.samples import STORAGE, CoreRows, dense_rows, sparse_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -148,7 +148,7 @@ def core_rows(
     dtype: np.dtype,
     classes: NDArray[np.int64] | None = None,
     weights: NDArray[np.float64] | None = None,
-) -> Rows:
+) -> CoreRows:
     """Return samples as the core sees them, to be computed in a type; nothing is copied that it can read."""
     if isinstance(features, SparseFeatures):
         matrix = features.matrix

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.randomness import Purpose, permutation
-from distsoftmax.arithmetic.samples import Rows
+from distsoftmax.arithmetic.samples import CoreRows
 from distsoftmax.data.encoding import encode_features
 from distsoftmax.data.features import Prepared, SparseFeatures, core_rows, moved, size_of
 from distsoftmax.data.labels import class_codes
@@ -21,7 +21,7 @@ from distsoftmax.model import Encoding
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of one shard, ready for the kernels: features in training's units, classes 0 ... n_classes - 1.
+    """CoreRows of one shard, ready for the kernels: features in training's units, classes 0 ... n_classes - 1.
 
     Attributes
     ----------
@@ -35,12 +35,12 @@ class Samples:
     features: Prepared
     classes: NDArray[np.intp]
     weights: NDArray[np.float64] | None = None
-    _rows: dict[np.dtype, Rows] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _rows: dict[np.dtype, CoreRows] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def rows(self, dtype: np.dtype) -> Rows:
+    def rows(self, dtype: np.dtype) -> CoreRows:
         """Return the samples as the core sees them, to be computed in a type."""
         if dtype not in self._rows:
             self._rows[dtype] = core_rows(self.features, dtype, self.classes, self.weights)

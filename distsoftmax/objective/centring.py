@@ -7,23 +7,21 @@ With x - m for x, the scores are those of x with the intercept lowered by coef m
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import matrix_vector
 
-Floats = NDArray[np.float64]
 
-
-def for_stored(parameters: Floats, offset: Floats | None) -> Floats:
+def for_stored(parameters: Doubles, offset: Doubles | None) -> Doubles:
     """Return the parameters that give the features as stored the scores of the centred ones."""
     if offset is None:
         return parameters
-    shifted: Floats = parameters.copy()
+    shifted: Doubles = parameters.copy()
     shifted[:, -1] -= matrix_vector(parameters[:, :-1], offset)
     return shifted
 
 
-def centre_gradient(gradient: Floats, offset: Floats | None) -> None:
+def centre_gradient(gradient: Doubles, offset: Doubles | None) -> None:
     """Turn the gradient with respect to `for_stored`'s parameters into that of the centred features', in place."""
     if offset is not None:
         gradient[:, :-1] -= np.outer(gradient[:, -1], offset)

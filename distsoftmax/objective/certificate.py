@@ -41,13 +41,12 @@ with those of the operations here: a sum or product of n numbers is off by gamma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.parameters import axpy, dot, squared_norm, total
+from distsoftmax.arithmetic.arrays import Doubles
+from distsoftmax.arithmetic.parameters import axpy, dot, row_blocks, squared_norm, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import Fit
 from distsoftmax.objective.dual_point import DualPoint, Repair
@@ -62,10 +61,8 @@ from distsoftmax.objective.outward_sums import (
 )
 from distsoftmax.objective.rounding import ErrorBounds
 
-Array = NDArray[np.float64]
-
 BISECTIONS = 60  # of a factor between 0 and 1: to the last bit
-RUN = 1 << 15  # numbers that are worked on at once, in cache
+IN_CACHE = 1 << 15  # numbers of coef that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class GapBound:
 
 
 def bound_gap(
-    fit: Fit, parameters: Array, class_means: Array, config: ObjectiveConfig, errors: ErrorBounds
+    fit: Fit, parameters: Doubles, class_means: Doubles, config: ObjectiveConfig, errors: ErrorBounds
 ) -> GapBound:
     """Bound the distance of the penalised objective to its optimum.
 
@@ -113,7 +110,9 @@ def bound_gap(
     return GapBound(*(math.inf if math.isnan(gap) else gap for gap in gaps))
 
 
-def least_gap(fit: Fit, parameters: Array, class_means: Array, config: ObjectiveConfig, errors: ErrorBounds) -> float:
+def least_gap(
+    fit: Fit, parameters: Doubles, class_means: Doubles, config: ObjectiveConfig, errors: ErrorBounds
+) -> float:
     """Return about what the errors alone make of the gap: none that is proven in this arithmetic is much smaller."""
     with np.errstate(all="ignore"):
         columns, cost = errors.columns, errors.divergence
@@ -128,14 +127,14 @@ def least_gap(fit: Fit, parameters: Array, class_means: Array, config: Objective
     return math.inf if math.isnan(least + cost) else least + cost
 
 
-def _gap(point: DualPoint, coef: Array, config: ObjectiveConfig, loss: float, divergence: float) -> float:
+def _gap(point: DualPoint, coef: Doubles, config: ObjectiveConfig, loss: float, divergence: float) -> float:
     """Return the right-hand side of (1), the scaled one if that is smaller."""
     divergence += point.cost
     if not config.sparse:
         return _outwards(divergence + _quadratic_gap(point, coef, config.l2), coef)
     gradient = np.empty_like(coef)
-    for run in _runs(coef):
-        gradient[run] = point.rows(run)
+    for block in row_blocks(coef, IN_CACHE):
+        gradient[block] = point.rows(block)
     scale = _feasible_scale(gradient, point.columns, config)
     gap = scale * divergence + (1 - scale) * loss + _scaled_gap(gradient, point.columns, coef, config, scale)
     if config.l2 > 0:
@@ -143,17 +142,17 @@ def _gap(point: DualPoint, coef: Array, config: ObjectiveConfig, loss: float, di
     return _outwards(gap, coef)
 
 
-def _quadratic_gap(point: DualPoint, coef: Array, l2: float) -> float:
+def _quadratic_gap(point: DualPoint, coef: Doubles, l2: float) -> float:
     """Return ||G + l2 W||^2 / (2 l2), the errors of G included."""
     squares = []
-    for run in _runs(coef):
-        rows = point.rows(run)
-        axpy(l2, coef[run], rows)
+    for block in row_blocks(coef, IN_CACHE):
+        rows = point.rows(block)
+        axpy(l2, coef[block], rows)
         squares.append(squared_norm(rows))
     return _half_square(math.fsum(squares), l2 * bound_norm(coef), point.columns, coef, l2)
 
 
-def _half_square(squares: float, magnitude: float, columns: Array, coef: Array, l2: float) -> float:
+def _half_square(squares: float, magnitude: float, columns: Doubles, coef: Doubles, l2: float) -> float:
     """Return (sqrt(squares) + errors)^2 / (2 l2); `magnitude` is of the terms of what was squared."""
     squares += coef.size * 2.0**-1070  # whatever has underflowed
     norm = math.sqrt(squares) * room_for_sums(coef)
@@ -161,7 +160,7 @@ def _half_square(squares: float, magnitude: float, columns: Array, coef: Array, 
     return norm * norm / (2 * l2) * (1 + 8 * UNIT)
 
 
-def _elastic_gap(gradient: Array, columns: Array, coef: Array, config: ObjectiveConfig) -> float:
+def _elastic_gap(gradient: Doubles, columns: Doubles, coef: Doubles, config: ObjectiveConfig) -> float:
     """Return ||G + rho + l2 W||^2 / (2 l2) + r(W) - <rho, W> for l2 > 0, the errors of G included."""
     rho = np.clip(-gradient, -config.l1, config.l1)
     rest = gradient + rho
@@ -181,7 +180,7 @@ def _elastic_gap(gradient: Array, columns: Array, coef: Array, config: Objective
     return gap + _half_square(squares, magnitude, columns, coef, config.l2)
 
 
-def _scaled_gap(gradient: Array, columns: Array, coef: Array, config: ObjectiveConfig, scale: float) -> float:
+def _scaled_gap(gradient: Doubles, columns: Doubles, coef: Doubles, config: ObjectiveConfig, scale: float) -> float:
     """Return Omega(W) + s <G, W>, the errors of G included, for a feasible -s G."""
     norms = column_lengths(coef)
     magnitudes = config.group * norms
@@ -193,7 +192,7 @@ def _scaled_gap(gradient: Array, columns: Array, coef: Array, config: ObjectiveC
     return (gap + config.l2 / 2 * squared_norm(coef)) * room_for_sums(coef)
 
 
-def _feasible_scale(gradient: Array, columns: Array, config: ObjectiveConfig) -> float:
+def _feasible_scale(gradient: Doubles, columns: Doubles, config: ObjectiveConfig) -> float:
     """Return nearly the largest s in [0, 1] for which -s G is surely feasible: ||soft(s G[:, j], l1)|| <= group."""
     of_column = 1 + gamma(len(gradient) + 8)
     if config.group == 0:
@@ -203,7 +202,7 @@ def _feasible_scale(gradient: Array, columns: Array, config: ObjectiveConfig) ->
         largest = float((column_lengths(gradient) * of_column + columns).max(initial=0.0)) * of_column
         return 1.0 if largest <= config.group else config.group / largest * (1 - 8 * UNIT)
 
-    def is_feasible(scale: float, magnitudes: Array, norms: Array, columns: Array) -> np.ndarray:
+    def is_feasible(scale: float, magnitudes: Doubles, norms: Doubles, columns: Doubles) -> np.ndarray:
         lengths = column_lengths(np.maximum(scale * magnitudes - config.l1, 0.0)) + 4 * UNIT * scale * norms
         feasible: np.ndarray = (lengths + scale * columns) * of_column * (1 + 8 * UNIT) <= config.group
         return feasible
@@ -224,13 +223,6 @@ def _feasible_scale(gradient: Array, columns: Array, config: ObjectiveConfig) ->
     return low
 
 
-def _runs(values: Array) -> Iterator[slice]:
-    """Yield runs of rows that stay in cache."""
-    rows = max(RUN // max(values.shape[1], 1), 1)
-    for start in range(0, len(values), rows):
-        yield slice(start, start + rows)
-
-
-def _outwards(gap: float, coef: Array) -> float:
+def _outwards(gap: float, coef: Doubles) -> float:
     """Return a bound with room for the last roundings, and for whatever has underflowed in a product."""
     return gap * (1 + 16 * UNIT) + coef.size * 2.0**-1000

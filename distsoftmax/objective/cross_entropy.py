@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Direction, Scorer
 from distsoftmax.arithmetic.sums import Sums
@@ -26,9 +26,6 @@ from distsoftmax.data.preparation import Samples
 from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.feature_bounds import ROOM, bound_loss, largest_score, measure_features
 from distsoftmax.objective.shard_sums import ShardSums
-
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Fit:
     """
 
     loss: float
-    gradient: Array
+    gradient: Doubles
     loss_bound: float
 
     @classmethod
@@ -97,15 +94,15 @@ class CrossEntropy:
         self.cluster = cluster
         self.shape = dataset.shape
         self.offset = dataset.standardization.offset
-        self.bounds = measure_features(dataset, self.shape, by_class, self.offset, cluster)
+        self.bounds = measure_features(dataset, by_class, cluster)
         self.sums = ShardSums(cluster, threads)
         self._gradient_scale = FixedPoint(self.bounds.magnitudes)
 
-    def scorer(self, stored: Array, dtype: np.dtype) -> Scorer:
+    def scorer(self, stored: Doubles, dtype: np.dtype) -> Scorer:
         """Return parameters for the features as they are stored (`for_stored`), ready to score them."""
         return Scorer(stored, dtype, sparse=self.dataset.sparse)
 
-    def evaluate(self, parameters: Array, dtype: np.dtype) -> Fit:
+    def evaluate(self, parameters: Doubles, dtype: np.dtype) -> Fit:
         """Return the mean loss and its gradient, computed in a type. Collective: one Allreduce."""
         dataset = self.dataset
         stored = for_stored(parameters, self.offset)
@@ -136,7 +133,7 @@ class CrossEntropy:
         centre_gradient(gradient, self.offset)
         return Fit(loss / weight, gradient, loss_bound)
 
-    def rounding(self, parameters: Array, loss: float, dtype: np.dtype) -> float:
+    def rounding(self, parameters: Doubles, loss: float, dtype: np.dtype) -> float:
         """Estimate how far rounding may have moved the mean loss.
 
         A score is a sum of `width` products, off by about sqrt(width) unit roundoffs of the sum of their magnitudes
@@ -148,11 +145,11 @@ class CrossEntropy:
         magnitudes = self.bounds.magnitudes / self.dataset.total_weight
         return unit * (4 + loss + 2 * largest_score(for_stored(parameters, self.offset), magnitudes))
 
-    def hessian(self, parameters: Array) -> Hessian:
+    def hessian(self, parameters: Doubles) -> Hessian:
         """Return the hessian at a point. Not collective; its products are."""
         return Hessian(self, parameters)
 
-    def intercept_hessian(self, parameters: Array) -> Array:
+    def intercept_hessian(self, parameters: Doubles) -> Doubles:
         """Return the hessian with respect to the intercepts, (n_classes, n_classes). Collective: one Allreduce."""
         dataset, dtype = self.dataset, self.dataset.dtype
         fixed = FixedPoint(ROOM * dataset.total_weight)
@@ -166,7 +163,7 @@ class CrossEntropy:
 
         return fixed.value(self.sums.sum(work, dataset.training)) / dataset.total_weight
 
-    def scores(self, parameters: Array, *, held_out: bool) -> Scores:
+    def scores(self, parameters: Doubles, *, held_out: bool) -> Scores:
         """Return accuracy and log loss on the held-out or on the training samples, unweighted. Collective."""
         dataset, dtype = self.dataset, self.dataset.dtype
         n_samples = dataset.n_held_out if held_out else dataset.n_training
@@ -201,7 +198,7 @@ class Hessian:
     of it.
     """
 
-    def __init__(self, fit: CrossEntropy, parameters: Array) -> None:
+    def __init__(self, fit: CrossEntropy, parameters: Doubles) -> None:
         self._fit = fit
         dataset = fit.dataset
         self._at = fit.scorer(for_stored(parameters, fit.offset), dataset.dtype)
@@ -209,9 +206,9 @@ class Hessian:
         if dataset.bytes_spooled == 0:
             n_probabilities = len(parameters) * sum(of_shard.classes.size for of_shard in dataset.training)
             self._keeps = n_probabilities * dataset.dtype.itemsize <= dataset.bytes_held
-        self._kept: dict[int, NDArray[np.floating]] = {}
+        self._kept: dict[int, Reals] = {}
 
-    def product(self, direction: Array) -> Array:
+    def product(self, direction: Doubles) -> Doubles:
         """Return the product with a direction, (n_classes, n_features + 1). Collective: one Allreduce."""
         fit, dataset, bounds = self._fit, self._fit.dataset, self._fit.bounds
         stored = for_stored(direction, fit.offset)
@@ -234,7 +231,7 @@ class Hessian:
         array = fit.sums.sum(work, dataset.training)
         return fit.finished(sums, array, 0.0, dataset.total_weight).gradient
 
-    def _probabilities(self, samples: Samples) -> NDArray[np.floating] | None:
+    def _probabilities(self, samples: Samples) -> Reals | None:
         if not self._keeps:
             return None
         if samples.shard not in self._kept:

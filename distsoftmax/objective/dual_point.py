@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.elementary import log
 from distsoftmax.arithmetic.parameters import axpy, dot, matrix_vector, total
 from distsoftmax.objective.cross_entropy import Fit
@@ -21,12 +21,10 @@ from distsoftmax.objective.outward_sums import (
 )
 from distsoftmax.objective.rounding import ErrorBounds
 
-Array = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class DualPoint:
-    """The q that has c = 0: G, a run of rows at a time, what it costs, and its errors.
+    """The q that has c = 0: G, a block of rows at a time, what it costs, and its errors.
 
     Attributes
     ----------
@@ -38,22 +36,22 @@ class DualPoint:
         The Euclidean norms of the errors of G's columns.
     """
 
-    gradient: Array
-    columns: Array
+    gradient: Doubles
+    columns: Doubles
     mix: float = 0.0
     cost: float = 0.0
-    excess: Array | None = None
-    mean: Array | None = None
-    class_means: Array | None = None
+    excess: Doubles | None = None
+    mean: Doubles | None = None
+    class_means: Doubles | None = None
 
-    def rows(self, run: slice) -> Array:
+    def rows(self, block: slice) -> Doubles:
         """Return rows of G, for the caller to change: (1 - a) gradient + (a v - (1 - a) c) xbar^T - a M."""
-        rows = (1 - self.mix) * self.gradient[run, :-1]
+        rows = (1 - self.mix) * self.gradient[block, :-1]
         if self.excess is not None and self.mean is not None:
-            factors = (self.mix - 1) * self.excess[run]
+            factors = (self.mix - 1) * self.excess[block]
             if self.mix > 0 and self.class_means is not None:
-                factors += self.mix * self.class_means[run, -1]
-                axpy(-self.mix, self.class_means[run, :-1], rows)
+                factors += self.mix * self.class_means[block, -1]
+                axpy(-self.mix, self.class_means[block, :-1], rows)
             rows += factors[:, None] * self.mean
         return rows
 
@@ -76,17 +74,17 @@ class Repair:
         Of `mean`, relative to the magnitudes; of each number of `scores`.
     """
 
-    class_means: Array
+    class_means: Doubles
     errors: ErrorBounds
-    mean: Array
-    scores: Array
+    mean: Doubles
+    scores: Doubles
     overlap: float
     size: float
     mean_error: float
     score_error: float
 
     @classmethod
-    def of(cls, parameters: Array, class_means: Array, errors: ErrorBounds) -> Repair:
+    def of(cls, parameters: Doubles, class_means: Doubles, errors: ErrorBounds) -> Repair:
         """Measure the mean features and scores."""
         n_classes, n_features = len(parameters), parameters.shape[1] - 1
         mean = column_sums(class_means[:, :-1])
@@ -108,7 +106,7 @@ class Repair:
         )
 
     @property
-    def shares(self) -> Array:
+    def shares(self) -> Doubles:
         """v, the classes' shares of the total weight."""
         return self.class_means[:, -1]
 
@@ -118,7 +116,7 @@ class Repair:
         squares = dot(excess, excess / np.maximum(excess + self.shares, 1e-300))
         return DualPoint(fit.gradient, np.zeros_like(self.mean), 0.0, squares / 2, excess, self.mean)
 
-    def point(self, fit: Fit, excess: Array) -> DualPoint:
+    def point(self, fit: Fit, excess: Doubles) -> DualPoint:
         """Return the point that mixing leads to; `excess` is c."""
         of_shares = self.errors.means * (self.shares + 1 / len(excess)) + 4 * UNIT * self.shares
         mix = _least_mix(excess + self.errors.intercept, self.shares - of_shares)
@@ -129,7 +127,7 @@ class Repair:
         columns = self._columns(mix, excess, fit)
         return DualPoint(fit.gradient, columns, mix, max(cost, 0.0), excess, self.mean, self.class_means)
 
-    def _error_of_cost(self, mix: float, excess: Array, loss: float) -> float:
+    def _error_of_cost(self, mix: float, excess: Doubles, loss: float) -> float:
         """Bound the error of the cost of mixing."""
         errors, n_classes, sizes = self.errors, len(excess), np.abs(excess)
         scores = np.abs(self.scores)
@@ -140,7 +138,7 @@ class Repair:
         error = of_scores + mix * (errors.loss + of_overlap) + gamma(n_classes + 16) * magnitude
         return error * (1 + gamma(n_classes + 64))
 
-    def _columns(self, mix: float, excess: Array, fit: Fit) -> Array:
+    def _columns(self, mix: float, excess: Doubles, fit: Fit) -> Doubles:
         """Return the norms of the errors of the columns of G, as it is computed."""
         if self.errors.are_none:
             return self.errors.columns
@@ -153,7 +151,7 @@ class Repair:
         columns *= 1 + gamma(64)
         return columns
 
-    def _least_entropy(self, mix: float, excess: Array, of_shares: Array) -> float:
+    def _least_entropy(self, mix: float, excess: Doubles, of_shares: Doubles) -> float:
         """Return a lower bound on H(t)."""
         factor = (1 - mix) / mix if mix > 0 else 0.0
         middle = self.shares - factor * excess
@@ -165,7 +163,7 @@ class Repair:
         return total(least) * (1 - gamma(len(excess) + 16))
 
 
-def _least_mix(excess: Array, shares: Array) -> float:
+def _least_mix(excess: Doubles, shares: Doubles) -> float:
     """Return the least a, and a little more, with (1 - a) c <= a v, for upper bounds on c and lower bounds on v."""
     over = excess > 0
     if not over.any():
@@ -176,7 +174,7 @@ def _least_mix(excess: Array, shares: Array) -> float:
     return min(1.0, ratio / (1 + ratio) * (1 + 16 * UNIT))
 
 
-def _entropies(shares: Array) -> Array:
+def _entropies(shares: Doubles) -> Doubles:
     """Return -t log t for each share, cut to [0, 1]."""
     shares = np.clip(shares, 0.0, 1.0)
     result = np.zeros_like(shares)

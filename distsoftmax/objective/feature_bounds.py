@@ -6,23 +6,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.columns import sum_weights
 from distsoftmax.arithmetic.elementary import log
-from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.parameters import matrix_vector
+from distsoftmax.arithmetic.parameters import matrix_vector, row_blocks
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
 from distsoftmax.data.column_sums import columns_of, extremes, sum_by_class, sum_magnitudes
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.preparation import Samples
-from distsoftmax.objective.row_runs import row_runs
 
 ROOM = 1.01  # for the rounding of a bound in float32
+COPIED = 1 << 17  # parameters that are copied at once: all of them may take as much memory as the data
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FeatureBounds:
     """Numbers that all ranks know of the features, in training's units, the intercept's 1 last.
 
@@ -36,36 +35,21 @@ class FeatureBounds:
         The weighted mean over all samples of e_y (x, 1)^T, where it was asked for.
     """
 
-    largest: NDArray[np.float64]
-    largest_held_out: NDArray[np.float64]
-    magnitudes: NDArray[np.float64]
-    class_means: NDArray[np.float64]
+    largest: Doubles
+    largest_held_out: Doubles
+    magnitudes: Doubles
+    class_means: Doubles
 
 
-def measure_features(
-    dataset: Dataset,
-    shape: tuple[int, int],
-    by_class: bool,
-    offset: NDArray[np.float64] | None,
-    cluster: Communicator,
-) -> FeatureBounds:
-    """Measure the samples of all ranks. Collective.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The parameters'.
-    by_class : bool
-        Whether the classes' means are measured.
-    offset : ndarray or None
-        See `Standardization.offset`; the means are those of the centred features.
-    """
+def measure_features(dataset: Dataset, by_class: bool, cluster: Communicator) -> FeatureBounds:
+    """Measure the samples of all ranks; the classes' means, of the centred features, where asked to. Collective."""
+    shape, offset = dataset.shape, dataset.standardization.offset
     width = shape[1]
     largest = _agree_on_largest(dataset.training, width, cluster)
     largest_held_out = _agree_on_largest(dataset.held_out, width, cluster)
     partials = (
-        ShardSum(some.shard, sum_magnitudes(some.features, some.weights), columns_of(some.features))
-        for some in dataset.training
+        ShardSum(samples.shard, sum_magnitudes(samples.features, samples.weights), columns_of(samples.features))
+        for samples in dataset.training
     )
     magnitudes = np.empty(width)
     magnitudes[:-1] = bounded_sum(partials, dataset.total_weight * largest[:-1], cluster)
@@ -76,57 +60,45 @@ def measure_features(
         class_means /= dataset.total_weight
         if offset is not None:
             class_means[:, :-1] -= np.outer(class_means[:, -1], offset)
-    return FeatureBounds(
-        largest=largest,
-        largest_held_out=largest_held_out,
-        magnitudes=magnitudes,
-        class_means=class_means,
-    )
+    return FeatureBounds(largest, largest_held_out, magnitudes, class_means)
 
 
-def largest_score(parameters: NDArray[np.float64], magnitudes: NDArray[np.float64]) -> float:
+def largest_score(parameters: Doubles, magnitudes: Doubles) -> float:
     """Return the largest of |parameters| @ magnitudes: no score is larger at features of these magnitudes."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return max(float(np.max(matrix_vector(np.abs(parameters[run]), magnitudes))) for run in row_runs(parameters))
+        blocks = (np.abs(parameters[block]) for block in row_blocks(parameters, COPIED))
+        return max(float(matrix_vector(block, magnitudes).max()) for block in blocks)
 
 
-def bound_loss(parameters: NDArray[np.float64], weight: float, largest: NDArray[np.float64]) -> float:
+def bound_loss(parameters: Doubles, weight: float, largest: Doubles) -> float:
     """Bound the sum of the losses of samples of a total weight, whose features are of these magnitudes at most."""
     return ROOM * weight * (log(float(len(parameters))) + 2 * largest_score(parameters, largest))
 
 
-def _agree_on_largest(samples: Iterable[Samples], width: int, cluster: Communicator) -> NDArray[np.float64]:
+def _agree_on_largest(shards: Iterable[Samples], width: int, cluster: Communicator) -> Doubles:
     """Return the largest magnitude of each feature on all ranks, and a 1 for the intercept. Collective."""
     largest = np.zeros(width)
     largest[-1] = 1.0
     with cluster.agreement():
-        for some in samples:
-            if len(some.features):
-                columns = columns_of(some.features)
-                place = slice(0, width - 1) if columns is None else columns
-                largest[place] = np.maximum(largest[place], extremes(some.features).max(axis=0))
+        for samples in shards:
+            if len(samples.features):
+                columns = columns_of(samples.features)
+                position = slice(0, width - 1) if columns is None else columns
+                largest[position] = np.maximum(largest[position], extremes(samples.features).max(axis=0))
     cluster.maximum(largest)
     return largest
 
 
-def _sum_by_class(
-    dataset: Dataset, shape: tuple[int, int], magnitudes: NDArray[np.float64], cluster: Communicator
-) -> NDArray[np.float64]:
+def _sum_by_class(dataset: Dataset, shape: tuple[int, int], magnitudes: Doubles, cluster: Communicator) -> Doubles:
     """Return the sum over samples of weight * e_y (x, 1)^T, shape (n_classes, n_features + 1). Collective."""
-    fixed = FixedPoint(magnitudes)
-    limbs = np.zeros((2, *shape), dtype=np.int64)
-    with cluster.agreement():
-        for some in dataset.training:
-            sums = sum_by_class(some.features, some.classes, some.weights, shape[0])
-            columns = columns_of(some.features)
-            place = np.arange(shape[1] - 1) if columns is None else columns
-            limbs[:, :, place] += fixed.limbs(sums, place)
-            limbs[:, :, -1] += fixed.limbs(_weights_by_class(some, shape[0]), -1)
-    cluster.sum_integers(limbs)
-    return fixed.value(limbs[0], limbs[1])
 
+    def of_shard(samples: Samples) -> ShardSum:
+        n_classes, columns = shape[0], columns_of(samples.features)
+        sums = sum_by_class(samples.features, samples.classes, samples.weights, n_classes)
+        weights = np.bincount(samples.classes, minlength=n_classes).astype(np.float64)
+        if samples.weights is not None:
+            weights = sum_weights(samples.classes, n_classes, samples.weights)
+        columns = None if columns is None else np.append(columns, shape[1] - 1)
+        return ShardSum(samples.shard, np.column_stack([sums, weights]), columns)
 
-def _weights_by_class(samples: Samples, n_classes: int) -> NDArray[np.float64]:
-    if samples.weights is None:
-        return np.bincount(samples.classes, minlength=n_classes).astype(np.float64)
-    return sum_weights(samples.classes, n_classes, samples.weights)
+    return bounded_sum(map(of_shard, dataset.training), magnitudes, cluster, shape)

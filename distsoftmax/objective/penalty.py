@@ -14,11 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import axpy, column_norms, squared_norm, total
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,24 +40,24 @@ class Penalty:
         """Whether r is 0."""
         return self.l1 == 0 and self.group == 0
 
-    def smooth_value(self, parameters: Floats) -> float:
+    def smooth_value(self, parameters: Doubles) -> float:
         """Return the L2 term; it may be infinite."""
         return self.l2 / 2 * squared_norm(parameters[:, :-1]) if self.l2 > 0 else 0.0
 
-    def add_smooth_gradient(self, parameters: Floats, gradient: Floats) -> None:
+    def add_smooth_gradient(self, parameters: Doubles, gradient: Doubles) -> None:
         """Add the L2 term's gradient to another, or its product with a direction to a product, in place."""
         if self.l2 > 0:
             axpy(self.l2, parameters[:, :-1], gradient[:, :-1])
 
-    def value(self, parameters: Floats) -> float:
+    def value(self, parameters: Doubles) -> float:
         """Return r at the parameters."""
         coef = parameters[:, :-1]
         value = self.l1 * total(np.abs(coef)) if self.l1 else 0.0
         return value + (self.group * total(column_norms(coef)) if self.group else 0.0)
 
-    def prox(self, parameters: Floats, size: float) -> Floats:
+    def prox(self, parameters: Doubles, size: float) -> Doubles:
         """Return argmin over x of ||x - parameters||^2 / 2 + size * r(x), with exact zeros."""
-        result: Floats = parameters.copy()
+        result: Doubles = parameters.copy()
         coef = result[:, :-1]
         if self.l1:
             coef[...] = soft(coef, size * self.l1)
@@ -71,9 +69,9 @@ class Penalty:
         coef += 0.0  # -0 becomes 0
         return result
 
-    def least_subgradient(self, parameters: Floats, gradient: Floats) -> Floats:
+    def least_subgradient(self, parameters: Doubles, gradient: Doubles) -> Doubles:
         """Return the element of least norm of gradient + (the subdifferential of r at the parameters)."""
-        result: Floats = gradient.copy()
+        result: Doubles = gradient.copy()
         coef, of_coef = parameters[:, :-1], result[:, :-1]
         if self.l1:
             # at 0 the subdifferential is [-l1, l1]
@@ -89,9 +87,9 @@ class Penalty:
         return result
 
 
-def soft(values: Floats, threshold: float) -> Floats:
+def soft(values: Doubles, threshold: float) -> Doubles:
     """Return sign(values) * max(|values| - threshold, 0)."""
-    result: Floats = np.abs(values)
+    result: Doubles = np.abs(values)
     result -= threshold
     np.maximum(result, 0.0, out=result)
     return np.copysign(result, values, out=result)

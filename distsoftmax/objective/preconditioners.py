@@ -24,8 +24,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles, Singles
 from distsoftmax.arithmetic.kernels import Scorer
-from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, gram, inverse, matrix_vector, product, total
+from distsoftmax.arithmetic.parameters import (
+    cholesky,
+    cholesky_solve,
+    gram,
+    inverse,
+    matrix_vector,
+    product,
+    row_blocks,
+    total,
+)
 from distsoftmax.arithmetic.samples import dense_rows
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ObjectiveConfig
@@ -34,30 +44,29 @@ from distsoftmax.objective.feature_bounds import FeatureBounds
 from distsoftmax.objective.row_sample import draw_rows, mean_squares
 from distsoftmax.solvers.protocol import Preconditioner
 
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
 CurvatureModel: TypeAlias = "NoModel | SampleHessian | KroneckerHessian"
 
-LARGEST_HESSIAN = 1000  # n_classes * (n_features + 1) up to which it is factorised: 0.3 GFLOP
-MOST_FEATURES = 2000  # of a Kronecker product: half a second for its inverse
-MOST_CLASSES = 1000  # of a Kronecker product
-MOST_ROWS, FEWEST_ROWS = 10, 4  # sampled for each column of the matrix that is fitted
-MOST_NUMBERS = 4_000_000  # in the sampled rows: every rank holds them
+LARGEST_HESSIAN = 1000  # n_classes * (n_features + 1) up to which the whole hessian is factorised: 0.3 GFLOP
+MOST_FEATURES = 2000  # up to which a Kronecker product is fitted: its inverse takes half a second
+MOST_CLASSES = 1000  # up to which a Kronecker product is fitted
+MOST_ROWS, FEWEST_ROWS = 10, 4  # rows sampled for each column of the matrix that is fitted
+MOST_NUMBERS = 4_000_000  # numbers in the sampled rows, which every rank holds
 WORTHWHILE = 10  # an inverse of n_features^3 operations takes less time than the hundred passes or so that it saves
-PASSES = 8  # the more samples there are, the more rows make a fit of about the time of a few passes
-COVERED = 1.5  # a sampled mean square below the true one by no more than this factor is taken as it is
-DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # times the diagonal: the first is above the rounding of float64, mostly
+PASSES = 8  # the fit of a whole hessian takes about the time of so many passes, where there are enough samples
+COVERED = 1.5  # a sampled mean square is taken as it is where the true one is not larger by this factor
+DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # tried in turn, times the diagonal: the first is mostly above float64's rounding
 CANCELLED = 1e-13  # times the mean of p x^2: what may be lost where p - p^2 cancels
-UNPENALISED = 1e-3  # times the mean diagonal, in place of l2: without one, Newton's step may be far too long
-LEAST_CURVATURE = 1e-12  # relative to the largest
-ROUNDING = 1e-6  # relative to the largest curvature: above the rounding of float32
+UNPENALISED = 1e-3  # times the mean diagonal, stands for l2 = 0: without it, Newton's step may be far too long
+LEAST_CURVATURE = 1e-12  # added to every curvature, times the largest
+ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
+TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest curvature: both are divided by
 ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
 
 
 class NoModel:
     """No model of the hessian."""
 
-    def __call__(self, parameters: Floats, l2: float) -> None:
+    def __call__(self, parameters: Doubles, l2: float) -> None:
         """Return no preconditioner."""
         return
 
@@ -75,17 +84,17 @@ class SampleHessian:
         What the rows lack of each feature's mean square.
     """
 
-    def __init__(self, rows: Floats, weights: Floats, missing: Floats) -> None:
+    def __init__(self, rows: Doubles, weights: Doubles, missing: Doubles) -> None:
         self._rows = np.ascontiguousarray(rows, dtype=np.float64)
         self._weights = weights
         self._missing = missing
 
-    def __call__(self, parameters: Floats, l2: float) -> Preconditioner:
+    def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
         hessian = self._hessian(parameters)
         diagonal = np.diag_indices(len(hessian))
         least = l2 or UNPENALISED * (total(hessian[diagonal]) / len(hessian))
-        hessian[diagonal] += least + LEAST_CURVATURE * _largest(hessian[diagonal])
+        hessian[diagonal] += least + LEAST_CURVATURE * max(float(hessian[diagonal].max()), TINY)
         for damping in DAMPINGS:
             hessian[diagonal] += damping * np.abs(hessian[diagonal])
             factor = cholesky(hessian)
@@ -94,12 +103,12 @@ class SampleHessian:
         else:
             return np.copy  # a hessian that is not finite tells nothing
 
-        def apply(gradient: Floats) -> Floats:
+        def apply(gradient: Doubles) -> Doubles:
             return cholesky_solve(factor, gradient.ravel()).reshape(gradient.shape)
 
         return apply
 
-    def _hessian(self, parameters: Floats) -> Floats:
+    def _hessian(self, parameters: Doubles) -> Doubles:
         """Return the mean over the rows, (n_classes * width, n_classes * width), with what they lack."""
         n_classes, width = parameters.shape
         probabilities = _probabilities(self._rows, parameters)
@@ -121,14 +130,14 @@ class SampleHessian:
 class KroneckerHessian:
     """The Kronecker product of two means over the sampled rows; parameters as of `SampleHessian`."""
 
-    def __init__(self, rows: NDArray, weights: Floats, missing: Floats) -> None:
+    def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles) -> None:
         self._rows, self._unit = _in_float32(rows)
         self._weights = weights.astype(np.float32)
         self._of_features = _gram(self._rows, self._weights)
         self._of_features[np.diag_indices(len(missing))] += missing / self._unit
         self._inverse: tuple[float, Singles | None] = (0.0, None)
 
-    def __call__(self, parameters: Floats, l2: float) -> Preconditioner:
+    def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
         of_features = self._of_features
         of_classes = self._between_classes(parameters)
@@ -145,16 +154,16 @@ class KroneckerHessian:
         if features_inverse is None or classes_inverse is None:
             return np.copy  # what is not finite tells nothing
 
-        def apply(gradient: Floats) -> Floats:
+        def apply(gradient: Doubles) -> Doubles:
             scale = float(np.abs(gradient).max()) or 1.0  # float32 has no room for the small gradients of the end
             rotated = product((gradient / scale).astype(np.float32), features_inverse)
-            result: Floats = product(classes_inverse, rotated).astype(np.float64)
+            result: Doubles = product(classes_inverse, rotated).astype(np.float64)
             result *= scale / self._unit / features_damping / classes_damping
             return result
 
         return apply
 
-    def _between_classes(self, parameters: Floats) -> Floats:
+    def _between_classes(self, parameters: Doubles) -> Doubles:
         """Return the mean of diag(p) - p p^T, (n_classes, n_classes): each row's sum is 0, so nothing cancels."""
         probabilities = _probabilities(self._rows, parameters * math.sqrt(self._unit))
         between = _gram(probabilities, self._weights)
@@ -210,16 +219,15 @@ def _in_float32(rows: NDArray) -> tuple[Singles, float]:
     return (rows / rows.dtype.type(largest)).astype(np.float32, copy=False), largest * largest
 
 
-def _gram(rows: Singles, weights: Singles) -> Floats:
+def _gram(rows: Singles, weights: Singles) -> Doubles:
     """Return rows^T diag(weights) rows: sums of `ROWS_AT_ONCE` rows in float32, and of these in order in float64."""
     result = np.zeros((rows.shape[1], rows.shape[1]))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        run = slice(start, start + ROWS_AT_ONCE)
-        result += gram(rows[run], weights[run])
+    for block in row_blocks(rows, ROWS_AT_ONCE * rows.shape[1]):
+        result += gram(rows[block], weights[block])
     return result
 
 
-def _damped_inverse(matrix: Floats, damping: float) -> Singles | None:
+def _damped_inverse(matrix: Doubles, damping: float) -> Singles | None:
     """Return damping * (matrix + damping)^-1, whose eigenvalues are 0 to 1; None where the matrix is not finite."""
     for factor in (1.0, 1e3, 1e6):  # more than once only where rounding has made curvatures negative
         damped = matrix.copy()
@@ -230,15 +238,11 @@ def _damped_inverse(matrix: Floats, damping: float) -> Singles | None:
     return None
 
 
-def _trace(matrix: Floats) -> float:
-    return max(total(np.diagonal(matrix)), float(np.finfo(np.float64).tiny))
+def _trace(matrix: Doubles) -> float:
+    return max(total(np.diagonal(matrix)), TINY)
 
 
-def _largest(curvatures: Floats) -> float:
-    return max(float(curvatures.max()), float(np.finfo(np.float64).tiny))
-
-
-def _probabilities(rows: NDArray[Any], parameters: Floats) -> NDArray[Any]:
+def _probabilities(rows: NDArray[Any], parameters: Doubles) -> NDArray[Any]:
     """Return softmax(rows @ parameters.T), (n_rows, n_classes), in the rows' type.
 
     The last column is a feature like the others, and there is no intercept beside it.

@@ -35,8 +35,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.elementary import EXP_ERROR, LOG_ERROR
 from distsoftmax.arithmetic.parameters import dot
 from distsoftmax.cluster.communicator import Communicator
@@ -45,8 +45,6 @@ from distsoftmax.data.features import Compact, SparseFeatures
 from distsoftmax.objective.cross_entropy import Fit
 from distsoftmax.objective.feature_bounds import FeatureBounds
 from distsoftmax.objective.outward_sums import ROOM, UNIT, column_lengths, gamma, largest_by_column
-
-Vector = NDArray[np.float64]
 
 EXP_ROUNDINGS = math.ceil(EXP_ERROR / UNIT) + 1  # that the error of exp amounts to
 CLAMPED = 2.0**-990  # exp of a score 690 below the largest, and a few times that
@@ -87,10 +85,10 @@ class ErrorBounds:
 
     divergence: float
     loss: float
-    columns: Vector
-    intercept: Vector
+    columns: Doubles
+    intercept: Doubles
     means: float
-    magnitudes: Vector
+    magnitudes: Doubles
 
     @property
     def are_none(self) -> bool:
@@ -137,13 +135,15 @@ class RoundingModel:
     n_shards: int
     total_weight: float
     is_weighted: bool
-    largest: Vector
-    magnitudes: Vector
-    offset: Vector | None = None
+    largest: Doubles
+    magnitudes: Doubles
+    offset: Doubles | None = None
     means_error: float = 0.0
 
     @classmethod
-    def of(cls, dataset: Dataset, bounds: FeatureBounds, offset: Vector | None, cluster: Communicator) -> RoundingModel:
+    def of(
+        cls, dataset: Dataset, bounds: FeatureBounds, offset: Doubles | None, cluster: Communicator
+    ) -> RoundingModel:
         """Measure the lengths of the chains. Collective: a pass over the samples, of which no feature is read."""
         n_classes, width = dataset.shape
         lengths = np.zeros(4)  # rows of a shard, entries of a row, whether there are weights, and small types
@@ -184,14 +184,14 @@ class RoundingModel:
         return ROOM * (gamma(self.shard_rows + 12) + self.of_total_weight + of_integers + self.means_error)
 
     @property
-    def mean_magnitudes(self) -> Vector:
+    def mean_magnitudes(self) -> Doubles:
         """A bound on mean_i |x_ij|, (n_features + 1,)."""
         smallest = self.n_shards * TWO_LIMBS * self.largest + self._underflow
-        bound: Vector = ROOM * (self.magnitudes + smallest)
+        bound: Doubles = ROOM * (self.magnitudes + smallest)
         return bound
 
     @property
-    def centred_magnitudes(self) -> Vector:
+    def centred_magnitudes(self) -> Doubles:
         """A bound on the mean magnitudes of the features less `offset`, (n_features,)."""
         bound = self.mean_magnitudes[:-1]
         return bound if self.offset is None else bound + np.abs(self.offset)
@@ -201,7 +201,7 @@ class RoundingModel:
         """What underflow costs a mean over all rows at most."""
         return ROOM * self.n_shards * (self.shard_rows * LEAST + LEAST_SCALE) / self.total_weight
 
-    def error_bounds(self, fit: Fit, parameters: Vector, shares: Vector) -> ErrorBounds:
+    def error_bounds(self, fit: Fit, parameters: Doubles, shares: Doubles) -> ErrorBounds:
         """Bound the errors of an evaluation in float64; `shares` are the classes', of the total weight."""
         scores = self.score_error(parameters)
         of_loss = self.loss_error(fit.loss, scores, fit.loss_bound)
@@ -215,7 +215,7 @@ class RoundingModel:
             magnitudes=self.centred_magnitudes,
         )
 
-    def score_error(self, parameters: Vector) -> ScoreError:
+    def score_error(self, parameters: Doubles) -> ScoreError:
         """Bound the errors of the scores at some parameters, which are those of the centred features."""
         sizes = largest_by_column(parameters)
         offset, shift = 0.0, 0.0
@@ -243,7 +243,7 @@ class RoundingModel:
             of_scores = min(of_scores, 2 * scores.largest / (1 - 2 * scores.largest) * exact)
         return float(ROOM * (of_scores + 2 * of_sample + 2 * relative * computed + of_sum + self._underflow))
 
-    def gradient_error(self, norms: Vector, loss: float) -> Vector:
+    def gradient_error(self, norms: Doubles, loss: float) -> Doubles:
         """Bound the error of the gradient of the mean loss with respect to coef, (n_features,).
 
         Parameters
@@ -271,7 +271,7 @@ class RoundingModel:
         errors *= ROOM
         return errors
 
-    def intercept_error(self, excess: Vector, shares: Vector) -> Vector:
+    def intercept_error(self, excess: Doubles, shares: Doubles) -> Doubles:
         """Bound the error of the intercept's gradient, class by class.
 
         Parameters
@@ -281,7 +281,7 @@ class RoundingModel:
         """
         relative = self._of_probabilities + gamma(self.row_chain) + self.of_total_weight + 4 * UNIT
         of_integers = self.n_shards * ONE_LIMB + 3 * self._underflow
-        errors: Vector = ROOM * (relative * (2 * shares + 2 * np.abs(excess)) + of_integers)
+        errors: Doubles = ROOM * (relative * (2 * shares + 2 * np.abs(excess)) + of_integers)
         return errors
 
     @property

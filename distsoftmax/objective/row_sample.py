@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
@@ -21,12 +22,10 @@ from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds
 
-Floats = NDArray[np.float64]
-
 
 def draw_rows(
-    dataset: Dataset, mean_squares: Floats, n_rows: int, seed: int, cluster: Communicator
-) -> tuple[NDArray, Floats]:
+    dataset: Dataset, mean_squares: Doubles, n_rows: int, seed: int, cluster: Communicator
+) -> tuple[NDArray, Doubles]:
     """Draw about `n_rows` training rows and give them to every rank. Collective.
 
     Returns
@@ -51,7 +50,7 @@ def draw_rows(
     return rows, weights
 
 
-def mean_squares(dataset: Dataset, bounds: FeatureBounds, cluster: Communicator) -> Floats:
+def mean_squares(dataset: Dataset, bounds: FeatureBounds, cluster: Communicator) -> Doubles:
     """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
     n_features = bounds.largest.size - 1
     squares = (
@@ -67,7 +66,7 @@ def mean_squares(dataset: Dataset, bounds: FeatureBounds, cluster: Communicator)
     return result
 
 
-def _chances(norms: Floats, weights: Floats, dataset: Dataset, n_rows: int) -> Floats:
+def _chances(norms: Doubles, weights: Doubles, dataset: Dataset, n_rows: int) -> Doubles:
     """Return the chance of each row of a shard to be drawn; 0 for a row without weight."""
     if n_rows >= dataset.n_training:
         return np.where(weights > 0, 1.0, 0.0)
@@ -76,7 +75,9 @@ def _chances(norms: Floats, weights: Floats, dataset: Dataset, n_rows: int) -> F
     return np.where(weights > 0, np.minimum(chances, 1.0), 0.0)
 
 
-def _dense_rows(features: NDArray | SparseFeatures, offset: Floats | None, n_features: int, dtype: np.dtype) -> NDArray:
+def _dense_rows(
+    features: NDArray | SparseFeatures, offset: Doubles | None, n_features: int, dtype: np.dtype
+) -> NDArray:
     """Return chosen rows as an array, (rows, n_features + 1), the last column 1."""
     rows = np.ones((len(features), n_features + 1), dtype=dtype)
     if isinstance(features, SparseFeatures):

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.communicator import Communicator
 
 Item = TypeVar("Item")
@@ -31,7 +29,7 @@ class ShardSums:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
-    def sum(self, work: Callable[[Iterable[Item]], NDArray[np.int64]], items: Iterable[Item]) -> NDArray[np.int64]:
+    def sum(self, work: Callable[[Iterable[Item]], Integers], items: Iterable[Item]) -> Integers:
         """Return the sum over all ranks of what `work` makes of their items. Collective: one Allreduce.
 
         Items are this rank's samples of a shard, or whatever stands for some shards. Each thread calls `work` once,

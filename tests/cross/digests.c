@@ -11,18 +11,6 @@
 
 #include "samples.h"
 
-/* as in columns.c */
-typedef struct {
-    int64_t n_rows, n_columns, storage, row_bytes;
-    const char *values;
-    const void *mean, *inverse;
-    int64_t is_single;
-} dense_columns;
-typedef struct {
-    int64_t n_rows, is_single, index_bytes;
-    const void *values, *indices, *starts;
-} sparse_columns;
-
 void ds_exp_f32(int64_t, const float *, float *), ds_exp_inside_f32(int64_t, const float *, float *);
 void ds_exp_f64(int64_t, const double *, double *), ds_exp_inside_f64(int64_t, const double *, double *);
 void ds_log_f64(int64_t, const double *, double *), ds_log_inside_f64(int64_t, const double *, double *);
@@ -44,12 +32,9 @@ int ds_gram_f64(int64_t, int64_t, const double *, int64_t, int64_t, const double
 int ds_cholesky(int64_t, double *), ds_inverse(int64_t, const double *, double *, double *);
 void ds_cholesky_solve(int64_t, const double *, double *);
 
-void ds_sum_dense_columns(const dense_columns *, int64_t, const double *, const double *, double *);
-void ds_sum_dense_by_class(const dense_columns *, const int64_t *, const double *, double *, int64_t);
-void ds_dense_row_norms(const dense_columns *, const double *, double *);
-void ds_sum_sparse_columns(const sparse_columns *, int64_t, const double *, const double *, double *);
-void ds_sum_sparse_by_class(const sparse_columns *, const int64_t *, const double *, double *, int64_t);
-void ds_sparse_row_norms(const sparse_columns *, const double *, const double *, double, double *);
+void ds_sum_columns(const samples *, int64_t, const double *, double *);
+void ds_sum_by_class(const samples *, double *, int64_t);
+void ds_row_norms(const samples *, const double *, const double *, double, double *);
 
 /* the kernels over samples; the narrow ones exist in the cores with long registers */
 #define KERNELS(T, ATTRIBUTE) \
@@ -274,25 +259,25 @@ static void show_kernels(const char *name, int single, int64_t n_classes, int64_
 }
 
 static void show_dense(int single, int64_t storage, int64_t n_classes, int64_t n_rows, int64_t n_features, int with) {
-    samples x = {n_rows, n_features, storage, stored(n_rows * n_features, storage), .index_bytes = 0};
+    samples x = {n_rows, n_features, storage, n_features * BYTES[storage], single, stored(n_rows * n_features, storage),
+                 .index_bytes = 0};
     char name[64];
     snprintf(name, sizeof name, "dense %s %lldx%lld with %d", STORAGES[storage], (long long)n_rows, (long long)n_features, with);
     if (with & STANDARDISED) x.mean = reals(single, n_features, 1), x.inverse = reals(single, n_features, 4);
     label(&x, n_classes, with);
     show_kernels(name, single, n_classes, n_features, &x);
 
-    dense_columns columns = {n_rows, n_features, storage, n_features * BYTES[storage], x.values, x.mean, x.inverse, single};
     double *sums = room(n_classes * (n_features + 16), 8), *mean = doubles(n_features, 1), *norms = room(n_rows, 8);
     for (int64_t what = 0; what < 3; what++) {
         memset(sums, 0, (size_t)n_features * 8);
-        ds_sum_dense_columns(&columns, what, x.weights, mean, sums);
+        ds_sum_columns(&x, what, mean, sums);
         show(sums, n_features * 8, "%s %d: sum %lld of columns", name, single, (long long)what);
     }
     memset(sums, 0, (size_t)(n_classes * (n_features + 16)) * 8);
-    ds_sum_dense_by_class(&columns, x.classes, x.weights, sums, n_features + 16);
+    ds_sum_by_class(&x, sums, n_features + 16);
     for (int64_t k = 0; k < n_classes; k++) memset(sums + k * (n_features + 16) + n_features, 0, 16 * 8);
     show(sums, n_classes * (n_features + 16) * 8, "%s %d: sums by class", name, single);
-    ds_dense_row_norms(&columns, mean, norms);
+    ds_row_norms(&x, mean, NULL, 0, norms);
     show(norms, n_rows * 8, "%s %d: norms of rows", name, single);
     free((void *)x.values), free(sums), free(mean), free(norms);
 }
@@ -306,7 +291,8 @@ static void show_sparse(int single, int64_t index_bytes, int64_t n_classes, int6
         starts_32[row + 1] = (int32_t)n, starts[row + 1] = n;
     }
     for (int64_t j = 0; j < n_occurring; j++) numbers[j] = 2 * j + 1;
-    samples x = {n_rows, n_occurring, single ? FLOAT32 : FLOAT64, reals(single, n, 1), .index_bytes = index_bytes};
+    samples x = {n_rows, n_occurring, single ? FLOAT32 : FLOAT64, 0, single, reals(single, n, 1),
+                 .index_bytes = index_bytes};
     x.starts = index_bytes == 4 ? (void *)starts_32 : starts;
     x.indices = index_bytes == 4 ? (void *)indices_32 : indices;
     x.columns = numbers;
@@ -315,17 +301,16 @@ static void show_sparse(int single, int64_t index_bytes, int64_t n_classes, int6
     snprintf(name, sizeof name, "sparse, %lld bytes, %lld rows, with %d", (long long)index_bytes, (long long)n_rows, with);
     show_kernels(name, single, n_classes, 2 * n_occurring + 1, &x);
 
-    sparse_columns columns = {n_rows, single, index_bytes, x.values, x.indices, x.starts};
     double *sums = room(n_classes * n_occurring, 8), *mean = doubles(n_occurring, 1), *norms = room(n_rows, 8);
     for (int64_t what = 0; what < 4; what++) {
         memset(sums, 0, (size_t)n_occurring * 8);
-        ds_sum_sparse_columns(&columns, what, x.weights, mean, sums);
+        ds_sum_columns(&x, what, mean, sums);
         show(sums, n_occurring * 8, "%s %d: sum %lld of columns", name, single, (long long)what);
     }
     memset(sums, 0, (size_t)(n_classes * n_occurring) * 8);
-    ds_sum_sparse_by_class(&columns, x.classes, x.weights, sums, n_occurring);
+    ds_sum_by_class(&x, sums, n_occurring);
     show(sums, n_classes * n_occurring * 8, "%s %d: sums by class", name, single);
-    ds_sparse_row_norms(&columns, mean, mean, 0.3, norms);
+    ds_row_norms(&x, mean, mean, 0.3, norms);
     show(norms, n_rows * 8, "%s %d: norms of rows", name, single);
     free(starts), free(indices), free(numbers), free(starts_32), free(indices_32), free(sums), free(mean), free(norms);
 }

@@ -89,12 +89,12 @@ def test_distributed_gradient_agrees_with_one_pass_over_all_rows(cluster, folder
     dataset = load_dataset(DataConfig(data=(path,), standardize=False), True, cluster)
     objective = SoftmaxObjective(dataset, ObjectiveConfig(), cluster)
     parameters = parameters_of(objective)
-    found = objective(parameters)
+    computed = objective(parameters)
     rows = np.column_stack([features, np.ones(150)])
     log_probabilities = log_softmax(rows @ parameters.T, axis=1)
-    assert found.value == pytest.approx(-log_probabilities[np.arange(150), classes].mean(), rel=1e-13)
+    assert computed.value == pytest.approx(-log_probabilities[np.arange(150), classes].mean(), rel=1e-13)
     errors = np.exp(log_probabilities) - np.eye(3)[classes]
-    np.testing.assert_allclose(found.gradient, errors.T @ rows / 150, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(computed.gradient, errors.T @ rows / 150, rtol=1e-12, atol=1e-13)
 
 
 def test_scores_beyond_the_finite_numbers_are_reported_as_such_on_every_rank(cluster):
@@ -118,9 +118,9 @@ def test_bad_rows_are_named_alike_on_every_rank(cluster, folder):
     features = np.ones((200, 3))
     features[[61, 170], 1] = [np.inf, np.nan]
     path = save(cluster, folder / "bad.npz", X=features, y=np.arange(200) % 2)
-    with pytest.raises(InputError, match=r"bad.npz: row 62, column x1: the value is inf") as found:
+    with pytest.raises(InputError, match=r"bad.npz: row 62, column x1: the value is inf") as raised:
         load_dataset(DataConfig(data=(path,)), True, cluster)
-    assert found.value.agreed
+    assert raised.value.agreed
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_bad_rows_are_named_alike_on_every_rank(cluster, folder):
 )
 def test_data_that_teach_nothing_are_refused_on_every_rank(cluster, folder, arrays, words):
     path = save(cluster, folder / "useless.npz", **arrays)
-    with pytest.raises(InputError, match=words) as found:
+    with pytest.raises(InputError, match=words) as raised:
         load_dataset(DataConfig(data=(path,)), True, cluster)
-    assert found.value.agreed
+    assert raised.value.agreed
 
 
 def test_features_beyond_float32_are_refused_by_column(cluster, folder):
@@ -169,12 +169,12 @@ def test_held_out_samples_do_not_move_the_bits_of_training(cluster, folder):
     features, classes = load_iris(return_X_y=True)
     good = save(cluster, folder / "iris.npz", X=features, y=classes)
     wild = save(cluster, folder / "wild.npz", X=features * 1e30, y=classes)
-    found = []
+    computed = []
     for valid in ((), (good,), (wild,)):
         dataset = load_dataset(DataConfig(data=(good,), valid=valid), True, cluster)
         objective = SoftmaxObjective(dataset, ObjectiveConfig(l2=1e-3), cluster)
-        found.append(bits(objective(parameters_of(objective))))
-    assert found[0] == found[1] == found[2]
+        computed.append(bits(objective(parameters_of(objective))))
+    assert computed[0] == computed[1] == computed[2]
 
 
 def test_held_out_rows_follow_from_the_seed(cluster):
@@ -199,15 +199,15 @@ def test_hessian_preconditioner_and_certificate_have_the_same_bits_on_any_number
         np.save(folder / "classes.npy", np.tile(classes, 20))
     cluster.broadcast(None)
     config = DataConfig(data=(str(path),), labels=(str(folder / "classes.npy"),), dtype=dtype, memory=memory, shards=13)
-    found = []
+    computed = []
     for ranks in (cluster, alone):
         objective = SoftmaxObjective(load_dataset(config, True, ranks), ObjectiveConfig(l2=1e-3), ranks)
         parameters, direction = parameters_of(objective), parameters_of(objective, 1)
-        found.append(
+        computed.append(
             (
                 objective.curvature(parameters).product(direction).tobytes(),
                 objective.preconditioner(parameters)(direction).tobytes(),
                 bits(objective.certify(parameters)),
             )
         )
-    assert found[0] == found[1]
+    assert computed[0] == computed[1]

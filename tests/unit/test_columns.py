@@ -80,8 +80,8 @@ def squares_about(mean):
 def sums_by_class(columns, classes, n_classes, weights):
     sums = np.zeros((n_classes, columns.n_columns))
     for row, column, value in terms_of(columns):
-        place = classes[row], column
-        sums[place] = fma(1.0 if weights is None else weights[row], value, sums[place])
+        position = classes[row], column
+        sums[position] = fma(1.0 if weights is None else weights[row], value, sums[position])
     return sums
 
 
@@ -155,8 +155,8 @@ def test_sums_of_sparse_columns_are_the_specified_bits(stored, indices, weighted
     columns = SparseColumns(matrix.data, matrix.indices.astype(indices), matrix.indptr.astype(indices), 12)
     own_weights = weights if weighted else None
     check_bits(columns, own_weights, mean, classes)
-    found = door.sum_entry_weights(columns, own_weights)
-    assert found.tobytes() == sums_of(columns, lambda w, _, __, s: np.float64(s + w), own_weights).tobytes()
+    computed = door.sum_entry_weights(columns, own_weights)
+    assert computed.tobytes() == sums_of(columns, lambda w, _, __, s: np.float64(s + w), own_weights).tobytes()
     norms = np.full(30, 2.5)
     for row, column, value in entries_of(columns):
         norms[row] = fma(times(factors[column], value), minus(value, mean[column]), norms[row])
@@ -220,8 +220,8 @@ def test_norms_of_centred_sparse_rows_are_those_of_dense_ones():
     values = generator.standard_normal((20, 9)) * (generator.random((20, 9)) < 0.4)
     mean, matrix = generator.standard_normal(9), csr_array(values)
     columns = SparseColumns(matrix.data, matrix.indices, matrix.indptr, 9)
-    found = door.row_norms(columns, shift=2 * mean, start=float(mean @ mean))
-    np.testing.assert_allclose(found, door.row_norms(DenseColumns(values - mean)), rtol=1e-12)
+    computed = door.row_norms(columns, shift=2 * mean, start=float(mean @ mean))
+    np.testing.assert_allclose(computed, door.row_norms(DenseColumns(values - mean)), rtol=1e-12)
 
 
 GOOD = SparseColumns(np.ones(2), np.array([0, 1], np.int32), np.array([0, 1, 2], np.int32), 2)

@@ -156,7 +156,7 @@ def test_a_processor_below_the_baseline_is_an_error(machine, monkeypatch):
 
 def test_elsewhere_there_is_one_instruction_set_named_after_the_machine(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(library, "_loaded", (None, "baseline"))
+    monkeypatch.setattr(library, "_loaded", lambda: (None, "baseline"))
     assert build.instruction_sets() == ("baseline",)
     assert library.describe() == f"arithmetic {library.VERSION} on aarch64"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.communicator import Alone
-from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum, exact_sum
 from distsoftmax.data.shards import default_n_shards, shard_bounds
 from distsoftmax.errors import InputError
 
@@ -88,9 +88,23 @@ def test_a_sum_that_is_not_finite_names_the_shard(bad):
 def test_sums_over_some_columns_are_those_over_all():
     generator = np.random.default_rng(2)
     spread = generator.standard_normal((6, 40)) * (generator.random((6, 40)) < 0.3)
-    some = [ShardSum(shard, row[np.flatnonzero(row)], np.flatnonzero(row)) for shard, row in enumerate(spread)]
+    by_columns = [ShardSum(shard, row[np.flatnonzero(row)], np.flatnonzero(row)) for shard, row in enumerate(spread)]
     whole = [ShardSum(shard, row) for shard, row in enumerate(spread)]
-    assert exact_sum(some, (40,), 6, Alone()).tobytes() == exact_sum(whole, (40,), 6, Alone()).tobytes()
+    assert exact_sum(by_columns, (40,), 6, Alone()).tobytes() == exact_sum(whole, (40,), 6, Alone()).tobytes()
+
+
+def test_bounded_sums_over_some_columns_of_a_matrix_are_those_over_all():
+    generator = np.random.default_rng(3)
+    spread = generator.standard_normal((6, 4, 40)) * (generator.random((6, 1, 40)) < 0.3)
+    bound = np.abs(spread).sum(axis=(0, 1))
+    by_columns = []
+    for shard, matrix in enumerate(spread):
+        columns = np.flatnonzero(matrix.any(axis=0))
+        by_columns.append(ShardSum(shard, matrix[:, columns], columns))
+    whole = [ShardSum(shard, matrix) for shard, matrix in enumerate(spread)]
+    computed = bounded_sum(by_columns, bound, Alone(), (4, 40))
+    assert computed.tobytes() == bounded_sum(whole, bound, Alone(), (4, 40)).tobytes()
+    np.testing.assert_allclose(computed, spread.sum(axis=0), rtol=1e-12, atol=1e-15)
 
 
 @given(st.integers(1, 300), st.integers(1, 200))

@@ -63,7 +63,7 @@ def scipy_prox(penalty, target, size):
             "fun": lambda parts, n=n: 1 - np.sum(parts[n:] ** 2),
             "jac": lambda parts, n=n: np.concatenate([np.zeros(n), -2 * parts[n:]]),
         }
-        found = scipy.optimize.minimize(
+        least = scipy.optimize.minimize(
             lambda parts, left=left: np.sum(left(parts) ** 2) / 2,
             np.full(2 * n, 0.01),
             jac=slope,
@@ -72,7 +72,7 @@ def scipy_prox(penalty, target, size):
             constraints=[ball],
             options={"ftol": 1e-15, "maxiter": 1000},
         )
-        columns.append(left(found.x))
+        columns.append(left(least.x))
     coef = size * np.column_stack(columns)
     return (np.sum(target**2) - np.sum(coef**2)) / 2, coef
 
@@ -80,11 +80,11 @@ def scipy_prox(penalty, target, size):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_prox_is_the_minimiser_that_scipy_finds(penalty, seed):
     target, size = matrix(seed), 0.6
-    found = penalty.prox(target, size)
+    computed = penalty.prox(target, size)
     least, coef = scipy_prox(penalty, target[:, :-1], size)
-    ours = np.sum((found - target) ** 2) / 2 + size * definition(penalty, found)
+    ours = np.sum((computed - target) ** 2) / 2 + size * definition(penalty, computed)
     assert ours == pytest.approx(least, abs=1e-8)
-    np.testing.assert_allclose(found[:, :-1], coef, atol=1e-4)
+    np.testing.assert_allclose(computed[:, :-1], coef, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -92,17 +92,17 @@ def test_prox_is_the_minimiser_that_scipy_finds(penalty, seed):
 def test_no_point_is_better_than_prox_by_less_than_half_the_squared_distance(penalty, seed, size):
     """Strong convexity: for all z, h(z) >= h(prox) + |z - prox|^2 / 2."""
     target = matrix(seed)
-    found = penalty.prox(target, size)
+    computed = penalty.prox(target, size)
 
     def objective(point):
         return np.sum((point - target) ** 2) / 2 + size * definition(penalty, point)
 
     generator = np.random.default_rng(seed)
     for exponent in (-6, -3, -1, 0, 1):
-        other = found + 10.0**exponent * generator.standard_normal(found.shape)
+        other = computed + 10.0**exponent * generator.standard_normal(computed.shape)
         other[:, generator.integers(0, 4)] = 0.0
         slack = 1e-13 * max(1, objective(other))
-        assert objective(other) >= objective(found) + np.sum((other - found) ** 2) / 2 - slack
+        assert objective(other) >= objective(computed) + np.sum((other - computed) ** 2) / 2 - slack
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -115,11 +115,11 @@ def test_prox_is_firmly_non_expansive(penalty, seed, size):
 
 def test_zeros_of_prox_are_exact_positive_and_come_by_columns_with_group(penalty):
     target = matrix(0, (3, 400), scale=0.5)
-    found = penalty.prox(target, 1.0)
-    zeros = found[:, :-1] == 0
+    computed = penalty.prox(target, 1.0)
+    zeros = computed[:, :-1] == 0
     assert zeros.any()
     assert not zeros.all()
-    assert not np.signbit(found[found == 0]).any()
+    assert not np.signbit(computed[computed == 0]).any()
     if penalty.group:
         assert zeros.all(axis=0).any()
     if not penalty.l1:
@@ -146,8 +146,8 @@ def test_prox_leaves_the_intercept_and_its_argument_as_they_are(penalty):
 @pytest.mark.parametrize("scale", [1e-150, 1e150])
 def test_prox_of_any_magnitude_is_right(penalty, scale):
     target = matrix(3) * scale
-    found = penalty.prox(target, scale)
-    np.testing.assert_allclose(found / scale, penalty.prox(matrix(3), 1.0), rtol=1e-13)
+    computed = penalty.prox(target, scale)
+    np.testing.assert_allclose(computed / scale, penalty.prox(matrix(3), 1.0), rtol=1e-13)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -190,11 +190,11 @@ def some_subgradient(penalty, parameters, seed):
 def test_subgradient_is_one_and_the_least_of_all(penalty, seed):
     parameters, gradient = at_some_zeros(seed), matrix(seed + 50)
     least = penalty.least_subgradient(parameters, gradient)
-    found = least - gradient  # in the subdifferential: r(z) >= r(x) + <found, z - x>
+    subgradient = least - gradient  # r(z) >= r(x) + <subgradient, z - x>
     for other_seed in range(30):
         point = parameters + matrix(other_seed, scale=10.0 ** (other_seed % 5 - 3))
         slack = 1e-13 * (1 + abs(definition(penalty, point)))
-        below = definition(penalty, parameters) + np.vdot(found, point - parameters)
+        below = definition(penalty, parameters) + np.vdot(subgradient, point - parameters)
         assert definition(penalty, point) >= below - slack
         other = gradient + some_subgradient(penalty, parameters, other_seed)
         assert np.linalg.norm(least) <= np.linalg.norm(other) + 1e-14

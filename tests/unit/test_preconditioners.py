@@ -102,8 +102,8 @@ def test_products_agree_with_differences_of_the_objectives_own_gradient(kind, op
     function = real(given, labels, ObjectiveConfig(l2=0.01), weights, standardize=True, **options)
     parameters, direction = point(function.shape), point(function.shape, 4)
     ahead, behind = (function(parameters + sign * 1e-5 * direction).gradient for sign in (1, -1))
-    found = function.curvature(parameters).product(direction)
-    np.testing.assert_allclose(found, (ahead - behind) / 2e-5, atol=1e-8)
+    computed = function.curvature(parameters).product(direction)
+    np.testing.assert_allclose(computed, (ahead - behind) / 2e-5, atol=1e-8)
 
 
 def test_the_product_with_zero_is_zero_and_with_what_is_not_finite_is_not():
@@ -140,7 +140,7 @@ def test_products_have_the_same_bits_on_any_number_of_ranks(kind, dtype):
         return tuple(curvature.product(point(function.shape, seed)).tobytes() for seed in (4, 5))
 
     config = ObjectiveConfig(l2=0.01)
-    found = {
+    computed = {
         outcome
         for ranks in RANKS
         for memory in ([None, "2KiB"] if kind == "streamed" else [None])
@@ -148,7 +148,7 @@ def test_products_have_the_same_bits_on_any_number_of_ranks(kind, dtype):
             work, features, labels, config, weights, ranks=ranks, **options, **({"memory": memory} if memory else {})
         )
     }
-    assert len(found) == 1
+    assert len(computed) == 1
 
 
 # --- models of it ---
@@ -164,10 +164,10 @@ def test_with_all_rows_sampled_the_preconditioner_is_the_inverse_of_the_hessian(
     parameters = point(function.shape)
     if not intercept:
         parameters[:, -1] = 0.0
-    found = np.linalg.inv(matrix_of(function.preconditioner(parameters), function.shape))
+    computed = np.linalg.inv(matrix_of(function.preconditioner(parameters), function.shape))
     exact = formula(features, labels, weights, config)
     expected = exact.hessian(parameters) + 0.05 * np.eye(parameters.size)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(computed, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -178,7 +178,7 @@ def test_the_sampled_hessian_is_inverted_with_the_curvature_that_is_missing(seed
     weights /= weights.sum()
     missing = np.array([0.0, 0.5, 2.0, 0.0, 0.0])
     parameters = point((3, 5), seed)
-    found = np.linalg.inv(matrix_of(SampleHessian(rows, weights, missing)(parameters, 0.02), (3, 5)))
+    computed = np.linalg.inv(matrix_of(SampleHessian(rows, weights, missing)(parameters, 0.02), (3, 5)))
     p = np.exp(rows @ parameters.T)
     p /= p.sum(axis=1, keepdims=True)
     expected = 0.02 * np.eye(15)
@@ -186,7 +186,7 @@ def test_the_sampled_hessian_is_inverted_with_the_curvature_that_is_missing(seed
         expected += weight * np.kron(np.diag(of_row) - np.outer(of_row, of_row), np.outer(row, row))
     spread = weights @ (p * (1 - p))
     expected += np.kron(np.diag(spread), np.diag(missing))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(computed, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -266,8 +266,8 @@ def test_a_feature_that_no_sampled_row_has_gets_its_curvature_from_its_mean_squa
     unit = np.zeros(function.shape)
     unit[:, 2] = [1, -1, 0]
     true = np.vdot(unit, function.curvature(parameters).product(unit)) / 2
-    found = 1 / (np.vdot(unit, apply(unit)) / 2)
-    assert true / 4 <= found <= 4 * true
+    computed = 1 / (np.vdot(unit, apply(unit)) / 2)
+    assert true / 4 <= computed <= 4 * true
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse", "centred"])
@@ -281,7 +281,7 @@ def test_preconditioners_have_the_same_bits_on_any_number_of_ranks(model, kind, 
         apply = function.preconditioner(point(function.shape))
         return apply(point(function.shape, 4)).tobytes()
 
-    def found(seed):
+    def bits_of(seed):
         return {
             outcome
             for ranks in RANKS
@@ -290,8 +290,8 @@ def test_preconditioners_have_the_same_bits_on_any_number_of_ranks(model, kind, 
             )
         }
 
-    assert len(found(0)) == 1
-    assert found(0) == found(0)
+    assert len(bits_of(0)) == 1
+    assert bits_of(0) == bits_of(0)
 
 
 def test_sparse_and_dense_features_have_the_same_preconditioner(model):
@@ -327,8 +327,8 @@ def test_a_hessian_that_is_not_finite_leaves_the_gradient_as_it_is():
     model = SampleHessian(rows, np.full(30, 1 / 30), np.zeros(5))
     gradient = np.arange(15.0).reshape(3, 5)
     with np.errstate(all="ignore"):
-        found = model(np.full((3, 5), np.nan), 0.1)(gradient)
-    np.testing.assert_array_equal(found, gradient)
+        computed = model(np.full((3, 5), np.nan), 0.1)(gradient)
+    np.testing.assert_array_equal(computed, gradient)
 
 
 # --- the rows they are fitted to ---

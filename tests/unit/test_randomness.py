@@ -52,9 +52,9 @@ def test_the_judge_agrees_with_the_authors_known_answers():
 )
 def test_raw_integers_are_philox_of_their_key(stream_of, n):
     purpose, seed, shard, epoch = stream_of
-    found = raw(Purpose(purpose), seed, shard, epoch, n)
-    assert found.dtype == np.uint64
-    assert found.tolist() == stream(purpose, seed, shard, epoch, n)
+    drawn = raw(Purpose(purpose), seed, shard, epoch, n)
+    assert drawn.dtype == np.uint64
+    assert drawn.tolist() == stream(purpose, seed, shard, epoch, n)
 
 
 def test_literal_integers_do_not_change():
@@ -86,10 +86,10 @@ def test_the_beginning_of_a_stream_does_not_depend_on_its_length():
 
 
 def test_uniform_numbers_are_the_upper_53_bits():
-    found = uniform(Purpose.SAMPLE, 1, 2, 0, 500)
-    assert found.tolist() == [(integer >> 11) / 2**53 for integer in stream(Purpose.SAMPLE, 1, 2, 0, 500)]
-    assert found.min() >= 0.0
-    assert found.max() < 1.0
+    drawn = uniform(Purpose.SAMPLE, 1, 2, 0, 500)
+    assert drawn.tolist() == [(integer >> 11) / 2**53 for integer in stream(Purpose.SAMPLE, 1, 2, 0, 500)]
+    assert drawn.min() >= 0.0
+    assert drawn.max() < 1.0
 
 
 @pytest.mark.parametrize("n", [*SIZES, 65_536, 70_001])
@@ -111,10 +111,10 @@ def test_equal_keys_keep_the_order_of_the_numbers(monkeypatch):
 @given(st.integers(1, 2**64), st.integers(0, 2**48 - 1))
 @settings(max_examples=200, deadline=None)
 def test_an_integer_is_below_its_bound(bound, shard):
-    found = below(Purpose.CUTS, 1, shard, 2, bound)
+    drawn = below(Purpose.CUTS, 1, shard, 2, bound)
     limit = 2**64 // bound * bound
-    assert found == next(r for r in stream(Purpose.CUTS, 1, shard, 2, 400) if r < limit) % bound
-    assert 0 <= found < bound
+    assert drawn == next(r for r in stream(Purpose.CUTS, 1, shard, 2, 400) if r < limit) % bound
+    assert 0 <= drawn < bound
 
 
 @pytest.mark.parametrize("bound", [0, -1, 2**64 + 1])

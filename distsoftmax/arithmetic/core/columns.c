@@ -25,31 +25,11 @@
 
 enum sum { VALUES, MAGNITUDES, SQUARES, WEIGHTS };
 
-typedef struct {
-    int64_t n_rows;
-    int64_t n_columns;
-    int64_t storage;     /* of the values: see samples.h */
-    int64_t row_bytes;   /* from one row to the next */
-    const char *values;
-    const void *mean;    /* (n_columns,), in the type computed in, or NULL: x is the stored number */
-    const void *inverse; /* likewise */
-    int64_t is_single;   /* whether the type computed in is float32, else float64 */
-} dense_columns;
-
-typedef struct {
-    int64_t n_rows;
-    int64_t is_single;   /* whether the values are float32, else float64 */
-    int64_t index_bytes; /* of starts and indices: 4 or 8 */
-    const void *values;
-    const void *indices; /* of each entry, its column */
-    const void *starts;  /* row i has the entries starts[i] to starts[i + 1] */
-} sparse_columns;
-
 /* Write x of some columns of a row.
 
    Not inlined: so the products here are stored, and no compiler can fuse them with the sums that they are added to. */
-NOINLINE void decode(const dense_columns *x, int64_t row, int64_t first, int64_t n, double *restrict to) {
-    CONVERT(x->storage, x->values + row * x->row_bytes, first, n, double, to)
+NOINLINE void decode(const samples *x, int64_t row, int64_t first, int64_t n, double *restrict to) {
+    CONVERT(x->storage, (const char *)x->values + row * x->row_bytes, first, n, double, to)
     if (!x->mean) return;
     if (x->is_single) { /* a small type is exact in float32, too */
         const float *mean = (const float *)x->mean + first, *inverse = (const float *)x->inverse + first;
@@ -61,6 +41,8 @@ NOINLINE void decode(const dense_columns *x, int64_t row, int64_t first, int64_t
 }
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+INLINE double weight_of(const samples *x, int64_t row) { return x->weights ? x->weights[row] : 1.0; }
 
 INLINE f64v magnitude(f64v x) { return (f64v)((f64v_bits)x & ((f64v_bits)f64v_all(0) + INT64_MAX)); }
 
@@ -82,14 +64,13 @@ INLINE void add_rows(double (*x)[STRIP], int64_t n, const double *weights, const
     }
 }
 
-INLINE void sum_dense(const dense_columns *x, const double *weights, const double *mean, double *sums,
-                      const enum sum what) {
+INLINE void sum_dense(const samples *x, const double *mean, double *sums, const enum sum what) {
     double decoded[ROWS][STRIP] = {0}, weight[ROWS];
     for (int64_t row = 0; row < x->n_rows; row += ROWS) {
         int64_t n_rows = least(ROWS, x->n_rows - row);
-        for (int64_t i = 0; i < n_rows; i++) weight[i] = weights ? weights[row + i] : 1.0;
-        for (int64_t first = 0; first < x->n_columns; first += STRIP) {
-            int64_t n = least(STRIP, x->n_columns - first);
+        for (int64_t i = 0; i < n_rows; i++) weight[i] = weight_of(x, row + i);
+        for (int64_t first = 0; first < x->n_features; first += STRIP) {
+            int64_t n = least(STRIP, x->n_features - first);
             for (int64_t i = 0; i < n_rows; i++) decode(x, row + i, first, n, decoded[i]);
             if (n_rows == ROWS) add_rows(decoded, n, weight, mean + first, sums + first, what, ROWS);
             else for (int64_t i = 0; i < n_rows; i++)
@@ -98,39 +79,25 @@ INLINE void sum_dense(const dense_columns *x, const double *weights, const doubl
     }
 }
 
-/* sums, mean: (n_columns,), and room for a vector beyond them. sums begin as 0. */
-void ds_sum_dense_columns(const dense_columns *x, int64_t what, const double *weights, const double *mean,
-                          double *sums) {
-    switch (what) {
-    case VALUES: sum_dense(x, weights, mean, sums, VALUES); break;
-    case MAGNITUDES: sum_dense(x, weights, mean, sums, MAGNITUDES); break;
-    case SQUARES: sum_dense(x, weights, mean, sums, SQUARES); break;
-    }
-}
-
-/* sums: (n_classes, stride), stride being n_columns and room for a vector. They begin as 0. */
-void ds_sum_dense_by_class(const dense_columns *x, const int64_t *classes, const double *weights, double *sums,
-                           int64_t stride) {
+static void sum_dense_by_class(const samples *x, double *sums, int64_t stride) {
     double decoded[1][STRIP] = {0};
     for (int64_t row = 0; row < x->n_rows; row++) {
-        double weight = weights ? weights[row] : 1.0;
-        double *of_class = sums + classes[row] * stride;
-        for (int64_t first = 0; first < x->n_columns; first += STRIP) {
-            int64_t n = least(STRIP, x->n_columns - first);
+        double weight = weight_of(x, row), *of_class = sums + x->classes[row] * stride;
+        for (int64_t first = 0; first < x->n_features; first += STRIP) {
+            int64_t n = least(STRIP, x->n_features - first);
             decode(x, row, first, n, decoded[0]);
             add_rows(decoded, n, &weight, NULL, of_class + first, VALUES, 1);
         }
     }
 }
 
-/* factors: (n_columns,), and zeros up to a multiple of CHAINS; norms: (n_rows,) */
-void ds_dense_row_norms(const dense_columns *x, const double *factors, double *norms) {
+static void dense_row_norms(const samples *x, const double *factors, double *norms) {
     double decoded[STRIP], chains[CHAINS];
     for (int64_t row = 0; row < x->n_rows; row++) {
         f64v chain[CHAINS / F64_LANES];
         UNROLL for (int v = 0; v < CHAINS / F64_LANES; v++) chain[v] = f64v_all(0);
-        for (int64_t first = 0; first < x->n_columns; first += STRIP) {
-            int64_t n = least(STRIP, x->n_columns - first), padded = (n + CHAINS - 1) / CHAINS * CHAINS;
+        for (int64_t first = 0; first < x->n_features; first += STRIP) {
+            int64_t n = least(STRIP, x->n_features - first), padded = (n + CHAINS - 1) / CHAINS * CHAINS;
             decode(x, row, first, n, decoded);
             for (int64_t j = n; j < padded; j++) decoded[j] = 0.0; /* adds 0 * 0, which changes no chain */
             for (int64_t j = 0; j < padded; j += CHAINS)
@@ -147,29 +114,17 @@ void ds_dense_row_norms(const dense_columns *x, const double *factors, double *n
     }
 }
 
-INLINE int64_t integer_at(const void *integers, int64_t i, const int bytes) {
-    return bytes == 4 ? ((const int32_t *)integers)[i] : ((const int64_t *)integers)[i];
-}
-
-INLINE double entry(const sparse_columns *x, int64_t i, const int is_single) {
+INLINE double entry(const samples *x, int64_t i, const int is_single) {
     return is_single ? (double)((const float *)x->values)[i] : ((const double *)x->values)[i];
 }
 
-/* Call a function whose last two parameters are the types, with these as constants. */
-#define WITH_TYPES(x, function, ...) do { \
-        if ((x)->is_single && (x)->index_bytes == 4) function(x, __VA_ARGS__, 1, 4); \
-        else if ((x)->is_single) function(x, __VA_ARGS__, 1, 8); \
-        else if ((x)->index_bytes == 4) function(x, __VA_ARGS__, 0, 4); \
-        else function(x, __VA_ARGS__, 0, 8); \
-    } while (0)
-
-INLINE void sum_sparse(const sparse_columns *x, const double *weights, const double *mean, double *sums,
-                       const enum sum what, const int is_single, const int bytes) {
+INLINE void sum_sparse(const samples *x, const double *mean, double *sums, const enum sum what, const int is_single,
+                       const int bytes) {
     for (int64_t row = 0; row < x->n_rows; row++) {
-        double weight = weights ? weights[row] : 1.0;
-        int64_t end = integer_at(x->starts, row + 1, bytes);
-        for (int64_t i = integer_at(x->starts, row, bytes); i < end; i++) {
-            int64_t column = integer_at(x->indices, i, bytes);
+        double weight = weight_of(x, row);
+        int64_t end = index_at(x->starts, bytes, row + 1);
+        for (int64_t i = index_at(x->starts, bytes, row); i < end; i++) {
+            int64_t column = index_at(x->indices, bytes, i);
             double value = entry(x, i, is_single), sum = sums[column];
             if (what == VALUES) sum = f64_fma(weight, value, sum);
             if (what == MAGNITUDES) sum = f64_fma(weight, __builtin_fabs(value), sum);
@@ -183,44 +138,24 @@ INLINE void sum_sparse(const sparse_columns *x, const double *weights, const dou
     }
 }
 
-/* Over the entries that are stored; WEIGHTS sums the weights of each column's. sums, mean: (n_columns,). sums begin
-   as 0. */
-void ds_sum_sparse_columns(const sparse_columns *x, int64_t what, const double *weights, const double *mean,
-                           double *sums) {
-    switch (what) {
-    case VALUES: WITH_TYPES(x, sum_sparse, weights, mean, sums, VALUES); break;
-    case MAGNITUDES: WITH_TYPES(x, sum_sparse, weights, mean, sums, MAGNITUDES); break;
-    case SQUARES: WITH_TYPES(x, sum_sparse, weights, mean, sums, SQUARES); break;
-    case WEIGHTS: WITH_TYPES(x, sum_sparse, weights, mean, sums, WEIGHTS); break;
-    }
-}
-
-INLINE void sum_sparse_by_class(const sparse_columns *x, const int64_t *classes, const double *weights, double *sums,
-                                int64_t stride, const int is_single, const int bytes) {
+INLINE void sum_sparse_by_class(const samples *x, double *sums, int64_t stride, const int is_single, const int bytes) {
     for (int64_t row = 0; row < x->n_rows; row++) {
-        double weight = weights ? weights[row] : 1.0;
-        double *of_class = sums + classes[row] * stride;
-        int64_t end = integer_at(x->starts, row + 1, bytes);
-        for (int64_t i = integer_at(x->starts, row, bytes); i < end; i++) {
-            double *sum = of_class + integer_at(x->indices, i, bytes);
+        double weight = weight_of(x, row), *of_class = sums + x->classes[row] * stride;
+        int64_t end = index_at(x->starts, bytes, row + 1);
+        for (int64_t i = index_at(x->starts, bytes, row); i < end; i++) {
+            double *sum = of_class + index_at(x->indices, bytes, i);
             *sum = f64_fma(weight, entry(x, i, is_single), *sum);
         }
     }
 }
 
-/* sums: (n_classes, stride), stride being at least n_columns. They begin as 0. */
-void ds_sum_sparse_by_class(const sparse_columns *x, const int64_t *classes, const double *weights, double *sums,
-                            int64_t stride) {
-    WITH_TYPES(x, sum_sparse_by_class, classes, weights, sums, stride);
-}
-
-INLINE void sparse_row_norms(const sparse_columns *x, const double *factors, const double *shift, double start,
-                             double *norms, const int is_single, const int bytes) {
+INLINE void sparse_row_norms(const samples *x, const double *factors, const double *shift, double start, double *norms,
+                             const int is_single, const int bytes) {
     for (int64_t row = 0; row < x->n_rows; row++) {
         double norm = start;
-        int64_t end = integer_at(x->starts, row + 1, bytes);
-        for (int64_t i = integer_at(x->starts, row, bytes); i < end; i++) {
-            int64_t column = integer_at(x->indices, i, bytes);
+        int64_t end = index_at(x->starts, bytes, row + 1);
+        for (int64_t i = index_at(x->starts, bytes, row); i < end; i++) {
+            int64_t column = index_at(x->indices, bytes, i);
             double value = entry(x, i, is_single);
             norm = f64_fma(factors[column] * value, value - shift[column], norm);
         }
@@ -228,9 +163,36 @@ INLINE void sparse_row_norms(const sparse_columns *x, const double *factors, con
     }
 }
 
-/* norm = fma(factor * x, x - shift, norm) from `start`: with factor 1, shift 2 m and start |m|^2 it is |x - m|^2.
-   factors, shift: (n_columns,); norms: (n_rows,) */
-void ds_sparse_row_norms(const sparse_columns *x, const double *factors, const double *shift, double start,
-                         double *norms) {
-    WITH_TYPES(x, sparse_row_norms, factors, shift, start, norms);
+/* Call a function for sparse rows, whose last two parameters are the types, with these as constants. */
+#define WITH_TYPES(function, ...) do { \
+        if (x->storage == FLOAT32 && x->index_bytes == 4) function(x, __VA_ARGS__, 1, 4); \
+        else if (x->storage == FLOAT32) function(x, __VA_ARGS__, 1, 8); \
+        else if (x->index_bytes == 4) function(x, __VA_ARGS__, 0, 4); \
+        else function(x, __VA_ARGS__, 0, 8); \
+    } while (0)
+
+#define SUM(WHAT) \
+    if (what == WHAT && !x->starts) sum_dense(x, mean, sums, WHAT); \
+    if (what == WHAT && x->starts) WITH_TYPES(sum_sparse, mean, sums, WHAT);
+
+/* Of sparse rows, over the entries that are stored; WEIGHTS, of these alone, sums the weights of each column's.
+   sums, mean: (n_features,), and room for a vector beyond them. sums begin as 0. */
+void ds_sum_columns(const samples *x, int64_t what, const double *mean, double *sums) {
+    SUM(VALUES)
+    SUM(MAGNITUDES)
+    SUM(SQUARES)
+    if (what == WEIGHTS && x->starts) WITH_TYPES(sum_sparse, mean, sums, WEIGHTS);
+}
+
+/* sums: (n_classes, stride), stride being n_features and room for a vector. They begin as 0. */
+void ds_sum_by_class(const samples *x, double *sums, int64_t stride) {
+    if (x->starts) WITH_TYPES(sum_sparse_by_class, sums, stride);
+    else sum_dense_by_class(x, sums, stride);
+}
+
+/* Sparse: norm = fma(factor * x, x - shift, norm) from `start`: with factor 1, shift 2 m and start |m|^2 it is |x - m|^2.
+   factors, shift: (n_features,), and zeros up to a multiple of CHAINS; norms: (n_rows,) */
+void ds_row_norms(const samples *x, const double *factors, const double *shift, double start, double *norms) {
+    if (x->starts) WITH_TYPES(sparse_row_norms, factors, shift, start, norms);
+    else dense_row_norms(x, factors, norms);
 }

@@ -9,9 +9,6 @@
 
 #include "vector.h"
 
-typedef uint32_t f32v_word __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint64_t f64v_word __attribute__((vector_size(VECTOR_BYTES)));
-
 /* ---- exp ----
 
    x = n log 2 + r, n an integer and |r| <= log(2) / 2; exp(x) = 2^n exp(r).

@@ -14,7 +14,6 @@
 #error "an x86-64 without fused multiply-add has vectors of 16 bytes"
 #endif
 
-typedef uint64_t f64v_words __attribute__((vector_size(16)));
 #define COLD static __attribute__((noinline, cold, unused))
 
 /* error of the sum s of a and b, exactly (D. E. Knuth, The Art of Computer Programming 2, theorem 4.2.2B) */
@@ -26,9 +25,9 @@ INLINE f64v f64v_error_of_sum(f64v a, f64v b, f64v s) {
 /* An infinite sum becomes NaN. */
 INLINE f64v f64v_sum_to_odd(f64v a, f64v b) {
     f64v s = a + b, error = f64v_error_of_sum(a, b, s);
-    f64v_words inexact = (f64v_words)(error != 0.0);
-    f64v_words too_far = ((f64v_words)s ^ (f64v_words)error) & inexact; /* its sign bit: the sum is not truncated */
-    return (f64v)(((f64v_words)s - (too_far >> 63)) | (inexact >> 63));
+    f64v_word inexact = (f64v_word)(error != 0.0);
+    f64v_word too_far = ((f64v_word)s ^ (f64v_word)error) & inexact; /* its sign bit: the sum is not truncated */
+    return (f64v)(((f64v_word)s - (too_far >> 63)) | (inexact >> 63));
 }
 
 /* ---- float32: the product is exact in float64 ---- */
@@ -148,7 +147,7 @@ COLD f64v f64v_fma_by_integers(f64v a, f64v b, f64v c) {
 /* ---- float64 ---- */
 
 /* a rounded to 26 bits. What is cut off has 26 bits too, so products of the two kinds are exact. */
-INLINE f64v f64v_first_26_bits(f64v a) { return (f64v)(((f64v_words)a + 0x4000000) & ~(uint64_t)0x7FFFFFF); }
+INLINE f64v f64v_first_26_bits(f64v a) { return (f64v)(((f64v_word)a + 0x4000000) & ~(uint64_t)0x7FFFFFF); }
 
 /* Boldo and Melquiond's algorithm 5, with T. J. Dekker's product ("A floating-point technique for extending the
    available precision", Numerische Mathematik 18, 1971). Overflow on the way makes its result infinite or NaN. */
@@ -160,8 +159,8 @@ INLINE f64v f64v_fma(f64v a, f64v b, f64v c) {
     f64v high = product + low, high_error = f64v_error_of_sum(product, low, high);
     f64v result = high + f64v_sum_to_odd(low_error, high_error);
     /* a zero is -0 where product and c are; they differ in sign where they cancel */
-    f64v_words sign = (f64v_words)product & (f64v_words)c & ~(uint64_t)INT64_MAX;
-    result = (f64v)((f64v_words)result | ((f64v_words)(result == 0.0) & sign));
+    f64v_word sign = (f64v_word)product & (f64v_word)c & ~(uint64_t)INT64_MAX;
+    result = (f64v)((f64v_word)result | ((f64v_word)(result == 0.0) & sign));
     /* below 2^-900 a product may have an error below 2^-1074; magnitudes are compared by their upper 32 bits */
     __m128i least = _mm_set1_epi32((1023 - 900) << 20), largest = _mm_set1_epi32((0x7FF << 20) - 1);
     __m128i unsigned_product = _mm_and_si128((__m128i)product, _mm_set1_epi64x(INT64_MAX));

@@ -79,13 +79,13 @@ static void scores_of(const scorer *w, const samples *x, int64_t first, int64_t 
 }
 
 /* Add errors of rows of one block, (n, stride), to the intercept's gradient: its feature is 1. */
-static void add_to_intercept(const real *errors, int64_t n, int begins_block, int ends_block, workspace *work) {
+static void add_to_intercept(const real *errors, int64_t n, const gradient_sink *sink, workspace *work) {
     int64_t stride = work->stride;
     for (int64_t k = 0; k < stride; k += LANES) {
-        reals chain = begins_block ? REAL(all)(0) : REAL(load)(work->intercept_chains + k);
+        reals chain = sink->begins_block ? REAL(all)(0) : REAL(load)(work->intercept_chains + k);
         for (int64_t r = 0; r < n; r++) chain += REAL(load)(errors + r * stride + k);
         REAL(store)(work->intercept_chains + k, chain);
-        if (ends_block) for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
+        if (sink->ends_block) for (int i = 0; i < LANES; i++) work->intercept[k + i] += (double)chain[i];
     }
 }
 
@@ -93,22 +93,23 @@ static void add_to_intercept(const real *errors, int64_t n, int begins_block, in
 static void add_gradient(const samples *x, int64_t first, int64_t n, int64_t n_classes, const real *errors,
                          workspace *work, gradient_sink *sink) {
     int64_t stride = work->stride;
-    for (int64_t r = 0; r < n;) {
-        int64_t left = work->block - (first + r) % work->block, last = r + left < n ? r + left : n;
-        add_to_intercept(errors + r * stride, last - r, left == work->block, last == r + left || first + n == x->n_taken, work);
+    int is_last = first + n == x->n_taken;
+    for (int64_t r = 0; r < n;) { /* block after block: of dense rows, whose run is in one block, this is one turn */
+        int64_t rest = work->block - (first + r) % work->block, last = r + rest < n ? r + rest : n;
+        sink->begins_block = rest == work->block;
+        sink->ends_block = last == r + rest || is_last;
+        add_to_intercept(errors + r * stride, last - r, sink, work);
         r = last;
     }
     if (x->starts) {
-        sparse_sink to = {work->gradient, F64_PADDED(n_classes), n_classes, first == 0, first + n == x->n_taken,
+        sparse_sink to = {work->gradient, F64_PADDED(n_classes), n_classes, first == 0, is_last,
                           sink->scale, sink->total, ~(f64v_bits){0}};
         if (!sparse_gradient(x, first, n, errors, stride, &to)) sink->lacks_memory = 1;
         for (int i = 0; i < F64_LANES; i++) sink->all_small &= to.all_small[i] != 0;
         return;
     }
-    sink->begins_block = first % work->block == 0;
-    sink->ends_block = (first + n) % work->block == 0 || first + n == x->n_taken;
     sink->is_first_block = first < work->block;
-    sink->is_last_block = first + n == x->n_taken;
+    sink->is_last_block = is_last;
     gradient_run(work->rows.row, n, x->n_features, errors, stride, n_classes, work->packed, work->strip, work->strip_row,
                  sink);
 }

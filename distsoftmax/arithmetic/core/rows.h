@@ -26,9 +26,10 @@ INLINE int64_t block_rows(int64_t n_rows, int64_t n_features, int64_t n_classes)
 
 /* Write a row in the type computed in, and in training's units: (value - mean) * inverse. */
 static void decode_row(const samples *x, int64_t row, real *restrict to) {
-    int64_t n = x->n_features, bytes = n * stored_bytes[x->storage];
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch((const char *)x->values + row * bytes + AHEAD + b);
-    CONVERT(x->storage, x->values, row * n, n, real, to)
+    int64_t n = x->n_features;
+    const char *values = (const char *)x->values + row * x->row_bytes;
+    for (int64_t b = 0; b < x->row_bytes; b += 64) __builtin_prefetch(values + AHEAD + b);
+    CONVERT(x->storage, values, 0, n, real, to)
     if (!x->mean) return;
     const real *mean = x->mean, *inverse = x->inverse;
     for (int64_t j = 0; j < n; j++) to[j] = (to[j] - mean[j]) * inverse[j];

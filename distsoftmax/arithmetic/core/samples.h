@@ -6,12 +6,13 @@
 #include "vector.h"
 
 enum storage { FLOAT32, FLOAT64, FLOAT16, INT8, UINT8, INT16, UINT16, BOOL };
-static const int64_t stored_bytes[] = {4, 8, 2, 1, 1, 2, 2, 1};
 
 typedef struct {
     int64_t n_rows;        /* of the shard */
     int64_t n_features;    /* sparse: the columns that occur in it */
     int64_t storage;       /* of the values */
+    int64_t row_bytes;     /* dense: from one row to the next; for the kernels the rows lie side by side */
+    int64_t is_single;     /* dense: whether the type of mean and inverse is float32, else float64 */
     const void *values;    /* dense: (n_rows, n_features); sparse: of the entries, FLOAT32 or the computed type */
     const void *mean;      /* dense, in the computed type, or NULL: features are (value - mean) * inverse */
     const void *inverse;
@@ -44,5 +45,10 @@ typedef struct {
 enum status { FINE = 0, NOT_FINITE = 1, NO_MEMORY = 2 };
 
 INLINE int64_t taken_row(const samples *x, int64_t i) { return x->rows ? x->rows[i] : i; }
+
+/* A number of starts or indices, of 4 or 8 bytes. */
+INLINE int64_t index_at(const void *indices, int64_t bytes, int64_t i) {
+    return bytes == 4 ? ((const int32_t *)indices)[i] : ((const int64_t *)indices)[i];
+}
 
 #endif

@@ -15,10 +15,6 @@
 #include "real.h"
 #include "samples.h"
 
-INLINE int64_t index_at(const void *indices, int64_t bytes, int64_t i) {
-    return bytes == 4 ? ((const int32_t *)indices)[i] : ((const int64_t *)indices)[i];
-}
-
 INLINE real entry_value(const samples *x, int64_t entry) {
 #ifdef SINGLE
     return ((const float *)x->values)[entry];

@@ -44,6 +44,8 @@
 #define F64_LANES (VECTOR_BYTES / 8)
 VECTOR(f32v, float, int32_t, F32_LANES)
 VECTOR(f64v, double, int64_t, F64_LANES)
+typedef uint32_t f32v_word __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint64_t f64v_word __attribute__((vector_size(VECTOR_BYTES)));
 
 #ifdef FMA_BY_SOFTWARE
 #include "fused.h" /* f32v_fma, f64v_fma, f32_fma, f64_fma */

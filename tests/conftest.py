@@ -1,0 +1,69 @@
+"""What all tests share: sweeps too long for every run, of which a sample is drawn, and how many workers run tests.
+
+A test marked `sweep(n)` runs n of its parameters, and the fixture `drawn` takes so many of a list. Both draw by
+DISTSOFTMAX_TEST_SEED, which the end of the output names; a seed that is not given is drawn itself. With --full
+everything runs.
+"""
+
+import os
+import random
+import secrets
+
+import pytest
+
+SEED = "DISTSOFTMAX_TEST_SEED"
+os.environ.setdefault(SEED, str(secrets.randbelow(2**32)))  # in the environment, so that all workers draw the same
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are taken: scikit-learn and scipy get one, not all
+    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="run every sweep as a whole, not a sample of it")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Start a worker for each core that this process may use; xdist itself counts all."""
+    from distsoftmax.cluster.cores import own_grant
+
+    return len(own_grant().cores)
+
+
+def random_of(name):
+    return random.Random(f"{os.environ[SEED]} {name}")
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m have chosen
+def pytest_collection_modifyitems(config, items):
+    """Draw the parameters of each sweep, each by its name, so that what else is run makes no difference."""
+    if config.option.full:
+        return
+    sweeps = {}
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            sweeps.setdefault((item.path, item.originalname), []).append(item)
+    left_out = []
+    for tests in sweeps.values():
+        (n,) = tests[0].get_closest_marker("sweep").args
+        left_out += sorted(tests, key=lambda test: random_of(test.nodeid).random())[n:]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture
+def drawn(request):
+    """Return n of the items of a sweep, in their order; with --full all of them."""
+
+    def drawn(items, n):
+        items = list(items)
+        if request.config.option.full:
+            return items
+        return [items[number] for number in sorted(random_of(request.node.nodeid).sample(range(len(items)), n))]
+
+    return drawn
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.option.full:
+        terminalreporter.write_line(f"sweeps were sampled: {SEED}={os.environ[SEED]} draws the same, --full runs all")

@@ -9,12 +9,11 @@ import os
 import random
 import secrets
 
+import numpy as np
 import pytest
 
 SEED = "DISTSOFTMAX_TEST_SEED"
 os.environ.setdefault(SEED, str(secrets.randbelow(2**32)))  # in the environment, so that all workers draw the same
-if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are taken: scikit-learn and scipy get one, not all
-    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 
 def pytest_addoption(parser):
@@ -27,6 +26,12 @@ def pytest_xdist_auto_num_workers(config):
     from distsoftmax.cluster.cores import own_grant
 
     return len(own_grant().cores)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config, specs):
+    """Let scikit-learn and scipy use one thread in each worker: there are as many workers as cores."""
+    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 
 def random_of(name):
@@ -67,3 +72,16 @@ def drawn(request):
 def pytest_terminal_summary(terminalreporter, config):
     if not config.option.full:
         terminalreporter.write_line(f"sweeps were sampled: {SEED}={os.environ[SEED]} draws the same, --full runs all")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A small CSV file with a header, and what is in it."""
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((300, 4)).round(6)
+    kinds = np.array(["cat", "dog", "eel"])[(features @ [1, 2, -1, 0] > 0).astype(int) + (features[:, 0] > 0.5)]
+    path = tmp_path / "table.csv"
+    lines = ["a,b,kind,c,d"]
+    lines += [f"{a!r},{b!r},{kind},{c!r},{d!r}" for (a, b, c, d), kind in zip(features.tolist(), kinds, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return path

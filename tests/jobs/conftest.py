@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -122,16 +121,3 @@ def letter(tmp_path):
     if not LETTER.exists():
         pytest.skip("the shared data set letter.csv is not here")
     return Path(shutil.copy(LETTER, tmp_path / "letter.csv"))
-
-
-@pytest.fixture
-def table(tmp_path):
-    """A small CSV file with a header, and what is in it."""
-    generator = np.random.default_rng(0)
-    features = generator.standard_normal((300, 4)).round(6)
-    kinds = np.array(["cat", "dog", "eel"])[(features @ [1, 2, -1, 0] > 0).astype(int) + (features[:, 0] > 0.5)]
-    path = tmp_path / "table.csv"
-    lines = ["a,b,kind,c,d"]
-    lines += [f"{a!r},{b!r},{kind},{c!r},{d!r}" for (a, b, c, d), kind in zip(features.tolist(), kinds, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
-    return path

@@ -17,6 +17,7 @@ MPI = "openmpi" if OPEN_MPI else "mpich"
 LOCAL = ROOT / "launch" / "local.sh"
 
 
+@pytest.mark.launcher
 def test_local_script_trains_from_any_folder_with_trains_own_options(run, tmp_path):
     ended = run(LOCAL, "--mpi", MPI, "-n", 2, "--max-steps", 3, "--out", "here")
     assert ended.status == 0, ended.err
@@ -24,12 +25,14 @@ def test_local_script_trains_from_any_folder_with_trains_own_options(run, tmp_pa
     assert (tmp_path / "here" / "model.safetensors").exists()
 
 
+@pytest.mark.launcher
 def test_local_script_passes_the_exit_status_of_bad_input_on(run):
     ended = run(LOCAL, "--mpi", MPI, "-n", 2, "--data", "none.csv")
     assert ended.status == 2
     assert "error: none.csv: no such file" in ended.err
 
 
+@pytest.mark.launcher
 def test_setup_has_nothing_to_do_the_second_time(run):
     run(ROOT / "launch" / "setup.sh", MPI)
     again = run(ROOT / "launch" / "setup.sh", MPI, deadline=20)
@@ -79,6 +82,7 @@ def test_a_path_with_a_space_is_no_obstacle(run, tmp_path):
     assert list((clone / "runs").glob("*/model.safetensors"))
 
 
+@pytest.mark.launcher
 def test_the_batch_script_runs_the_same_job(run, tmp_path):
     """Without Slurm: the script is a shell script that Slurm starts in the folder of submission."""
     environment = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_NTASKS": "2"}
@@ -120,6 +124,7 @@ def on_a_terminal(arguments, cwd, during=None):
 LONG = ["--max-steps", "2000", "--tolerance", "0", "--solver", "gradient-descent", "--learning-rate", "1e-3"]
 
 
+@pytest.mark.launcher
 def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):
     seen = []
 
@@ -134,6 +139,7 @@ def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):
     assert "\x1b[1A" in shown  # each over the one before
 
 
+@pytest.mark.launcher
 def test_ctrl_c_on_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     def training(shown):
         return b"objective" in shown
@@ -145,6 +151,7 @@ def test_ctrl_c_on_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     assert list((tmp_path / "cut" / "checkpoints").iterdir())
 
 
+@pytest.mark.launcher
 def test_a_log_has_plain_lines_only(mpirun):
     ended = mpirun(2, "train", *LONG, "--max-steps", 500)
     assert "\x1b" not in ended.out + ended.err

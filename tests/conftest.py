@@ -5,6 +5,7 @@ DISTSOFTMAX_TEST_SEED, which the end of the output names; a seed that is not giv
 everything runs.
 """
 
+import functools
 import os
 import random
 import secrets
@@ -56,17 +57,23 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in set(left_out)]
 
 
-@pytest.fixture
-def drawn(request):
-    """Return n of the items of a sweep, in their order; with --full all of them."""
+@pytest.fixture(scope="session")
+def sample_of(request):
+    """Return n of the items of a sweep, in their order, drawn by a name; with --full all of them."""
 
-    def drawn(items, n):
+    def sample_of(name, items, n):
         items = list(items)
         if request.config.option.full:
             return items
-        return [items[number] for number in sorted(random_of(request.node.nodeid).sample(range(len(items)), n))]
+        return [items[number] for number in sorted(random_of(name).sample(range(len(items)), n))]
 
-    return drawn
+    return sample_of
+
+
+@pytest.fixture
+def drawn(request, sample_of):
+    """Return n of the items of a test's sweep, in their order; with --full all of them."""
+    return functools.partial(sample_of, request.node.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter, config):

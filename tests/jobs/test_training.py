@@ -9,9 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.model import load_model
 
-
 LETTER_OPTIONS = f"--data {LETTER} --label Letter --max-steps 15 --valid-fraction 0.1"
-RUNS = {  # how they train, each on all of `JOBS`
+RUNS = {  # what each of the `JOBS` trains
     "digits float32": "--dtype float32 --max-steps 30 --l2 1e-4",
     "digits float64": "--dtype float64 --max-steps 30 --l2 1e-4",
     "letter float32": f"{LETTER_OPTIONS} --dtype float32",
@@ -21,15 +20,15 @@ RUNS = {  # how they train, each on all of `JOBS`
     "accelerated elastic net": "--max-steps 12 --solver gradient-descent --l1 1e-3 --l2 1e-3",
     "trust region": "--max-steps 12 --solver trust-region --l2 1e-3",
 }
-JOBS = [(1, 1), (1, 3), (2, 1), (2, 3), (3, 2), (4, 1), (5, 3), (7, 1)]  # ranks, and threads of each
+JOBS = [(1, 3), (2, 1), (2, 3), (3, 2), (4, 1), (5, 3), (7, 1)]  # ranks, and threads of each
 
 
 @pytest.fixture(scope="module")
-def models(shared_run):
-    """The sha256 of the model of each run in each job."""
+def models(shared_run, sample_of):
+    """The sha256 of the model of each run in each job, which are (1, 1) and a sample of `JOBS`."""
     names = [name for name in RUNS if LETTER.exists() or "letter" not in name]
     models = {name: {} for name in names}
-    for ranks, threads in JOBS:
+    for ranks, threads in [(1, 1), *sample_of(__name__, JOBS, 3)]:
         runs = [f"{RUNS[name]} --threads {threads} --out '{ranks}-{threads}/{name}'" for name in names]
         ended = shared_run("mpirun", "-n", ranks, "python", Path(__file__).with_name("trainings.py"), *runs)
         assert ended.status == 0, ended.err
@@ -43,7 +42,7 @@ def models(shared_run):
 def test_bits_do_not_depend_on_the_number_of_ranks_or_threads(models, name):
     if name not in models:
         pytest.skip("the shared data set letter.csv is not here")
-    assert len(models[name]) == len(JOBS)
+    assert len(models[name]) >= 4
     assert len(set(models[name].values())) == 1, models[name]
 
 

@@ -41,7 +41,7 @@ def random_of(name):
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
 def pytest_collection_modifyitems(config, items):
-    """Draw the parameters of each sweep, each by its name, so that what else is run makes no difference."""
+    """Draw the parameters of each sweep, each by its name: the same for tests that share what they compute of it."""
     if config.option.full:
         return
     sweeps = {}
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config, items):
     left_out = []
     for tests in sweeps.values():
         (n,) = tests[0].get_closest_marker("sweep").args
-        left_out += sorted(tests, key=lambda test: random_of(test.nodeid).random())[n:]
+        left_out += sorted(tests, key=lambda test: random_of(test.callspec.id).random())[n:]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]

@@ -52,6 +52,7 @@ def test_the_model_with_the_lowest_held_out_log_loss_is_kept(mpirun, overfit, wh
     assert objective[:20] in whole.out
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("cut", [4, 6, 15, 20])  # the best model is that of step 12
 def test_an_interrupted_run_keeps_the_same_model_and_stops_at_the_same_step(
     mpirun, overfit, whole, shared_folder, tmp_path, cut

@@ -1,13 +1,27 @@
 #!/usr/bin/env bash
-# Sets everything up and runs the whole test suite, on MPICH and on Open MPI; the last line has the totals.
+# Sets everything up and runs the test suite, on MPICH and on Open MPI; the last line has the totals.
 #
-#   launch/test.sh [mpich|openmpi ...]      default: both
+#   launch/test.sh [--full] [--coverage] [mpich|openmpi ...]      default: both
+#
+# Of the long sweeps a sample is run, drawn by DISTSOFTMAX_TEST_SEED, which is drawn, too, where it is not set. On Open
+# MPI run the tests that touch a launcher or MPI. --full runs every test on both, and in-job tests on 1 and 2 ranks, too.
+# --coverage measures the lines of the package that are run, of which a floor stands in pyproject.toml.
 set -uo pipefail
 
 here=$(cd -P "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.." || exit 2
-mpis=("$@")
+mpis=() full=() coverage=() all_ranks=(3 4)
+for word in "$@"; do
+    case $word in
+        --full) full=(--full) && all_ranks=(1 2 3 4) ;;
+        --coverage) coverage=(--cov --cov-append --cov-report= --cov-fail-under=0) ;;
+        mpich | openmpi) mpis+=("$word") ;;
+        *) echo "test: unknown word '$word'; say --full, --coverage, mpich or openmpi" >&2 && exit 2 ;;
+    esac
+done
 [ ${#mpis[@]} -gt 0 ] || mpis=(mpich openmpi)
+export DISTSOFTMAX_TEST_SEED=${DISTSOFTMAX_TEST_SEED:-$RANDOM}
+rm -f .coverage
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0
@@ -36,10 +50,11 @@ suite() {
 in_job() {
     local status
     # shellcheck disable=SC2016
-    timeout --kill-after=10 240 mpirun -n "$1" bash -c '
-        rank=${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}
-        if [ "$rank" = 0 ]; then exec python -m pytest -q --color=no --with-mpi tests/mpi; fi
-        exec python -m pytest -q --color=no --with-mpi tests/mpi >"$0/rank-$rank" 2>&1' "$logs"
+    LOGS=$logs COVERAGE=${coverage[*]-} TESTS="python -m pytest -q --color=no ${full[*]-} --with-mpi tests/mpi" \
+        timeout --kill-after=10 240 mpirun -n "$1" bash -c '
+            rank=${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}
+            if [ "$rank" = 0 ]; then exec $TESTS $COVERAGE; fi
+            exec $TESTS >"$LOGS/rank-$rank" 2>&1'
     status=$?
     [ "$status" -eq 0 ] || tail -n 30 "$logs"/rank-* 2>/dev/null
     return "$status"
@@ -52,14 +67,21 @@ for mpi in "${mpis[@]}"; do
     # shellcheck source=/dev/null
     source "$venv/bin/activate"
     if [ "$first" = 1 ]; then
-        suite "unit" python -m pytest -q --color=no tests/unit
+        suite "unit" python -m pytest -q --color=no -n auto --dist worksteal \
+            ${full[@]+"${full[@]}"} ${coverage[@]+"${coverage[@]}"} tests/unit
         first=0
     fi
-    for ranks in 1 2 3 4; do
+    for ranks in "${all_ranks[@]}"; do
         suite "mpi, $ranks ranks, $mpi" in_job "$ranks"
     done
-    suite "jobs, $mpi" timeout --kill-after=10 1800 python -m pytest -q --color=no --durations=5 tests/jobs
+    chosen=()
+    [ "$mpi" = mpich ] || [ ${#full[@]} -gt 0 ] || chosen=(-m launcher)
+    suite "jobs, $mpi" timeout --kill-after=10 1800 python -m pytest -q --color=no --durations=5 \
+        ${full[@]+"${full[@]}"} ${chosen[@]+"${chosen[@]}"} tests/jobs
     deactivate
 done
+if [ ${#coverage[@]} -gt 0 ]; then
+    "$venv/bin/python" -m coverage report || failed=$((failed + 1))
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -1,7 +1,7 @@
 """Small runs of every sort; the sha256 of each model stands in digests.txt, and must be the same on every machine.
 
     mpirun -n 3 python tests/golden/runs.py --threads 2     prints NAME SHA256 for every run, all in one job
-    python tests/golden/runs.py --only lbfgs-l2             one of them
+    python tests/golden/runs.py --only lbfgs-l2 sgd         some of them
     python tests/golden/runs.py --write                     writes digests.txt anew
 
 The digests change with the arithmetic version, and with a change of an algorithm, and with nothing else.
@@ -115,18 +115,16 @@ def files(cluster):
 
 
 def chosen(only):
-    """Return the runs to make for one of them: what its model starts from, too."""
-    if only is None:
-        return list(RUNS)
-    words = RUNS[only].split()
-    before = [words[words.index("--init") + 1]] if "--init" in words else []
-    return [*before, only]
+    """Return the runs to make for some of them: what their models start from, too."""
+    words = [*only, *" ".join(RUNS[name] for name in only).split()]
+    starts = {words[number + 1] for number, word in enumerate(words) if word == "--init"}
+    return [name for name in RUNS if name in only or name in starts]
 
 
 def main():
     parser = argparse.ArgumentParser(description="Make the golden runs and print the sha256 of their models.")
     parser.add_argument("--threads", default="1", help="of each rank")
-    parser.add_argument("--only", choices=RUNS, metavar="NAME", help="one run")
+    parser.add_argument("--only", choices=RUNS, nargs="+", default=list(RUNS), metavar="NAME", help="some runs")
     parser.add_argument("--write", action="store_true", help="write digests.txt")
     options = parser.parse_args()
 

@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -84,12 +83,12 @@ class Process:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def start(tmp_path):
-    """Start a command without waiting for it; what still runs at the test's end is killed."""
+@contextlib.contextmanager
+def processes(folder):
+    """Yield a function that starts a command without waiting for it; what still runs at the end is killed."""
     started = []
 
-    def start(*arguments, cwd=tmp_path, env=None, deadline=120):
+    def start(*arguments, cwd=folder, env=None, deadline=120):
         process = Process(arguments, cwd, env, deadline)
         started.append(process)
         return process
@@ -101,15 +100,13 @@ def start(tmp_path):
             process.popen.communicate()
 
 
-@pytest.fixture
-def run(start):
-    """Run a command to its end."""
+def running(start):
+    """Return a function that runs a command to its end."""
     return lambda *arguments, **options: start(*arguments, **options).wait()
 
 
-@pytest.fixture
-def mpirun(run):
-    """Run a module of distsoftmax on so many ranks."""
+def on_ranks(run):
+    """Return a function that runs a module of distsoftmax on so many ranks."""
 
     def mpirun(n, command, *arguments, **options):
         return run("mpirun", "-n", n, sys.executable, "-m", f"distsoftmax.{command}", *arguments, **options)
@@ -118,20 +115,45 @@ def mpirun(run):
 
 
 @pytest.fixture
+def start(tmp_path):
+    """Start a command in the test's folder without waiting for it."""
+    with processes(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def run(start):
+    """Run a command to its end."""
+    return running(start)
+
+
+@pytest.fixture
+def mpirun(run):
+    """Run a module of distsoftmax on so many ranks."""
+    return on_ranks(run)
+
+
+@pytest.fixture(scope="module")
+def shared_folder(tmp_path_factory):
+    """A folder for what several tests of a module only look at."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def shared_run(shared_folder):
+    """Run a command to its end, in the shared folder."""
+    with processes(shared_folder) as start:
+        yield running(start)
+
+
+@pytest.fixture(scope="module")
+def shared_mpirun(shared_run):
+    """Run a module of distsoftmax on so many ranks, in the shared folder."""
+    return on_ranks(shared_run)
+
+
+@pytest.fixture
 def letter(tmp_path):
     if not LETTER.exists():
         pytest.skip("the shared data set letter.csv is not here")
     return Path(shutil.copy(LETTER, tmp_path / "letter.csv"))
-
-
-@pytest.fixture
-def table(tmp_path):
-    """A small CSV file with a header, and what is in it."""
-    generator = np.random.default_rng(0)
-    features = generator.standard_normal((300, 4)).round(6)
-    kinds = np.array(["cat", "dog", "eel"])[(features @ [1, 2, -1, 0] > 0).astype(int) + (features[:, 0] > 0.5)]
-    path = tmp_path / "table.csv"
-    lines = ["a,b,kind,c,d"]
-    lines += [f"{a!r},{b!r},{kind},{c!r},{d!r}" for (a, b, c, d), kind in zip(features.tolist(), kinds, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
-    return path

@@ -10,14 +10,22 @@ PATIENT = ["--solver", "gradient-descent", "--tolerance", 0, "--evaluate-every",
 RATE = ["--learning-rate", 0.5]  # so that the best model is somewhere in the middle
 
 
-@pytest.fixture
-def overfit(tmp_path):
+@pytest.fixture(scope="module")
+def overfit(shared_folder):
     """Options for samples that a model soon knows by heart."""
     generator = np.random.default_rng(0)
     features = generator.standard_normal((200, 40))
     kinds = (2 * features[:, :3].sum(axis=1) + generator.logistic(size=200) > 0).astype(int)
-    np.savez(tmp_path / "few.npz", X=features, y=kinds)
-    return ["--data", "few.npz", "--valid-fraction", 0.4, *PATIENT, *RATE]
+    np.savez(shared_folder / "few.npz", X=features, y=kinds)
+    return ["--data", shared_folder / "few.npz", "--valid-fraction", 0.4, *PATIENT, *RATE]
+
+
+@pytest.fixture(scope="module")
+def whole(shared_mpirun, overfit):
+    """A run that ends by its patience, without interruption."""
+    ended = shared_mpirun(2, "train", *overfit, "--out", "whole")
+    assert ended.status == 0, ended.err
+    return ended
 
 
 def losses(folder):
@@ -31,24 +39,25 @@ def kept(ended):
     return int(found[1]), float(found[2])
 
 
-def test_the_model_with_the_lowest_held_out_log_loss_is_kept(mpirun, overfit, tmp_path):
-    ended = mpirun(2, "train", *overfit, "--out", "run")
-    found = losses(tmp_path / "run")
+def test_the_model_with_the_lowest_held_out_log_loss_is_kept(mpirun, overfit, whole, shared_folder):
+    found = losses(shared_folder / "whole")
     best = min(found, key=found.get)
     assert best > 0
     assert max(found) == best + 3 * 4
-    assert kept(ended) == (best, pytest.approx(found[best], rel=1e-5))
-    assert "the held-out log loss has not fallen for 4 evaluations" in ended.out
+    assert kept(whole) == (best, pytest.approx(found[best], rel=1e-5))
+    assert "the held-out log loss has not fallen for 4 evaluations" in whole.out
     directly = mpirun(1, "train", *overfit, "--max-steps", best, "--out", "directly")
-    assert directly.sha256 == ended.sha256
+    assert directly.sha256 == whole.sha256
     objective = re.search("^objective: .*$", directly.out, re.MULTILINE)[0]
-    assert objective[:20] in ended.out
+    assert objective[:20] in whole.out
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("cut", [4, 6, 15, 20])  # the best model is that of step 12
-def test_an_interrupted_run_keeps_the_same_model_and_stops_at_the_same_step(mpirun, overfit, tmp_path, cut):
-    whole = mpirun(2, "train", *overfit, "--out", "whole")
-    last = max(losses(tmp_path / "whole"))
+def test_an_interrupted_run_keeps_the_same_model_and_stops_at_the_same_step(
+    mpirun, overfit, whole, shared_folder, tmp_path, cut
+):
+    last = max(losses(shared_folder / "whole"))
     assert cut < last
     mpirun(3, "train", *overfit, "--max-steps", cut, "--out", "cut")
     again = mpirun(1, "train", *overfit, "--out", "cut")
@@ -82,9 +91,14 @@ def test_other_held_out_samples_are_another_run(mpirun, overfit, table, tmp_path
 LONG = ["--solver", "gradient-descent", "--learning-rate", 0.01, "--tolerance", 0, "--max-steps", 300]
 
 
+@pytest.fixture(scope="module")
+def long_model(shared_mpirun):
+    """The bits of a run that has all the time it needs."""
+    return shared_mpirun(2, "train", *LONG, "--out", "long").sha256
+
+
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_a_run_out_of_time_saves_and_goes_on_with_the_same_bits(mpirun, run, tmp_path, ranks):
-    whole = mpirun(2, "train", *LONG, "--out", "whole")
+def test_a_run_out_of_time_saves_and_goes_on_with_the_same_bits(mpirun, run, long_model, tmp_path, ranks):
     ended = mpirun(ranks, "train", *LONG, "--max-seconds", 0.05, "--out", "cut")
     assert ended.status == 75, ended.err
     step = re.search(r"^stopped by --max-seconds 0.05 after step (\d+); go on with$", ended.out, re.MULTILINE)[1]
@@ -93,7 +107,7 @@ def test_a_run_out_of_time_saves_and_goes_on_with_the_same_bits(mpirun, run, tmp
     (line,) = re.findall(r"^mpirun -n \d+ (python -m distsoftmax.train --config .*)$", ended.out, re.MULTILINE)
     again = run("mpirun", "-n", 2, *line.split(), "--max-seconds", 1000)
     assert f"after step {step}" in again.out
-    assert again.sha256 == whole.sha256
+    assert again.sha256 == long_model
 
 
 def test_however_little_time_there_is_a_process_takes_a_step(mpirun):

@@ -28,16 +28,12 @@ def start_long(start, tmp_path):
     return start_long
 
 
-WHOLE = []
-
-
-def uninterrupted(mpirun):
+@pytest.fixture(scope="module")
+def uninterrupted(shared_mpirun):
     """The bits of the same run without interruption."""
-    if not WHOLE:
-        ended = mpirun(2, "train", *SHARDS, *LONG, "--out", "whole")
-        assert ended.status == 0, ended.err
-        WHOLE.append(ended.sha256)
-    return WHOLE[0]
+    ended = shared_mpirun(2, "train", *SHARDS, *LONG, "--out", "whole")
+    assert ended.status == 0, ended.err
+    return ended.sha256
 
 
 def resumed(run, out, ended, n):
@@ -52,16 +48,18 @@ def resumed(run, out, ended, n):
 TO_LAUNCHER = [signal.SIGUSR1] if OPEN_MPI else [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
 
 
+@pytest.mark.launcher
 @pytest.mark.parametrize("number", TO_LAUNCHER, ids=lambda number: number.name)
-def test_a_signal_to_mpirun_saves_and_the_run_goes_on_with_the_same_bits(mpirun, run, start_long, number):
+def test_a_signal_to_mpirun_saves_and_the_run_goes_on_with_the_same_bits(run, start_long, uninterrupted, number):
     process = start_long(4, "cut")
     process.popen.send_signal(number)
     ended = process.wait()
     assert ended.status == 75, ended.err
     assert re.search(rf"^stopped by {number.name} after step \d+", ended.out, re.MULTILINE)
-    assert resumed(run, "cut", ended, 3) == uninterrupted(mpirun)
+    assert resumed(run, "cut", ended, 3) == uninterrupted
 
 
+@pytest.mark.launcher
 def test_signals_that_keep_coming_change_nothing(start_long):
     process = start_long(2, "cut")
     while process.popen.poll() is None:
@@ -73,6 +71,7 @@ def test_signals_that_keep_coming_change_nothing(start_long):
     assert ended.status == 75, ended.err
 
 
+@pytest.mark.launcher
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_signal_to_any_rank_stops_them_all_in_order(start_long, number):
     process = start_long(3, "cut")
@@ -82,8 +81,9 @@ def test_a_signal_to_any_rank_stops_them_all_in_order(start_long, number):
     assert f"stopped by {number.name}" in ended.out
 
 
+@pytest.mark.launcher
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_the_launch_script_stops_in_order_on_either_mpi(run, mpirun, start, tmp_path, number):
+def test_the_launch_script_stops_in_order_on_either_mpi(run, start, uninterrupted, tmp_path, number):
     mpi = "openmpi" if OPEN_MPI else "mpich"
     script = ROOT / "launch" / "local.sh"
     process = start(script, "--mpi", mpi, "-n", 4, *SHARDS, *LONG, "--out", "cut", env=SLOW)
@@ -92,9 +92,10 @@ def test_the_launch_script_stops_in_order_on_either_mpi(run, mpirun, start, tmp_
     process.popen.send_signal(number)
     ended = process.wait()
     assert ended.status == 75, ended.err
-    assert resumed(run, "cut", ended, 3) == uninterrupted(mpirun)
+    assert resumed(run, "cut", ended, 3) == uninterrupted
 
 
+@pytest.mark.launcher
 def test_ctrl_c_again_and_again_at_the_launch_script_ends_the_run_quietly_and_in_order(start, tmp_path):
     """As a terminal does it: to all processes in its foreground."""
     mpi = "openmpi" if OPEN_MPI else "mpich"
@@ -111,17 +112,19 @@ def test_ctrl_c_again_and_again_at_the_launch_script_ends_the_run_quietly_and_in
     assert not re.search("assert|mpiexec|proxy|Traceback", ended.err), ended.err
 
 
+@pytest.mark.launcher
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_killed_rank_ends_the_job_and_the_run_goes_on_with_the_same_bits(mpirun, start_long, rank):
+def test_a_killed_rank_ends_the_job_and_the_run_goes_on_with_the_same_bits(mpirun, start_long, uninterrupted, rank):
     process = start_long(3, "cut")
     os.kill(sorted(process.ranks())[rank], signal.SIGKILL)
     ended = process.wait()
     assert ended.status not in (0, 75)
     again = mpirun(2, "train", *SHARDS, *LONG, "--out", "cut")
     assert "resumed from cut/checkpoints/step-" in again.out
-    assert again.sha256 == uninterrupted(mpirun)
+    assert again.sha256 == uninterrupted
 
 
+@pytest.mark.launcher
 @pytest.mark.parametrize("rank", [0, 1, 3])
 def test_an_uncaught_exception_ends_the_job_at_once_with_traceback_and_rank(start, rank):
     process = start(
@@ -134,6 +137,7 @@ def test_an_uncaught_exception_ends_the_job_at_once_with_traceback_and_rank(star
     assert ended.seconds < 30
 
 
+@pytest.mark.launcher
 def test_the_others_end_within_5_seconds_of_an_exception(start, tmp_path):
     process = start(
         "mpirun", "-n", 3, "python", "-m", "distsoftmax.train", "--out", "run", env={**FAULTS, "FAULT": "1:raise"}
@@ -147,6 +151,7 @@ def test_the_others_end_within_5_seconds_of_an_exception(start, tmp_path):
     assert process.wait().status not in (0, 75)
 
 
+@pytest.mark.launcher
 def test_a_complaint_of_one_rank_alone_leaves_no_other_waiting(run):
     ended = run(
         "mpirun",
@@ -193,10 +198,17 @@ def test_a_damaged_checkpoint_is_passed_over_loudly_with_the_same_bits(mpirun, t
     assert again.sha256 == whole
 
 
-def test_a_finished_run_can_be_extended_and_equals_a_longer_one(mpirun):
-    mpirun(2, "train", "--max-steps", 7, "--tolerance", 0, "--out", "run")
-    longer = mpirun(3, "train", "--max-steps", 19, "--tolerance", 0, "--out", "run")
-    assert longer.sha256 == mpirun(1, "train", "--max-steps", 19, "--tolerance", 0, "--out", "other").sha256
+@pytest.fixture(scope="module")
+def longer_and_whole(shared_mpirun):
+    """A run of 7 steps that was extended to 19, in the folder run, and one of 19 steps, in the folder other."""
+    shared_mpirun(2, "train", "--max-steps", 7, "--tolerance", 0, "--out", "run")
+    longer = shared_mpirun(3, "train", "--max-steps", 19, "--tolerance", 0, "--out", "run")
+    return longer, shared_mpirun(1, "train", "--max-steps", 19, "--tolerance", 0, "--out", "other")
+
+
+def test_a_finished_run_can_be_extended_and_equals_a_longer_one(longer_and_whole):
+    longer, whole = longer_and_whole
+    assert longer.sha256 == whole.sha256
 
 
 def test_a_run_that_ended_on_its_tolerance_goes_on_to_a_smaller_one_with_the_same_bits(mpirun, letter):
@@ -207,14 +219,11 @@ def test_a_run_that_ended_on_its_tolerance_goes_on_to_a_smaller_one_with_the_sam
     assert later.sha256 == mpirun(1, "train", *options, "--tolerance", 1e-6, "--out", "whole").sha256
 
 
-def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(mpirun, tmp_path):
+def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(longer_and_whole, shared_folder):
     import json
 
-    mpirun(2, "train", "--max-steps", 7, "--tolerance", 0, "--out", "run")
-    mpirun(3, "train", "--max-steps", 19, "--tolerance", 0, "--out", "run")
-    mpirun(1, "train", "--max-steps", 19, "--tolerance", 0, "--out", "other")
     steps = {}
     for out in ("run", "other"):
-        lines = [json.loads(line) for line in (tmp_path / out / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (shared_folder / out / "metrics.jsonl").read_text().splitlines()]
         steps[out] = {line["step"]: line["objective"] for line in lines}
     assert steps["run"] == steps["other"]

@@ -20,15 +20,15 @@ def models(folder):
     return [load_model(folder / "path" / name / "model.safetensors").sha256 for name in NAMES]
 
 
-@pytest.fixture
-def whole(mpirun, tmp_path):
-    ended = mpirun(2, "train", *PATH, "--out", "whole")
+@pytest.fixture(scope="module")
+def whole(shared_mpirun):
+    ended = shared_mpirun(2, "train", *PATH, "--out", "whole")
     assert ended.status == 0, ended.err
     return ended
 
 
-def test_bits_of_all_models_do_not_depend_on_the_number_of_ranks(mpirun, whole, tmp_path):
-    expected = models(tmp_path / "whole")
+def test_bits_of_all_models_do_not_depend_on_the_number_of_ranks(mpirun, whole, shared_folder, tmp_path):
+    expected = models(shared_folder / "whole")
     assert len(set(expected)) == 4
     for ranks in (1, 3):
         ended = mpirun(ranks, "train", *PATH, "--out", f"on-{ranks}")
@@ -36,38 +36,38 @@ def test_bits_of_all_models_do_not_depend_on_the_number_of_ranks(mpirun, whole, 
         assert ended.sha256 == whole.sha256
 
 
-def test_each_run_is_the_one_that_starts_from_the_model_before(mpirun, whole, tmp_path):
+def test_each_run_is_the_one_that_starts_from_the_model_before(mpirun, whole, shared_folder):
     options = ["--solver", "gradient-descent", "--tolerance", 1e-3, "--shards", 8]
     init = []
-    for name, l2, expected in zip(NAMES, (0.1, 0.01, 0.001, 0.0001), models(tmp_path / "whole"), strict=True):
+    for name, l2, expected in zip(NAMES, (0.1, 0.01, 0.001, 0.0001), models(shared_folder / "whole"), strict=True):
         assert mpirun(3, "train", *options, "--l2", l2, *init, "--out", name).sha256 == expected
         init = ["--init", name]
 
 
-def test_the_table_and_the_file_say_what_each_run_came_to_and_the_best_is_kept(whole, tmp_path):
+def test_the_table_and_the_file_say_what_each_run_came_to_and_the_best_is_kept(whole, shared_folder):
     lines = whole.out.splitlines()
     (marked,) = [line for line in lines if line.endswith("< lowest held-out log loss")]
-    content = json.loads((tmp_path / "whole" / "path.json").read_text())
+    content = json.loads((shared_folder / "whole" / "path.json").read_text())
     assert content["l2"] == [0.1, 0.01, 0.001, 0.0001]
     runs = content["runs"]
     assert [run["l2"] for run in runs] == content["l2"]
     assert [run["folder"] for run in runs] == [f"path/{name}" for name in NAMES]
-    assert [run["model_sha256"] for run in runs] == models(tmp_path / "whole")
+    assert [run["model_sha256"] for run in runs] == models(shared_folder / "whole")
     best = min(runs, key=lambda run: run["held_out_log_loss"])
     assert content["chosen"] == best["folder"].removeprefix("path/")
     assert float(marked.split()[0]) == best["l2"]
-    assert whole.sha256 == best["model_sha256"] == load_model(tmp_path / "whole" / "model.safetensors").sha256
+    assert whole.sha256 == best["model_sha256"] == load_model(shared_folder / "whole" / "model.safetensors").sha256
     for run in runs:
         assert 0 <= run["certified_gap"] <= 1e-3 * run["objective"]
         assert run["seconds"] > 0
-        metrics = (tmp_path / "whole" / run["folder"] / "metrics.jsonl").read_text().splitlines()
+        metrics = (shared_folder / "whole" / run["folder"] / "metrics.jsonl").read_text().splitlines()
         last = json.loads(metrics[-1])
         assert (last["step"], last["held_out_log_loss"]) == (run["steps"], run["held_out_log_loss"])
         assert (last["held_out_accuracy"], last["objective"]) == (run["held_out_accuracy"], run["objective"])
 
 
-def test_runs_after_the_first_are_shorter_than_from_0(mpirun, whole, tmp_path):
-    runs = json.loads((tmp_path / "whole" / "path.json").read_text())["runs"]
+def test_runs_after_the_first_are_shorter_than_from_0(mpirun, whole, shared_folder):
+    runs = json.loads((shared_folder / "whole" / "path.json").read_text())["runs"]
     cold = mpirun(
         2, "train", "--l2", runs[1]["l2"], "--solver", "gradient-descent", "--tolerance", 1e-3, "--out", "cold"
     )
@@ -88,7 +88,7 @@ def go_on(run, ended, n):
     return run("mpirun", "-n", n, *line.split(), "--max-seconds", 1000)
 
 
-def test_a_path_interrupted_by_a_signal_goes_on_with_the_same_bits(run, start, whole, tmp_path):
+def test_a_path_interrupted_by_a_signal_goes_on_with_the_same_bits(run, start, whole, shared_folder, tmp_path):
     process = start("mpirun", "-n", 3, "python", "-m", "distsoftmax.train", *PATH, "--out", "cut", env=FAULTS)
     third = tmp_path / "cut" / "path" / NAMES[2] / "metrics.jsonl"
     process.wait_for(lambda: third.exists() and len(third.read_text().splitlines()) > 3, "its third run")
@@ -102,27 +102,27 @@ def test_a_path_interrupted_by_a_signal_goes_on_with_the_same_bits(run, start, w
     again = go_on(run, ended, 2)
     assert again.status == 0, again.err
     assert {path: path.stat().st_mtime_ns for folder in finished.values() for path in folder.iterdir()} == before
-    assert models(tmp_path / "cut") == models(tmp_path / "whole")
+    assert models(tmp_path / "cut") == models(shared_folder / "whole")
     assert again.sha256 == whole.sha256
 
 
-def test_a_path_that_is_out_of_time_again_and_again_comes_to_the_same_end(mpirun, run, whole, tmp_path):
+def test_a_path_that_is_out_of_time_again_and_again_comes_to_the_same_end(mpirun, run, whole, shared_folder, tmp_path):
     ended = mpirun(2, "train", *PATH, "--max-seconds", 0.15, "--out", "cut")
     assert ended.status == 75, ended.err
     assert re.search(r"^stopped by --max-seconds 0.15 after step \d+ of l2 ", ended.out, re.MULTILINE)
     again = go_on(run, ended, 3)
-    assert models(tmp_path / "cut") == models(tmp_path / "whole")
+    assert models(tmp_path / "cut") == models(shared_folder / "whole")
     assert again.sha256 == whole.sha256
 
 
-def test_a_path_that_was_killed_goes_on_with_the_same_bits(mpirun, start, whole, tmp_path):
+def test_a_path_that_was_killed_goes_on_with_the_same_bits(mpirun, start, whole, shared_folder, tmp_path):
     process = start("mpirun", "-n", 3, "python", "-m", "distsoftmax.train", *PATH, "--out", "cut", env=FAULTS)
     third = tmp_path / "cut" / "path" / NAMES[2] / "metrics.jsonl"
     process.wait_for(lambda: third.exists() and len(third.read_text().splitlines()) > 3, "its third run")
     os.kill(sorted(process.ranks())[1], signal.SIGKILL)
     assert process.wait().status not in (0, 75)
     again = mpirun(2, "train", *PATH, "--out", "cut")
-    assert models(tmp_path / "cut") == models(tmp_path / "whole")
+    assert models(tmp_path / "cut") == models(shared_folder / "whole")
     assert again.sha256 == whole.sha256
 
 

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,13 @@ import time
 import pytest
 from conftest import OPEN_MPI, ROOT
 
+from distsoftmax.arithmetic import build
+
 MPI = "openmpi" if OPEN_MPI else "mpich"
 LOCAL = ROOT / "launch" / "local.sh"
 
 
+@pytest.mark.launcher
 def test_local_script_trains_from_any_folder_with_trains_own_options(run, tmp_path):
     ended = run(LOCAL, "--mpi", MPI, "-n", 2, "--max-steps", 3, "--out", "here")
     assert ended.status == 0, ended.err
@@ -24,12 +28,14 @@ def test_local_script_trains_from_any_folder_with_trains_own_options(run, tmp_pa
     assert (tmp_path / "here" / "model.safetensors").exists()
 
 
+@pytest.mark.launcher
 def test_local_script_passes_the_exit_status_of_bad_input_on(run):
     ended = run(LOCAL, "--mpi", MPI, "-n", 2, "--data", "none.csv")
     assert ended.status == 2
     assert "error: none.csv: no such file" in ended.err
 
 
+@pytest.mark.launcher
 def test_setup_has_nothing_to_do_the_second_time(run):
     run(ROOT / "launch" / "setup.sh", MPI)
     again = run(ROOT / "launch" / "setup.sh", MPI, deadline=20)
@@ -72,13 +78,19 @@ def test_setup_with_the_systems_mpi_needs_one(run, tmp_path):
 
 @pytest.mark.skipif(OPEN_MPI, reason="once is enough, and it takes half a minute")
 def test_a_path_with_a_space_is_no_obstacle(run, tmp_path):
-    clone = tmp_path / "a path with spaces"
+    """The whole set-up, but for what takes long and knows no paths: what a compiler optimizes, pip's byte code."""
+    clone, quick = tmp_path / "a path with spaces", tmp_path / "quick-cc"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".venv*", ".git", "runs", "__pycache__", "*.egg-info"))
-    ended = run("launch/local.sh", "-n", 2, "--max-steps", 2, cwd=clone, deadline=300)
+    compiler = shlex.join(build.find_compiler().command)
+    quick.write_text(f'#!/usr/bin/env bash\nexec {compiler} "${{@/#-O3/-O1}}"\n')
+    quick.chmod(0o755)
+    environment = {"PIP_NO_COMPILE": "1", "CC": str(quick)}
+    ended = run("launch/local.sh", "-n", 2, "--max-steps", 2, cwd=clone, env=environment, deadline=300)
     assert ended.status == 0, ended.err
     assert list((clone / "runs").glob("*/model.safetensors"))
 
 
+@pytest.mark.launcher
 def test_the_batch_script_runs_the_same_job(run, tmp_path):
     """Without Slurm: the script is a shell script that Slurm starts in the folder of submission."""
     environment = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_NTASKS": "2"}
@@ -120,6 +132,7 @@ def on_a_terminal(arguments, cwd, during=None):
 LONG = ["--max-steps", "2000", "--tolerance", "0", "--solver", "gradient-descent", "--learning-rate", "1e-3"]
 
 
+@pytest.mark.launcher
 def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):
     seen = []
 
@@ -134,6 +147,7 @@ def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):
     assert "\x1b[1A" in shown  # each over the one before
 
 
+@pytest.mark.launcher
 def test_ctrl_c_on_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     def training(shown):
         return b"objective" in shown
@@ -145,6 +159,7 @@ def test_ctrl_c_on_a_terminal_saves_and_says_how_to_go_on(tmp_path):
     assert list((tmp_path / "cut" / "checkpoints").iterdir())
 
 
+@pytest.mark.launcher
 def test_a_log_has_plain_lines_only(mpirun):
     ended = mpirun(2, "train", *LONG, "--max-steps", 500)
     assert "\x1b" not in ended.out + ended.err

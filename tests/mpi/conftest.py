@@ -3,6 +3,7 @@
 A test that fails on one rank would leave the others waiting in a collective call, so it ends the job.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -11,6 +12,9 @@ import pytest
 from mpi4py import MPI
 
 from distsoftmax.cluster.mpi import MpiCommunicator
+
+SEED = "DISTSOFTMAX_TEST_SEED"
+os.environ[SEED] = MPI.COMM_WORLD.bcast(os.environ[SEED])  # all ranks run the same tests
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,9 +1,15 @@
-"""What the tests of text readers share."""
+"""What unit tests share: files of text and the complaints about them, jobs whose ranks are threads."""
 
 import pytest
+from command_jobs import job_runner
+from hypothesis import settings
 from ranks import read
 
 from distsoftmax.errors import InputError
+
+# how long an example takes depends on what else the machine does
+settings.register_profile("distsoftmax", deadline=None, database=None)
+settings.load_profile("distsoftmax")
 
 
 @pytest.fixture
@@ -32,3 +38,10 @@ def complaint(write):
         return str(caught.value)
 
     return complaint
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch, capsys):
+    """Run a command on so many ranks, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return job_runner(monkeypatch, capsys)

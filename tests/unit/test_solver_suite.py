@@ -219,6 +219,7 @@ def test_the_judges_find_what_satisfies_the_optimality_conditions(penalty, weigh
         assert {1, CLASSES} <= set((coef == 0).sum(axis=0))  # zeros in a feature that is in, and a feature that is out
 
 
+@pytest.mark.sweep(60)
 @pytest.mark.parametrize(("solver", "penalty", "kind", "weighted", "dtype"), CASES)
 def test_the_optimum_that_others_find_is_reached(solver, penalty, kind, weighted, dtype):
     state, _ = solved(solver, penalty, kind, weighted, dtype)
@@ -227,6 +228,7 @@ def test_the_optimum_that_others_find_is_reached(solver, penalty, kind, weighted
     assert abs(reached - best) <= 1e-9 * best
 
 
+@pytest.mark.sweep(60)
 @pytest.mark.parametrize(("solver", "penalty", "kind", "weighted", "dtype"), CASES)
 def test_the_certified_gap_is_not_below_the_true_one_and_is_as_small_as_was_asked(
     solver, penalty, kind, weighted, dtype
@@ -242,6 +244,7 @@ def test_the_certified_gap_is_not_below_the_true_one_and_is_as_small_as_was_aske
         assert gap <= (1e-7 if dtype == "float64" else 1e-5) * best
 
 
+@pytest.mark.sweep(60)
 @pytest.mark.parametrize(
     ("solver", "penalty", "kind", "weighted", "dtype"), [case for case in CASES if case[1] != "l2"]
 )
@@ -330,6 +333,7 @@ def bits_of(state):
     return bits
 
 
+@pytest.mark.sweep(24)
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 @pytest.mark.parametrize(("solver", "penalty"), BOTH)
 def test_the_model_has_the_same_bits_on_any_number_of_ranks(solver, penalty, kind):

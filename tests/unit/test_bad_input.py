@@ -1,4 +1,7 @@
-"""Each bad input ends with its own message, exit status 2, on one line of rank 0, and leaves no folder behind."""
+"""Each bad input ends with its own message, exit status 2, on one line of rank 0, and leaves no folder behind.
+
+The ranks are threads; tests/jobs/test_bad_input_of_jobs.py has some of this by mpirun.
+"""
 
 import gzip
 import os
@@ -82,11 +85,11 @@ def check(ended, words, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_bad_data_are_refused_by_name(mpirun, tmp_path, name):
+def test_bad_data_are_refused_by_name(job, tmp_path, name):
     file, write, options, words = FILES[name]
     if write is not None:
         write(tmp_path / file)
-    ended = mpirun(3, "train", "--data", file, *options, "--out", "run", deadline=60)
+    ended = job(3, "train", "--data", file, *options, "--out", "run")
     check(ended, words, tmp_path)
 
 
@@ -117,38 +120,38 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_bad_options_are_refused_by_name(mpirun, table, tmp_path, name):
+def test_bad_options_are_refused_by_name(job, table, tmp_path, name):
     options, words = OPTIONS[name]
-    ended = mpirun(2, "train", "--data", table, "--label", "kind", "--out", "run", *options, deadline=60)
+    ended = job(2, "train", "--data", table, "--label", "kind", "--out", "run", *options)
     check(ended, [words], tmp_path)
 
 
-def test_an_unknown_option_suggests_the_nearest_and_is_reported_once(mpirun):
-    ended = mpirun(3, "train", "--lerning-rate", 0.1)
+def test_an_unknown_option_suggests_the_nearest_and_is_reported_once(job):
+    ended = job(3, "train", "--lerning-rate", 0.1)
     assert ended.status == 2
     assert ended.err.count("--learning-rate") == 1
     assert ended.err.count("Unrecognized") <= 2
 
 
-def test_an_unknown_key_in_the_toml_file_suggests_the_nearest(mpirun, tmp_path):
+def test_an_unknown_key_in_the_toml_file_suggests_the_nearest(job, tmp_path):
     (tmp_path / "run.toml").write_text("[solver]\nlerning-rate = 0.1\n")
-    ended = mpirun(2, "train", "--config", "run.toml")
+    ended = job(2, "train", "--config", "run.toml")
     check(ended, ["run.toml: unknown key lerning-rate; did you mean learning-rate?"], tmp_path)
 
 
-def test_help_is_printed_once(mpirun):
-    ended = mpirun(3, "train", "--help")
+def test_help_is_printed_once(job):
+    ended = job(3, "train", "--help")
     assert ended.status == 0
     assert ended.out.count("--checkpoint-seconds") == 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write and read everywhere")
-def test_what_may_not_be_read_or_written_is_refused(mpirun, table, tmp_path):
+def test_what_may_not_be_read_or_written_is_refused(job, table, tmp_path):
     table.chmod(0)
-    check(mpirun(2, "train", "--data", table, "--label", "kind", "--out", "run"), ["cannot be read"], tmp_path)
+    check(job(2, "train", "--data", table, "--label", "kind", "--out", "run"), ["cannot be read"], tmp_path)
     table.chmod(0o600)
     (tmp_path / "locked").mkdir(0o500)
-    ended = mpirun(2, "train", "--data", table, "--label", "kind", "--out", "locked/run")
+    ended = job(2, "train", "--data", table, "--label", "kind", "--out", "locked/run")
     check(ended, ["is not writable"], tmp_path)
 
 
@@ -164,52 +167,52 @@ def test_what_may_not_be_read_or_written_is_refused(mpirun, table, tmp_path):
         (["--resume", "never"], "holds a run already"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused_by_the_difference(mpirun, table, tmp_path, changes, words):
+def test_a_checkpoint_of_another_run_is_refused_by_the_difference(job, table, tmp_path, changes, words):
     options = ["--data", table, "--label", "kind", "--max-steps", 3, "--out", "first"]
-    assert mpirun(2, "train", *options).status == 0
+    assert job(2, "train", *options).status == 0
     before = {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()}
-    ended = mpirun(2, "train", *options, *changes)
+    ended = job(2, "train", *options, *changes)
     check(ended, [words], tmp_path)
     assert {path: path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file()} == before
 
 
-def test_changed_data_are_refused_by_the_rows(mpirun, table, tmp_path):
+def test_changed_data_are_refused_by_the_rows(job, table, tmp_path):
     options = ["--data", table, "--label", "kind", "--max-steps", 3, "--out", "first"]
-    assert mpirun(2, "train", *options).status == 0
+    assert job(2, "train", *options).status == 0
     lines = table.read_text().splitlines()
     lines[200] = "0.25" + lines[200][lines[200].index(",") :]
     table.write_text("\n".join(lines) + "\n")
-    check(mpirun(3, "train", *options), ["belongs to another run", "content changed in 1 shards"], tmp_path)
+    check(job(3, "train", *options), ["belongs to another run", "content changed in 1 shards"], tmp_path)
     table.write_text("\n".join(lines[:-1]) + "\n")
-    check(mpirun(3, "train", *options), ["n rows were 300, now they are 299"], tmp_path)
+    check(job(3, "train", *options), ["n rows were 300, now they are 299"], tmp_path)
 
 
-def test_a_checkpoint_of_a_run_from_another_start_is_refused(mpirun, model, table, tmp_path):
+def test_a_checkpoint_of_a_run_from_another_start_is_refused(job, model, table, tmp_path):
     options = ["--data", table, "--label", "kind", "--l2", 0.1, "--max-steps", 5]
-    assert mpirun(2, "train", *options, "--max-steps", 3, "--init", model, "--out", "warm").status == 0
-    assert mpirun(2, "train", *options, "--max-steps", 3, "--out", "cold").status == 0
-    ended = mpirun(3, "train", *options, "--out", "warm")
+    assert job(2, "train", *options, "--max-steps", 3, "--init", model, "--out", "warm").status == 0
+    assert job(2, "train", *options, "--max-steps", 3, "--out", "cold").status == 0
+    ended = job(3, "train", *options, "--out", "warm")
     check(ended, ["belongs to another run: --init was a model with sha256 ", "now it is None"], tmp_path)
-    ended = mpirun(3, "train", *options, "--init", "warm", "--out", "cold")
+    ended = job(3, "train", *options, "--init", "warm", "--out", "cold")
     check(ended, ["--init was None, now it is a model with sha256 "], tmp_path)
-    ended = mpirun(2, "train", *options, "--init", "cold", "--out", "warm")
+    ended = job(2, "train", *options, "--init", "cold", "--out", "warm")
     check(ended, ["--init was a model with sha256 "], tmp_path)
     (tmp_path / model / "model.safetensors").unlink()  # a resume does not need it
-    assert mpirun(2, "train", *options, "--init", model, "--out", "warm").status == 0
+    assert job(2, "train", *options, "--init", model, "--out", "warm").status == 0
 
 
-def test_a_start_that_does_not_fit_the_data_is_refused_by_its_differences(mpirun, model, table, tmp_path):
+def test_a_start_that_does_not_fit_the_data_is_refused_by_its_differences(job, model, table, tmp_path):
     other = tmp_path / "other.csv"
     other.write_text(table.read_text().replace("a,b,kind,c,d", "a,b,kind,c,e").replace("cat", "cow"))
-    ended = mpirun(3, "train", "--data", other, "--label", "kind", "--init", model, "--out", "run")
+    ended = job(3, "train", "--data", other, "--label", "kind", "--init", model, "--out", "run")
     words = ["--init model: the model does not fit the data", "lack its classes cat", "lacks the data's classes cow"]
     check(ended, [*words, "lack its features d", "lacks the data's features e"], tmp_path)
 
 
-def test_a_folder_holds_one_path_or_one_run(mpirun, table, tmp_path):
+def test_a_folder_holds_one_path_or_one_run(job, table, tmp_path):
     options = ["--data", table, "--label", "kind", "--max-steps", 2]
-    assert mpirun(2, "train", *options, "--out", "single").status == 0
-    assert mpirun(2, "train", *options, "--l2-path", "1e-1:1e-2:2", "--out", "several").status == 0
+    assert job(2, "train", *options, "--out", "single").status == 0
+    assert job(2, "train", *options, "--l2-path", "1e-1:1e-2:2", "--out", "several").status == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     path = ["--l2-path", "1e-1:1e-2:2"]
     for changes, words in (
@@ -220,51 +223,51 @@ def test_a_folder_holds_one_path_or_one_run(mpirun, table, tmp_path):
         (["--out", "several", *path, "--resume", "never"], "holds a path already"),
         (["--out", "several", *path, "--dtype", "float64"], "01-l2-1e-01/checkpoints/step-0000000002.safetensors"),
     ):
-        check(mpirun(2, "train", *options, *changes), [words], tmp_path)
+        check(job(2, "train", *options, *changes), [words], tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.fixture
-def model(mpirun, table):
-    assert mpirun(2, "train", "--data", table, "--label", "kind", "--max-steps", 3, "--out", "model").status == 0
+def model(job, table):
+    assert job(2, "train", "--data", table, "--label", "kind", "--max-steps", 3, "--out", "model").status == 0
     return "model"
 
 
-def test_data_that_do_not_fit_the_model_are_refused(mpirun, model, table, tmp_path):
+def test_data_that_do_not_fit_the_model_are_refused(job, model, table, tmp_path):
     lines = table.read_text().splitlines()
     (tmp_path / "narrow.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines) + "\n")
-    ended = mpirun(2, "evaluate", model, "--data", "narrow.csv", "--label", "kind")
+    ended = job(2, "evaluate", model, "--data", "narrow.csv", "--label", "kind")
     check(ended, ["narrow.csv: the model has 4 features, the file 3; missing: d"], tmp_path)
     np.savez(tmp_path / "wide.npz", X=np.ones((5, 9)))
-    ended = mpirun(2, "predict", model, "--data", "wide.npz", "--out", "p.csv")
+    ended = job(2, "predict", model, "--data", "wide.npz", "--out", "p.csv")
     check(ended, ["has 9 features, the model 4"], tmp_path)
-    ended = mpirun(2, "predict", model, "--data", table, "--out", "nowhere/p.csv")
+    ended = job(2, "predict", model, "--data", table, "--out", "nowhere/p.csv")
     check(ended, ["--out nowhere/p.csv: cannot be written there"], tmp_path)
     (tmp_path / "renamed.csv").write_text("xa,b,kind,c,d\n" + "1,2,cat,3,4\n")
-    ended = mpirun(2, "predict", model, "--data", "renamed.csv", "--label", "kind", "--out", "p.csv")
+    ended = job(2, "predict", model, "--data", "renamed.csv", "--label", "kind", "--out", "p.csv")
     check(ended, ["lacks the model's features a"], tmp_path)
     assert not (tmp_path / "p.csv").exists()
 
 
 @pytest.mark.parametrize("how", ["evaluate", "valid"])
-def test_a_class_that_training_never_saw_is_refused_by_row(mpirun, model, table, tmp_path, how):
+def test_a_class_that_training_never_saw_is_refused_by_row(job, model, table, tmp_path, how):
     strange = tmp_path / "strange.csv"
     strange.write_text(table.read_text() + "1,2,yak,3,4\n")
     if how == "evaluate":
-        ended = mpirun(2, "evaluate", model, "--data", strange, "--label", "kind")
+        ended = job(2, "evaluate", model, "--data", strange, "--label", "kind")
     else:
-        ended = mpirun(2, "train", "--data", table, "--label", "kind", "--valid", strange, "--out", "run")
+        ended = job(2, "train", "--data", table, "--label", "kind", "--valid", strange, "--out", "run")
     check(ended, ["strange.csv: row 301: the class 'yak' was never seen in training", "cat, dog, eel"], tmp_path)
 
 
-def test_no_model_is_refused(mpirun, table, tmp_path):
-    check(mpirun(2, "evaluate", "nowhere", "--data", table, "--label", "kind"), ["nowhere: no such model"], tmp_path)
+def test_no_model_is_refused(job, table, tmp_path):
+    check(job(2, "evaluate", "nowhere", "--data", table, "--label", "kind"), ["nowhere: no such model"], tmp_path)
 
 
-def test_a_learning_rate_that_diverges_is_explained(mpirun, tmp_path):
+def test_a_learning_rate_that_diverges_is_explained(job, tmp_path):
     np.savez(tmp_path / "large.npz", X=X * 1e100, y=Y)
     options = ["--no-standardize", "--solver", "gradient-descent", "--learning-rate", 1e200]
-    ended = mpirun(2, "train", "--data", "large.npz", *options, "--out", "run")
+    ended = job(2, "train", "--data", "large.npz", *options, "--out", "run")
     assert ended.status == 1
     assert "error: the objective is not finite after step" in ended.err
     assert "--learning-rate 1e+200 is too large" in ended.err

@@ -1,0 +1,59 @@
+"""Jobs whose ranks are threads of this process: a command from its words to its exit status, without mpirun."""
+
+import threading
+from dataclasses import dataclass
+
+from ranks import on_ranks
+
+from distsoftmax import command_line, describe, evaluate, predict, train
+from distsoftmax.cluster import startup
+from distsoftmax.config import TrainConfig
+from distsoftmax.training import signals
+
+COMMANDS = {
+    "train": (TrainConfig, train.command),
+    "evaluate": (evaluate.EvaluateConfig, evaluate.command),
+    "predict": (predict.PredictConfig, predict.command),
+    "describe": (describe.DescribeConfig, describe.command),
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended: its exit status, and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+def job_runner(monkeypatch, capsys):
+    """Return a function that runs a command on so many ranks; all of them end with the same status, or it fails."""
+    own, turn, parse = threading.local(), threading.Lock(), command_line.parse
+
+    def parse_in_turn(*arguments, **options):
+        with turn:  # what it prints is caught by replacing sys.stdout, which is everybody's
+            return parse(*arguments, **options)
+
+    monkeypatch.setattr(command_line, "parse", parse_in_turn)
+    monkeypatch.setattr(startup, "join_job", lambda: own.rank)
+    # only the main thread may set handlers, and the tests keep their own
+    monkeypatch.setattr(signals.signal, "signal", lambda number, handler: None)
+
+    def job(n, name, *words):
+        monkeypatch.setattr("sys.argv", [name, *map(str, words)])
+
+        def work(rank):
+            own.rank = rank
+            try:
+                command_line.run_command(*COMMANDS[name])
+            except SystemExit as end:
+                return end.code
+
+        capsys.readouterr()
+        statuses = on_ranks(n, work)
+        printed = capsys.readouterr()
+        assert len(set(statuses)) == 1, (statuses, printed)
+        return Ended(statuses[0], printed.out, printed.err)
+
+    return job

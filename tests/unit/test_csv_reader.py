@@ -16,7 +16,7 @@ from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.csv.source import CsvSource
-from distsoftmax.data.readers.text import files as text_files
+from distsoftmax.data.readers.text import kept_text
 from distsoftmax.data.readers.text import records as record_scan
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import SourceSpec
@@ -109,7 +109,7 @@ def test_rows_do_not_depend_on_the_chunks_of_the_scan(write, monkeypatch, table,
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_rows_do_not_depend_on_how_much_of_the_scan_is_kept(write, monkeypatch, table, kept_bytes):
     monkeypatch.setattr(record_scan, "SCAN_BYTES", 4)
-    monkeypatch.setattr(text_files, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(kept_text, "KEPT_BYTES", kept_bytes)
     assert_same(read(write(table), label="y", ranks=2, shards=2), by_csv_module(table.encode(), "y"))
 
 

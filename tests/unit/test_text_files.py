@@ -9,7 +9,7 @@ from ranks import PARTS, on_ranks
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.text import files as text_files
+from distsoftmax.data.readers.text import kept_text
 from distsoftmax.data.readers.text import records as record_scan
 from distsoftmax.data.readers.text.files import TextFiles
 from distsoftmax.data.shards import shard_bounds
@@ -76,7 +76,7 @@ def pieces_on_ranks(parts, quoted, n_shards, n_ranks, orders=("forth",)):
         taken = {}
         for order in orders:
             for shard in owned if order == "forth" else reversed(owned):
-                pieces = files.pieces(shard)
+                pieces = files.texts(shard)
                 assert taken.setdefault(shard, pieces) == pieces
         return files, [taken[shard] for shard in owned]
 
@@ -118,7 +118,7 @@ def test_pieces_hold_each_record_once_and_in_order(scratch, source, n_ranks, n_s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_scan, "SCAN_BYTES", scan_bytes)
         patch.setattr(record_scan, "READ_BYTES", scan_bytes)
-        patch.setattr(text_files, "KEPT_BYTES", kept_bytes)
+        patch.setattr(kept_text, "KEPT_BYTES", kept_bytes)
         orders = ("forth", "back", "forth")
         files, shards = pieces_on_ranks(write(scratch, contents), quoted, n_shards, n_ranks, orders)
     assert files.n_records.tolist() == [len(records) for records in expected]
@@ -148,7 +148,7 @@ def test_what_is_skipped_is_no_record(tmp_path, n_ranks, compress):
 
     def work(rank):
         files, owned = divided(parts, False, 4, rank, skip=[10, 4, 3])
-        return [piece.data.strip() for shard in owned for piece in files.pieces(shard)]
+        return [piece.data.strip() for shard in owned for piece in files.texts(shard)]
 
     assert [record for own in on_ranks(n_ranks, work) for record in own] == [b"a", b"b", b"c", b"d"]
 
@@ -180,7 +180,7 @@ def test_a_quote_left_open_names_its_part_on_every_rank(tmp_path, n_ranks):
 
 
 @pytest.mark.parametrize("n_ranks", [1, 4])
-@pytest.mark.parametrize("content", [gzip.compress(b"abc\n" * 99)[:-9], zstd(b"abc\n" * 99)[:-3]])
+@pytest.mark.parametrize("content", [gzip.compress(b"abc\n" * 99)[:-9], zstd(b"abc\n" * 99)[:-3]], ids=["gzip", "zstd"])
 def test_a_compressed_part_that_ends_too_early_is_refused_on_every_rank(tmp_path, content, n_ranks):
     parts = write(tmp_path, [b"a\n", content, b"b\n"])
     errors = on_ranks(n_ranks, lambda rank: TextFiles(parts, quoted=False).scan(rank))
@@ -212,10 +212,10 @@ def test_the_bytes_of_the_scan_are_let_go_once_every_shard_had_its_own(tmp_path,
     reads = []
     monkeypatch.setattr(TextFiles, "_read_again", lambda self, part, start, stop: reads.append(stop - start) or b"")
     for shard in owned:
-        files.pieces(shard)
+        files.texts(shard)
     assert not reads
-    assert not any(files._chunks.values())
-    files.pieces(4)
+    assert not any(files._kept._chunks.values())
+    files.texts(4)
     assert sum(reads) == 30
 
 

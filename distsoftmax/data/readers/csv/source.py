@@ -34,7 +34,7 @@ from distsoftmax.data.readers.csv.head import (
     split_record,
     stray_quote,
 )
-from distsoftmax.data.readers.text.files import Piece, TextFiles
+from distsoftmax.data.readers.text.files import PartText, TextFiles
 from distsoftmax.data.readers.texts import text_column
 from distsoftmax.data.source import AUTO, RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
@@ -110,7 +110,7 @@ class CsvSource(Source):
 
     def _read_shard(self, shard: int) -> RawRows:
         columns, tables, n_before = self._columns, [], 0
-        for records in self._files.pieces(shard):
+        for records in self._files.texts(shard):
             with rows_before(n_before, records.n_records):
                 tables.append(self._parse(records))
             n_before += records.n_records
@@ -137,7 +137,7 @@ class CsvSource(Source):
     def _first_rows(self, part: int) -> list[list[str]]:
         return first_rows(self._files, part, self._skip[part], self._separator)
 
-    def _parse(self, records: Piece) -> pa.Table:
+    def _parse(self, records: PartText) -> pa.Table:
         """Parse whole records. Columns go by their numbers, c0, c1, ..., for a header may name two alike."""
         columns, data = self._columns, records.data
         if len(data) > LARGEST_BLOCK_BYTES:
@@ -187,7 +187,7 @@ class CsvSource(Source):
         texts = [text.replace(",", ".") if is_number(text, ",") else text for text in labels.texts]
         return text_column(texts, labels.codes)
 
-    def _bad_cell(self, records: Piece, reason: str) -> BadCell:
+    def _bad_cell(self, records: PartText, reason: str) -> BadCell:
         """Find the cell that a parser stumbled over. Slow; for an error only."""
         names, row = self._columns.names, -1
         try:

@@ -18,7 +18,7 @@ from distsoftmax.data.bad_cell import BadCell, bad_cells_named, rows_before
 from distsoftmax.data.formats import HEAD_BYTES
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.svmlight.lines import COMMENT, QUERY_ID, Lines, join_lines, parse_lines
-from distsoftmax.data.readers.text.files import Piece, TextFiles
+from distsoftmax.data.readers.text.files import PartText, TextFiles
 from distsoftmax.data.source import RawRows, Source, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
@@ -145,13 +145,13 @@ class SvmlightSource(Source):
 
     def _parse(self, shard: int) -> Lines:
         blocks, n_before = [], 0
-        for records in self._files.pieces(shard):
+        for records in self._files.texts(shard):
             with rows_before(n_before, records.n_records):
                 blocks.append(self._parse_records(records))
             n_before += records.n_records
         return join_lines(blocks or [parse_lines(b"", needs_labels=self._spec.needs_labels)])
 
-    def _parse_records(self, records: Piece) -> Lines:
+    def _parse_records(self, records: PartText) -> Lines:
         lines = parse_lines(records.data, needs_labels=self._spec.needs_labels)
         if lines.indptr.size - 1 != records.n_records:
             raise BadCell(

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +21,17 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.formats import compression_of
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.text.records import Range, Stretch, decompress, opened, scan_range
-from distsoftmax.data.spool import Spool
+from distsoftmax.data.readers.text.kept_text import KeptText
+from distsoftmax.data.readers.text.records import Range, RangeScan, decompress, opened, scan_range
 from distsoftmax.errors import InputError
 
-KEPT_BYTES = 2 << 30  # of the plain parts it scanned, that a rank keeps; the rest is read again
 SHIPPED_BYTES = 64 << 20  # of text that a rank sends at once
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What a shard has of one part: whole records, and the blank lines among and around them.
+class PartText:
+    """The text that a shard has of one part: whole records, and the blank lines among and around them.
 
     Attributes
     ----------
@@ -51,26 +51,14 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Where a piece lies: records and bytes of a part."""
+class _Extent:
+    """Where a shard's text lies in a part: records and bytes."""
 
     part: int
     first_record: int
     n_records: int
     start: int
     stop: int
-
-
-@dataclass
-class _Chunk:
-    """Bytes kept from the scan, and the shards that still want some of them."""
-
-    start: int
-    data: bytes | memoryview
-    wanted: set[int] = field(default_factory=set)
-
-    def overlaps(self, start: int, stop: int) -> bool:
-        return self.start < stop and start < self.start + len(self.data)
 
 
 class TextFiles:
@@ -98,16 +86,13 @@ class TextFiles:
         self.n_records = np.zeros(len(parts), dtype=np.int64)
         self.notes: tuple[str, ...] = ()
         self._quoted = quoted
-        self._spool = None if scratch is None else Spool(scratch)
+        self._kept = KeptText(scratch)
         self._compressions: dict[int, str | None] = {}
         self._readers: dict[int, int] = {}  # of the compressed parts: the rank that decompresses each
         self._skip = [0] * len(parts)
         self._sizes = [part.size for part in parts]  # decompressed, after the scan
         self._first = np.zeros(len(parts) + 1, dtype=np.int64)  # the number of each part's first record
-        self._found: list[tuple[int, NDArray[np.int64]]] = []  # of each own stretch: first record, starts of records
-        self._chunks: dict[int, list[_Chunk]] = {}  # by part, in order
-        self._kept_bytes = 0
-        self._texts: dict[tuple[int, int], bytes | memoryview] = {}  # by shard and compressed part
+        self._scanned: list[tuple[int, NDArray[np.int64]]] = []  # of each own range: first record, starts of records
         self._bounds = self._offsets = np.zeros(1, dtype=np.int64)
 
     def head(self, part: int, n_bytes: int) -> bytes:
@@ -138,17 +123,18 @@ class TextFiles:
             On every rank: a part cannot be read, has changed, is damaged, or leaves a quote open.
         """
         self._look(cluster, skip)
-        stretches = []
+        scans = []
         with cluster.agreement():
             for where in self._own_ranges(cluster):
-                stretches.append(self._scan(where))
-        own = [(some.part, some.part_bytes, some.quotes, [starts.size for starts in some.starts]) for some in stretches]
+                scans.append(self._scan(where))
+        own = [(scan.part, scan.part_bytes, scan.quotes, [starts.size for starts in scan.starts]) for scan in scans]
         quotes = [0] * len(self.parts)
-        for rank, found in enumerate(cluster.allgather(own)):
-            for place, (part, part_bytes, n_quotes, counts) in enumerate(found):
+        firsts = []  # of each own range: its first record's number in its part, and the starts of its records
+        for rank, of_rank in enumerate(cluster.allgather(own)):
+            for number, (part, part_bytes, n_quotes, counts) in enumerate(of_rank):
                 inside = quotes[part] % 2
                 if rank == cluster.rank:
-                    self._found.append((int(self.n_records[part]), stretches[place].starts[inside]))
+                    firsts.append((part, int(self.n_records[part]), scans[number].starts[inside]))
                 quotes[part] += n_quotes
                 self.n_records[part] += counts[inside]
                 self._sizes[part] = part_bytes
@@ -158,33 +144,27 @@ class TextFiles:
                 f"{self.parts[odd].path}: a quote is opened and never closed; write a quote inside a field twice"
             ).on_all_ranks()
         np.cumsum(self.n_records, dtype=np.int64, out=self._first[1:])
-        self._found = [
-            (first + int(self._first[stretch.part]), starts)
-            for (first, starts), stretch in zip(self._found, stretches, strict=True)
-        ]
+        self._scanned = [(int(self._first[part]) + first, starts) for part, first, starts in firsts]
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """Fix the shards over all parts' records; see `Source.divide`. Collective."""
         known = []
-        for first, starts in self._found:
+        for first, starts in self._scanned:
             shards = np.arange(*np.searchsorted(bounds, (first, first + starts.size)))
             known.append((shards, starts[bounds[shards] - first]))
         self._bounds, self._offsets = bounds, np.zeros(bounds.size, dtype=np.int64)
-        for some in cluster.allgather(known):
-            for shards, offsets in some:
+        for of_rank in cluster.allgather(known):
+            for shards, offsets in of_rank:
                 self._offsets[shards] = offsets
-        self._found.clear()
+        self._scanned.clear()
         self._ship(owned, cluster)
         for shard in owned[cluster.rank]:
-            for span in self._spans(shard):
-                for chunk in self._chunks.get(span.part, ()):
-                    if chunk.overlaps(span.start, span.stop):
-                        chunk.wanted.add(shard)
-        for part in self._chunks:
-            self._release(part)
+            for extent in self._extents(shard):
+                self._kept.want(extent.part, extent.start, extent.stop, shard)
+        self._kept.release()
 
-    def pieces(self, shard: int) -> list[Piece]:
-        """Return a shard's text, a piece for each part it touches, in order. Not collective; as often as needed.
+    def texts(self, shard: int) -> list[PartText]:
+        """Return a shard's text in each part it touches, in order. Not collective; as often as needed.
 
         Raises
         ------
@@ -192,15 +172,12 @@ class TextFiles:
             A part has changed since it was scanned, or cannot be read any more.
         """
         result = []
-        for span in self._spans(shard):
-            self.parts[span.part].require_unchanged()
-            text = self._texts.get((shard, span.part))
-            data = bytes(text) if text is not None else self._cut(span.part, span.start, span.stop)
-            result.append(Piece(span.part, span.first_record, span.n_records, data))
-            if span.part in self._chunks:
-                for chunk in self._chunks[span.part]:
-                    chunk.wanted.discard(shard)
-                self._release(span.part)
+        for extent in self._extents(shard):
+            self.parts[extent.part].require_unchanged()
+            data = self._cut(extent.part, extent.start, extent.stop)
+            result.append(PartText(extent.part, extent.first_record, extent.n_records, data))
+            if extent.part not in self._readers:
+                self._kept.give_up(extent.part, shard)
         return result
 
     def locate(self, record: int) -> tuple[str, int]:
@@ -223,8 +200,8 @@ class TextFiles:
             for part in range(cluster.rank, len(self.parts), cluster.size):
                 marked = skip is None and self.head(part, len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
                 own[part] = self._compression(part), len(BYTE_ORDER_MARK) if marked else 0
-        for some in cluster.allgather(own):
-            for part, (compression, mark) in some.items():
+        for of_rank in cluster.allgather(own):
+            for part, (compression, mark) in of_rank.items():
                 self._compressions[part], self._skip[part] = compression, mark
         if skip is not None:
             self._skip = list(skip)
@@ -257,42 +234,26 @@ class TextFiles:
                 yield Range(part, start, stop, start == skip, state.size)
             at += state.size
 
-    def _scan(self, where: Range) -> Stretch:
-        state, compression = self.parts[where.part], self._compressions[where.part]
+    def _scan(self, where: Range) -> RangeScan:
+        state, part, compression = self.parts[where.part], where.part, self._compressions[where.part]
         if compression is None:
             with opened(state) as read:
-                return scan_range(where, self._quoted, read, lambda at, data: self._keep(where.part, at, data))
-        chunks, size = self._chunks.setdefault(where.part, []), 0
+                return scan_range(where, self._quoted, read, lambda at, data: self._kept.offer(part, at, data))
+        size = 0
         for text in decompress(state, compression):
-            chunks.append(_Chunk(size, self._stored(text)))
+            self._kept.keep(part, size, text)
             size += len(text)
         where = replace(where, high=size, part_bytes=size)
         return scan_range(
-            where, self._quoted, lambda at, n_bytes: self._cut(where.part, at, at + n_bytes), lambda at, data: None
+            where, self._quoted, lambda at, n_bytes: self._cut(part, at, at + n_bytes), lambda at, data: None
         )
 
-    def _keep(self, part: int, start: int, data: bytes) -> None:
-        if self._spool is None and self._kept_bytes + len(data) <= KEPT_BYTES:
-            self._kept_bytes += len(data)
-            self._chunks.setdefault(part, []).append(_Chunk(start, data))
-
-    def _stored(self, text: bytes) -> bytes | memoryview:
-        """Return text of a compressed part as it is kept."""
-        if self._spool is None:
-            return text
-        self._spool.used(len(text))
-        return self._spool.keep(np.frombuffer(text, dtype=np.uint8)).data
-
-    def _release(self, part: int) -> None:
-        """Let go of the chunks from which every shard has had its text."""
-        self._chunks[part] = [chunk for chunk in self._chunks[part] if chunk.wanted]
-
-    def _spans(self, shard: int) -> list[_Span]:
+    def _extents(self, shard: int) -> list[_Extent]:
         low, high = self._bounds[shard : shard + 2]
         parts = range(int(np.searchsorted(self._first, low, side="right")) - 1, int(np.searchsorted(self._first, high)))
-        return [span for part in parts if (span := self._span(shard, part)) is not None] if low < high else []
+        return [extent for part in parts if (extent := self._extent(shard, part)) is not None] if low < high else []
 
-    def _span(self, shard: int, part: int) -> _Span | None:
+    def _extent(self, shard: int, part: int) -> _Extent | None:
         """Return what a shard has of a part, if anything."""
         first, stop = int(self._first[part]), int(self._first[part + 1])
         low, high = max(first, int(self._bounds[shard])), min(stop, int(self._bounds[shard + 1]))
@@ -300,51 +261,37 @@ class TextFiles:
             return None
         from_byte = self._skip[part] if low == first else int(self._offsets[shard])
         to_byte = self._sizes[part] if high == stop else int(self._offsets[shard + 1])
-        return _Span(part, low - first, high - low, from_byte, to_byte)
+        return _Extent(part, low - first, high - low, from_byte, to_byte)
 
     def _ship(self, owned: Sequence[range], cluster: Communicator) -> None:
         """Send the text of compressed parts to the shards' owners, some shards at a time. Collective."""
         if not self._readers:
             return
-        parcels: list[list[tuple[int, int, _Span]]] = [[]]
+        parcels: list[list[tuple[int, _Extent]]] = [[]]
         size = 0
-        mine = [part for part, reader in self._readers.items() if reader == cluster.rank]
-        for part in mine:
+        for part in (part for part, reader in self._readers.items() if reader == cluster.rank):
             low = int(np.searchsorted(self._bounds, self._first[part], side="right")) - 1
             high = int(np.searchsorted(self._bounds, self._first[part + 1]))
             for rank, shards in enumerate(owned):
                 for shard in range(max(low, shards.start), min(high, shards.stop)):
-                    span = self._span(shard, part)
-                    if span is not None:
-                        parcels[-1].append((rank, shard, span))
-                        size += span.stop - span.start
+                    extent = self._extent(shard, part)
+                    if extent is not None and rank != cluster.rank:
+                        parcels[-1].append((rank, extent))
+                        size += extent.stop - extent.start
                         if size >= SHIPPED_BYTES:
                             parcels.append([])
                             size = 0
         for number in range(max(cluster.allgather(len(parcels)))):
-            outgoing: list[dict[tuple[int, int], bytes]] = [{} for _ in owned]
-            for rank, shard, span in parcels[number] if number < len(parcels) else ():
-                outgoing[rank][shard, span.part] = self._cut(span.part, span.start, span.stop)
-            own, outgoing[cluster.rank] = outgoing[cluster.rank], {}
-            for texts in (own, *cluster.alltoall(outgoing)):
-                self._texts.update((key, self._stored(text)) for key, text in texts.items())
-        for part in mine:
-            del self._chunks[part]
+            outgoing: list[list[tuple[int, int, bytes]]] = [[] for _ in owned]
+            for rank, extent in parcels[number] if number < len(parcels) else ():
+                text = self._cut(extent.part, extent.start, extent.stop)
+                outgoing[rank].append((extent.part, extent.start, text))
+            for incoming in cluster.alltoall(outgoing):
+                for part, start, text in incoming:
+                    self._kept.keep(part, start, text)
 
     def _cut(self, part: int, start: int, stop: int) -> bytes:
-        """Return bytes of a part: from the chunks where they are kept, else from the file."""
-        blocks: list[bytes | memoryview] = []
-        at = start
-        for chunk in self._chunks.get(part, ()):
-            if chunk.overlaps(start, stop):
-                if at < chunk.start:
-                    blocks.append(self._read_again(part, at, chunk.start))
-                    at = chunk.start
-                blocks.append(chunk.data[at - chunk.start : stop - chunk.start])
-                at += len(blocks[-1])
-        if at < stop:
-            blocks.append(self._read_again(part, at, stop))
-        return bytes(blocks[0]) if len(blocks) == 1 else b"".join(blocks)
+        return self._kept.cut(part, start, stop, partial(self._read_again, part))
 
     def _read_again(self, part: int, start: int, stop: int) -> bytes:
         with opened(self.parts[part]) as read:

@@ -26,7 +26,7 @@ Read: TypeAlias = Callable[[int, int], bytes]  # (where, how many) -> exactly so
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RangeScan:
     """What was found in a range of a part; its records' starts if no quote is open before it, and if one is."""
 
     part: int
@@ -54,7 +54,7 @@ class Range:
     part_bytes: int
 
 
-def scan_range(where: Range, quoted: bool, read: Read, keep: Callable[[int, bytes], None]) -> Stretch:
+def scan_range(where: Range, quoted: bool, read: Read, keep: Callable[[int, bytes], None]) -> RangeScan:
     """Find the quotes in a range, and the records that start after its newlines, blank lines left out.
 
     `keep` is given the bytes as they are read, and where they begin; a few of them twice.
@@ -79,7 +79,7 @@ def scan_range(where: Range, quoted: bool, read: Read, keep: Callable[[int, byte
         is_record = ~_are_blank(data, starts, at, where.part_bytes, quoted, read)
         outside.append(starts[is_record & ~is_open] + at)
         inside.append(starts[is_record & is_open] + at)
-    return Stretch(where.part, where.part_bytes, quotes, (np.concatenate(outside), np.concatenate(inside)))
+    return RangeScan(where.part, where.part_bytes, quotes, (np.concatenate(outside), np.concatenate(inside)))
 
 
 def _are_blank(

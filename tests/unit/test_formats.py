@@ -5,6 +5,8 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tables
 from ranks import on_ranks, read
@@ -63,6 +65,23 @@ def test_the_same_table_gives_the_same_bits_in_every_format(tmp_path, expected, 
         if isinstance(outcome, Exception):
             raise outcome
     assert set(outcomes) == {expected["dense" if name in tables.DENSE else "sparse"]}
+
+
+@pytest.mark.parametrize("memory", [{}, {"memory": "2500"}], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("ranks", RANKS)
+def test_integers_missing_in_one_row_group_give_the_same_bits_as_floats(tmp_path, ranks, memory):
+    """Of Parquet a shard has its own type: here the first is float64, the others are int16."""
+    cells = np.random.default_rng(0).integers(-200, 200, (90, 3))
+    missing = np.zeros(cells.shape, dtype=bool)
+    missing[4, 1] = True
+    labels = np.arange(90) % 4
+    columns = {f"c{column}": pa.array(cells[:, column], pa.int16(), mask=missing[:, column]) for column in range(3)}
+    pq.write_table(pa.table({**columns, "y": labels}), tmp_path / "t.parquet", row_group_size=20)
+    np.savez(tmp_path / "t.npz", X=np.where(missing, np.nan, cells), y=labels)
+    options = {"impute": "mean", "shards": 30, **memory}
+    outcomes = on_ranks(ranks, lambda rank: train((str(tmp_path / "t.npz"),), options, rank))
+    outcomes += on_ranks(ranks, lambda rank: train((str(tmp_path / "t.parquet"),), {**options, "label": "y"}, rank))
+    assert len(set(outcomes)) == 1, outcomes
 
 
 @pytest.mark.parametrize("name", tables.FORMATS)

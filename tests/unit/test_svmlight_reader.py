@@ -323,6 +323,7 @@ BAD = {
     "1 3:a": r"row 2: the value 'a' of index 3 is not a number",
     "1 3:1#2": r"row 2: the value '1#2' of index 3 is not a number",
     "1 3:1\r 4:1": r"row 2: the value '1\\r' of index 3 is not a number",
+    "1 3:1\r2 4:1\r": r"row 2: the value '1\\r2' of index 3 is not a number; end lines in LF, not in CR alone",
     "1 3:1\x00": r"row 2: the value '1\\x00' of index 3 is not a number",
     "1 3:1\v4:1": r"row 2: the value '1\\x0b4:1' of index 3 is not a number",
     "1 a:3": r"row 2: the index 'a' in 'a:3' is not an integer",

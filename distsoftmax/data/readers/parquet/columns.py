@@ -128,10 +128,11 @@ def require_same_columns(
     InputError
         It lacks a column, has one more that would be a feature, or has one of another type.
     """
+    numeric = set(columns.numeric)
     for name in columns.wanted:
         if name not in other_types:
             raise InputError(f"{other_path}: lacks the column {name}, which {path} has; give parts of one table")
-        if not are_alike(types[name], other_types[name], name in columns.numeric):
+        if not are_alike(types[name], other_types[name], name in numeric):
             raise InputError(
                 f"{other_path}: column {name} is of type {other_types[name]}, but in {path} of type {types[name]}; "
                 "write all parts with one type"

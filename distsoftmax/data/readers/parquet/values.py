@@ -63,8 +63,6 @@ def _numbers(array: pa.Array) -> NDArray:
 
 def _coded(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:
     """Return the distinct values of a column, and for each row the number of its value; -1 where it is missing."""
-    if types.is_float16(column.type):  # which some versions of pyarrow cannot encode
-        column = pa.chunked_array([pa.array(numbers(column)[:, 0].astype(np.float32))])
     encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
     chunks = encoded.unify_dictionaries().chunks
     codes = [chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]

@@ -260,7 +260,8 @@ def _features(words: list[bytes], values: list[float]) -> list[int]:
         if indices and number <= indices[-1]:
             raise ValueError(f"index {number} stands after index {indices[-1]}; indices must ascend, each at most once")
         if not NUMBER.fullmatch(value):
-            raise ValueError(f"the value {_shown(value)} of index {number} is not a number")
+            end = "; end lines in LF, not in CR alone" if b"\r" in value else ""
+            raise ValueError(f"the value {_shown(value)} of index {number} is not a number{end}")
         indices.append(number)
         values.append(float(value))
     return indices

@@ -107,9 +107,10 @@ class SvmlightSource(Source):
                     lines = self._parse(shard)
                 if lines.indices.size:
                     smallest = min(smallest, int(lines.indices.min()))
-                    if int(lines.indices.max()) > largest:
-                        largest = int(lines.indices.max())
-                        row_of_largest = int(self.bounds[shard]) + lines.row_of(int(lines.indices.argmax()))
+                    entry = int(lines.indices.argmax())
+                    if lines.indices[entry] > largest:
+                        largest = int(lines.indices[entry])
+                        row_of_largest = int(self.bounds[shard]) + lines.row_of(entry)
                 kept_bytes += lines.indices.nbytes + lines.values.nbytes
                 if kept_bytes <= limit:
                     self._kept[shard] = lines

@@ -27,7 +27,7 @@ else:
 
 Config = TypeVar("Config")
 
-FILES = ("data", "labels", "valid", "valid-labels")  # options that take names of files
+FILES = ("data", "labels", "valid", "valid-labels", "class-weight", "init", "config")  # options that name files
 
 
 class UsageText(Exception):
@@ -99,9 +99,10 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}
     sections = _sections(config_type)
-    from_file = list(_options_in_file(arguments, sections))
     options = get_type_hints(config_type) | _options(sections)
-    _refuse_options_without_words([*from_file, *arguments], options)
+    _refuse_options_without_words(arguments, options)
+    from_file = list(_options_in_file(arguments, sections))
+    _refuse_options_without_words(from_file, options)
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -167,13 +168,13 @@ def _options(sections: dict[str, dict[str, object]]) -> dict[str, object]:
 
 
 def _refuse_options_without_words(arguments: list[str], options: dict[str, object]) -> None:
-    """Raise an InputError where an option that takes several words has none, or one for files an empty one."""
+    """Raise an InputError where an option that takes several words has none, or one that names files an empty one."""
     several = {name.replace("_", "-") for name, kind in options.items() if get_origin(kind) is tuple}
     for number, argument in enumerate(arguments):
         name, equals, word = argument.removeprefix("--").partition("=")
         words = [word] if equals else arguments[number + 1 : number + 2]
-        is_missing = not words or (not equals and words[0].startswith("--")) or (name in FILES and not words[0])
-        if argument.startswith("--") and name in several and is_missing:
+        is_missing = name in several and (not words or (not equals and words[0].startswith("--")))
+        if argument.startswith("--") and (is_missing or (name in FILES and words == [""])):
             raise InputError(
                 f"--{name} names nothing, as where a variable of the shell is not set; name it, or leave it out"
             )

@@ -139,31 +139,22 @@ def describe(
     bound = parse_memory(config.memory) if config.memory is not None else None
     divided, no_labels = _open(config, cluster)
     source = divided.source
-    undeclared = frozenset(source.category_names if not config.one_hot else ())
+    undeclared = () if config.one_hot else source.category_names
     census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
     stored = np.result_type(*census.numbers.stored)
     computed = compute_dtype(config, source.is_text, stored.name)
     width = _width(source, census)
     sizes = _shard_bytes(divided, census, width, stored, computed)
     needs = memory_needs(
-        [ranks] if ranks is not None else _powers_of_two(divided.n_shards),
+        [2**power for power in range(divided.n_shards.bit_length())] if ranks is None else [ranks],
         divided.bounds,
         sizes,
         weighted=census.weights is not None,
         n_parameters=None if census.labels is None else len(census.labels.rows) * (width + 1),
         bound=bound,
     )
-    problems = Diagnosis(
-        config=config,
-        source=source,
-        census=census,
-        sizes=sizes,
-        needs=needs,
-        bound=bound,
-        undeclared=undeclared,
-        no_labels=no_labels,
-    ).problems()
-    rows, numbers, labels = np.diff(divided.bounds), census.numbers, census.labels
+    diagnosis = Diagnosis(config, source, census, sizes=sizes, needs=needs, bound=bound, no_labels=no_labels)
+    rows, numbers, labels, weights = np.diff(divided.bounds), census.numbers, census.labels, census.weights
     return Description(
         path=source.path,
         format=source.format,
@@ -171,7 +162,7 @@ def describe(
         bytes=sum(part.size for part in source.parts),
         rows=source.n_rows,
         numeric=len(source.feature_names),
-        categories=tuple(_categories(source, census, undeclared)),
+        categories=tuple(_categories(source, census, declared=not undeclared)),
         features=width,
         sparse=source.sparse,
         nonzero=numbers.nonzero,
@@ -182,13 +173,15 @@ def describe(
         missing=_cells(numbers.missing, source, [tally.missing for tally in census.categories]),
         infinite=_cells(numbers.infinite, source),
         constant=numbers.constant_columns(config.impute == "zero").size,
-        weights=_weights(census),
+        weights=None
+        if weights is None
+        else Weights(census.total_weight, weights.zero, weights.negative, weights.not_finite),
         shards=divided.n_shards,
         shard_rows=(int(rows.min()), int(rows.max())),
         memory=needs,
         memory_bound=bound,
         least_memory=sizes.least_bound,
-        problems=problems,
+        problems=diagnosis.problems(),
         notes=source.notes,
     )
 
@@ -240,15 +233,10 @@ def _width(source: Source, census: Census) -> int:
     return len(source.feature_names) + sum(len(tally.rows) for tally in census.categories)
 
 
-def _powers_of_two(most: int) -> list[int]:
-    return [2**power for power in range(most.bit_length())]
-
-
-def _categories(source: Source, census: Census, undeclared: frozenset[str]) -> Iterator[Categories]:
+def _categories(source: Source, census: Census, *, declared: bool) -> Iterator[Categories]:
+    most = LARGEST_NUMBER_OF_CATEGORIES
     for name, tally in zip(source.category_names, census.categories, strict=True):
-        count = len(tally.rows)
-        most = LARGEST_NUMBER_OF_CATEGORIES
-        yield Categories(name, min(count, most), count > most, tally.missing, name not in undeclared)
+        yield Categories(name, min(len(tally.rows), most), len(tally.rows) > most, tally.missing, declared)
 
 
 def _cells(numbers: BadNumbers, source: Source, texts: Sequence[int] = ()) -> Cells:
@@ -261,10 +249,3 @@ def _cells(numbers: BadNumbers, source: Source, texts: Sequence[int] = ()) -> Ce
         named = [*((source.feature_names[column], int(by_column[column])) for column in worst), *named]
         cells, columns = cells + numbers.count, columns + numbers.n_columns
     return Cells(cells, columns, tuple(sorted(named, key=lambda pair: -pair[1])[:COLUMNS_SHOWN]))
-
-
-def _weights(census: Census) -> Weights | None:
-    counted = census.weights
-    if counted is None:
-        return None
-    return Weights(census.total_weight, counted.zero, counted.negative, counted.not_finite)

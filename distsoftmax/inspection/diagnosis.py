@@ -41,7 +41,7 @@ error = partial(Problem, "error")
 note = partial(Problem, "note")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Diagnosis:
     """What is wrong with a source.
 
@@ -56,8 +56,6 @@ class Diagnosis:
         For the numbers of ranks there may be.
     bound : int or None
         The bytes that --memory allows.
-    undeclared : frozenset of str
-        Text columns that nobody declared as categories.
     no_labels : str or None
         Why the labels are not known.
     """
@@ -68,7 +66,6 @@ class Diagnosis:
     sizes: ShardBytes
     needs: tuple[MemoryNeed, ...]
     bound: int | None
-    undeclared: frozenset[str]
     no_labels: str | None
 
     def problems(self) -> tuple[Problem, ...]:
@@ -164,14 +161,14 @@ class Diagnosis:
             )
 
     def _of_texts(self) -> Iterator[Problem]:
-        may_be_label = self.census.labels is None and len(self.undeclared) == 1
+        undeclared, n_columns = not self.config.one_hot, len(self.source.category_names)
+        may_be_label = undeclared and self.census.labels is None and n_columns == 1
         for name, tally in zip(self.source.category_names, self.census.categories, strict=True):
-            undeclared = name in self.undeclared
             if undeclared and tally.first_word is not None:
                 yield self._undeclared(name, tally, tally.first_word, may_be_label)
             elif len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES:
                 yield self._too_many(name)
-            if not tally.numbers and not (undeclared and may_be_label):
+            if not tally.numbers and not may_be_label:
                 yield from self._of_categories(name, tally)
         tallies = zip(self.source.category_names, self.census.categories, strict=True)
         declared = [(name, sorted(tally.rows)) for name, tally in tallies if name not in self.undeclared]

@@ -607,6 +607,13 @@ def test_an_option_that_takes_words_and_is_given_none_is_refused(arguments):
         parse(TrainConfig, arguments, "train")
 
 
+@pytest.mark.parametrize("option", ["init", "class-weight", "config"])
+@pytest.mark.parametrize("form", ["two words", "one word"])
+def test_an_option_that_names_a_file_and_is_given_an_empty_word_is_refused(option, form):
+    with pytest.raises(InputError, match=f"--{option} names nothing"):
+        train("--data", "d.npz", *([f"--{option}", ""] if form == "two words" else [f"--{option}="]))
+
+
 def test_an_empty_list_in_the_file_is_refused_as_an_option_without_words_is(toml):
     with pytest.raises(InputError, match="--data names nothing"):
         train("--config", toml("data = []\n"))

@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LETTER = ROOT.parent / "shared" / "data" / "letter.csv"
+TRAININGS = Path(__file__).with_name("trainings.py")
 OPEN_MPI = "Open MPI" in subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False).stdout
 
 
@@ -32,8 +33,13 @@ class Ended:
 
     @property
     def sha256(self):
-        (found,) = re.findall(r"^model sha256 ([0-9a-f]{64})$", self.out, re.MULTILINE)
-        return found
+        (sha256,) = self.all_sha256
+        return sha256
+
+    @property
+    def all_sha256(self):
+        """Those of the models of several trainings."""
+        return re.findall(r"^model sha256 ([0-9a-f]{64})$", self.out, re.MULTILINE)
 
 
 class Process:

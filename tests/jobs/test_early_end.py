@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -69,8 +70,8 @@ def test_an_interrupted_run_keeps_the_same_model_and_stops_at_the_same_step(
     assert (once_more.sha256, kept(once_more)) == (whole.sha256, kept(whole))
 
 
-def test_more_patience_goes_on_where_less_has_stopped(mpirun, overfit):
-    mpirun(2, "train", *overfit, "--out", "run")
+def test_more_patience_goes_on_where_less_has_stopped(mpirun, overfit, whole, shared_folder, tmp_path):
+    shutil.copytree(shared_folder / "whole", tmp_path / "run")
     longer = mpirun(3, "train", *overfit, "--patience", 7, "--out", "run")
     assert "has not fallen for 7 evaluations" in longer.out
     assert longer.sha256 == mpirun(2, "train", *overfit, "--patience", 7, "--out", "fresh").sha256

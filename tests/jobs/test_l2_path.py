@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TRAININGS
 
 from distsoftmax.model import load_model
 
@@ -36,12 +36,14 @@ def test_bits_of_all_models_do_not_depend_on_the_number_of_ranks(mpirun, whole, 
         assert ended.sha256 == whole.sha256
 
 
-def test_each_run_is_the_one_that_starts_from_the_model_before(mpirun, whole, shared_folder):
-    options = ["--solver", "gradient-descent", "--tolerance", 1e-3, "--shards", 8]
-    init = []
-    for name, l2, expected in zip(NAMES, (0.1, 0.01, 0.001, 0.0001), models(shared_folder / "whole"), strict=True):
-        assert mpirun(3, "train", *options, "--l2", l2, *init, "--out", name).sha256 == expected
-        init = ["--init", name]
+def test_each_run_is_the_one_that_starts_from_the_model_before(run, whole, shared_folder):
+    common = "--solver gradient-descent --tolerance 1e-3 --shards 8"
+    l2s = (0.1, 0.01, 0.001, 0.0001)
+    runs = [f"{common} --l2 {l2} --out {name}" for l2, name in zip(l2s, NAMES, strict=True)]
+    starts = ["", *(f" --init {name}" for name in NAMES[:-1])]
+    ended = run("mpirun", "-n", 3, "python", TRAININGS, *map("".join, zip(runs, starts, strict=True)))
+    assert ended.status == 0, ended.err
+    assert ended.all_sha256 == models(shared_folder / "whole")
 
 
 def test_the_table_and_the_file_say_what_each_run_came_to_and_the_best_is_kept(whole, shared_folder):

@@ -1,10 +1,9 @@
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LETTER, OPEN_MPI, ROOT
+from conftest import LETTER, OPEN_MPI, ROOT, TRAININGS
 from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.model import load_model
@@ -30,10 +29,9 @@ def models(shared_run, sample_of):
     models = {name: {} for name in names}
     for ranks, threads in [(1, 1), *sample_of(__name__, JOBS, 3)]:
         runs = [f"{RUNS[name]} --threads {threads} --out '{ranks}-{threads}/{name}'" for name in names]
-        ended = shared_run("mpirun", "-n", ranks, "python", Path(__file__).with_name("trainings.py"), *runs)
+        ended = shared_run("mpirun", "-n", ranks, "python", TRAININGS, *runs)
         assert ended.status == 0, ended.err
-        hashes = re.findall(r"^model sha256 ([0-9a-f]{64})$", ended.out, re.MULTILINE)
-        for name, sha256 in zip(names, hashes, strict=True):
+        for name, sha256 in zip(names, ended.all_sha256, strict=True):
             models[name][ranks, threads] = sha256
     return models
 

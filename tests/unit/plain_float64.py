@@ -86,6 +86,7 @@ class Reference:
             return parameters[:, -1]
         return parameters[:, -1] - chain(parameters[:, :-1] * self.table.offset)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a point whose scores overflow has no finite fit
     def fit(self, parameters):
         self.n_evaluations += 1
         table, n_classes = self.table, len(parameters)

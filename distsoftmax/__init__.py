@@ -9,7 +9,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     regularization_path                 the training loop, once for each value of l2
     trainer                             the training loop, and nothing else
     coordinator                         rank 0 alone: the folder of a run, checkpoints, metrics, progress, reports
-    training                            equal on every rank: early stopping, the result, the start, the signals
+    training                            equal on every rank: stopping, the result, the start, the signals, the clock
     objective                           cross-entropy, penalties, their sum; certificate, preconditioner, mini-batches
     solvers                             one update rule a file, pure, and the protocol of the objective that they need
     data                                from files to shards to prepared samples, with a reader for each format

@@ -1,1 +1,1 @@
-"""What rank 0 does beyond being a rank: checkpoints, metrics, progress, report; and the signals all ranks hear."""
+"""What rank 0 does beyond being a rank: the folder of a run, checkpoints, metrics, progress, reports."""

@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 MOST_STEPS = 10  # Newton steps tried to raise the lower bound
 MOST_PRODUCTS = 300  # products with the hessian, in all of these steps
 TIGHT = 1.1  # a certified gap of so many times the true one is not worth a step
-NOTICEABLE = 0.01  # the least decrease, as a share of the gap, of a step that leads down
+NOTICEABLE = 0.01  # least decrease of a step that leads down, as a fraction of the gap
 NOTHING = Certificate(math.inf, math.inf, -math.inf, math.inf, math.inf)
 
 

@@ -170,11 +170,12 @@ class Diagnosis:
                 yield self._too_many(name)
             if not tally.numbers and not may_be_label:
                 yield from self._of_categories(name, tally)
-        tallies = zip(self.source.category_names, self.census.categories, strict=True)
-        declared = [(name, sorted(tally.rows)) for name, tally in tallies if name not in self.undeclared]
-        complaint = double_name(self.source.path, self.source.feature_names, declared)
-        if complaint is not None:
-            yield error(str(complaint))
+        if not undeclared:
+            tallies = zip(self.source.category_names, self.census.categories, strict=True)
+            categories = [(name, sorted(tally.rows)) for name, tally in tallies]
+            complaint = double_name(self.source.path, self.source.feature_names, categories)
+            if complaint is not None:
+                yield error(str(complaint))
 
     def _of_categories(self, name: str, tally: TextTally) -> Iterator[Problem]:
         path, n_rows, count = self.source.path, self.source.n_rows, len(tally.rows)

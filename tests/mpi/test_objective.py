@@ -107,7 +107,7 @@ def test_scores_beyond_the_finite_numbers_are_reported_as_such_on_every_rank(clu
 @pytest.mark.parametrize("rows", [2, 3, 5])
 def test_more_ranks_than_rows_are_no_obstacle(cluster, alone, folder, rows):
     path = save(cluster, folder / f"few-{rows}.npz", X=np.arange(2.0 * rows).reshape(rows, 2), y=np.arange(rows) % 2)
-    for shards in (None, 11):
+    for shards in (None, rows):
         config = DataConfig(data=(path,), shards=shards)
         ours = SoftmaxObjective(load_dataset(config, True, cluster), ObjectiveConfig(l2=0.1), cluster)
         theirs = SoftmaxObjective(load_dataset(config, True, alone), ObjectiveConfig(l2=0.1), alone)

@@ -20,7 +20,6 @@
 #define ROWS 4     /* decoded at once: as many terms are added to a sum between a load and a store */
 #define STRIP 1024 /* columns decoded at once, so that they stay in cache */
 #define CHAINS 32  /* of a row's norm */
-#define UNROLL _Pragma("GCC unroll 16")
 #define NOINLINE static __attribute__((noinline))
 
 enum sum { VALUES, MAGNITUDES, SQUARES, WEIGHTS };

@@ -21,88 +21,49 @@
 #define F32_LOG2_E 0x1.715476p0f       /* 1 / log 2, nearest */
 #define F32_LOG_2_HIGH 0x1.62e4p-1f    /* log 2 to 15 bits */
 #define F32_LOG_2_LOW 0x1.7f7d1cp-20f  /* log 2 less that, nearest */
-#define F32_EXP_2 0x1.fffffcp-2f       /* minimax, degree 6: error 2^-27.9 */
-#define F32_EXP_3 0x1.555492p-3f
-#define F32_EXP_4 0x1.5558f2p-5f
-#define F32_EXP_5 0x1.1239d4p-7f
-#define F32_EXP_6 0x1.6a244cp-10f
+static const float F32_EXP[] = { /* minimax, degree 6: error 2^-27.9 */
+    0x1.6a244cp-10f, 0x1.1239d4p-7f, 0x1.5558f2p-5f, 0x1.555492p-3f, 0x1.fffffcp-2f, 1, 1};
 
 #define F64_ROUNDER 0x1.8p52
 #define F64_LOG2_E 0x1.71547652b82fep0        /* 1 / log 2, nearest */
 #define F64_LOG_2_HIGH 0x1.62e42fefa38p-1     /* log 2 to 42 bits */
 #define F64_LOG_2_LOW 0x1.ef35793c7673p-45    /* log 2 less that, nearest */
-#define F64_EXP_2 0x1.0000000000009p-1        /* minimax, degree 11: error 2^-56.5 */
-#define F64_EXP_3 0x1.5555555555558p-3
-#define F64_EXP_4 0x1.55555555503f4p-5
-#define F64_EXP_5 0x1.111111110f808p-7
-#define F64_EXP_6 0x1.6c16c185fdf71p-10
-#define F64_EXP_7 0x1.a01a01b009bf4p-13
-#define F64_EXP_8 0x1.a01993bea2625p-16
-#define F64_EXP_9 0x1.71ddf6bacdde1p-19
-#define F64_EXP_10 0x1.28b40653e0bc5p-22
-#define F64_EXP_11 0x1.af631de754d99p-26
+static const double F64_EXP[] = { /* minimax, degree 11: error 2^-56.5 */
+    0x1.af631de754d99p-26, 0x1.28b40653e0bc5p-22, 0x1.71ddf6bacdde1p-19, 0x1.a01993bea2625p-16,
+    0x1.a01a01b009bf4p-13, 0x1.6c16c185fdf71p-10, 0x1.111111110f808p-7,  0x1.55555555503f4p-5,
+    0x1.5555555555558p-3,  0x1.0000000000009p-1,  1, 1};
 
-/* exp(r), and n in the low bits of shifted */
-INLINE f32v f32v_exp_reduced(f32v x, f32v *shifted) {
-    *shifted = f32v_fma(x, f32v_all(F32_LOG2_E), f32v_all(F32_ROUNDER));
-    f32v n = *shifted - F32_ROUNDER;
-    f32v r = f32v_fma(n, f32v_all(-F32_LOG_2_HIGH), x);
-    r = f32v_fma(n, f32v_all(-F32_LOG_2_LOW), r);
-    f32v p = f32v_fma(r, f32v_all(F32_EXP_6), f32v_all(F32_EXP_5));
-    p = f32v_fma(r, p, f32v_all(F32_EXP_4));
-    p = f32v_fma(r, p, f32v_all(F32_EXP_3));
-    p = f32v_fma(r, p, f32v_all(F32_EXP_2));
-    p = f32v_fma(r, p, f32v_all(1));
-    return f32v_fma(r, p, f32v_all(1));
-}
-
-INLINE f64v f64v_exp_reduced(f64v x, f64v *shifted) {
-    *shifted = f64v_fma(x, f64v_all(F64_LOG2_E), f64v_all(F64_ROUNDER));
-    f64v n = *shifted - F64_ROUNDER;
-    f64v r = f64v_fma(n, f64v_all(-F64_LOG_2_HIGH), x);
-    r = f64v_fma(n, f64v_all(-F64_LOG_2_LOW), r);
-    f64v p = f64v_fma(r, f64v_all(F64_EXP_11), f64v_all(F64_EXP_10));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_9));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_8));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_7));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_6));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_5));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_4));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_3));
-    p = f64v_fma(r, p, f64v_all(F64_EXP_2));
-    p = f64v_fma(r, p, f64v_all(1));
-    return f64v_fma(r, p, f64v_all(1));
-}
-
-/* For x in [-87, 88], or NaN, which stays one. Multiplying by 2^n is exact there. */
-INLINE f32v f32v_exp(f32v x) {
-    f32v shifted, p = f32v_exp_reduced(x, &shifted);
-    return p * (f32v)(((f32v_word)shifted << 23) + 0x3F800000u);
-}
-
-/* For x in [-708, 709], or NaN, which stays one. Multiplying by 2^n is exact there. */
-INLINE f64v f64v_exp(f64v x) {
-    f64v shifted, p = f64v_exp_reduced(x, &shifted);
-    return p * (f64v)(((f64v_word)shifted << 52) + 0x3FF0000000000000u);
-}
-
-/* For every x: 2^n in two factors. The first product is exact, so a denormal result is rounded in the second alone.
-   0 and infinity beyond. The same bits as above where that holds. */
-INLINE f32v f32v_exp_everywhere(f32v x) {
-    x = f32v_select(x < -150.0f, f32v_all(-150), x);
-    x = f32v_select(x > 150.0f, f32v_all(150), x);
-    f32v shifted, p = f32v_exp_reduced(x, &shifted);
-    f32v_word n = (f32v_word)shifted - 0x4B400000u, half = ((n + 512) >> 1) - 256; /* of the unsigned n + 512 */
-    return p * (f32v)((half + 127) << 23) * (f32v)((n - half + 127) << 23);
-}
-
-INLINE f64v f64v_exp_everywhere(f64v x) {
-    x = f64v_select(x < -800.0, f64v_all(-800), x);
-    x = f64v_select(x > 800.0, f64v_all(800), x);
-    f64v shifted, p = f64v_exp_reduced(x, &shifted);
-    f64v_word n = (f64v_word)shifted - 0x4338000000000000u, half = ((n + 4096) >> 1) - 2048;
-    return p * (f64v)((half + 1023) << 52) * (f64v)((n - half + 1023) << 52);
-}
+/* horner: of the coefficients from the highest power's on, p = c[0], then p = fma(x, p, c[k]).
+   exp_reduced: exp(r), and n in the low bits of shifted.
+   exp: for x between the arguments whose results are normal numbers ([-87, 88] and [-708, 709]), or NaN, which stays
+   one. Multiplying by 2^n is exact there.
+   exp_everywhere: for every x; 2^n in two factors. The first product is exact, so a denormal result is rounded in the
+   second alone. 0 and infinity beyond. The same bits as exp where that holds. */
+#define EXP(V, T, P, FRACTION_BITS, BIAS, LIMIT) \
+    INLINE V V##_horner(V x, const T *c, const int n) { \
+        V p = V##_all(c[0]); \
+        UNROLL for (int k = 1; k < n; k++) p = V##_fma(x, p, V##_all(c[k])); \
+        return p; \
+    } \
+    INLINE V V##_exp_reduced(V x, V *shifted) { \
+        *shifted = V##_fma(x, V##_all(P##_LOG2_E), V##_all(P##_ROUNDER)); \
+        V n = *shifted - P##_ROUNDER, r = V##_fma(n, V##_all(-P##_LOG_2_HIGH), x); \
+        return V##_horner(V##_fma(n, V##_all(-P##_LOG_2_LOW), r), P##_EXP, sizeof P##_EXP / sizeof(T)); \
+    } \
+    INLINE V V##_exp(V x) { \
+        V shifted, p = V##_exp_reduced(x, &shifted); \
+        return p * (V)(((V##_word)shifted + BIAS) << FRACTION_BITS); \
+    } \
+    INLINE V V##_exp_everywhere(V x) { \
+        x = V##_select(x < -(T)LIMIT, V##_all(-(T)LIMIT), x); \
+        x = V##_select(x > (T)LIMIT, V##_all(LIMIT), x); \
+        V shifted, p = V##_exp_reduced(x, &shifted); \
+        V##_word n = (V##_word)shifted - (V##_word)V##_all(P##_ROUNDER); \
+        V##_word half = ((n + 4096) >> 1) - 2048; /* of the unsigned n + 4096 */ \
+        return p * (V)((half + BIAS) << FRACTION_BITS) * (V)((n - half + BIAS) << FRACTION_BITS); \
+    }
+EXP(f32v, float, F32, 23, 127, 150)
+EXP(f64v, double, F64, 52, 1023, 800)
 
 /* ---- log ----
 
@@ -116,13 +77,9 @@ INLINE f64v f64v_exp_everywhere(f64v x) {
 #define F64_LARGEST 0x1.fffffffffffffp1023
 #define F64_SPLITTER 0x1.8p26                      /* 1.5 * 2^26: numbers beside it are multiples of 2^-26 */
 #define F64_ONE_LESS_ROOT_HALF 0x00095F619980C433u /* bits of 1 less bits of sqrt(1/2) */
-#define F64_LOG_0 0x1.555555555557cp-1             /* minimax, degree 6: error 2^-59.3 of log m */
-#define F64_LOG_1 0x1.9999999985761p-2
-#define F64_LOG_2 0x1.2492493dddb57p-2
-#define F64_LOG_3 0x1.c71c54e4d0dadp-3
-#define F64_LOG_4 0x1.7465b9779f0fep-3
-#define F64_LOG_5 0x1.39adf055d7bcbp-3
-#define F64_LOG_6 0x1.2e94089eec148p-3
+static const double F64_LOG[] = { /* minimax, degree 6: error 2^-59.3 of log m */
+    0x1.2e94089eec148p-3, 0x1.39adf055d7bcbp-3, 0x1.7465b9779f0fep-3, 0x1.c71c54e4d0dadp-3,
+    0x1.2492493dddb57p-2, 0x1.9999999985761p-2, 0x1.555555555557cp-1};
 
 /* log(2^shift x), x positive and normal */
 INLINE f64v f64v_log_of_normal(f64v x, f64v shift) {
@@ -130,12 +87,7 @@ INLINE f64v f64v_log_of_normal(f64v x, f64v shift) {
     f64v f = (f64v)((f64v_word)x - ((biased - 1023) << 52)) - 1.0;
     f64v k = ((f64v)(biased + 0x4338000000000000u) - (F64_ROUNDER + 1023)) + shift;
     f64v s = f / (2.0 + f), z = s * s;
-    f64v p = f64v_fma(z, f64v_all(F64_LOG_6), f64v_all(F64_LOG_5));
-    p = f64v_fma(z, p, f64v_all(F64_LOG_4));
-    p = f64v_fma(z, p, f64v_all(F64_LOG_3));
-    p = f64v_fma(z, p, f64v_all(F64_LOG_2));
-    p = f64v_fma(z, p, f64v_all(F64_LOG_1));
-    p = f64v_fma(z, p, f64v_all(F64_LOG_0));
+    f64v p = f64v_horner(z, F64_LOG, sizeof F64_LOG / sizeof(double));
     f64v tail = f64v_fma(-z, p, f);
     f64v f_high = (f + F64_SPLITTER) - F64_SPLITTER;
     f64v low = f64v_fma(k, f64v_all(F64_LOG_2_LOW), f - f_high);

@@ -8,7 +8,6 @@
 
 #define CHAINS 32
 #define VECTORS (CHAINS / F64_LANES) /* that hold the chains */
-#define UNROLL _Pragma("GCC unroll 16")
 
 enum terms { PRODUCTS, NUMBERS }; /* what is added up */
 

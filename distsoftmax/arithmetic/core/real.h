@@ -35,7 +35,6 @@ typedef f64v_bits reals_bits;
 #define PADDED(n) ((n) <= 8 ? 8 : ((n) + CHAINS - 1) / CHAINS * CHAINS) /* numbers in a row of scores */
 #define QUADS(n) (((n) + 3) / 4 * 4)
 #define F64_PADDED(n) (((n) + F64_LANES - 1) / F64_LANES * F64_LANES)
-#define UNROLL _Pragma("GCC unroll 16")
 
 /* Four numbers, whatever the registers' width: rows of few classes are made of them. */
 VECTOR(quad, real, REAL_BITS, 4)

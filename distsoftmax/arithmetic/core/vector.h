@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
 
 #ifdef VECTOR_BYTES /* a file may want less than a whole register */
 #elif defined(__AVX512F__)

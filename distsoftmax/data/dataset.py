@@ -144,7 +144,7 @@ def prepare_dataset(
     bound = None if config.memory is None else parse_memory(config.memory)
     spool = Spool(config.scratch_folder)
     source = divided.source
-    raw = _empty_store(divided, bound, spool)
+    raw = ShardStore[RawShard](bound, spool, divided)
     survey = take_survey(_read(divided, raw, config, show), divided, config, cluster)
     preparation = survey.preparation
     names = preparation.encoding.feature_names
@@ -192,10 +192,6 @@ def prepare_dataset(
         note = f"--scratch {spool.folder} lies in memory (tmpfs), so it saves none: name a folder on a disk"
         dataset = replace(dataset, notes=(*dataset.notes, note))
     return dataset
-
-
-def _empty_store(divided: DividedSource, bound: int | None, spool: Spool) -> ShardStore[RawShard]:
-    return ShardStore(bound, spool, divided.source.path, divided.n_shards, len(divided.own))
 
 
 def _read(
@@ -252,7 +248,7 @@ def _with_held_out(
             f"{source.path}: holds {kinds[source.sparse]} features, the training data {kinds[dataset.sparse]} ones; "
             "give both in one kind of format"
         ).on_all_ranks()
-    prepared = ShardStore[PreparedShard](bound, spool, source.path, divided.n_shards, len(divided.own))
+    prepared = ShardStore[PreparedShard](bound, spool, divided)
     digests = np.zeros(divided.n_shards, dtype=np.int64)
     n_unseen = 0
     with cluster.agreement():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
+from distsoftmax.data.shards import DividedSource
 from distsoftmax.data.spool import Spool
 from distsoftmax.errors import InputError
 
@@ -41,12 +43,8 @@ class ShardStore(Generic[Value]):
         Bytes of features to keep in memory; None keeps everything.
     spool : Spool
         For what has no room.
-    path : str
-        What an error calls the source.
-    n_shards : int
-        Of the source.
-    n_own : int
-        Of this rank.
+    divided : DividedSource
+        Whose shards they are.
 
     Attributes
     ----------
@@ -54,14 +52,13 @@ class ShardStore(Generic[Value]):
         Of features, in memory and in scratch.
     """
 
-    def __init__(self, bound: int | None, spool: Spool, path: str, n_shards: int, n_own: int) -> None:
+    def __init__(self, bound: int | None, spool: Spool, divided: DividedSource) -> None:
         self.bytes_held = 0
         self.bytes_spooled = 0
         self.spool = spool
         self._bound = bound
-        self._path = path
-        self._n_shards = n_shards
-        self._n_own = n_own
+        self._path, self._n_rows = divided.source.path, divided.source.n_rows  # the source is not kept: it may be large
+        self._n_shards, self._n_own = divided.n_shards, len(divided.own)
         self._largest = 0
         self._shards: list[tuple[Value, bool]] = []  # each with whether it lies in scratch
 
@@ -96,11 +93,13 @@ class ShardStore(Generic[Value]):
         """
         largest = max(largest, self._largest)
         if self._bound is not None and AT_HAND * largest > self._bound:
-            raise too_little_memory(self._path, self._bound, largest, self._n_shards)
+            raise too_little_memory(self._path, self._n_rows, self._n_shards, self._bound, largest)
 
     def turned_into(self, function: Callable[[Value], Made]) -> ShardStore[Made]:
         """Return the store of what a function makes of each shard; this one is empty then. Not collective."""
-        store = ShardStore[Made](self._bound, self.spool, self._path, self._n_shards, self._n_own)
+        store = cast(ShardStore[Made], copy.copy(self))
+        store.bytes_held = store.bytes_spooled = store._largest = 0
+        store._shards = []
         self._shards.reverse()
         while self._shards:
             shard, is_spooled = self._shards.pop()
@@ -127,11 +126,11 @@ class ShardStore(Generic[Value]):
         return shard
 
 
-def too_little_memory(path: str, bound: int, largest: int, n_shards: int) -> InputError:
+def too_little_memory(path: str, n_rows: int, n_shards: int, bound: int, largest: int) -> InputError:
     """Return the error for a bound below what the shards at hand take, the largest of so many bytes."""
-    least = AT_HAND * largest
+    least, finer = AT_HAND * largest, min(4 * n_shards, n_rows)
+    cut = f", or cut finer, as with --shards {finer}" if finer > n_shards else ""
     return InputError(
         f"{path}: --memory {bound / 2**20:.3g}MiB is too little for shards of {largest / 2**20:.3g} MiB, of which "
-        f"{AT_HAND} are at hand at once; allow {least / 2**20 + 0.01:.3g}MiB, or cut finer, as with "
-        f"--shards {4 * n_shards}"
+        f"{AT_HAND} are at hand at once; allow {least / 2**20 + 0.01:.3g}MiB{cut}"
     )

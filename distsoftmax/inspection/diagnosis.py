@@ -225,7 +225,7 @@ class Diagnosis:
     def _of_memory(self) -> Iterator[Problem]:
         path, least, n_shards = self.source.path, self.sizes.least_bound, self.sizes.read.size
         if self.bound is not None and least > self.bound:
-            yield error(str(too_little_memory(path, self.bound, least // AT_HAND, n_shards)))
+            yield error(str(too_little_memory(path, self.source.n_rows, n_shards, self.bound, least // AT_HAND)))
         for need in self.needs:
             if need.ranks > n_shards:
                 enough = min(4 * need.ranks, self.source.n_rows)

@@ -14,14 +14,13 @@ mpis=() full=() coverage=() all_ranks=(3 4)
 for word in "$@"; do
     case $word in
         --full) full=(--full) && all_ranks=(1 2 3 4) ;;
-        --coverage) coverage=(--cov --cov-append --cov-report= --cov-fail-under=0) ;;
+        --coverage) coverage=(--cov --cov-append --cov-report= --cov-fail-under=0) && rm -f .coverage ;;
         mpich | openmpi) mpis+=("$word") ;;
         *) echo "test: unknown word '$word'; say --full, --coverage, mpich or openmpi" >&2 && exit 2 ;;
     esac
 done
 [ ${#mpis[@]} -gt 0 ] || mpis=(mpich openmpi)
 export DISTSOFTMAX_TEST_SEED=${DISTSOFTMAX_TEST_SEED:-$RANDOM}
-rm -f .coverage
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0

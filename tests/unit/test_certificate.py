@@ -270,6 +270,7 @@ def near_the_optimum(penalties, intercept):
     return pairs, at_optimum
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("penalties", PENALTIES)
 def test_near_the_optimum_the_certified_gap_is_about_the_true_one(penalties, intercept):
@@ -280,6 +281,7 @@ def test_near_the_optimum_the_certified_gap_is_about_the_true_one(penalties, int
     assert np.median(ratios) <= 1.2
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("penalties", PENALTIES)
 def test_at_the_optimum_the_gap_is_about_what_rounding_leaves(penalties, intercept):

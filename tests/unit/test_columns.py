@@ -121,6 +121,7 @@ def check_bits(columns, weights, mean, classes):
     assert bits(door.sum_by_class(columns, classes, 3, weights)) == bits(sums_by_class(columns, classes, 3, weights))
 
 
+@pytest.mark.sweep(24)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("stored", TYPES)

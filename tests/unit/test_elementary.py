@@ -146,11 +146,10 @@ def test_float32_exp_keeps_its_bound():
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="long double is no longer than float64 here")
 @pytest.mark.parametrize(("name", "most_units"), [("exp", 0.91), ("log", 0.92)])
-def test_ten_million_float64_keep_the_bound(name, most_units):
-    rng = np.random.default_rng(9)
+def test_ten_million_float64_keep_the_bound(name, most_units, drawn):
     bound = {"exp": elementary.EXP_ERROR, "log": elementary.LOG_ERROR}[name]
-    for _ in range(20):
-        n = 500_000
+    for seed in drawn(range(20), 5):
+        rng, n = np.random.default_rng([9, seed]), 500_000
         x = rng.uniform(-708, 709, n) if name == "exp" else log_arguments(rng, n)
         x[::4] = rng.uniform(-0.4, 0.4, n // 4) if name == "exp" else rng.uniform(0.5, 2, n // 4)
         computed = getattr(elementary, name)(x)
@@ -200,10 +199,10 @@ def test_fma_is_rounded_once(name, kind):
 
 @pytest.mark.skipif(len(libraries()) == 1, reason="there is one instruction set here")
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-def test_fma_in_software_is_that_of_the_processor(kind):
-    cores, rng = libraries(), np.random.default_rng(4)
-    for _ in range(10):
-        arrays = triples(rng, 1_000_003, kind)
+def test_fma_in_software_is_that_of_the_processor(kind, drawn):
+    cores = libraries()
+    for seed in drawn(range(10), 3):
+        arrays = triples(np.random.default_rng([4, seed]), 1_000_003, kind)
         results = [call(core, f"ds_fma_{SUFFIX[kind]}", *arrays) for core in cores.values()]
         assert all(same_bits(results[0], result) for result in results[1:])
 

@@ -13,10 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from distsoftmax.arithmetic.randomness import Purpose, permutation
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
 from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
 from distsoftmax.data.dataset import load_dataset
-from distsoftmax.data.features import Compact, SparseFeatures
+from distsoftmax.data.features import Compact, SparseFeatures, moved
+from distsoftmax.data.shards import divide_source
 from distsoftmax.describe import DescribeConfig
 from distsoftmax.errors import InputError
 from distsoftmax.inspection.description import describe
@@ -530,3 +532,41 @@ def test_held_out_rows_may_hold_columns_that_no_training_row_has():
     dense = np.zeros(known.shape)
     dense[:, prepared.columns] = prepared.matrix.toarray()
     np.testing.assert_allclose(dense, known, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "uint8", "weighted", "categories"])
+def test_any_rank_makes_the_samples_of_any_shard_from_its_raw_rows(kind):
+    features, labels = problem()
+    options = {"shards": 7, "valid_fraction": 0.3, "seed": 5}
+    weights = categories = None
+    if kind == "sparse":
+        features = csr_array(features)
+    if kind == "uint8":
+        features = features.astype(np.uint8)
+    if kind == "weighted":
+        weights = np.random.default_rng(1).random(400) * 1e6
+        options["class_weight"] = "balanced"
+    if kind == "categories":
+        categories = {"colour": ["red", "blue", "green", "blue"] * 100}
+
+    def content(samples):
+        arrays = []
+        moved(samples.features, arrays.append)
+        arrays += [samples.classes] + ([] if samples.weights is None else [samples.weights])
+        return [(array.dtype.name, array.shape, array.tobytes()) for array in arrays]
+
+    def work(rank):
+        source = MemorySource(features, labels, weights, categories)
+        dataset = dataset_of(source, rank, **options)
+        held = {samples.shard: content(samples) for samples in dataset.training}
+        held_out = {samples.shard: content(samples) for samples in dataset.held_out}
+        divided = divide_source(source, 7, Alone())
+        made = [dataset.preparation.prepare(divided.read(number)) for number in range(7)]
+        return held, held_out, [(content(shard.training), content(shard.held_out)) for shard in made]
+
+    outcomes = on_ranks(3, work)
+    for held, held_out, _ in outcomes:
+        for _, _, made in outcomes:
+            for number in held:
+                assert made[number] == (held[number], held_out[number])
+    assert sorted(number for held, _, _ in outcomes for number in held) == list(range(7))

@@ -188,10 +188,7 @@ def prepare_dataset(
     if config.valid:
         rest = None if bound is None else max(bound - prepared.bytes_held, 0)
         dataset = _with_held_out(dataset, config, rest, spool, cluster, show)
-    if sum(cluster.allgather(dataset.bytes_spooled)) and any(cluster.allgather(spool.lies_in_memory)):
-        note = f"--scratch {spool.folder} lies in memory (tmpfs), so it saves none: name a folder on a disk"
-        dataset = replace(dataset, notes=(*dataset.notes, note))
-    return dataset
+    return replace(dataset, notes=(*dataset.notes, *_notes_on_scratch(dataset, spool, cluster)))
 
 
 def _read(
@@ -225,6 +222,12 @@ def _notes(
         )
     if config.standardize and sparse and preparation.standardization.offset is None and intercept:
         yield "sparse features are scaled to standard deviation 1 but not centred; --center yes does both"
+
+
+def _notes_on_scratch(dataset: Dataset, spool: Spool, cluster: Communicator) -> Iterator[str]:
+    """Yield what to say of scratch, where it is used. Collective."""
+    if sum(cluster.allgather(dataset.bytes_spooled)) and any(cluster.allgather(spool.lies_in_memory)):
+        yield f"--scratch {spool.folder} lies in memory (tmpfs), so it saves none: name a folder on a disk"
 
 
 def _with_held_out(

@@ -7,9 +7,9 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     inspection                          what a source holds, before anything is trained on it
     scoring                             a model over a source: predictions, and how good they are
     regularization_path                 the training loop, once for each value of l2
-    trainer                             the training loop, and nothing else
+    trainer                             a session of training: data, loop, model; `fit` is the loop
     coordinator                         rank 0 alone: the folder of a run, checkpoints, metrics, progress, reports
-    training                            equal on every rank: stopping, the result, the start, the signals, the clock
+    training                            when a run stops, its result and its start, the same on all ranks; signals
     objective                           cross-entropy, penalties, their sum; certificate, preconditioner, mini-batches
     solvers                             one update rule a file, pure, and the protocol of the objective that they need
     data                                from files to shards to prepared samples, with a reader for each format

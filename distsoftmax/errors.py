@@ -52,6 +52,12 @@ class ClusterError(DistSoftmaxError):
     exit_status = 2
 
 
+class Interrupted(DistSoftmaxError):
+    """A signal has asked the process to end before there was anything to save."""
+
+    exit_status = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
 class OutputError(DistSoftmaxError):
     """A result could not be written."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from distsoftmax.errors import DamagedFile
+from distsoftmax.errors import DamagedFile, InputError
 
 TENSOR_TYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "bool": "BOOL"}
 Buffer: TypeAlias = "bytes | memoryview"
@@ -69,8 +69,10 @@ def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> t
 
     Raises
     ------
+    InputError
+        It is not there, or may not be read.
     DamagedFile
-        It cannot be read, is of another kind, or some byte of it is not the one that was written.
+        It is of another kind, or some byte of it is not the one that was written.
 
     Examples
     --------
@@ -86,7 +88,7 @@ def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> t
         with open(path, "rb"):  # safetensors calls every error of opening a missing file
             pass
     except OSError as error:
-        raise DamagedFile(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

@@ -19,7 +19,7 @@ def command(config: TrainConfig, cluster: Communicator) -> int:
     """Train, and return the exit status. Collective."""
     if not config.data.data:
         cluster.say("no --data is given, so this trains on scikit-learn's digits")
-    # numpy comes with these, which must not be loaded before the BLAS is pinned
+    # imported here so that --help is quick
     if config.objective.l2_path is not None:
         from distsoftmax.regularization_path import train_path
 

@@ -1,4 +1,4 @@
-"""The loop: every rank takes the same steps, and each step is committed by all ranks or by none.
+"""A session of training, and its loop (`fit`): all ranks take the same steps, each committed by all of them or by none.
 
 config -> dataset -> objective, solver -> state -> step, commit, record -> ... -> result -> model
 """
@@ -85,8 +85,13 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     InputError
         On every rank: what the solver does not take, or what is wrong with the data, and where.
     """
+
+    def show(description: str, completed: int, total: int) -> None:
+        signals.check("the data were read")
+        progress.show(description, completed, total)
+
     make_solver(config.solver, config.objective).check(config.objective)
-    dataset = load_dataset(config.data, config.objective.intercept, cluster, progress.show)
+    dataset = load_dataset(config.data, config.objective.intercept, cluster, show)
     threads = choose_threads(config.run.threads, cluster)
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
     progress.leave()

@@ -144,7 +144,8 @@ def _flattened(record: object, prefix: str) -> dict[str, NDArray]:
             tensors |= _flattened(value, name + ".")
         elif value is not None:
             # ascontiguousarray makes scalars one-dimensional; their own shape tells them from arrays when they are read
-            tensors[name] = np.ascontiguousarray(value).reshape(np.shape(value))
+            array = np.asarray(value)
+            tensors[name] = np.ascontiguousarray(array).reshape(array.shape)
     return tensors
 
 

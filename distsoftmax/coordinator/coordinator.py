@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,15 +150,21 @@ class Coordinator:
             return
         assert self._metrics is not None, "open_folder comes first"
         run = self._config.run
-        try:
-            if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
+        if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
+            with self._failure_kept():
                 self._metrics.write(metrics_of(state, look, lap, verdict, state.n_sampled or self._n_samples))
-            by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
-            if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
+        by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
+        if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
+            with self._failure_kept():  # a line that cannot be written does not cost the state
                 self._save(state, look.best)
-        except OutputError as error:
-            self.failure = str(error)
         self.progress.show(self._task, state.step, self._n_steps, _in_words(state))
+
+    @contextmanager
+    def _failure_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OutputError as error:
+            self.failure = self.failure or str(error)
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.

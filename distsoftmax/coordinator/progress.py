@@ -45,9 +45,15 @@ class ProgressLine:
 
     def show(self, description: str, completed: int, total: int, text: str = "") -> None:
         """Say that `completed` of `total` is done, with a few words on how it goes."""
-        now = time.monotonic()
         if self._silent:
             return
+        try:
+            self._show(description, completed, total, text)
+        except (OSError, SystemExit):  # nobody reads it any more, as behind `| head`; rich ends the process for that
+            self._silent = True
+
+    def _show(self, description: str, completed: int, total: int, text: str) -> None:
+        now = time.monotonic()
         if self._bar is None:
             if now - self._last >= LOG_SECONDS:
                 if self._last:

@@ -122,7 +122,7 @@ def interrupted(ended: Interruption, config: TrainConfig, folder: Path, n_ranks:
     )
     return (
         f"stopped {cause} after step {ended.step}{leg and f' of {leg}'}; go on with\n"
-        f"mpirun -n {n_ranks} python -m distsoftmax.train --config {options}"
+        f"{f'mpirun -n {n_ranks} ' if n_ranks > 1 else ''}python -m distsoftmax.train --config {options}"
     )
 
 

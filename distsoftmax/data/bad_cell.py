@@ -32,7 +32,7 @@ class BadCell(Exception):
 def rows_before(n_before: int, n_rows: int | None = None) -> Iterator[None]:
     """Count the row of a bad cell from so many rows further up.
 
-    Of the `n_rows` that are parsed here it is the last at most: bad bytes may look like more of them.
+    Where `n_rows` are parsed, a larger row, as damaged bytes can make, is counted as the last.
     """
     try:
         yield

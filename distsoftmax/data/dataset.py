@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,7 +45,7 @@ class StoredSamples:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a rank holds of the data (its samples), and what all ranks know of it (the rest).
+    """What a rank holds of the data (its samples, and their bytes), and what all ranks know of it (the rest).
 
     Attributes
     ----------
@@ -143,15 +144,16 @@ def prepare_dataset(
     """
     bound = None if config.memory is None else parse_memory(config.memory)
     spool = Spool(config.scratch_folder)
+    ranks_here = cluster.allgather(os.uname().nodename).count(os.uname().nodename)
     source = divided.source
     raw = ShardStore[RawShard](bound, spool, divided)
-    survey = take_survey(_read(divided, raw, config, show), divided, config, cluster)
+    survey = take_survey(_read(divided, raw, ranks_here, config, show), divided, config, cluster)
     preparation = survey.preparation
     names = preparation.encoding.feature_names
     with cluster.agreement():
         if preparation.encoding.categories:
             rows = int(np.diff(divided.bounds).max())
-            raw.require_room(rows * len(names) * np.dtype(np.float64).itemsize)
+            raw.require_memory(rows * len(names) * np.dtype(np.float64).itemsize)
         encoded = raw.turned_into(preparation.encode)
     standardization = fit_standardization(
         partial(_weighted_rows, encoded),
@@ -188,17 +190,19 @@ def prepare_dataset(
     if config.valid:
         rest = None if bound is None else max(bound - prepared.bytes_held, 0)
         dataset = _with_held_out(dataset, config, rest, spool, cluster, show)
-    return replace(dataset, notes=(*dataset.notes, *_notes_on_scratch(dataset, spool, cluster)))
+    return replace(dataset, notes=dataset.notes + _notes_on_scratch(dataset, spool, cluster))
 
 
 def _read(
-    divided: DividedSource, store: ShardStore[RawShard], config: DataConfig, show: ShowProgress
+    divided: DividedSource, store: ShardStore[RawShard], ranks_here: int, config: DataConfig, show: ShowProgress
 ) -> Iterator[RawShard]:
     """Yield this rank's shards as they are read and kept."""
     for shard in divided.read_all(show, missing=config.impute != "error"):
+        if shard.number == divided.own.start:
+            store.require_disk(shard.nbytes, ranks_here)
         yield store.add(shard)
     if store.bytes_spooled:
-        store.require_room()
+        store.require_memory()
 
 
 def _weighted_rows(store: ShardStore[EncodedShard]) -> Iterator[tuple[int, Columns, NDArray[np.float64] | None]]:
@@ -224,10 +228,11 @@ def _notes(
         yield "sparse features are scaled to standard deviation 1 but not centred; --center yes does both"
 
 
-def _notes_on_scratch(dataset: Dataset, spool: Spool, cluster: Communicator) -> Iterator[str]:
-    """Yield what to say of scratch, where it is used. Collective."""
-    if sum(cluster.allgather(dataset.bytes_spooled)) and any(cluster.allgather(spool.lies_in_memory)):
-        yield f"--scratch {spool.folder} lies in memory (tmpfs), so it saves none: name a folder on a disk"
+def _notes_on_scratch(dataset: Dataset, spool: Spool, cluster: Communicator) -> tuple[str, ...]:
+    """Return what to say of scratch, where it is used. Collective."""
+    if not any(cluster.allgather(dataset.bytes_spooled)) or not any(cluster.allgather(spool.lies_in_memory)):
+        return ()
+    return (f"--scratch {spool.folder} lies in memory (tmpfs), so it saves none: name a folder on a disk",)
 
 
 def _with_held_out(
@@ -259,6 +264,8 @@ def _with_held_out(
             digests[shard.number] = shard_digest(shard)
             n_unseen += count_unseen(shard.rows, encoding)
             prepared.add(preparation.prepare(shard))
+        if prepared.bytes_spooled:
+            prepared.require_memory()
     cluster.sum_integers(digests)
     unseen = agree_on_unseen(n_unseen, cluster)
     return replace(
@@ -266,5 +273,7 @@ def _with_held_out(
         held_out=StoredSamples(prepared, attrgetter("training")),
         n_held_out=source.n_rows,
         held_out_digest=hashlib.sha256(digests.tobytes()).hexdigest()[:12],
+        bytes_held=dataset.bytes_held + prepared.bytes_held,
+        bytes_spooled=dataset.bytes_spooled + prepared.bytes_spooled,
         notes=(*dataset.notes, *source.notes, *([f"{source.path}: {unseen}"] if unseen else ())),
     )

@@ -21,7 +21,7 @@ from distsoftmax.model import Encoding
 
 @dataclass(frozen=True)
 class Samples:
-    """CoreRows of one shard, ready for the kernels: features in training's units, classes 0 ... n_classes - 1.
+    """The samples of one shard, ready for the kernels: features in training's units, classes 0 ... n_classes - 1.
 
     Attributes
     ----------
@@ -87,14 +87,9 @@ class PreparedShard:
     held_out: Samples
 
     @property
-    def features(self) -> tuple[Prepared, Prepared]:
-        """Of the samples to train on, and of those held out."""
-        return self.training.features, self.held_out.features
-
-    @property
     def nbytes(self) -> int:
-        """The bytes of both."""
-        return sum(map(size_of, self.features))
+        """The bytes of the features of both."""
+        return size_of(self.training.features) + size_of(self.held_out.features)
 
     def moved(self, keep: Callable[[NDArray], NDArray]) -> PreparedShard:
         """Return the same with the arrays of its features as `keep` returns them."""

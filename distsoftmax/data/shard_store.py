@@ -12,19 +12,15 @@ from distsoftmax.data.shards import DividedSource
 from distsoftmax.data.spool import Spool
 from distsoftmax.errors import InputError
 
-AT_HAND = 4  # shards' worth of memory while one is worked on: as read, encoded and prepared, some of it twice as wide
+AT_HAND = 4  # times a shard's bytes while one is worked on: as read, encoded, a block in float64, and prepared
 
 
 class Shard(Protocol):
     """A rank's shard at one stage on its way."""
 
     @property
-    def features(self) -> object:
-        """Its features."""
-
-    @property
     def nbytes(self) -> int:
-        """Their bytes."""
+        """The bytes of its features."""
 
     def moved(self: Value, keep: Callable[[NDArray], NDArray]) -> Value:
         """Return the same with each large array as `keep` returns it."""
@@ -62,8 +58,13 @@ class ShardStore(Generic[Value]):
         self._largest = 0
         self._shards: list[tuple[Value, bool]] = []  # each with whether it lies in scratch
 
-    def add(self, shard: Value) -> Value:
+    def add(self, shard: Value, others: int = 0) -> Value:
         """Keep the next shard, and return it as it is kept. Not collective.
+
+        Parameters
+        ----------
+        others : int
+            Bytes that another store holds in memory beside this one.
 
         Raises
         ------
@@ -72,14 +73,28 @@ class ShardStore(Generic[Value]):
         """
         size = shard.nbytes
         self._largest = max(self._largest, size)
-        fits = self._bound is None or self.bytes_held + size + AT_HAND * self._largest <= self._bound
-        if not fits:
-            if not self.bytes_spooled:
-                self.spool.require_room(size * (self._n_own - len(self._shards)))
+        in_all = self.bytes_held + others + size + AT_HAND * self._largest
+        fits = self._bound is None or in_all <= self._bound
+        if fits:
+            self.bytes_held += size
+        else:
             shard = shard.moved(self.spool.keep)
-        return self._added(shard, is_spooled=not fits)
+            self.bytes_spooled += size
+            self.spool.used(size)
+        self._shards.append((shard, not fits))
+        return shard
 
-    def require_room(self, largest: int = 0) -> None:
+    def require_disk(self, shard_bytes: int, n_ranks: int) -> None:
+        """Refuse scratch without room for what so many ranks of a node will write, if all shards are this large.
+
+        Raises
+        ------
+        OutputError
+        """
+        if self._bound is not None:
+            self.spool.require_disk(max(shard_bytes * self._n_own - self._bound, 0) * n_ranks)
+
+    def require_memory(self, largest: int = 0) -> None:
         """Refuse a bound that leaves no room for shards at hand while they are worked on. Not collective.
 
         Parameters
@@ -103,11 +118,9 @@ class ShardStore(Generic[Value]):
         self._shards.reverse()
         while self._shards:
             shard, is_spooled = self._shards.pop()
-            made = function(shard)
-            if is_spooled and made.features is shard.features:
-                store._added(made, is_spooled=True)  # they lie in scratch already
-            else:
-                store.add(made)
+            if not is_spooled:
+                self.bytes_held -= shard.nbytes
+            store.add(function(shard), others=self.bytes_held)
         return store
 
     def __iter__(self) -> Iterator[Value]:
@@ -115,15 +128,6 @@ class ShardStore(Generic[Value]):
             yield shard
             if is_spooled:
                 self.spool.used(shard.nbytes)
-
-    def _added(self, shard: Value, *, is_spooled: bool) -> Value:
-        self._shards.append((shard, is_spooled))
-        if is_spooled:
-            self.bytes_spooled += shard.nbytes
-            self.spool.used(shard.nbytes)
-        else:
-            self.bytes_held += shard.nbytes
-        return shard
 
 
 def too_little_memory(path: str, n_rows: int, n_shards: int, bound: int, largest: int) -> InputError:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.assignment import owned_shards
 from distsoftmax.data.features import first_marked, moved, size_of
 from distsoftmax.data.open_source import open_source
-from distsoftmax.data.source import Features, RawRows, Source, SourceSpec, TextColumn
+from distsoftmax.data.source import RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
@@ -61,14 +61,9 @@ class RawShard:
         return f"{path}: row {number}"
 
     @property
-    def features(self) -> Features:
-        """Its features, as they are stored."""
-        return self.rows.features
-
-    @property
     def nbytes(self) -> int:
-        """Their bytes."""
-        return size_of(self.features)
+        """The bytes of its features and categories, as they are stored."""
+        return size_of(self.rows.features) + sum(column.codes.nbytes for column in self.rows.categories)
 
     def moved(self, keep: Callable[[NDArray], NDArray]) -> RawShard:
         """Return the same with the arrays of its features and categories as `keep` returns them."""

@@ -52,12 +52,14 @@ class Spool:
     def keep(self, array: NDArray) -> NDArray:
         """Write an array, and return it as it lies in its file: read-only, and in no memory of this process.
 
+        An array that lies in a file of this spool is returned as it is.
+
         Raises
         ------
         OutputError
             The folder cannot be written to, or is full.
         """
-        if not array.nbytes:
+        if not array.nbytes or self._holds(array):
             return array
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         try:
@@ -83,7 +85,7 @@ class Spool:
         for segment in self._segments:
             segment.madvise(mmap.MADV_DONTNEED)
 
-    def require_room(self, n_bytes: int) -> None:
+    def require_disk(self, n_bytes: int) -> None:
         """Refuse a folder without room for so many bytes more.
 
         Raises
@@ -109,14 +111,20 @@ class Spool:
         ]
         return bool(above) and max(above, key=lambda disk: len(disk.mountpoint)).fstype in IN_MEMORY
 
+    def _holds(self, array: NDArray) -> bool:
+        owner: object = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        return isinstance(owner, memoryview) and owner.obj in self._segments
+
     def _with_room(self, n_bytes: int) -> tuple[IO[bytes], mmap.mmap]:
         """Return a file that has room for so many bytes more, and its mapping."""
         size = 0 if self._segment is None else len(self._segment)
         if self._file is None or self._segment is None or self._end + n_bytes > size:
             size = max(n_bytes, min(max(2 * size, FIRST_BYTES), MOST_BYTES))
-            self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115 - closed as below
+            self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115 - closed two lines down
             self._close()
-            self._close = weakref.finalize(self, self._file.close)  # its mapping lives on
+            self._close = weakref.finalize(self, self._file.close)  # or its collection warns; the mapping lives on
             os.ftruncate(self._file.fileno(), size)  # a hole: what is never written takes no room
             self._segment = mmap.mmap(self._file.fileno(), size, prot=mmap.PROT_READ)
             self._segment.madvise(mmap.MADV_SEQUENTIAL)  # read ahead

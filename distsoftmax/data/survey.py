@@ -1,4 +1,4 @@
-"""The first reading of a source: what all ranks must agree on before a shard can be made ready for training."""
+"""What all ranks must agree on before a shard can be made ready for training, found while the shards are read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from distsoftmax.arithmetic.columns import sum_weights
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import DataConfig
+from distsoftmax.data.class_names import are_numbers, number_name
 from distsoftmax.data.encoding import ColumnMeans, fit_encoding, measure_columns
 from distsoftmax.data.labels import class_codes, find_classes
 from distsoftmax.data.preparation import Preparation, held_out_rows
@@ -26,7 +27,7 @@ from distsoftmax.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What the first reading has found; equal on every rank.
+    """What the reading has shown; equal on every rank.
 
     Attributes
     ----------
@@ -104,8 +105,8 @@ def take_survey(
     by_class = counts.astype(np.float64)
     if exponent is not None:
         by_class = _weights_by_class(looked_at, codes, len(classes), exponent, divided.n_shards, cluster)
-    for name in np.flatnonzero(by_class <= 0)[:1]:
-        raise weightless_class(path, classes[name]).on_all_ranks()
+    for number in np.flatnonzero(by_class <= 0)[:1]:
+        raise weightless_class(path, classes[number]).on_all_ranks()
     class_weights = None
     if config.class_weight is not None:
         with cluster.agreement():
@@ -219,12 +220,15 @@ def _class_weights(word: str, classes: tuple[str, ...], by_class: NDArray[np.flo
         raise InputError(f'--class-weight {word}: is not JSON such as {{"cat": 1, "dog": 2.5}}: {error}') from None
     if not isinstance(table, dict):
         raise InputError(f'--class-weight {word}: expected one JSON object, such as {{"cat": 1, "dog": 2.5}}')
+    if are_numbers(classes):
+        table = {number_name(name) or name: weight for name, weight in table.items()}
     for name in classes:
         value = table.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LARGEST_WEIGHT:
+            given = f"the weight {str(value)[:40]}" if name in table else "no weight"
             raise InputError(
-                f"--class-weight {word}: class {name!r} has the weight {str(value)[:40]}; give each class a number "
-                f"above 0, {LARGEST_WEIGHT:g} at most"
+                f"--class-weight {word}: class {name!r} has {given}; give each class a number above 0, "
+                f"{LARGEST_WEIGHT:g} at most"
             )
     for name in table:
         if name not in classes:

@@ -65,12 +65,11 @@ class ShardBytes:
         cls, rows: NDArray[np.int64], n_numeric: int, n_texts: int, width: int, stored: np.dtype, dtype: np.dtype
     ) -> ShardBytes:
         """Return those of dense rows with `n_texts` columns of text, which become `width` features in all."""
-        read = rows * (n_numeric * stored.itemsize)
-        codes = rows * (n_texts * np.dtype(np.intp).itemsize)
+        read = rows * (n_numeric * stored.itemsize + n_texts * np.dtype(np.intp).itemsize)
         kept = stored if stored.name in COMPACT else dtype
         encoded = rows * (width * stored.itemsize)
         wide = rows * (width * np.dtype(np.float64).itemsize) if n_texts else read
-        return cls(read, encoded, np.maximum(read + codes, encoded), rows * (width * kept.itemsize), wide)
+        return cls(read, encoded, np.maximum(read, encoded), rows * (width * kept.itemsize), wide)
 
     @classmethod
     def of_sparse(cls, counted: NDArray[np.int64], stored: np.dtype, dtype: np.dtype) -> ShardBytes:

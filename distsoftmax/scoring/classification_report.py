@@ -118,7 +118,7 @@ def as_json(report: ClassificationReport) -> str:
 
 
 def as_table(report: ClassificationReport) -> str:
-    """Return a table for people: the classes, and the pairs most often confused."""
+    """Return a table for people: the classes, and the confusion matrix."""
     width = max(5, *(len(name) for name in report.classes))
     rows = [
         f"{name:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:7d}"

@@ -1,6 +1,7 @@
-"""How long the steps of stochastic gradient descent are, and how many samples each looks at.
+"""What multiplies the learning rate of stochastic gradient descent as it goes on, and how many samples a step looks at.
 
-With t the epochs done before a step, E their number and w those of the warm-up, the learning rate is multiplied by
+The rate itself is set in `stochastic_gradient`. With t the epochs done before a step, E their number and w those of the
+warm-up, it is multiplied by
 
     constant   1
     step       1, from t = E/2 on 0.1, from t = 3E/4 on 0.01

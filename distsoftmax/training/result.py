@@ -106,8 +106,8 @@ def conclude(
     reason : str
         Why it was the last.
     best : EarlyStopping
-        The evaluations of the run, if they decide; those of its steps that a run without end would have made, so the
-        last step's own may be better still.
+        The record that --patience keeps, empty without it. The last step may lie between two of its evaluations, and
+        is compared too.
     held_out : Scores or None
         Of the last step.
     tolerance : float

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from distsoftmax.errors import Interrupted
+
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -21,6 +23,17 @@ class StopSignals:
         self.received = 0
         for number in STOPPING:
             signal.signal(number, self._note)
+
+    def check(self, what: str) -> None:
+        """End what cannot be saved if a signal has asked for it. Not collective.
+
+        Raises
+        ------
+        Interrupted
+        """
+        if self.received:
+            name = signal.Signals(self.received).name
+            raise Interrupted(f"stopped by {name} while {what}; nothing was saved: the same command starts anew")
 
     def ignore(self) -> None:
         """Take no further notice: the run is over, and a second signal must not kill it while it leaves."""

@@ -403,7 +403,7 @@ def test_a_damaged_model_is_refused(tmp_path, length):
 def test_what_is_no_file_is_called_that(tmp_path):
     with pytest.raises(DamagedFile, match="is no regular file"):
         read_tensor_file("model", tmp_path)
-    with pytest.raises(DamagedFile, match="cannot be read: No such file"):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
         read_tensor_file("model", tmp_path / "none")
 
 
@@ -411,3 +411,12 @@ def test_a_checkpoint_is_no_model(tmp_path):
     save_checkpoint(tmp_path, state(), circumstances(), keep=1)
     with pytest.raises(InputError, match="is not a model"):
         load_model(checkpoint_paths(tmp_path)[0])
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_not_passed_over_as_damaged(tmp_path):
+    save_checkpoint(tmp_path, state(1), circumstances(), keep=3)
+    later = tmp_path / "step-0000000002.safetensors"
+    later.symlink_to(later)
+    with pytest.raises(InputError, match="cannot be read: Too many levels of symbolic links") as refusal:
+        newest_checkpoint(tmp_path, print)
+    assert not isinstance(refusal.value, DamagedFile)

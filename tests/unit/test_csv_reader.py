@@ -15,6 +15,7 @@ from ranks import PARTS, SHARDS, assert_says, on_ranks, read, texts_of
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.csv.head import NULL_TEXTS
 from distsoftmax.data.readers.csv.source import CsvSource
 from distsoftmax.data.readers.text import kept_text
 from distsoftmax.data.readers.text import records as record_scan
@@ -389,7 +390,9 @@ numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70
 def tables(draw):
     """Return the bytes of a table's parts, its features, its labels and its categories."""
     width = draw(st.integers(1, 3))
-    row = st.tuples(st.lists(numbers, min_size=width, max_size=width), texts | awkward, texts | awkward | st.just(""))
+    words = texts | awkward | st.sampled_from(sorted(NULL_TEXTS))
+    labels = words.filter(lambda text: text not in NULL_TEXTS)
+    row = st.tuples(st.lists(numbers, min_size=width, max_size=width), labels, words)
     parts = draw(st.lists(st.lists(row, max_size=5), min_size=1, max_size=4))
     separator = draw(st.sampled_from(",;\t|"))
     contents = []
@@ -413,7 +416,8 @@ def tables(draw):
             contents.append(b"")
     rows = [row for part in parts for row in part]
     features = np.array([[np.nan if cell == "" else cell for cell in row[0]] for row in rows], dtype=float)
-    return contents, features.reshape(len(rows), width), [row[1] for row in rows], [row[2] or None for row in rows]
+    kinds = [None if row[2] in NULL_TEXTS else row[2] for row in rows]
+    return contents, features.reshape(len(rows), width), [row[1] for row in rows], kinds
 
 
 @settings(quick, max_examples=120)

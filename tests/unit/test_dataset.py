@@ -1,6 +1,7 @@
 """What is made of the rows of a source: categories, missing numbers, weights, standardisation, memory."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
 from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.features import Compact, SparseFeatures, moved
+from distsoftmax.data.shard_store import ShardStore
 from distsoftmax.data.shards import divide_source
+from distsoftmax.data.spool import Spool
 from distsoftmax.describe import DescribeConfig
 from distsoftmax.errors import InputError
 from distsoftmax.inspection.description import describe
@@ -176,7 +179,7 @@ def test_balanced_class_weights_are_scikit_learns(weighted):
 def test_class_weights_from_a_file(tmp_path):
     features, labels = problem()
     path = tmp_path / "weights.json"
-    path.write_text('{"0": 1, "1": 2, "2": 0.5}')
+    path.write_text('{"0.0": 1, "1": 2, "+2": 0.5}')  # as numbers, however they are spelled
 
     def work(rank):
         by_file = dataset_of(MemorySource(features, labels), rank, class_weight=str(path), standardize=False)
@@ -194,7 +197,7 @@ def test_class_weights_from_a_file(tmp_path):
     [
         ("[1]", "expected one JSON object"),
         ("{", "is not JSON"),
-        ('{"0": 1, "1": 1}', "class '2' has the weight None"),
+        ('{"0": 1, "1": 1}', "class '2' has no weight; give each class"),
         ('{"0": 1, "1": -1, "2": 1}', "class '1' has the weight -1"),
         ('{"0": 1, "1": 1, "2": 1, "9": 1}', "there is no class '9'"),
     ],
@@ -369,6 +372,50 @@ def test_shards_beyond_the_memory_bound_lie_in_scratch_and_give_the_same_bits(ki
     assert 0 < part.bytes_held <= bound
     assert part.bytes_spooled > 0
     assert list(tmp_path.iterdir()) == []  # its files have no names
+
+
+@pytest.mark.parametrize("kind", ["categories", "float64"])
+def test_what_is_held_while_shards_change_their_size_stays_within_the_bound(tmp_path, kind, monkeypatch):
+    features, labels = problem()
+    categories = {"colour": [f"c{row % 30}" for row in range(400)]} if kind == "categories" else {}
+    most = []
+    add = ShardStore.add
+
+    def watched(store, shard, others=0):
+        kept = add(store, shard, others)
+        most.append(store.bytes_held + others)
+        return kept
+
+    monkeypatch.setattr(ShardStore, "add", watched)
+    source = MemorySource(features.astype(np.float32), labels, None, categories)
+    options = {"memory": "24KiB", "scratch": str(tmp_path), "shards": 40, "dtype": "float64"}
+    dataset = alone(lambda rank: dataset_of(source, rank, **options))
+    assert dataset.bytes_spooled > 0
+    assert max(most) <= 24 << 10
+
+
+def test_texts_alone_are_bounded_too(tmp_path):
+    labels = np.arange(400) % 2
+    categories = {f"c{number}": [f"{row % 3}" for row in range(400)] for number in range(30)}
+    source = MemorySource(np.empty((400, 0)), labels, None, categories)
+    divided = divide_source(source, 40, Alone())
+    assert divided.read(0).nbytes == 10 * 30 * 8
+
+
+def test_what_lies_in_scratch_unchanged_is_not_written_again(tmp_path, monkeypatch):
+    written = []
+    keep = Spool.keep
+    monkeypatch.setattr(Spool, "keep", lambda self, array: written.append(array.nbytes) or keep(self, array))
+    writes = []
+    pwrite = os.pwrite
+    monkeypatch.setattr(
+        os, "pwrite", lambda file, content, at: writes.append(len(content)) or pwrite(file, content, at)
+    )
+    features = np.random.default_rng(0).integers(0, 255, (400, 50)).astype(np.uint8)
+    source = MemorySource(features, np.arange(400) % 3)
+    dataset = alone(lambda rank: dataset_of(source, rank, memory="3000", scratch=str(tmp_path), shards=40))
+    assert dataset.bytes_spooled > 0
+    assert sum(writes) < features.nbytes < sum(written)
 
 
 def test_a_memory_bound_below_what_is_at_hand_is_refused():

@@ -45,8 +45,6 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("coordinator/report.py", "sum(cluster.allgather(threads))", "counts threads"),
     ("coordinator/report.py", "sum(nodes.values())", "counts processors"),
     ("data/encoding.py", "sum(cluster.allgather(own))", CELLS),
-    ("data/dataset.py", "sum(cluster.allgather(dataset.bytes_spooled))", BYTES),
-    ("data/preparation.py", "sum(map(size_of, self.features))", BYTES),
     ("inspection/diagnosis.py", "sum(counts.values())", ROWS),
     ("inspection/memory_need.py", "np.add.reduceat(of_shard, first[:-1])", BYTES),
     ("inspection/tally.py", "sum(entries)", CELLS),

@@ -73,12 +73,12 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(OutputError, match=r"--scratch .*nowhere: cannot be written: No such file.*name a folder"):
         Spool(str(tmp_path / "nowhere")).keep(np.ones(3))
     with pytest.raises(OutputError, match=r"--scratch .*nowhere: No such file.*name a folder"):
-        Spool(str(tmp_path / "nowhere")).require_room(1)
+        Spool(str(tmp_path / "nowhere")).require_disk(1)
 
 
 def test_too_little_room_is_seen_beforehand_and_on_the_way(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"has \d+ MiB free, and \d{13} MiB are needed.*larger disk"):
-        Spool(str(tmp_path)).require_room(1 << 60)
+        Spool(str(tmp_path)).require_disk(1 << 60)
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,7 +2,6 @@
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +10,18 @@ from ranks import on_ranks
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.errors import InputError, OutputError
+from distsoftmax.coordinator.progress import ProgressLine
+from distsoftmax.errors import InputError, Interrupted, OutputError
 from distsoftmax.trainer import fit, open_session
 from distsoftmax.training.result import Interruption
+from distsoftmax.training.signals import StopSignals
+
+
+def signals_with(number):
+    """Signals of which one has been received, without a handler."""
+    signals = StopSignals.__new__(StopSignals)
+    signals.received = number
+    return signals
 
 
 @pytest.fixture
@@ -38,7 +46,8 @@ def train(table, tmp_path):
         )
         cluster = cluster or Alone()
         coordinator = Coordinator(config, cluster)
-        session = open_session(config, cluster, SimpleNamespace(received=signal), coordinator.progress)
+        session = open_session(config, cluster, signals_with(0), coordinator.progress)
+        session.signals.received = signal
         ended = fit(config, session.objective, coordinator, session)
         if not isinstance(ended, Interruption):
             coordinator.save_model(ended.model(session.dataset))
@@ -62,8 +71,24 @@ def test_what_the_solver_does_not_take_is_refused_before_any_data_are_read():
         solver=SolverConfig(solver="trust-region"),
     )
     with pytest.raises(InputError, match="--solver trust-region takes no --l1 and no --group") as refusal:
-        open_session(config, Alone(), SimpleNamespace(received=0), None)
+        open_session(config, Alone(), signals_with(0), None)
     assert refusal.value.agreed
+
+
+def test_a_signal_on_one_rank_ends_the_reading_on_all(table, tmp_path):
+    config = TrainConfig(data=DataConfig(data=(table,), shards=9), run=RunConfig(out=str(tmp_path / "out")))
+
+    def work(rank):
+        progress = ProgressLine("never", silent=True)
+        return open_session(config, rank, signals_with(15 if rank.rank == 1 else 0), progress)
+
+    for ended in on_ranks(3, work):
+        assert isinstance(ended, Interrupted)
+        assert (ended.exit_status, ended.agreed) == (75, True)
+        assert (
+            str(ended) == "stopped by SIGTERM while the data were read; nothing was saved: the same command starts anew"
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_signal_saves_scores_the_held_out_samples_and_the_run_goes_on_with_the_same_bits(train, tmp_path):

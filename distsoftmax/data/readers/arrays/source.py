@@ -17,7 +17,7 @@ from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.arrays.checks import PartSummary, require_alike, summarize, summarize_labels
 from distsoftmax.data.readers.arrays.files import Arrays, Opener, open_array
 from distsoftmax.data.readers.joined_parts import JoinedParts
-from distsoftmax.data.readers.texts import join_columns, label_column
+from distsoftmax.data.readers.text_columns import join_columns, label_column
 from distsoftmax.data.source import Features, RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames

@@ -210,6 +210,6 @@ def columns_of_text(rows: list[list[str]], decimal: str) -> set[int]:
     columns: set[int] = set()
     for cells in rows:
         for column, cell in enumerate(cells):
-            if column not in columns and cell.strip() not in NULL_TEXTS and not is_number(cell, decimal):
+            if column not in columns and cell not in NULL_TEXTS and not is_number(cell, decimal):
                 columns.add(column)
     return columns

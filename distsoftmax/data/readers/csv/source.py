@@ -35,7 +35,7 @@ from distsoftmax.data.readers.csv.head import (
     stray_quote,
 )
 from distsoftmax.data.readers.text.files import PartText, TextFiles
-from distsoftmax.data.readers.texts import text_column
+from distsoftmax.data.readers.text_columns import text_column
 from distsoftmax.data.source import AUTO, RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 

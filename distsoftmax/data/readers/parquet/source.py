@@ -15,7 +15,7 @@ from distsoftmax.data.readers.parquet.columns import ParquetColumns, choose_colu
 from distsoftmax.data.readers.parquet.footer import Footer, read_footer
 from distsoftmax.data.readers.parquet.part import OpenPart
 from distsoftmax.data.readers.parquet.types import common_type, number_type
-from distsoftmax.data.readers.texts import join_columns, take_rows
+from distsoftmax.data.readers.text_columns import join_columns, take_rows
 from distsoftmax.data.source import RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from distsoftmax.data.readers.parquet.types import number_type
-from distsoftmax.data.readers.texts import label_column, missing_label, text_column
+from distsoftmax.data.readers.text_columns import label_column, missing_label, text_column
 from distsoftmax.data.source import TextColumn
 
 

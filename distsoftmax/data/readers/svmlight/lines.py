@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from distsoftmax.data.bad_cell import BadCell, rows_before
-from distsoftmax.data.readers.texts import join_columns, text_column
+from distsoftmax.data.readers.text_columns import join_columns, text_column
 from distsoftmax.data.source import TextColumn
 
 BLANK, TAB, NEWLINE, RETURN, COLON = b" \t\n\r:"

@@ -286,9 +286,11 @@ class TextFiles:
             for rank, extent in parcels[number] if number < len(parcels) else ():
                 text = self._cut(extent.part, extent.start, extent.stop)
                 outgoing[rank].append((extent.part, extent.start, text))
-            for incoming in cluster.alltoall(outgoing):
-                for part, start, text in incoming:
-                    self._kept.keep(part, start, text)
+            texts = cluster.alltoall(outgoing)
+            with cluster.agreement():
+                for of_rank in texts:
+                    for part, start, text in of_rank:
+                        self._kept.keep(part, start, text)
 
     def _cut(self, part: int, start: int, stop: int) -> bytes:
         return self._kept.cut(part, start, stop, partial(self._read_again, part))

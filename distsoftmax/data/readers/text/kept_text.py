@@ -49,7 +49,6 @@ class KeptText:
         text: bytes | memoryview = data
         if self._spool is not None:
             text = self._spool.keep(np.frombuffer(data, dtype=np.uint8)).data
-            self._spool.used(len(data))
         self._chunks.setdefault(part, []).append(_Chunk(start, text))
 
     def want(self, part: int, start: int, stop: int, shard: int) -> None:
@@ -79,6 +78,8 @@ class KeptText:
                     start = chunk.start
                 blocks.append(chunk.data[start - chunk.start : stop - chunk.start])
                 start += len(blocks[-1])
+                if self._spool is not None:
+                    self._spool.used(len(blocks[-1]))
         if start < stop:
             blocks.append(read(start, stop))
         return bytes(blocks[0]) if len(blocks) == 1 else b"".join(blocks)

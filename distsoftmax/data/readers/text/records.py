@@ -27,7 +27,16 @@ Read: TypeAlias = Callable[[int, int], bytes]  # (where, how many) -> exactly so
 
 @dataclass(frozen=True)
 class RangeScan:
-    """What was found in a range of a part; its records' starts if no quote is open before it, and if one is."""
+    """What a range of a part holds.
+
+    Attributes
+    ----------
+    part, part_bytes : int
+    quotes : int
+        Quotes in the range.
+    starts : tuple of two ndarray of int64
+        The bytes at which records start if no quote is open before the range, and if one is.
+    """
 
     part: int
     part_bytes: int

@@ -80,8 +80,10 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     own = []
     with cluster.agreement():
         for samples in source.samples():
-            probabilities = source.scorer.probabilities(samples.rows(DTYPE))
-            own.append(table.encode(probabilities, header=samples.shard == 0))
+            rows = samples.rows(DTYPE)
+            _, predicted = source.scorer.loss_and_prediction(rows)
+            probabilities = source.scorer.probabilities(rows) if config.probabilities else None
+            own.append(table.encode(predicted, probabilities, header=samples.shard == 0))
     shards = [shard for of_rank in cluster.in_rank_order(own) for shard in of_rank]
     with cluster.agreement():
         if cluster.rank == 0:

@@ -26,7 +26,7 @@ class Samples:
     Attributes
     ----------
     classes : ndarray of intp, (rows,)
-        -1 where no labels were asked for.
+        0 where no labels were asked for.
     weights : ndarray of float64, (rows,), or None
         Sample weight times class weight, divided by a power of two that brings the largest near 1; None: 1.
     """
@@ -144,7 +144,7 @@ class Preparation:
             shard.number,
             shard.source.path,
             encode_features(shard.rows, self.encoding),
-            np.full(len(shard), -1) if self.classes is None else class_codes(shard, self.classes),
+            np.zeros(len(shard), dtype=np.intp) if self.classes is None else class_codes(shard, self.classes),
             None if weights is None else np.ldexp(weights, -self.weight_exponent),
             held_out_rows(shard, self.held_out_fraction, self.seed),
         )

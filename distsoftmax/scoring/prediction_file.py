@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ STANDARD_OUTPUT = "-"
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 BINARY = (".parquet", ".pq", ".npy")
 NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
+
+
+_Rows: TypeAlias = "tuple[NDArray, NDArray | None]"  # predicted classes, and probabilities if asked for
 
 
 class PredictionTable:
@@ -49,39 +52,41 @@ class PredictionTable:
     def __init__(self, out: str, classes: Sequence[str], with_probabilities: bool) -> None:
         self._ending = _ending(out)
         self._classes = np.array(classes, dtype=object)
-        self._with_probabilities = with_probabilities
         for name in classes if self._ending == ".npy" and not with_probabilities else ():
             if name.endswith("\0"):
                 raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
 
-    def encode(self, probabilities: NDArray, *, header: bool) -> bytes | NDArray:
-        """Return the rows of a shard, given its probabilities, float64, (rows, n_classes)."""
-        rows = probabilities if self._with_probabilities else probabilities.argmax(axis=1)
+    def encode(self, predicted: NDArray, probabilities: NDArray | None, *, header: bool) -> bytes | _Rows:
+        """Return the rows of a shard, given its classes (rows,) and probabilities (rows, n_classes)."""
         if self._ending in BINARY:
-            return rows
+            return predicted, probabilities
         text, separator = io.BytesIO(), SEPARATORS.get(self._ending, ",")
         options = csv.WriteOptions(include_header=header, quoting_style="needed", delimiter=separator)
-        csv.write_csv(self._columns(rows), text, options)
+        csv.write_csv(self._columns(predicted, probabilities), text, options)
         return text.getvalue()
 
     def join(self, shards: Sequence[Any]) -> list[bytes]:
         """Return the content of the file, given the rows of all shards in their order."""
         if self._ending not in BINARY:
             return list(shards)
-        rows, content = np.concatenate(shards), io.BytesIO()
+        predicted, probabilities = (
+            None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*shards, strict=True)
+        )
+        assert predicted is not None
+        content = io.BytesIO()
         if self._ending == ".npy":
-            np.save(content, rows if self._with_probabilities else self._classes.astype(str)[rows])
+            np.save(content, self._classes.astype(str)[predicted] if probabilities is None else probabilities)
         else:
             from pyarrow import parquet
 
-            parquet.write_table(self._columns(rows), content)
+            parquet.write_table(self._columns(predicted, probabilities), content)
         return [content.getvalue()]
 
-    def _columns(self, rows: NDArray) -> pa.Table:
-        codes = rows.argmax(axis=1) if self._with_probabilities else rows
-        columns = {"prediction": pa.array(self._classes[codes], pa.string())}
-        if self._with_probabilities:
-            columns |= {f"probability_{name}": pa.array(rows[:, code]) for code, name in enumerate(self._classes)}
+    def _columns(self, predicted: NDArray, probabilities: NDArray | None) -> pa.Table:
+        columns = {"prediction": pa.array(self._classes[predicted], pa.string())}
+        if probabilities is not None:
+            for code, name in enumerate(self._classes):
+                columns[f"probability_{name}"] = pa.array(probabilities[:, code])
         return pa.table(columns)
 
 

@@ -12,10 +12,12 @@ from ranks import on_ranks
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Alone
+from distsoftmax.config import ScoringConfig
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError, OutputError
 from distsoftmax.model import Encoding, Model
 from distsoftmax.predict import PredictConfig, command
+from distsoftmax.scoring.classification_report import evaluate
 
 CLASSES = ("b", 'a,"c"', "", "d\ne", "é")
 N_ROWS = 57
@@ -210,3 +212,14 @@ def test_a_missing_number_is_answered_with_what_predict_takes(saved):
     assert "row 1, column x1: there is no number" in text
     assert "train with --impute mean or zero" in text
     assert not os.path.exists("p.csv")
+
+
+def test_of_probabilities_that_are_equal_the_larger_score_decides_as_it_does_for_evaluate(tmp_path):
+    model = Model(np.array([[0.0], [2.0**-60]]), np.zeros(2), ("a", "b"), Encoding(numeric=("x0",)))
+    write_atomically(tmp_path / "model.safetensors", *model.file_content())
+    np.savez(tmp_path / "d.npz", X=[[1.0], [-1.0]], y=["b", "a"])
+    scoring = {"model": str(tmp_path), "data": (str(tmp_path / "d.npz"),)}
+    command(PredictConfig(**scoring, out=str(tmp_path / "p.csv"), probabilities=True), Alone())
+    lines = (tmp_path / "p.csv").read_text().splitlines()[1:]
+    assert lines == ['"b",0.5,0.5', '"a",0.5,0.5']
+    assert evaluate(ScoringConfig(**scoring), Alone()).accuracy == 1.0

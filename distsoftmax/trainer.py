@@ -17,6 +17,7 @@ from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.data.dataset import Dataset, load_dataset
+from distsoftmax.errors import Interrupted
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.training.clock import Clock
@@ -24,7 +25,7 @@ from distsoftmax.training.result import Interruption, Result
 from distsoftmax.training.signals import StopSignals
 from distsoftmax.training.stopping import Look, Stopping, certified
 
-RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+RESUMABLE = Interrupted.exit_status
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """From files to samples; no MPI but by way of a `Communicator`. In the order of a run:
 
-parts          the files that --data names
-formats        which format they are in
-open_source    the reader for it (readers/, one folder a format)
-shards         the source cut into fixed slices, and each rank's reading of its own
-survey         what all ranks agree on, found while the shards are read: classes, weights, categories
-encoding       missing numbers filled, categories spread over columns
-standardization    the units of training, from exact column_sums
-preparation    all of it as one pure function, from a raw shard to its samples
-shard_store    what stays in memory, and what goes to scratch (spool)
-dataset        the whole: what a rank holds, and what all know of it
+    parts          the files that --data names
+    formats        which format they are in
+    open_source    the reader for it (readers/, one folder a format)
+    shards         the source cut into fixed slices, and each rank's reading of its own
+    survey         what all ranks agree on, found while the shards are read: classes, weights, categories
+    encoding       missing numbers filled, categories spread over columns
+    standardization    the units of training, from exact column_sums
+    preparation    all of it as one pure function, from a raw shard to its samples
+    shard_store    what stays in memory, and what goes to scratch (spool)
+    dataset        the whole: what a rank holds, and what all know of it
+
+Readers know nothing of what is made of their rows.
 """

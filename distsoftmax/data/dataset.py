@@ -73,13 +73,17 @@ class Dataset:
     n_training: int
     n_held_out: int
     total_weight: float
-    classes: tuple[str, ...]
     sparse: bool
     shard_digests: NDArray[np.int64]
     held_out_digest: str
     bytes_held: int
     bytes_spooled: int
     notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of the parameters' rows."""
+        return self.preparation.classes or ()
 
     @property
     def encoding(self) -> Encoding:
@@ -144,7 +148,9 @@ def prepare_dataset(
     """
     bound = None if config.memory is None else parse_memory(config.memory)
     spool = Spool(config.scratch_folder)
-    ranks_here = cluster.allgather(os.uname().nodename).count(os.uname().nodename)
+    ranks_here = 1
+    if bound is not None:  # they share a disk
+        ranks_here = cluster.allgather(os.uname().nodename).count(os.uname().nodename)
     source = divided.source
     raw = ShardStore[RawShard](bound, spool, divided)
     survey = take_survey(_read(divided, raw, ranks_here, config, show), divided, config, cluster)
@@ -169,7 +175,6 @@ def prepare_dataset(
     with cluster.agreement():
         prepared = encoded.turned_into(preparation.finish)
     n_held_out = source.n_rows - survey.n_training
-    assert preparation.classes is not None
     dataset = Dataset(
         training=StoredSamples(prepared, attrgetter("training")),
         held_out=StoredSamples(prepared, attrgetter("held_out")) if n_held_out else (),
@@ -179,7 +184,6 @@ def prepare_dataset(
         n_training=survey.n_training,
         n_held_out=n_held_out,
         total_weight=survey.total_weight,
-        classes=preparation.classes,
         sparse=source.sparse,
         shard_digests=survey.shard_digests,
         held_out_digest="",
@@ -190,6 +194,8 @@ def prepare_dataset(
     if config.valid:
         rest = None if bound is None else max(bound - prepared.bytes_held, 0)
         dataset = _with_held_out(dataset, config, rest, spool, cluster, show)
+    if bound is None:
+        return dataset
     return replace(dataset, notes=dataset.notes + _notes_on_scratch(dataset, spool, cluster))
 
 

@@ -29,16 +29,17 @@ class BadCell(Exception):
 
 
 @contextmanager
-def rows_before(n_before: int, n_rows: int | None = None) -> Iterator[None]:
+def rows_before(n_before: int, n_rows: int | None = None, column: str | None = None) -> Iterator[None]:
     """Count the row of a bad cell from so many rows further up.
 
-    Where `n_rows` are parsed, a larger row, as damaged bytes can make, is counted as the last.
+    Where `n_rows` are parsed, a larger row, as damaged bytes can make, is counted as the last. A cell whose column is
+    not told is one of `column`.
     """
     try:
         yield
     except BadCell as bad:
         row = bad.row if n_rows is None else min(bad.row, n_rows - 1)
-        raise BadCell(n_before + row, bad.reason, bad.column) from None
+        raise BadCell(n_before + row, bad.reason, bad.column or column) from None
 
 
 @contextmanager

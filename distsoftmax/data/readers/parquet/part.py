@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distsoftmax.data.bad_cell import BadCell
+from distsoftmax.data.bad_cell import rows_before
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.column_blocks import fill_columns
 from distsoftmax.data.readers.parquet.columns import ParquetColumns, Run
@@ -101,7 +101,5 @@ class OpenPart:
             ) from None
 
     def _labels(self, column: pa.ChunkedArray, first: int) -> TextColumn:
-        try:
+        with rows_before(first, column=self._columns.label):
             return label_texts(column)
-        except BadCell as bad:
-            raise BadCell(first + bad.row, bad.reason, self._columns.label) from None

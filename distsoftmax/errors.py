@@ -52,6 +52,10 @@ class ClusterError(DistSoftmaxError):
     exit_status = 2
 
 
+class RanksLost(DistSoftmaxError):
+    """Processes of the job have died, and the others know it. Training goes on without them."""
+
+
 class Interrupted(DistSoftmaxError):
     """A signal has asked the process to end before there was anything to save."""
 

@@ -19,6 +19,13 @@ def the_value_of_rank_0_is_broadcast(cluster):
     assert cluster.broadcast({"from": cluster.rank}) == {"from": 0}
 
 
+def bytes_of_any_rank_are_broadcast(cluster):
+    for root in (0, cluster.size - 1):
+        for size in (0, 1, 100_000):
+            content = bytes(range(256)) * (size // 256) + b"!" * (size % 256)
+            assert cluster.broadcast_bytes(content if cluster.rank == root else None, root) == content
+
+
 def integers_are_summed_without_rounding(cluster):
     values = np.array([[2**53 + 1, -3], [cluster.rank, 2**60 // cluster.size]])
     cluster.sum_integers(values)
@@ -73,6 +80,7 @@ def every_collective_call_is_counted(cluster):
         lambda: cluster.allgather(0),
         lambda: cluster.alltoall([0] * cluster.size),
         lambda: cluster.broadcast(0),
+        lambda: cluster.broadcast_bytes(b"0"),
         lambda: cluster.sum_integers(np.zeros(1, dtype=np.int64)),
         lambda: cluster.maximum(np.zeros(1)),
         lambda: cluster.gather_records(np.array((1,), dtype=[("a", np.int64)])),
@@ -88,6 +96,7 @@ CHECKS = [
     values_are_gathered_in_the_order_of_the_ranks,
     each_rank_receives_what_every_rank_gives_it,
     the_value_of_rank_0_is_broadcast,
+    bytes_of_any_rank_are_broadcast,
     integers_are_summed_without_rounding,
     the_largest_of_each_number_is_found,
     records_are_gathered_with_all_their_fields,

@@ -30,11 +30,21 @@ class Communicator(Protocol):
         The number of the own rank, and how many there are.
     communication_seconds : float
         Seconds this rank has spent in collective calls, waiting for others included.
+    n_calls : int
+        Collective calls that this rank has begun.
+    call : str
+        The name of the one it is in; empty outside.
+    repairs : bool
+        Whether the survivors can go on after ranks were lost: a collective call then raises RanksLost, and `repair`
+        makes a job of the survivors. Elsewhere the launcher ends the job.
     """
 
     rank: int
     size: int
-    communication_seconds: float
+    communication_seconds: float = 0.0
+    n_calls: int = 0
+    call: str = ""
+    repairs: bool = False
 
     @abstractmethod
     def allgather(self, value: Value) -> list[Value]:
@@ -47,6 +57,10 @@ class Communicator(Protocol):
     @abstractmethod
     def broadcast(self, value: Value) -> Value:
         """Return rank 0's value on every rank. Collective."""
+
+    @abstractmethod
+    def broadcast_bytes(self, content: bytes | None, root: int = 0) -> bytes:
+        """Return the content that rank `root` gives, on every rank. Collective. For what may be as large as a file."""
 
     @abstractmethod
     def sum_integers(self, values: NDArray[np.int64]) -> None:
@@ -67,6 +81,13 @@ class Communicator(Protocol):
     @abstractmethod
     def barrier(self) -> None:
         """Wait until every rank has come here. Collective."""
+
+    @abstractmethod
+    def repair(self) -> int:
+        """Make this the job of the survivors, in their order, after RanksLost, and return how many ranks were lost.
+
+        Collective over the survivors, and only where the job `repairs`. Ranks that are lost meanwhile count, too.
+        """
 
     @abstractmethod
     def abort(self, text: str, status: int = 1) -> NoReturn:
@@ -122,7 +143,6 @@ class Alone(Communicator):
 
     def __init__(self) -> None:
         self.rank, self.size = 0, 1
-        self.communication_seconds = 0.0
 
     def allgather(self, value: Value) -> list[Value]:
         """See `Communicator.allgather`."""
@@ -135,6 +155,11 @@ class Alone(Communicator):
     def broadcast(self, value: Value) -> Value:
         """See `Communicator.broadcast`."""
         return value
+
+    def broadcast_bytes(self, content: bytes | None, root: int = 0) -> bytes:
+        """See `Communicator.broadcast_bytes`."""
+        assert content is not None
+        return content
 
     def sum_integers(self, values: NDArray[np.int64]) -> None:
         """See `Communicator.sum_integers`."""
@@ -153,6 +178,10 @@ class Alone(Communicator):
 
     def barrier(self) -> None:
         """See `Communicator.barrier`."""
+
+    def repair(self) -> int:
+        """See `Communicator.repair`."""
+        raise NotImplementedError("a job of one process has nobody to lose")
 
     def abort(self, text: str, status: int = 1) -> NoReturn:
         """See `Communicator.abort`."""

@@ -16,7 +16,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator, Value
+from distsoftmax.errors import RanksLost
 
+ULFM = "OMPI_MCA_mpi_ft_enable"  # set by Open MPI's mpirun --with-ft ulfm
+LOSSES = (MPI.ERR_PROC_FAILED, MPI.ERR_REVOKED)
+LARGEST_MESSAGE = 1 << 30  # bytes; MPI counts in C's int
 DRAIN_SECONDS = 1.0  # mpirun forwards what a rank printed only while the job lives; MPICH's ends it at once on an abort
 
 
@@ -30,67 +34,102 @@ class MpiCommunicator(Communicator):
     """
 
     def __init__(self, communicator: MPI.Comm) -> None:
-        self._communicator = communicator.Dup()
-        self.rank = self._communicator.Get_rank()
-        self.size = self._communicator.Get_size()
-        self.communication_seconds = 0.0
+        self.repairs = MPI.ERR_PROC_FAILED != MPI.ERR_REVOKED and os.environ.get(ULFM) == "1"
+        self._adopt(communicator.Dup())
+
+    def _adopt(self, communicator: MPI.Comm) -> None:
+        self._communicator = communicator
+        self.rank = communicator.Get_rank()
+        self.size = communicator.Get_size()
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, call: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
-        self.communication_seconds += time.perf_counter() - start
+        self.n_calls += 1
+        self.call = call
+        try:
+            yield
+        except MPI.Exception as error:
+            if not self.repairs or error.Get_error_class() not in LOSSES:
+                raise
+            self._communicator.Revoke()  # so that the others' calls end, too, and with an error
+            raise RanksLost(f"ranks were lost, which rank {self.rank} saw in {call}").on_all_ranks() from None
+        finally:
+            self.call = ""
+            self.communication_seconds += time.perf_counter() - start
+
+    def repair(self) -> int:
+        """See `Communicator.repair`: MPI_Comm_shrink of User-Level Failure Mitigation (W. Bland et al., 2013)."""
+        before = self.size
+        with self._counted("repair"):
+            self._communicator.Revoke()
+            self._adopt(self._communicator.Shrink())
+        return before - self.size
 
     def allgather(self, value: Value) -> list[Value]:
         """See `Communicator.allgather`."""
-        with self._counted():
+        with self._counted("allgather"):
             gathered: list[Value] = self._communicator.allgather(value)
             return gathered
 
     def alltoall(self, values: Sequence[Value]) -> list[Value]:
         """See `Communicator.alltoall`."""
-        with self._counted():
+        with self._counted("alltoall"):
             received: list[Value] = self._communicator.alltoall(values)
             return received
 
     def broadcast(self, value: Value) -> Value:
         """See `Communicator.broadcast`."""
-        with self._counted():
+        with self._counted("broadcast"):
             received: Value = self._communicator.bcast(value, root=0)
             return received
 
+    def broadcast_bytes(self, content: bytes | None, root: int = 0) -> bytes:
+        """See `Communicator.broadcast_bytes`."""
+        with self._counted("broadcast_bytes"):
+            size = np.array([len(content or b"")])
+            self._communicator.Bcast(size, root=root)
+            if self.rank == root:
+                assert content is not None
+                buffer = np.frombuffer(content, np.uint8)
+            else:
+                buffer = np.empty(int(size[0]), np.uint8)
+            for start in range(0, buffer.size, LARGEST_MESSAGE):
+                self._communicator.Bcast(buffer[start : start + LARGEST_MESSAGE], root=root)
+        return buffer.tobytes() if content is None else content
+
     def sum_integers(self, values: NDArray[np.int64]) -> None:
         """See `Communicator.sum_integers`."""
-        with self._counted():
+        with self._counted("sum_integers"):
             self._communicator.Allreduce(MPI.IN_PLACE, values, op=MPI.SUM)
 
     def maximum(self, values: NDArray[Any]) -> None:
         """See `Communicator.maximum`."""
-        with self._counted():
+        with self._counted("maximum"):
             self._communicator.Allreduce(MPI.IN_PLACE, values, op=MPI.MAX)
 
     def gather_records(self, record: NDArray[np.void]) -> NDArray[np.void]:
         """See `Communicator.gather_records`."""
         records = np.empty(self.size, dtype=record.dtype)
-        with self._counted():
+        with self._counted("gather_records"):
             self._communicator.Allgather(record.reshape(1).view(np.uint8), records.view(np.uint8))
         return records
 
     def in_rank_order(self, value: Value) -> Iterator[Value]:
         """See `Communicator.in_rank_order`."""
         if self.rank != 0:
-            with self._counted():
+            with self._counted("in_rank_order"):
                 self._communicator.send(value, dest=0)
             return
         yield value
         for source in range(1, self.size):
-            with self._counted():
+            with self._counted("in_rank_order"):
                 received: Value = self._communicator.recv(source=source)
             yield received
 
     def barrier(self) -> None:
         """See `Communicator.barrier`."""
-        with self._counted():
+        with self._counted("barrier"):
             self._communicator.Barrier()
 
     def abort(self, text: str, status: int = 1) -> NoReturn:

@@ -38,6 +38,12 @@ class ThreadCommunicator(Communicator):
     def broadcast(self, value):
         return self.allgather(value)[0]
 
+    def broadcast_bytes(self, content, root=0):
+        return self.allgather(content)[root]
+
+    def repair(self):
+        raise NotImplementedError
+
     def sum_integers(self, values):
         values[...] = np.sum(self.allgather(values.copy()), axis=0, dtype=np.int64)
 

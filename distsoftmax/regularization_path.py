@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import TrainConfig, parse_l2_path
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import interrupted
-from distsoftmax.trainer import RESUMABLE, fit, open_session
+from distsoftmax.trainer import RESUMABLE, fit_and_save, open_session
 from distsoftmax.training.result import Interruption, Leg
 from distsoftmax.training.signals import StopSignals
 
@@ -38,30 +40,29 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
     assert config.objective.l2_path is not None
     signals = StopSignals()
     values = parse_l2_path(config.objective.l2_path)
-    folder = PathFolder(config, values, cluster)
+    folder = surviving(cluster, lambda: PathFolder(config, values, cluster))
     runs = list(_runs(config, values, folder))
-    coordinator = Coordinator(runs[0], cluster, None, _name(values, 0), folder)
-    session = open_session(runs[0], cluster, signals, coordinator.progress)
-    objective = session.objective
+    coordinator = surviving(cluster, lambda: Coordinator(runs[0], cluster, None, _name(values, 0), folder))
+    session = surviving(cluster, lambda: open_session(runs[0], cluster, signals, coordinator.progress))
     legs: list[Leg] = []
     for number, run in enumerate(runs):
         if number > 0:
-            coordinator = Coordinator(run, cluster, coordinator.progress, _name(values, number), folder)
-            objective = objective.with_penalties(run.objective)
-        ended = fit(run, objective, coordinator, session)
+            session.turn_to(run)
+            name = _name(values, number)
+            following = partial(Coordinator, run, cluster, coordinator.progress, name, folder)
+            coordinator = surviving(cluster, following, session.mend)
+        ended, sha256 = fit_and_save(run, coordinator, session)
         coordinator.progress.leave()
         if isinstance(ended, Interruption):
             signals.ignore()
             cluster.say(interrupted(ended, config, folder.folder, cluster.size, _name(values, number)))
             return RESUMABLE
-        model = ended.model(session.dataset)
-        coordinator.save_model(model)
         ended = replace(ended, parameters=np.empty((0, 0)))  # they are in the file, and may be large
-        legs.append(Leg(values[number], coordinator.folder, coordinator.training_seconds, model.sha256, ended))
-        folder.save(legs, None)
+        legs.append(Leg(values[number], coordinator.folder, coordinator.training_seconds, sha256, ended))
+        surviving(cluster, partial(folder.save, legs, None), session.mend)
     signals.ignore()
     chosen = choose(legs)
-    model_path = folder.save(legs, chosen)
+    model_path = surviving(cluster, partial(folder.save, legs, chosen), session.mend)
     cluster.say(path_closing(legs, chosen, model_path))
     return 0
 

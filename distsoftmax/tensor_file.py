@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from distsoftmax.errors import DamagedFile, InputError
 
@@ -60,12 +61,7 @@ def tensor_file_content(kind: str, tensors: Mapping[str, NDArray], metadata: Map
 
 
 def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the tensors (ndarray by name) and the metadata of a file.
-
-    Parameters
-    ----------
-    needs_checksum : bool
-        Whether a file without a checksum is damaged. With one that does not fit, it always is.
+    """Return the tensors and the metadata of a file; see `parse_tensor_file`.
 
     Raises
     ------
@@ -82,18 +78,48 @@ def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> t
     >>> read_tensor_file("list", path)
     ({'numbers': array([0, 1, 2])}, {'unit': 'm'})
     """
+    return parse_tensor_file(kind, path, read_whole(path), needs_checksum=needs_checksum)
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises
+    ------
+    InputError
+        It is not there, or may not be read.
+    DamagedFile
+        It is no regular file.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DamagedFile(f"{path}: is no regular file")
-        with open(path, "rb"):  # safetensors calls every error of opening a missing file
-            pass
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def parse_tensor_file(
+    kind: str, path: Path, content: bytes, *, needs_checksum: bool = True
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the tensors (ndarray by name) and the metadata in the content of a file.
+
+    Parameters
+    ----------
+    path : Path
+        What an error calls it.
+    needs_checksum : bool
+        Whether a file without a checksum is damaged. With one that does not fit, it always is.
+
+    Raises
+    ------
+    DamagedFile
+        It is of another kind, or some byte of it is not the one that was written.
+    """
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        tensors = load(content)  # which has checked the header
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedFile(f"{path}: is damaged or unreadable: {error}") from None
     if metadata.pop("format", None) != f"distsoftmax {kind}":
         raise DamagedFile(f"{path}: is not a {kind} of distsoftmax")

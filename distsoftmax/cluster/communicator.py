@@ -6,6 +6,7 @@ ranks that mpirun has started.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from abc import abstractmethod
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.errors import DistSoftmaxError, OutputError
+from distsoftmax.errors import DistSoftmaxError, OutputError, RanksLost
 
 Value = TypeVar("Value")
 
@@ -83,6 +84,13 @@ class Communicator(Protocol):
         """Wait until every rank has come here. Collective."""
 
     @abstractmethod
+    def agree(self, done: bool) -> bool:
+        """Return whether every rank has come here with True and none was lost before: equal on all survivors.
+
+        Collective, and not hindered by a loss. Where the job does not repair, nothing is sent, and `done` comes back.
+        """
+
+    @abstractmethod
     def repair(self) -> int:
         """Make this the job of the survivors, in their order, after RanksLost, and return how many ranks were lost.
 
@@ -134,7 +142,8 @@ class Communicator(Protocol):
         """Exit, once every rank has come here: a launcher may kill the others as soon as one has left. Collective."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self.barrier()
+        with contextlib.suppress(RanksLost):
+            self.barrier()
         sys.exit(status)
 
 
@@ -178,6 +187,10 @@ class Alone(Communicator):
 
     def barrier(self) -> None:
         """See `Communicator.barrier`."""
+
+    def agree(self, done: bool) -> bool:
+        """See `Communicator.agree`."""
+        return done
 
     def repair(self) -> int:
         """See `Communicator.repair`."""

@@ -58,6 +58,16 @@ class MpiCommunicator(Communicator):
             self.call = ""
             self.communication_seconds += time.perf_counter() - start
 
+    def agree(self, done: bool) -> bool:
+        """See `Communicator.agree`: MPI_Comm_agree, which gives all survivors one result, or all of them an error."""
+        if not self.repairs:
+            return done
+        try:
+            with self._counted("agree"):
+                return bool(self._communicator.Agree(int(done)))
+        except RanksLost:
+            return False
+
     def repair(self) -> int:
         """See `Communicator.repair`: MPI_Comm_shrink of User-Level Failure Mitigation (W. Bland et al., 2013)."""
         before = self.size

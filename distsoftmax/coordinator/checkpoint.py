@@ -12,11 +12,12 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.solvers.state import State, StateT
-from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
+from distsoftmax.tensor_file import parse_tensor_file, read_whole, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
 FORMAT_VERSION = 4
@@ -74,9 +75,10 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What stands in a checkpoint's file; `best` and `seconds` as in `save_checkpoint`."""
+    """What stands in a checkpoint's file, whose bytes are `content`; `best` and `seconds` as in `save_checkpoint`."""
 
     path: Path
+    content: bytes
     tensors: Mapping[str, NDArray]
     circumstances: Circumstances
     solver_state: str
@@ -96,8 +98,8 @@ class Checkpoint:
         return _record(state_type, self.tensors, OF_STATE, self.path)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint and verify its checksum.
+def load_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
+    """Read a checkpoint, or take its content where it is at hand, and verify its checksum.
 
     Raises
     ------
@@ -106,7 +108,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     InputError
         It is whole, but of a version not known here.
     """
-    tensors, metadata = read_tensor_file("checkpoint", path)
+    if content is None:
+        content = read_whole(path)
+    tensors, metadata = parse_tensor_file("checkpoint", path, content)
     try:
         facts = json.loads(metadata["about"])
     except KeyError:
@@ -119,7 +123,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     circumstances = Circumstances(facts["options"], facts["data"], facts["arithmetic"], tensors.pop("shard_digests"))
     is_kept = any(name.startswith(OF_BEST) for name in tensors)
     best = _record(EarlyStopping, tensors, OF_BEST, path) if is_kept else None
-    return Checkpoint(path, tensors, circumstances, facts["solver_state"], best, facts["seconds"])
+    return Checkpoint(path, content, tensors, circumstances, facts["solver_state"], best, facts["seconds"])
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -133,6 +137,16 @@ def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint |
     if paths:
         warn(f"warning: no checkpoint in {folder} is whole; the run starts anew")
     return None
+
+
+def broadcast_checkpoint(own: Checkpoint | None, cluster: Communicator, root: int = 0) -> Checkpoint | None:
+    """Return the checkpoint that rank `root` has on every rank; None where it has none. Collective."""
+    path = b"" if own is None else str(own.path).encode()
+    path = cluster.broadcast_bytes(path, root)
+    if not path:
+        return None
+    content = cluster.broadcast_bytes(None if own is None else own.content, root)
+    return own or load_checkpoint(Path(path.decode()), content)
 
 
 def _flattened(record: object, prefix: str) -> dict[str, NDArray]:

@@ -14,7 +14,13 @@ from distsoftmax.arithmetic.library import version_note
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.config import TrainConfig, model_file
-from distsoftmax.coordinator.checkpoint import checkpoint_paths, newest_checkpoint, save_checkpoint
+from distsoftmax.coordinator.checkpoint import (
+    Checkpoint,
+    broadcast_checkpoint,
+    checkpoint_paths,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
 from distsoftmax.coordinator.metrics import MetricsFile, metrics_of
@@ -76,22 +82,26 @@ class Coordinator:
         self.folder = choose_folder(config, cluster)
         self.failure = ""
         self.progress = progress or ProgressLine(config.run.progress, silent=cluster.rank != 0)
-        # what follows is rank 0's
-        self._model: Model | None = None
-        self._model_error: InputError | None = None
+        self._circumstances: Circumstances | None = None
         self._seconds_before = 0.0
         self._opened = time.perf_counter()
         self._last_save = time.monotonic()
         self._saved_step = -1
-        self._circumstances: Circumstances | None = None
-        self._metrics: MetricsFile | None = None
         self._n_steps = self._n_samples = 0
-        on_rank_0(cluster, self._read_model)
+        # what follows is rank 0's
+        self._model: Model | None = None
+        self._metrics: MetricsFile | None = None
+        self._init = on_rank_0(cluster, self._read_model)
 
     @property
     def training_seconds(self) -> float:
-        """Seconds spent in this run since its first step, by earlier processes, too. Known to rank 0 alone."""
+        """Seconds spent in this run since its first step, by earlier processes, too."""
         return self._seconds_before + time.perf_counter() - self._opened
+
+    @property
+    def model_path(self) -> Path:
+        """Where the model goes."""
+        return self.folder / "model.safetensors"
 
     @property
     def checkpoints(self) -> Path:
@@ -106,7 +116,23 @@ class Coordinator:
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
         """
-        return on_rank_0(self._cluster, lambda: self._restored(dataset, state_type))
+        now = Circumstances.of(self._config, dataset)
+        if not isinstance(self._init, InputError):
+            now = replace(now, options={**now.options, "init": self._init})
+        self._circumstances = now
+        checkpoint = broadcast_checkpoint(self._newest_of(now), self._cluster)
+        if checkpoint is None:
+            return None
+        # the digest of a model that is not there any more stays
+        self._circumstances = replace(now, options={**checkpoint.circumstances.options, **now.options})
+        state = checkpoint.state(state_type)
+        self._cluster.say(f"resumed from {checkpoint.path}, after step {state.step}")
+        note = version_note(checkpoint.circumstances.arithmetic)
+        if note:
+            self._cluster.say(f"warning: {checkpoint.path} {note} from an uninterrupted run's", to_stderr=True)
+        self._model = None  # a resume starts from the state
+        self._saved_step, self._seconds_before = state.step, checkpoint.seconds
+        return state, Look(checkpoint.best or EarlyStopping())
 
     def start(self, dataset: Dataset) -> Array:
         """Return the parameters that a new run starts from, in training's units: the model's, or 0. Collective.
@@ -120,8 +146,16 @@ class Coordinator:
         InputError
             On every rank: the model does not fit the data.
         """
-        start = on_rank_0(self._cluster, lambda: self._parameters_of_model(dataset))
-        return np.zeros(dataset.shape) if start is None else np.ascontiguousarray(start)
+        if isinstance(self._init, InputError):
+            raise self._init
+        if self._init is None:
+            return np.zeros(dataset.shape)
+        start: Array | None = None
+        with self._cluster.agreement():
+            if self._cluster.rank == 0:
+                start = self._parameters_of_model(dataset)
+        content = self._cluster.broadcast_bytes(None if start is None else start.tobytes())
+        return np.frombuffer(bytearray(content)).reshape(dataset.shape)
 
     def open_folder(self, state: State, dataset: Dataset, limit: StepLimit) -> None:
         """Make the folder and what is in it from the start, before the run goes on from a state. Collective.
@@ -132,6 +166,7 @@ class Coordinator:
             On every rank: it cannot be made, or not be written.
         """
         self._n_steps, self._n_samples = limit.steps, dataset.n_training
+        self.progress.is_silent = self._cluster.rank != 0  # another rank's before ranks were lost
         on_rank_0(self._cluster, lambda: self._fill_folder(state))
         self._opened = time.perf_counter()
         self.progress.leave()
@@ -177,67 +212,64 @@ class Coordinator:
             if self.failure:
                 raise OutputError(self.failure)
 
-    def save_model(self, model: Model) -> Path:
-        """Write the model, and return its path. Collective.
+    def save_model(self, model: Model) -> None:
+        """Write the model. Collective.
 
         Raises
         ------
         OutputError
             On every rank.
         """
-        path = self.folder / "model.safetensors"
-        on_rank_0(self._cluster, lambda: write_atomically(path, *model.file_content()))
-        return path
+        on_rank_0(self._cluster, lambda: write_atomically(self.model_path, *model.file_content()))
 
-    def _read_model(self) -> None:
-        """Read the model to start from, where there is one. A run that can be resumed does without it."""
+    def _read_model(self) -> str | InputError | None:
+        """Read the model to start from, and return what says which it is: None where there is none.
+
+        A run that can be resumed does without it: then the error comes back.
+        """
         if (self.folder / "path.json").exists():
             raise InputError(f"--out {self.folder} holds the runs of an --l2-path; name another folder")
         if self._config.solver.init is None:
-            return
+            return None
         try:
             self._model = load_model(model_file(self._config.solver.init))
         except InputError as error:
-            self._model_error = type(error)(f"--init {error}")
+            refusal = type(error)(f"--init {error}")
             if not checkpoint_paths(self.checkpoints):
-                raise self._model_error from None
+                raise refusal from None
+            return refusal
+        return f"a model with sha256 {self._model.sha256}"
 
-    def _restored(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Look] | None:
-        now = Circumstances.of(self._config, dataset)
-        if self._model_error is None:
-            start = None if self._model is None else f"a model with sha256 {self._model.sha256}"
-            now = replace(now, options={**now.options, "init": start})
-        self._circumstances = now
-        checkpoint = newest_checkpoint(self.checkpoints, lambda text: self._cluster.say(text, to_stderr=True))
-        if checkpoint is None:
-            return None
-        path, then = checkpoint.path, checkpoint.circumstances
-        if self._config.run.resume == "never":
-            raise InputError(
-                f"{self.folder} holds a run already; --resume auto goes on with it, another --out starts anew"
-            )
-        refuse_other_run(path, then, now)
-        self._circumstances = replace(now, options={**then.options, **now.options})  # a missing model's digest stays
-        state = checkpoint.state(state_type)
-        self._cluster.say(f"resumed from {path}, after step {state.step}")
-        note = version_note(then.arithmetic)
-        if note:
-            self._cluster.say(f"warning: {path} {note} from an uninterrupted run's", to_stderr=True)
-        self._model = None  # a resume starts from the state
-        self._saved_step, self._seconds_before = state.step, checkpoint.seconds
-        return state, Look(checkpoint.best or EarlyStopping())
+    def _newest_of(self, now: Circumstances) -> Checkpoint | None:
+        """Return rank 0's newest whole checkpoint of this run. Collective.
 
-    def _parameters_of_model(self, dataset: Dataset) -> Array | None:
-        if self._model_error is not None:
-            raise self._model_error
+        Raises
+        ------
+        InputError
+            On every rank: the folder holds another run, or any run where none was wanted.
+        """
+        checkpoint = None
+        with self._cluster.agreement():
+            if self._cluster.rank == 0:
+                checkpoint = newest_checkpoint(self.checkpoints, lambda text: self._cluster.say(text, to_stderr=True))
+                if checkpoint is not None and self._config.run.resume == "never":
+                    raise InputError(
+                        f"{self.folder} holds a run already; --resume auto goes on with it, another --out starts anew"
+                    )
+                if checkpoint is not None:
+                    refuse_other_run(checkpoint.path, checkpoint.circumstances, now)
+        return checkpoint
+
+    def _parameters_of_model(self, dataset: Dataset) -> Array:
         init, model = self._config.solver.init, self._model
         self._model = None  # it may be large
-        if init is None or model is None:
-            return None
+        if model is None:  # it was read by a rank that is lost
+            assert init is not None
+            model = load_model(model_file(init))
         note = version_note(model.arithmetic)
         if note:
             self._cluster.say(f"note: --init {init} {note}", to_stderr=True)
-        return start_parameters(model, dataset, init, self._config.objective.intercept)
+        return np.ascontiguousarray(start_parameters(model, dataset, str(init), self._config.objective.intercept))
 
     def _fill_folder(self, state: State) -> None:
         if self._path is not None:

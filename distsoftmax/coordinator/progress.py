@@ -29,10 +29,14 @@ class ProgressLine:
         auto shows the moving line where standard error is a terminal, also one behind mpirun.
     silent : bool
         Show nothing at all: every rank but 0.
+
+    Attributes
+    ----------
+    is_silent : bool
     """
 
     def __init__(self, mode: Literal["auto", "always", "never"], *, silent: bool) -> None:
-        self._silent = silent
+        self.is_silent = silent
         self._last = 0.0
         self._drawn = False
         self._bar: Progress | None = None
@@ -45,12 +49,12 @@ class ProgressLine:
 
     def show(self, description: str, completed: int, total: int, text: str = "") -> None:
         """Say that `completed` of `total` is done, with a few words on how it goes."""
-        if self._silent:
+        if self.is_silent:
             return
         try:
             self._show(description, completed, total, text)
         except (OSError, SystemExit):  # nobody reads it any more, as behind `| head`; rich ends the process for that
-            self._silent = True
+            self.is_silent = True
 
     def _show(self, description: str, completed: int, total: int, text: str) -> None:
         now = time.monotonic()

@@ -132,6 +132,11 @@ def load_dataset(
     return prepare_dataset(divided, config, intercept, cluster, show)
 
 
+def take_over(dataset: Dataset, config: DataConfig, cluster: Communicator) -> Dataset:
+    """STUB"""
+    return load_dataset(config, True, cluster)
+
+
 def prepare_dataset(
     divided: DividedSource,
     config: DataConfig,

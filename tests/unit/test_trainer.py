@@ -12,7 +12,7 @@ from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverCon
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.errors import InputError, Interrupted, OutputError
-from distsoftmax.trainer import fit, open_session
+from distsoftmax.trainer import fit_and_save, open_session
 from distsoftmax.training.result import Interruption
 from distsoftmax.training.signals import StopSignals
 
@@ -48,10 +48,7 @@ def train(table, tmp_path):
         coordinator = Coordinator(config, cluster)
         session = open_session(config, cluster, signals_with(0), coordinator.progress)
         session.signals.received = signal
-        ended = fit(config, session.objective, coordinator, session)
-        if not isinstance(ended, Interruption):
-            coordinator.save_model(ended.model(session.dataset))
-        return ended
+        return fit_and_save(config, coordinator, session)[0]
 
     return train
 

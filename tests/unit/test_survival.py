@@ -1,0 +1,98 @@
+"""Ranks die in the midst of training, at any of their collective calls: the survivors end with the same bits."""
+
+import json
+import random
+import zlib
+
+import numpy as np
+import pytest
+from mortal_ranks import Killed, on_mortal_ranks
+
+from distsoftmax.cluster.survival import surviving
+from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
+from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint
+from distsoftmax.coordinator.coordinator import Coordinator
+from distsoftmax.trainer import fit_and_save, open_session
+from distsoftmax.training.signals import StopSignals
+
+RANKS = 3
+SOLVERS = {
+    "gradient-descent": {"solver": "gradient-descent", "max_steps": 6},
+    "patience": {"solver": "gradient-descent", "max_steps": 12, "learning_rate": 3.0, "patience": 2},
+    "lbfgs": {"solver": "lbfgs", "max_steps": 6},
+    "trust-region": {"solver": "trust-region", "max_steps": 4},
+    "sgd": {"solver": "sgd", "epochs": 2, "batch": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    generator = np.random.default_rng(3)
+    features = generator.standard_normal((120, 4))
+    classes = (features @ [2, -1, 1, 0] + generator.logistic(size=120) > 0).astype(int)
+    path = tmp_path_factory.mktemp("data") / "table.npz"
+    np.savez(path, X=features, y=classes)
+    return str(path)
+
+
+def training(table, folder, solver):
+    """A function that trains on a rank, and returns the model's digest."""
+    config = TrainConfig(
+        data=DataConfig(data=(table,), valid_fraction=0.3, shards=5),
+        objective=ObjectiveConfig(l2=1e-3),
+        solver=SolverConfig(**{"tolerance": 0.0, **SOLVERS[solver]}),
+        run=RunConfig(out=str(folder), progress="never", threads=1, evaluate_every=2, checkpoint_every=2),
+    )
+
+    def train(cluster):
+        signals = StopSignals.__new__(StopSignals)
+        signals.received = 0
+        coordinator = surviving(cluster, lambda: Coordinator(config, cluster))
+        session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator.progress))
+        return fit_and_save(config, coordinator, session)[1]
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def whole(table, tmp_path_factory):
+    """What a run without losses comes to: the model's digest, the metrics, and the calls that each rank makes."""
+    known = {}
+
+    def whole(solver):
+        if solver not in known:
+            folder = tmp_path_factory.mktemp("whole")
+            outcomes, calls = on_mortal_ranks(RANKS, training(table, folder, solver), {})
+            assert len(set(outcomes)) == 1, outcomes
+            known[solver] = outcomes[0], metrics(folder), calls
+        return known[solver]
+
+    return whole
+
+
+def metrics(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timed = ("seconds", "samples_per_second", "compute_seconds", "communication_seconds")
+    return [{name: value for name, value in line.items() if not name.endswith(timed)} for line in lines]
+
+
+@pytest.mark.sweep(60)
+@pytest.mark.parametrize("number", range(600))
+def test_ranks_that_die_at_any_call_change_neither_the_model_nor_a_line_of_metrics(table, whole, tmp_path, number):
+    chance = random.Random(number)
+    solver = chance.choice(list(SOLVERS))
+    sha256, lines, calls = whole(solver)
+    dead = chance.sample(range(RANKS), chance.choice([1, 1, 2]))
+    dooms = {rank: (chance.randint(1, calls[rank]), chance.random() < 0.5) for rank in dead}
+    outcomes, _ = on_mortal_ranks(
+        RANKS,
+        training(table, tmp_path, solver),
+        dooms,
+        hears=lambda rank: zlib.crc32(f"{number} {rank}".encode()) % 2 == 0,
+    )
+    died = {rank for rank, outcome in enumerate(outcomes) if isinstance(outcome, Killed)}
+    assert died == set(dead), outcomes
+    assert {outcome for rank, outcome in enumerate(outcomes) if rank not in died} == {sha256}
+    assert metrics(tmp_path) == lines
+    for path in checkpoint_paths(tmp_path / "checkpoints"):
+        load_checkpoint(path)

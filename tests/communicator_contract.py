@@ -23,7 +23,8 @@ def bytes_of_any_rank_are_broadcast(cluster):
     for root in (0, cluster.size - 1):
         for size in (0, 1, 100_000):
             content = bytes(range(256)) * (size // 256) + b"!" * (size % 256)
-            assert cluster.broadcast_bytes(content if cluster.rank == root else None, root) == content
+            for other in (None, b"", b"other"):
+                assert cluster.broadcast_bytes(content if cluster.rank == root else other, root) == content
 
 
 def integers_are_summed_without_rounding(cluster):

@@ -61,7 +61,10 @@ class Communicator(Protocol):
 
     @abstractmethod
     def broadcast_bytes(self, content: bytes | None, root: int = 0) -> bytes:
-        """Return the content that rank `root` gives, on every rank. Collective. For what may be as large as a file."""
+        """Return the content that rank `root` gives, on every rank. Collective. For what may be as large as a file.
+
+        What the other ranks give is not looked at.
+        """
 
     @abstractmethod
     def sum_integers(self, values: NDArray[np.int64]) -> None:

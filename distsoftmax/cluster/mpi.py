@@ -97,16 +97,13 @@ class MpiCommunicator(Communicator):
     def broadcast_bytes(self, content: bytes | None, root: int = 0) -> bytes:
         """See `Communicator.broadcast_bytes`."""
         with self._counted("broadcast_bytes"):
-            size = np.array([len(content or b"")])
+            given = None if self.rank != root else content
+            size = np.array([0 if given is None else len(given)])
             self._communicator.Bcast(size, root=root)
-            if self.rank == root:
-                assert content is not None
-                buffer = np.frombuffer(content, np.uint8)
-            else:
-                buffer = np.empty(int(size[0]), np.uint8)
+            buffer = np.empty(int(size[0]), np.uint8) if given is None else np.frombuffer(given, np.uint8)
             for start in range(0, buffer.size, LARGEST_MESSAGE):
                 self._communicator.Bcast(buffer[start : start + LARGEST_MESSAGE], root=root)
-        return buffer.tobytes() if content is None else content
+        return buffer.tobytes() if given is None else given
 
     def sum_integers(self, values: NDArray[np.int64]) -> None:
         """See `Communicator.sum_integers`."""

@@ -17,7 +17,7 @@ from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.solvers.state import State, StateT
-from distsoftmax.tensor_file import parse_tensor_file, read_whole, tensor_file_content
+from distsoftmax.tensor_file import Buffer, parse_tensor_file, read_whole, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
 FORMAT_VERSION = 4
@@ -38,15 +38,33 @@ def save_checkpoint(
 
     Parameters
     ----------
-    best : EarlyStopping, optional
-        What goes with the state, where a run keeps it.
-    seconds : float
-        Spent in training so far, by all processes that worked on the run.
+    best, seconds
+        See `checkpoint_content`.
 
     Raises
     ------
     OutputError
         It could not be written; the earlier ones are as they were.
+    """
+    written = folder / f"step-{state.step:010d}.safetensors"
+    write_atomically(written, *checkpoint_content(state, circumstances, best=best, seconds=seconds))
+    # files of later steps are damaged ones that this run has passed over: they count for nothing
+    for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+def checkpoint_content(
+    state: State, circumstances: Circumstances, *, best: EarlyStopping | None = None, seconds: float = 0.0
+) -> list[Buffer]:
+    """Return the content of a checkpoint's file, in several buffers.
+
+    Parameters
+    ----------
+    best : EarlyStopping, optional
+        What goes with the state, where a run keeps it.
+    seconds : float
+        Spent in training so far, by all processes that worked on the run.
     """
     tensors = _flattened(state, OF_STATE) | ({} if best is None else _flattened(best, OF_BEST))
     tensors["shard_digests"] = circumstances.shard_digests
@@ -60,12 +78,7 @@ def save_checkpoint(
             "seconds": seconds,
         }
     )
-    written = folder / f"step-{state.step:010d}.safetensors"
-    write_atomically(written, *tensor_file_content("checkpoint", tensors, {"about": about}))
-    # files of later steps are damaged ones that this run has passed over: they count for nothing
-    for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
-        with contextlib.suppress(OSError):
-            old.unlink()
+    return tensor_file_content("checkpoint", tensors, {"about": about})
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
@@ -84,6 +97,11 @@ class Checkpoint:
     solver_state: str
     best: EarlyStopping | None
     seconds: float
+
+    @property
+    def step(self) -> int:
+        """The step of the state."""
+        return int(self.tensors[OF_STATE + "step"])
 
     def state(self, state_type: type[StateT]) -> StateT:
         """Return the solver's state.

@@ -23,7 +23,8 @@ from distsoftmax.coordinator.checkpoint import (
 )
 from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
-from distsoftmax.coordinator.metrics import MetricsFile, metrics_of
+from distsoftmax.coordinator.metrics import MetricsFile, last_step, metrics_of
+from distsoftmax.coordinator.mirror import Mirror, memory_folder
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
@@ -91,6 +92,8 @@ class Coordinator:
         # what follows is rank 0's
         self._model: Model | None = None
         self._metrics: MetricsFile | None = None
+        self._memory = memory_folder(path.folder if path else self.folder) if config.run.warm else None
+        self._mirror = Mirror(self._memory, cluster)
         self._init = on_rank_0(cluster, self._read_model)
 
     @property
@@ -120,7 +123,7 @@ class Coordinator:
         if not isinstance(self._init, InputError):
             now = replace(now, options={**now.options, "init": self._init})
         self._circumstances = now
-        checkpoint = broadcast_checkpoint(self._newest_of(now), self._cluster)
+        checkpoint = self._newest_checkpoint(now)
         if checkpoint is None:
             return None
         # the digest of a model that is not there any more stays
@@ -167,6 +170,7 @@ class Coordinator:
         """
         self._n_steps, self._n_samples = limit.steps, dataset.n_training
         self.progress.is_silent = self._cluster.rank != 0  # another rank's before ranks were lost
+        self._mirror = Mirror(self._memory, self._cluster)  # ranks may have been lost
         on_rank_0(self._cluster, lambda: self._fill_folder(state))
         self._opened = time.perf_counter()
         self.progress.leave()
@@ -181,6 +185,8 @@ class Coordinator:
         lap : Lap
             Rank 0's.
         """
+        assert self._circumstances is not None, "restore comes first"
+        self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
         if self._cluster.rank != 0:
             return
         assert self._metrics is not None, "open_folder comes first"
@@ -240,17 +246,19 @@ class Coordinator:
             return refusal
         return f"a model with sha256 {self._model.sha256}"
 
-    def _newest_of(self, now: Circumstances) -> Checkpoint | None:
-        """Return rank 0's newest whole checkpoint of this run. Collective.
+    def _newest_checkpoint(self, now: Circumstances) -> Checkpoint | None:
+        """Return the newest whole checkpoint of this run, on disk or in the memory of a node, on all ranks. Collective.
 
         Raises
         ------
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
         """
-        checkpoint = None
+        checkpoint, kept = None, self._mirror.newest(now)
+        reach = -1  # the step up to which no line of metrics is missing: a folder made anew has none
         with self._cluster.agreement():
             if self._cluster.rank == 0:
+                reach = last_step(self.folder / "metrics.jsonl") + self._config.run.metrics_every
                 checkpoint = newest_checkpoint(self.checkpoints, lambda text: self._cluster.say(text, to_stderr=True))
                 if checkpoint is not None and self._config.run.resume == "never":
                     raise InputError(
@@ -258,7 +266,11 @@ class Coordinator:
                     )
                 if checkpoint is not None:
                     refuse_other_run(checkpoint.path, checkpoint.circumstances, now)
-        return checkpoint
+        reach = self._cluster.broadcast(reach)
+        if kept is not None and reach >= kept.step > (checkpoint.step if checkpoint else -1):
+            checkpoint = kept
+        steps = self._cluster.allgather(-1 if checkpoint is None else checkpoint.step)
+        return broadcast_checkpoint(checkpoint, self._cluster, steps.index(max(steps)))
 
     def _parameters_of_model(self, dataset: Dataset) -> Array:
         init, model = self._config.solver.init, self._model
@@ -288,11 +300,15 @@ class Coordinator:
                 state,
                 self._circumstances,
                 self._config.run.keep_checkpoints,
-                best=best if best.last_step >= 0 else None,
+                best=_kept(best),
                 seconds=self.training_seconds,
             )
             self._saved_step = state.step
         self._last_save = time.monotonic()
+
+
+def _kept(best: EarlyStopping) -> EarlyStopping | None:
+    return best if best.last_step >= 0 else None
 
 
 def _in_words(state: State) -> str:

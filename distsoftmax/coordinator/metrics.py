@@ -75,6 +75,15 @@ def metrics_of(state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: 
     return values
 
 
+def last_step(path: Path) -> int:
+    """Return the step of the last whole line of a file of metrics; -1 where there is none."""
+    try:
+        steps = [_step_of(line) for line in path.read_bytes().splitlines()[-2:]]
+    except OSError:
+        return -1
+    return int(max((step for step in steps if math.isfinite(step)), default=-1))
+
+
 def _step_of(line: bytes) -> float:
     try:
         return float(json.loads(line)["step"])

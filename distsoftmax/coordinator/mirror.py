@@ -1,0 +1,76 @@
+"""The newest state of a run in the memory of two nodes, from which a restart goes on: a checkpoint that costs no disk.
+
+A state is the same on every rank, so the first rank of each of two nodes keeps it; one of them outlives the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from pathlib import Path
+
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.coordinator.checkpoint import Checkpoint, checkpoint_content, load_checkpoint
+from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
+from distsoftmax.coordinator.saver import Saver
+from distsoftmax.durable import write_atomically
+from distsoftmax.errors import InputError, OutputError
+from distsoftmax.scratch import private_folder
+from distsoftmax.solvers.state import State
+from distsoftmax.training.early_stopping import EarlyStopping
+
+MEMORY = Path("/dev/shm")  # a file system in memory, on Linux
+N_NODES = 2  # that keep the state
+SHORTEST_SECONDS = 0.005  # from one state that is kept to the next: quicker steps are not slowed down by it
+
+
+class Mirror:
+    """Keeps the newest state on the ranks that are chosen for it. Made by every rank; collective.
+
+    Parameters
+    ----------
+    folder : Path or None
+        In memory; None where nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None, cluster: Communicator) -> None:
+        nodes = cluster.allgather(os.uname().nodename)
+        first_ranks = [nodes.index(node) for node in dict.fromkeys(nodes)]
+        self._path = None if folder is None else folder / "state.safetensors"
+        self._keeps = cluster.rank in first_ranks[:N_NODES]
+        self._reads = cluster.rank in first_ranks
+        self._saver = Saver()
+        self._last = -SHORTEST_SECONDS
+
+    def keep(self, state: State, circumstances: Circumstances, best: EarlyStopping | None, seconds: float) -> None:
+        """Keep a state instead of the one before, on a thread of its own. Not collective; what fails is left out."""
+        now = time.monotonic()
+        if self._path is None or not self._keeps or now - self._last < SHORTEST_SECONDS:
+            return
+        path, self._last = self._path, now
+        self._saver.save(
+            lambda: write_atomically(path, *checkpoint_content(state, circumstances, best=best, seconds=seconds))
+        )
+        if self._saver.errors():  # no room in memory, say
+            self._path = None
+
+    def newest(self, now: Circumstances) -> Checkpoint | None:
+        """Return what this node keeps of a run in these circumstances, on one rank of it; else None. Not collective."""
+        if self._path is None or not self._reads:
+            return None
+        try:
+            checkpoint = load_checkpoint(self._path)
+            refuse_other_run(self._path, checkpoint.circumstances, now)
+        except InputError:
+            return None
+        return checkpoint
+
+
+@functools.cache
+def memory_folder(out: Path) -> Path | None:
+    """Return this user's folder in memory for a run with such an --out; None where there is none. Not collective."""
+    try:
+        return private_folder(MEMORY, out) if MEMORY.is_dir() else None
+    except OutputError:
+        return None

@@ -65,17 +65,17 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
         On every rank: bad input, a save that failed, an objective that left the finite numbers.
     """
     signals = StopSignals()
-    coordinator = Coordinator(config, cluster)
-    session = open_session(config, cluster, signals, coordinator.progress)
-    ended = fit(config, session.objective, coordinator, session)
-    signals.ignore()
-    if isinstance(ended, Interruption):
-        cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
-        return RESUMABLE
-    model = ended.model(session.dataset)
-    path = coordinator.save_model(model)
-    cluster.say(closing(ended, config, session.dataset, model.sha256, path))
-    return 0
+    with Coordinator(config, cluster) as coordinator:
+        session = open_session(config, cluster, signals, coordinator.progress)
+        ended = fit(config, session.objective, coordinator, session)
+        signals.ignore()
+        if isinstance(ended, Interruption):
+            cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
+            return RESUMABLE
+        model = ended.model(session.dataset)
+        path = coordinator.save_model(model)
+        cluster.say(closing(ended, config, session.dataset, model.sha256, path))
+        return 0
 
 
 def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignals, progress: ProgressLine) -> Session:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,12 @@ from distsoftmax.config import TrainConfig, model_file
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, newest_checkpoint, save_checkpoint
 from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
+from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.metrics import MetricsFile, metrics_of
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
+from distsoftmax.coordinator.saver import SaveErrors, Saver
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import InputError, OutputError
@@ -34,6 +35,8 @@ from distsoftmax.training.warm_start import start_parameters
 
 class Coordinator:
     """Keeps the results of a run. Every rank makes one; only rank 0's touches files.
+
+    Used as a context, it waits at the end for the save in progress and gives the folder free. Not collective.
 
     Parameters
     ----------
@@ -50,15 +53,13 @@ class Coordinator:
     ----------
     folder : Path
         The run's folder, the same on every rank.
-    failure : str
-        What rank 0 could not do; it travels to the other ranks with the next control message.
     progress : ProgressLine
 
     Raises
     ------
     InputError
-        On every rank: the folder cannot be made where it was asked for, or there is no model where the run is to
-        start from. Collective for this reason.
+        On every rank: the folder cannot be made where it was asked for, or another run holds it; or there is no model
+        where the run is to start from. Collective for this reason.
     """
 
     def __init__(
@@ -74,9 +75,11 @@ class Coordinator:
         self._cluster = cluster
         self._task = task
         self.folder = choose_folder(config, cluster)
-        self.failure = ""
         self.progress = progress or ProgressLine(config.run.progress, silent=cluster.rank != 0)
         # what follows is rank 0's
+        self._lock = FolderLock(self.folder, self._warn)
+        self._saver = Saver()
+        self._errors = SaveErrors(stop=config.run.on_save_error == "stop", warn=self._warn)
         self._model: Model | None = None
         self._model_error: InputError | None = None
         self._seconds_before = 0.0
@@ -86,7 +89,21 @@ class Coordinator:
         self._circumstances: Circumstances | None = None
         self._metrics: MetricsFile | None = None
         self._n_steps = self._n_samples = 0
-        on_rank_0(cluster, self._read_model)
+        on_rank_0(cluster, self._claim)
+
+    def __enter__(self) -> Coordinator:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._saver.wait()
+        self._lock.release()
+
+    @property
+    def failure(self) -> str:
+        """What rank 0 could not do and must end the run for; it travels to the others with a control message."""
+        for error in self._saver.errors():
+            self._errors.add("checkpoints", error)
+        return self._errors.fatal
 
     @property
     def training_seconds(self) -> float:
@@ -126,6 +143,8 @@ class Coordinator:
     def open_folder(self, state: State, dataset: Dataset, limit: StepLimit) -> None:
         """Make the folder and what is in it from the start, before the run goes on from a state. Collective.
 
+        It is called again where another rank has become rank 0: that one takes the folder over.
+
         Raises
         ------
         InputError, OutputError
@@ -139,6 +158,8 @@ class Coordinator:
     def record(self, state: State, look: Look, lap: Lap, verdict: Verdict, *, is_last: bool) -> None:
         """Write what is due after a step. Not collective; a failure is kept for the next control message.
 
+        Checkpoints are written while the steps go on; the last one is waited for.
+
         Parameters
         ----------
         look : Look
@@ -151,20 +172,18 @@ class Coordinator:
         assert self._metrics is not None, "open_folder comes first"
         run = self._config.run
         if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
-            with self._failure_kept():
-                self._metrics.write(metrics_of(state, look, lap, verdict, state.n_sampled or self._n_samples))
+            line = metrics_of(state, look, lap, verdict, state.n_sampled or self._n_samples)
+            try:
+                self._metrics.write(line)
+            except OutputError as error:  # it does not cost the state
+                self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
         if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
-            with self._failure_kept():  # a line that cannot be written does not cost the state
-                self._save(state, look.best)
+            self._save(state, look.best)
         self.progress.show(self._task, state.step, self._n_steps, _in_words(state))
-
-    @contextmanager
-    def _failure_kept(self) -> Iterator[None]:
-        try:
-            yield
-        except OutputError as error:
-            self.failure = self.failure or str(error)
+        if is_last:
+            self._saver.wait()
+            self._say_what_is_missing()
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.
@@ -188,6 +207,34 @@ class Coordinator:
         path = self.folder / "model.safetensors"
         on_rank_0(self._cluster, lambda: write_atomically(path, *model.file_content()))
         return path
+
+    def _claim(self) -> None:
+        """Lock the folder, unless the path has done so for all its runs, and read the model to start from."""
+        if self._path is None:
+            self._lock.take()
+        try:
+            self._read_model()
+        except InputError:
+            self._lock.release()
+            raise
+
+    def _warn(self, text: str) -> None:
+        self.progress.leave()
+        self._cluster.say(text, to_stderr=True)
+
+    def _say_what_is_missing(self) -> None:
+        """Tell at the end what --on-save-error continue has gone on without."""
+        assert self._metrics is not None
+        if self.failure:
+            return
+        n_failed, n_lines = self._errors.count("checkpoints"), self._metrics.n_unwritten
+        if n_failed:
+            paths = checkpoint_paths(self.checkpoints)
+            newest = f"the newest checkpoint is {paths[-1].name}" if paths else "there is no checkpoint"
+            saves = "1 save" if n_failed == 1 else f"{n_failed} saves"
+            self._warn(f"warning: {saves} of checkpoints failed; {newest}")
+        if n_lines:
+            self._warn(f"warning: {self.folder / 'metrics.jsonl'} lacks its last {n_lines} lines")
 
     def _read_model(self) -> None:
         """Read the model to start from, where there is one. A run that can be resumed does without it."""
@@ -240,8 +287,11 @@ class Coordinator:
         return start_parameters(model, dataset, init, self._config.objective.intercept)
 
     def _fill_folder(self, state: State) -> None:
+        self._saver.wait()
         if self._path is not None:
             self._path.open()
+        else:
+            self._lock.take()
         make_results_folder(self.checkpoints, self.folder)
         remove_leftovers(self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
@@ -251,7 +301,8 @@ class Coordinator:
     def _save(self, state: State, best: EarlyStopping) -> None:
         assert self._circumstances is not None, "restore comes first"
         if state.step != self._saved_step:
-            save_checkpoint(
+            write = partial(
+                save_checkpoint,
                 self.checkpoints,
                 state,
                 self._circumstances,
@@ -259,6 +310,7 @@ class Coordinator:
                 best=best if best.last_step >= 0 else None,
                 seconds=self.training_seconds,
             )
+            self._saver.save(write)
             self._saved_step = state.step
         self._last_save = time.monotonic()
 

@@ -171,7 +171,7 @@ def test_a_save_that_fails_raises_and_leaves_the_earlier_ones(tmp_path, monkeypa
     def fail(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("pathlib.Path.open" if call == "open" else f"os.{call}", fail)
+    monkeypatch.setattr(durable.os, call, fail)
     with pytest.raises(OutputError, match="No space left"):
         save_checkpoint(tmp_path, state(2), circumstances(), keep=3)
     monkeypatch.undo()

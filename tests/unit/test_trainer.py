@@ -45,13 +45,13 @@ def train(table, tmp_path):
             run=RunConfig(out=str(tmp_path / out), progress="never", threads=1, **(run or {})),
         )
         cluster = cluster or Alone()
-        coordinator = Coordinator(config, cluster)
-        session = open_session(config, cluster, signals_with(0), coordinator.progress)
-        session.signals.received = signal
-        ended = fit(config, session.objective, coordinator, session)
-        if not isinstance(ended, Interruption):
-            coordinator.save_model(ended.model(session.dataset))
-        return ended
+        with Coordinator(config, cluster) as coordinator:
+            session = open_session(config, cluster, signals_with(0), coordinator.progress)
+            session.signals.received = signal
+            ended = fit(config, session.objective, coordinator, session)
+            if not isinstance(ended, Interruption):
+                coordinator.save_model(ended.model(session.dataset))
+            return ended
 
     return train
 

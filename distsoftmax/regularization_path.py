@@ -40,7 +40,13 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
     assert config.objective.l2_path is not None
     signals = StopSignals()
     values = parse_l2_path(config.objective.l2_path)
-    folder = surviving(cluster, lambda: PathFolder(config, values, cluster))
+    with surviving(cluster, lambda: PathFolder(config, values, cluster)) as folder:
+        return _train_runs(config, values, cluster, signals, folder)
+
+
+def _train_runs(
+    config: TrainConfig, values: tuple[float, ...], cluster: Communicator, signals: StopSignals, folder: PathFolder
+) -> int:
     runs = list(_runs(config, values, folder))
     coordinator = surviving(cluster, lambda: Coordinator(runs[0], cluster, None, _name(values, 0), folder))
     session = surviving(cluster, lambda: open_session(runs[0], cluster, signals, coordinator.progress))

@@ -81,15 +81,15 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
         On every rank: bad input, a save that failed, an objective that left the finite numbers.
     """
     signals = StopSignals()
-    coordinator = surviving(cluster, lambda: Coordinator(config, cluster))
-    session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator.progress))
-    ended, sha256 = fit_and_save(config, coordinator, session)
-    signals.ignore()
-    if isinstance(ended, Interruption):
-        cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
-        return RESUMABLE
-    cluster.say(closing(ended, config, session.dataset, sha256, coordinator.model_path))
-    return 0
+    with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
+        session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator.progress))
+        ended, sha256 = fit_and_save(config, coordinator, session)
+        signals.ignore()
+        if isinstance(ended, Interruption):
+            cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
+            return RESUMABLE
+        cluster.say(closing(ended, config, session.dataset, sha256, coordinator.model_path))
+        return 0
 
 
 def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignals, progress: ProgressLine) -> Session:

@@ -35,6 +35,9 @@ class RunConfig:
     """Save a checkpoint when so many seconds have passed since the last; 0 saves after every step."""
     keep_checkpoints: int = 3
     """Keep so many checkpoints, the newest."""
+    on_save_error: Literal["stop", "continue"] = "stop"
+    """What follows when a checkpoint or a line of metrics cannot be written. stop: the run ends. continue: it goes on
+    with a warning, and tries again at the next save; that the model cannot be written always is an error."""
     metrics_every: int = 1
     """Write a line of metrics.jsonl every so many steps."""
     evaluate_every: int = 10

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
+from collections import deque
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 
 from distsoftmax.cluster.control import Lap, Verdict
-from distsoftmax.durable import remedy, write_atomically
+from distsoftmax.durable import open_regular, remedy, write_atomically
 from distsoftmax.errors import OutputError
 from distsoftmax.solvers.state import State
 from distsoftmax.training.stopping import Look
+
+MOST_UNWRITTEN = 100_000  # lines kept for another try, some 40 MB; beyond it the oldest are lost
 
 
 class MetricsFile:
@@ -20,23 +26,40 @@ class MetricsFile:
     Parameters
     ----------
     path : Path
+        A symbolic link in its place is an error.
     step : int
         The step the run goes on from.
+
+    Attributes
+    ----------
+    n_unwritten : int
+        The lines that could not be written so far; they are tried again with the next one.
 
     Raises
     ------
     OutputError
-        The file cannot be written.
+        The file cannot be read or written.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
-        if path.exists():
-            kept = [line for line in path.read_bytes().splitlines() if _step_of(line) < step]
-            write_atomically(path, b"".join(line + b"\n" for line in kept))
+        self._unwritten = deque[bytes](maxlen=MOST_UNWRITTEN)
+        try:
+            with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be read: {error.strerror}{remedy(error)}") from None
+        write_atomically(path, b"".join(line + b"\n" for line in lines if _step_of(line) < step))
+
+    @property
+    def n_unwritten(self) -> int:
+        """See above."""
+        return len(self._unwritten)
 
     def write(self, values: Mapping[str, float | None]) -> None:
-        """Append one line. Numbers that are not finite become null.
+        """Append one line, whole or not at all. Numbers that are not finite become null.
 
         Raises
         ------
@@ -44,11 +67,14 @@ class MetricsFile:
             It could not be written.
         """
         finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
+        self._unwritten.append(json.dumps(finite).encode() + b"\n")
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(finite) + "\n")
+            descriptor = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with os.fdopen(descriptor, "ab", buffering=0) as file:
+                _append(file, b"".join(self._unwritten))
         except OSError as error:
             raise OutputError(f"{self._path}: could not be written: {error.strerror}{remedy(error)}") from None
+        self._unwritten.clear()
 
 
 def metrics_of(state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: int) -> dict[str, float | None]:
@@ -82,6 +108,18 @@ def last_step(path: Path) -> int:
     except OSError:
         return -1
     return int(max((step for step in steps if math.isfinite(step)), default=-1))
+
+
+def _append(file: FileIO, content: bytes) -> None:
+    """Write at the end of a file; where there is no room for all of it, nothing stays."""
+    size, unwritten = os.fstat(file.fileno()).st_size, memoryview(content)
+    try:
+        while unwritten:
+            unwritten = unwritten[file.write(unwritten) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def _step_of(line: bytes) -> float:

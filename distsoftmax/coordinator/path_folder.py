@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from distsoftmax.cluster.communicator import Communicator
@@ -12,6 +13,7 @@ from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths
 from distsoftmax.coordinator.circumstances import option_differences
 from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
+from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError
@@ -20,6 +22,8 @@ from distsoftmax.training.result import Leg
 
 class PathFolder:
     """Keeps the results of a path. Every rank makes one; only rank 0's touches files.
+
+    Used as a context, it gives the folder free at the end. Not collective.
 
     Parameters
     ----------
@@ -36,7 +40,8 @@ class PathFolder:
     Raises
     ------
     InputError
-        On every rank: the folder cannot be made, or holds something else. Collective for this reason.
+        On every rank: the folder cannot be made, holds something else, or another run holds it. Collective for this
+        reason.
     """
 
     def __init__(self, config: TrainConfig, values: Sequence[float], cluster: Communicator) -> None:
@@ -44,7 +49,14 @@ class PathFolder:
         self._values = values
         self._cluster = cluster
         self.folder = choose_folder(config, cluster)
-        on_rank_0(cluster, self._refuse_others)
+        self._lock = FolderLock(self.folder, partial(cluster.say, to_stderr=True))
+        on_rank_0(cluster, self._claim)
+
+    def __enter__(self) -> PathFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
     def of_leg(self, number: int) -> Path:
         """Return the folder of the run with one of the values, counted from 0."""
@@ -55,11 +67,14 @@ class PathFolder:
     def open(self) -> None:
         """Make the folder, and write the options that go on with the path. Rank 0 alone calls it.
 
+        A rank that has become rank 0 takes the folder over.
+
         Raises
         ------
         InputError, OutputError
             It cannot be made.
         """
+        self._lock.take()
         make_results_folder(self.folder, self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
         if not (self.folder / "path.json").exists():
@@ -96,6 +111,14 @@ class PathFolder:
         if chosen is not None:
             model = (chosen.folder / "model.safetensors").read_bytes()
             write_atomically(self.folder / "model.safetensors", model)
+
+    def _claim(self) -> None:
+        self._lock.take()
+        try:
+            self._refuse_others()
+        except InputError:
+            self._lock.release()
+            raise
 
     def _refuse_others(self) -> None:
         """Refuse a folder that holds a single run, a path of other values, or any where none was wanted."""

@@ -112,6 +112,7 @@ def on_mortal_ranks(size, work, dooms, hears=lambda rank: True):
         try:
             outcomes[rank] = work(clusters[rank])
         except BaseException as error:
+            error.__traceback__ = None  # or what the rank held would live on
             outcomes[rank] = error
             if not isinstance(error, Killed):  # or the others wait for it
                 with job.changed:

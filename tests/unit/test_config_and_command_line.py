@@ -85,6 +85,7 @@ OTHERS = {
     "checkpoint_every": 5,
     "checkpoint_seconds": 0.5,
     "keep_checkpoints": 1,
+    "on_save_error": "continue",
     "metrics_every": 2,
     "evaluate_every": 0,
     "progress": "never",

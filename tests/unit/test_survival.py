@@ -47,9 +47,9 @@ def training(table, folder, solver):
     def train(cluster):
         signals = StopSignals.__new__(StopSignals)
         signals.received = 0
-        coordinator = surviving(cluster, lambda: Coordinator(config, cluster))
-        session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator.progress))
-        return fit_and_save(config, coordinator, session)[1]
+        with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
+            session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator.progress))
+            return fit_and_save(config, coordinator, session)[1]
 
     return train
 

@@ -45,10 +45,10 @@ def train(table, tmp_path):
             run=RunConfig(out=str(tmp_path / out), progress="never", threads=1, **(run or {})),
         )
         cluster = cluster or Alone()
-        coordinator = Coordinator(config, cluster)
-        session = open_session(config, cluster, signals_with(0), coordinator.progress)
-        session.signals.received = signal
-        return fit_and_save(config, coordinator, session)[0]
+        with Coordinator(config, cluster) as coordinator:
+            session = open_session(config, cluster, signals_with(0), coordinator.progress)
+            session.signals.received = signal
+            return fit_and_save(config, coordinator, session)[0]
 
     return train
 

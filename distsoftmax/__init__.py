@@ -16,7 +16,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     cluster                             the ranks: communicator, assignment of shards, exact sums, control message
     arithmetic                          the compiled core and its Python door: every operation, specified
     config model errors                 the options, a trained model, the errors a user can meet
-    durable tensor_file                 files that are whole or not there, and tensors in such files
+    durable tensor_file scratch         files that are whole or not there; tensors in files; private folders
 """
 
 __version__ = "0.1.0"

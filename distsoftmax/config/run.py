@@ -13,6 +13,8 @@ from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
 from distsoftmax.config.values import Text, model_file, require
 from distsoftmax.errors import InputError
 
+OF_ONE_START = ("config", "warm")  # options that a run's own config.toml does not repeat
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -41,6 +43,9 @@ class RunConfig:
     """always: show a moving line. never: plain lines now and then. auto: always on a terminal, never in a log."""
     threads: int | Literal["auto"] = "auto"
     """How many shards a rank computes at once; auto: as many as the other ranks of the node leave it cores."""
+    warm: bool = False
+    """Keep the prepared samples in --scratch and the newest state in memory of the node, so that a run that is started
+    again after a crash goes on at once; python -m distsoftmax.supervise sets it."""
 
     def __post_init__(self) -> None:
         """Refuse cadences that never come round."""
@@ -86,7 +91,7 @@ class TrainConfig:
             name: {
                 item.name.replace("_", "-"): getattr(part, item.name)
                 for item in fields(part)
-                if getattr(part, item.name) not in (None, ()) and item.name != "config"
+                if getattr(part, item.name) not in (None, ()) and item.name not in OF_ONE_START
             }
             for name, part in parts.items()
         }

@@ -19,7 +19,7 @@ FLOORS = [
     {"training"},
     {"cluster", "objective", "solvers", "data"},
     {"arithmetic"},
-    {"config", "model", "tensor_file", "durable", "errors"},
+    {"config", "model", "tensor_file", "durable", "scratch", "errors"},
 ]
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

@@ -89,6 +89,7 @@ OTHERS = {
     "evaluate_every": 0,
     "progress": "never",
     "threads": 4,
+    "warm": None,  # of one start of the run
 }
 
 NEEDED = {  # by an option, of other options

@@ -140,14 +140,14 @@ class Model:
         """Return the content of the model's file, with the names as JSON in its metadata; see `tensor_file_content`."""
         encoding = self.encoding
         columns = {
-            "numeric": _names_as_json(encoding.numeric),
+            "numeric": names_as_json(encoding.numeric),
             "categories": encoding.categories,
             "index_base": encoding.index_base,
         }
         metadata = {
             "format_version": str(FORMAT_VERSION),
             "classes": json.dumps(self.classes),
-            "feature_names": json.dumps(_names_as_json(self.feature_names)),
+            "feature_names": json.dumps(names_as_json(self.feature_names)),
             "columns": json.dumps(columns),
         }
         if self.arithmetic is not None:
@@ -186,7 +186,7 @@ def load_model(path: Path) -> Model:
     try:
         columns = json.loads(metadata["columns"])
         encoding = Encoding(
-            numeric=_names_from_json(columns["numeric"]),
+            numeric=names_from_json(columns["numeric"]),
             fill=tensors.get("fill"),
             categories=tuple((name, tuple(texts)) for name, texts in columns["categories"]),
             index_base=columns["index_base"],
@@ -202,9 +202,11 @@ def load_model(path: Path) -> Model:
     return model
 
 
-def _names_as_json(names: Sequence[str]) -> list[str] | dict[str, int]:
+def names_as_json(names: Sequence[str]) -> list[str] | dict[str, int]:
+    """Return names as JSON takes them; those that are only numbered as their number."""
     return {"numbered": len(names)} if isinstance(names, NumberedNames) else list(names)
 
 
-def _names_from_json(value: list[str] | dict[str, int]) -> Sequence[str]:
+def names_from_json(value: list[str] | dict[str, int]) -> Sequence[str]:
+    """Return the names that `names_as_json` has made this of."""
     return NumberedNames(value["numbered"]) if isinstance(value, dict) else tuple(value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Collection, Sequence
+
 
 def owned_shards(rank: int, n_ranks: int, n_shards: int) -> range:
     """Return the shards of a rank: consecutive, and as even as whole shards allow.
@@ -10,3 +13,35 @@ def owned_shards(rank: int, n_ranks: int, n_shards: int) -> range:
     Where ranks outnumber shards, some ranks own none.
     """
     return range(rank * n_shards // n_ranks, (rank + 1) * n_shards // n_ranks)
+
+
+def lost_shards(held: Sequence[Collection[int]], n_shards: int) -> list[list[int]]:
+    """Deal out the shards that no rank holds, so that the ranks hold as many each as can be.
+
+    A rank takes over consecutive ones of the lost shards, so that it reads few runs of the source.
+
+    Parameters
+    ----------
+    held : sequence of collection of int
+        The shards that each rank holds.
+
+    Returns
+    -------
+    list of list of int
+        What each rank takes over.
+
+    Examples
+    --------
+    >>> lost_shards([[0, 1, 2], [6, 7], [8, 9]], 11)
+    [[3], [4, 5], [10]]
+    """
+    lost = sorted(set(range(n_shards)).difference(*held))
+    taken = [0] * len(held)
+    fewest = [(len(of_rank), rank) for rank, of_rank in enumerate(held)]
+    heapq.heapify(fewest)
+    for _ in lost:
+        count, rank = fewest[0]
+        taken[rank] += 1
+        heapq.heapreplace(fewest, (count + 1, rank))
+    ends = [sum(taken[: rank + 1]) for rank in range(len(held))]
+    return [lost[end - count : end] for end, count in zip(ends, taken, strict=True)]

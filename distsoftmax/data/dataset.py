@@ -1,30 +1,29 @@
-"""Each rank's part of the training set: read, held out, standardised and numbered; the same on any number of ranks."""
+"""Each rank's part of the training set: read, held out, standardised and numbered; the same on any number of ranks.
+
+It comes from the source by a cold start, which reads all of it once; or, after a crash, from files in scratch. Ranks
+that are left when others are lost take their shards over.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from distsoftmax.cluster.assignment import lost_shards, owned_shards
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
-from distsoftmax.data.column_sums import Columns
-from distsoftmax.data.encoding import agree_on_unseen, count_unseen
-from distsoftmax.data.preparation import EncodedShard, Preparation, PreparedShard, Samples, take_rows
+from distsoftmax.data.cold_start import start_cold
+from distsoftmax.data.facts import Facts
+from distsoftmax.data.open_source import held_out_source, training_source, training_source_again
+from distsoftmax.data.preparation import PreparedShard, Samples
 from distsoftmax.data.shard_store import ShardStore
-from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source, show_nothing
-from distsoftmax.data.source import SourceSpec
+from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
+from distsoftmax.data.shards_again import Origin, SourceChanged
 from distsoftmax.data.spool import Spool
-from distsoftmax.data.standardization import Standardization, fit_standardization
-from distsoftmax.data.survey import shard_digest, take_survey
-from distsoftmax.errors import InputError
-from distsoftmax.model import Encoding
+from distsoftmax.data.warm_files import WarmFolder, WarmShards, samples_key
 
 
 @dataclass(frozen=True)
@@ -44,92 +43,92 @@ class StoredSamples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """What a rank holds of the data (its samples, and their bytes), and what all ranks know of it (the rest).
+class Dataset(Facts):
+    """What a rank holds of the data, and what all ranks know of it.
 
     Attributes
     ----------
     training, held_out : StoredSamples
-        This rank's shards, in order.
-    preparation : Preparation
-        What made the samples; of any shard it makes them on any rank.
-    total_weight : float
-        The sum of the training samples' weights.
-    shard_digests : ndarray of int64, (n_shards,)
-        A digest of each shard as read; a changed source shows here.
-    held_out_digest : str
-        The same of the held-out samples; empty where they are a part of the source.
-    bytes_held, bytes_spooled : int
-        Of this rank's features, in memory and in scratch.
-    notes : tuple of str
-        What the user should know.
+        This rank's shards, in order; no held-out ones where nothing is held out.
     """
 
     training: StoredSamples
     held_out: StoredSamples | tuple[()]
-    preparation: Preparation
-    n_shards: int
-    n_rows: int
-    n_training: int
-    n_held_out: int
-    total_weight: float
-    sparse: bool
-    shard_digests: NDArray[np.int64]
-    held_out_digest: str
-    bytes_held: int
-    bytes_spooled: int
-    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, facts: Facts, training: ShardStore[PreparedShard], held_out: ShardStore[PreparedShard] | None
+    ) -> Dataset:
+        """Return the dataset of what a rank holds.
+
+        Parameters
+        ----------
+        held_out : ShardStore or None
+            Of the source named by --valid; None where there is none.
+        """
+        chosen: StoredSamples | tuple[()] = ()
+        if held_out is not None:
+            chosen = StoredSamples(held_out, attrgetter("training"))
+        elif facts.n_held_out:
+            chosen = StoredSamples(training, attrgetter("held_out"))
+        known = {item.name: getattr(facts, item.name) for item in fields(Facts)}
+        return cls(**known, training=StoredSamples(training, attrgetter("training")), held_out=chosen)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes, in the order of the parameters' rows."""
-        return self.preparation.classes or ()
+    def bytes_held(self) -> int:
+        """The bytes of this rank's features in memory."""
+        return sum(store.bytes_held for store in self._stores)
 
     @property
-    def encoding(self) -> Encoding:
-        """The features that the source's columns became."""
-        return self.preparation.encoding
+    def bytes_spooled(self) -> int:
+        """The bytes of this rank's features in scratch for which --memory has no room."""
+        return sum(store.bytes_spooled for store in self._stores)
 
     @property
-    def standardization(self) -> Standardization:
-        """The units that are trained in."""
-        return self.preparation.standardization
+    def held_out_store(self) -> ShardStore[PreparedShard] | None:
+        """The shards of the source named by --valid."""
+        store = self.held_out.store if isinstance(self.held_out, StoredSamples) else None
+        return None if store is self.training.store else store
 
     @property
-    def dtype(self) -> np.dtype:
-        """The type to compute in."""
-        return self.preparation.dtype
-
-    @property
-    def class_weights(self) -> NDArray[np.float64] | None:
-        """Each class's weight, (n_classes,)."""
-        return self.preparation.class_weights
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The parameters': (n_classes, number of features trained on + 1)."""
-        return len(self.classes), self.standardization.n_trained + 1
+    def _stores(self) -> list[ShardStore[PreparedShard]]:
+        return [store for store in (self.training.store, self.held_out_store) if store is not None]
 
 
 def load_dataset(
-    config: DataConfig, intercept: bool, cluster: Communicator, show: ShowProgress = show_nothing
+    config: DataConfig,
+    intercept: bool,
+    cluster: Communicator,
+    show: ShowProgress = show_nothing,
+    warm: Path | None = None,
 ) -> Dataset:
     """Open the source that the options name, and make it ready for training. Collective.
+
+    Parameters
+    ----------
+    warm : Path or None
+        The private folder of this node in scratch: prepared samples are kept there, and where an earlier start has
+        kept them, they are mapped, and the source is not read. What is missing there or damaged is made again. None on
+        a rank whose node has no such folder.
 
     Raises
     ------
     InputError
         On every rank, the same: what is wrong with the data, and where.
     OutputError
-        On every rank: scratch has no room.
+        On every rank: scratch has no room for what --memory has no room for.
     """
-    if config.data:
-        divided = divide_source(SourceSpec.of(config), config.shards, cluster)
-    else:
-        from distsoftmax.data.readers.arrays.source import digits
-
-        divided = divide_source(digits(), config.shards, cluster)
-    return prepare_dataset(divided, config, intercept, cluster, show)
+    folder = None
+    if any(cluster.allgather(warm is not None)):
+        folder = WarmFolder(warm, samples_key(config, intercept, cluster))
+        facts = folder.facts(cluster)
+        if facts is not None:
+            try:
+                return _told(_start_warm(facts, config, cluster, show, folder), config, cluster, folder)
+            except SourceChanged:  # although its files look as before
+                folder = WarmFolder(warm, samples_key(config, intercept, cluster))
+    divided = divide_source(training_source(config), config.shards, cluster)
+    return prepare_dataset(divided, config, intercept, cluster, show, folder)
 
 
 def take_over(dataset: Dataset, config: DataConfig, cluster: Communicator) -> Dataset:
@@ -143,6 +142,7 @@ def prepare_dataset(
     intercept: bool,
     cluster: Communicator,
     show: ShowProgress = show_nothing,
+    folder: WarmFolder | None = None,
 ) -> Dataset:
     """Read this rank's shards of a source, once, and make them ready for training. Collective.
 
@@ -151,140 +151,98 @@ def prepare_dataset(
     InputError, OutputError
         See `load_dataset`.
     """
-    bound = None if config.memory is None else parse_memory(config.memory)
-    spool = Spool(config.scratch_folder)
-    ranks_here = 1
-    if bound is not None:  # they share a disk
-        ranks_here = cluster.allgather(os.uname().nodename).count(os.uname().nodename)
-    source = divided.source
-    raw = ShardStore[RawShard](bound, spool, divided)
-    survey = take_survey(_read(divided, raw, ranks_here, config, show), divided, config, cluster)
-    preparation = survey.preparation
-    names = preparation.encoding.feature_names
-    with cluster.agreement():
-        if preparation.encoding.categories:
-            rows = int(np.diff(divided.bounds).max())
-            raw.require_memory(rows * len(names) * np.dtype(np.float64).itemsize)
-        encoded = raw.turned_into(preparation.encode)
-    standardization = fit_standardization(
-        partial(_weighted_rows, encoded),
-        survey.sample_weight,
-        names=names,
-        path=source.path,
-        wanted=config.standardize,
-        centre=intercept and (config.center == "yes" or (config.center == "auto" and not source.sparse)),
-        dtype=preparation.dtype,
-        cluster=cluster,
-    )
-    preparation = replace(preparation, standardization=standardization)
-    with cluster.agreement():
-        prepared = encoded.turned_into(preparation.finish)
-    n_held_out = source.n_rows - survey.n_training
-    dataset = Dataset(
-        training=StoredSamples(prepared, attrgetter("training")),
-        held_out=StoredSamples(prepared, attrgetter("held_out")) if n_held_out else (),
-        preparation=preparation,
-        n_shards=divided.n_shards,
-        n_rows=source.n_rows,
-        n_training=survey.n_training,
-        n_held_out=n_held_out,
-        total_weight=survey.total_weight,
-        sparse=source.sparse,
-        shard_digests=survey.shard_digests,
-        held_out_digest="",
-        bytes_held=prepared.bytes_held,
-        bytes_spooled=prepared.bytes_spooled,
-        notes=(*source.notes, *_notes(config, preparation, survey.n_training, source.sparse, intercept)),
-    )
-    if config.valid:
-        rest = None if bound is None else max(bound - prepared.bytes_held, 0)
-        dataset = _with_held_out(dataset, config, rest, spool, cluster, show)
-    if bound is None:
-        return dataset
-    return replace(dataset, notes=dataset.notes + _notes_on_scratch(dataset, spool, cluster))
+    started = start_cold(divided, config, intercept, cluster, show, folder)
+    return _told(Dataset.of(started.facts, started.training, started.held_out), config, cluster, folder)
 
 
-def _read(
-    divided: DividedSource, store: ShardStore[RawShard], ranks_here: int, config: DataConfig, show: ShowProgress
-) -> Iterator[RawShard]:
-    """Yield this rank's shards as they are read and kept."""
-    for shard in divided.read_all(show, missing=config.impute != "error"):
-        if shard.number == divided.own.start:
-            store.require_disk(shard.nbytes, ranks_here)
-        yield store.add(shard)
-    if store.bytes_spooled:
-        store.require_memory()
-
-
-def _weighted_rows(store: ShardStore[EncodedShard]) -> Iterator[tuple[int, Columns, NDArray[np.float64] | None]]:
-    """Yield the training rows of each shard as (shard, features, sample weights), those of weight 0 left out."""
-    for shard in store:
-        rows, weights = ~shard.held_out, shard.weights
-        if weights is not None:
-            rows = rows & (weights > 0)
-            weights = weights[rows]
-        yield shard.number, take_rows(shard.features, rows), weights
-
-
-def _notes(
-    config: DataConfig, preparation: Preparation, n_training: int, sparse: bool, intercept: bool
-) -> Iterator[str]:
-    n_classes = len(preparation.classes or ())
-    if 2 * n_classes > n_training > 20:
-        yield (
-            f"{n_classes} classes for {n_training} samples: is the label a number to be predicted? This trains a "
-            "classifier"
-        )
-    if config.standardize and sparse and preparation.standardization.offset is None and intercept:
-        yield "sparse features are scaled to standard deviation 1 but not centred; --center yes does both"
-
-
-def _notes_on_scratch(dataset: Dataset, spool: Spool, cluster: Communicator) -> tuple[str, ...]:
-    """Return what to say of scratch, where it is used. Collective."""
-    if not any(cluster.allgather(dataset.bytes_spooled)) or not any(cluster.allgather(spool.lies_in_memory)):
-        return ()
-    return (f"--scratch {spool.folder} lies in memory (tmpfs), so it saves none: name a folder on a disk",)
-
-
-def _with_held_out(
+def take_over(
     dataset: Dataset,
     config: DataConfig,
-    bound: int | None,
-    spool: Spool,
+    cluster: Communicator,
+    show: ShowProgress = show_nothing,
+    warm: Path | None = None,
+) -> Dataset:
+    """Return a dataset with the shards of ranks that are lost dealt out to those that are left. Collective.
+
+    Nothing that a rank holds is read again, and the old dataset stays as it is: where more ranks are lost meanwhile,
+    it is called again with the same.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What this rank holds.
+    cluster : Communicator
+        The ranks that are left.
+    warm : Path or None
+        See `load_dataset`.
+
+    Raises
+    ------
+    InputError, OutputError
+        On every rank: the source cannot be read any more, or has changed; scratch has no room.
+    """
+    held_out = dataset.held_out_store
+    wanted = [
+        lost_shards(cluster.allgather([] if store is None else store.numbers), n_shards)[cluster.rank]
+        for store, n_shards in ((dataset.training.store, dataset.n_shards), (held_out, dataset.held_out_digests.size))
+    ]
+    return _with_more(dataset, wanted, config, cluster, show, None if warm is None else WarmFolder(warm, ""))
+
+
+def _start_warm(
+    facts: Facts, config: DataConfig, cluster: Communicator, show: ShowProgress, folder: WarmFolder
+) -> Dataset:
+    """Return the dataset that a record tells of. Collective."""
+    bound, spool = None if config.memory is None else parse_memory(config.memory), Spool(config.scratch_folder)
+    training = ShardStore[PreparedShard](bound, spool)
+    held_out = ShardStore[PreparedShard](bound, spool) if config.valid else None
+    folder.prepare_for(facts.preparation, 0, cluster)
+    wanted = [
+        owned_shards(cluster.rank, cluster.size, digests.size)
+        for digests in (facts.shard_digests, facts.held_out_digests)
+    ]
+    return _with_more(Dataset.of(facts, training, held_out), wanted, config, cluster, show, folder)
+
+
+def _with_more(
+    dataset: Dataset,
+    wanted: Sequence[Sequence[int]],
+    config: DataConfig,
     cluster: Communicator,
     show: ShowProgress,
+    folder: WarmFolder | None,
 ) -> Dataset:
-    """Return the dataset with the samples of the source named by --valid held out. Collective."""
-    preparation = replace(dataset.preparation, class_weights=None, held_out_fraction=0.0)
-    encoding = preparation.encoding
-    spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels)
-    divided = divide_source(spec.expecting(encoding), config.shards, cluster, or_fewer=True)
-    divided.require_columns(encoding, "the training data")
-    source = divided.source
-    if source.sparse != dataset.sparse:
-        kinds = ("dense", "sparse")
-        raise InputError(
-            f"{source.path}: holds {kinds[source.sparse]} features, the training data {kinds[dataset.sparse]} ones; "
-            "give both in one kind of format"
-        ).on_all_ranks()
-    prepared = ShardStore[PreparedShard](bound, spool, divided)
-    digests = np.zeros(divided.n_shards, dtype=np.int64)
-    n_unseen = 0
-    with cluster.agreement():
-        for shard in divided.read_all(show, missing=config.impute != "error"):
-            digests[shard.number] = shard_digest(shard)
-            n_unseen += count_unseen(shard.rows, encoding)
-            prepared.add(preparation.prepare(shard))
-        if prepared.bytes_spooled:
-            prepared.require_memory()
-    cluster.sum_integers(digests)
-    unseen = agree_on_unseen(n_unseen, cluster)
-    return replace(
-        dataset,
-        held_out=StoredSamples(prepared, attrgetter("training")),
-        n_held_out=source.n_rows,
-        held_out_digest=hashlib.sha256(digests.tobytes()).hexdigest()[:12],
-        bytes_held=dataset.bytes_held + prepared.bytes_held,
-        bytes_spooled=dataset.bytes_spooled + prepared.bytes_spooled,
-        notes=(*dataset.notes, *source.notes, *([f"{source.path}: {unseen}"] if unseen else ())),
+    """Return a dataset with more shards, wanted of --data and of --valid. Collective."""
+    training, held_out, preparation = dataset.training.store, dataset.held_out_store, dataset.preparation
+    origin = Origin(
+        source=partial(training_source_again, config, preparation.encoding),
+        n_rows=dataset.n_rows,
+        digests=dataset.shard_digests,
+        preparation=preparation,
+        missing=config.impute != "error",
+        files=WarmShards(folder, "training", preparation, training.spool),
     )
+    others = 0 if held_out is None else held_out.bytes_held
+    training = origin.add_to(training, wanted[0], others, cluster, show)
+    if held_out is not None:
+        origin = replace(
+            origin,
+            source=partial(held_out_source, config, preparation.encoding),
+            n_rows=dataset.n_held_out,
+            digests=dataset.held_out_digests,
+            preparation=preparation.of_held_out_source,
+            files=WarmShards(folder, "held-out", preparation.of_held_out_source, held_out.spool),
+        )
+        held_out = origin.add_to(held_out, wanted[1], training.bytes_held, cluster, show)
+    return Dataset.of(dataset, training, held_out)
+
+
+def _told(dataset: Dataset, config: DataConfig, cluster: Communicator, folder: WarmFolder | None) -> Dataset:
+    """Keep what is known of a dataset, and return it with what is to be said of scratch. Collective."""
+    notes = dataset.notes
+    if config.memory is not None:
+        notes += dataset.training.store.spool.notes(dataset.bytes_spooled, cluster)
+    if folder is not None:
+        folder.keep_facts(dataset, cluster)
+        notes += folder.notes(cluster)
+    return replace(dataset, notes=notes)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.config import Format
+from distsoftmax.config import DataConfig, Format
 from distsoftmax.data.formats import find_format
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.source import Source, SourceSpec
 from distsoftmax.errors import InputError
+from distsoftmax.model import Encoding
 
 
 def open_source(spec: SourceSpec, cluster: Communicator) -> Source:
@@ -43,6 +44,29 @@ def open_source(spec: SourceSpec, cluster: Communicator) -> Source:
 
     opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[file_format]
     return ArraySource(replace(spec, format=file_format), parts, find_parts(spec.labels_paths, cluster), opened)
+
+
+def training_source(config: DataConfig) -> Source | SourceSpec:
+    """Return the source that --data names; without it, the digits."""
+    if config.data:
+        return SourceSpec.of(config)
+    from distsoftmax.data.readers.arrays.source import digits
+
+    return digits()
+
+
+def training_source_again(config: DataConfig, encoding: Encoding) -> Source | SourceSpec:
+    """Return the same source with what its first reading has shown, so that any part of it gives the same samples."""
+    source = training_source(config)
+    if encoding.index_base is None or isinstance(source, Source):
+        return source
+    return replace(source, index_base="1" if encoding.index_base else "0", n_features=len(encoding.numeric))
+
+
+def held_out_source(config: DataConfig, encoding: Encoding) -> SourceSpec:
+    """Return the source that --valid names, with the columns that training has."""
+    spec = replace(SourceSpec.of(config), paths=config.valid, labels_paths=config.valid_labels)
+    return spec.expecting(encoding)
 
 
 def _common_format(parts: tuple[FileState, ...], cluster: Communicator) -> Format:

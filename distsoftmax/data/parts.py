@@ -15,11 +15,12 @@ MAGIC = ("*", "?", "[")
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells that a file has changed: size and time of change, as when it was scanned."""
+    """What tells that a file has changed: size and time of change, as when it was scanned; and which file it is."""
 
     path: str
     size: int
     modified: int  # nanoseconds
+    inode: int
 
     @classmethod
     def of(cls, path: str) -> FileState:
@@ -46,7 +47,7 @@ class FileState:
             raise InputError(f"{path}: no such file (seen from {os.getcwd()}){shell}") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        return cls(path, status.st_size, status.st_mtime_ns)
+        return cls(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
     def require_unchanged(self) -> None:
         """Compare with the file as it is now. Cheap: one system call.

@@ -87,6 +87,11 @@ class PreparedShard:
     held_out: Samples
 
     @property
+    def number(self) -> int:
+        """The shard's."""
+        return self.training.shard
+
+    @property
     def nbytes(self) -> int:
         """The bytes of the features of both."""
         return size_of(self.training.features) + size_of(self.held_out.features)
@@ -130,6 +135,11 @@ class Preparation:
     weight_exponent: int = 0
     held_out_fraction: float = 0.0
     seed: int = 0
+
+    @property
+    def of_held_out_source(self) -> Preparation:
+        """The one for the source named by --valid, none of whose samples is trained on."""
+        return replace(self, class_weights=None, held_out_fraction=0.0)
 
     def encode(self, shard: RawShard) -> EncodedShard:
         """Return the first half of what `prepare` does; pure, and not collective.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ AT_HAND = 4  # times a shard's bytes while one is worked on: as read, encoded, a
 
 class Shard(Protocol):
     """A rank's shard at one stage on its way."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
 
     @property
     def nbytes(self) -> int:
@@ -39,22 +43,20 @@ class ShardStore(Generic[Value]):
         Bytes of features to keep in memory; None keeps everything.
     spool : Spool
         For what has no room.
-    divided : DividedSource
-        Whose shards they are.
 
     Attributes
     ----------
+    bound : int or None
+    spool : Spool
     bytes_held, bytes_spooled : int
         Of features, in memory and in scratch.
     """
 
-    def __init__(self, bound: int | None, spool: Spool, divided: DividedSource) -> None:
+    def __init__(self, bound: int | None, spool: Spool) -> None:
         self.bytes_held = 0
         self.bytes_spooled = 0
         self.spool = spool
-        self._bound = bound
-        self._path, self._n_rows = divided.source.path, divided.source.n_rows  # the source is not kept: it may be large
-        self._n_shards, self._n_own = divided.n_shards, len(divided.own)
+        self.bound = bound
         self._largest = 0
         self._shards: list[tuple[Value, bool]] = []  # each with whether it lies in scratch
 
@@ -74,7 +76,7 @@ class ShardStore(Generic[Value]):
         size = shard.nbytes
         self._largest = max(self._largest, size)
         in_all = self.bytes_held + others + size + AT_HAND * self._largest
-        fits = self._bound is None or in_all <= self._bound
+        fits = self.bound is None or in_all <= self.bound
         if fits:
             self.bytes_held += size
         else:
@@ -84,31 +86,41 @@ class ShardStore(Generic[Value]):
         self._shards.append((shard, not fits))
         return shard
 
-    def require_disk(self, shard_bytes: int, n_ranks: int) -> None:
-        """Refuse scratch without room for what so many ranks of a node will write, if all shards are this large.
+    @property
+    def numbers(self) -> list[int]:
+        """The shards' numbers."""
+        return [shard.number for shard, _ in self._shards]
+
+    def require_disk(self, shard_bytes: int, n_shards: int, n_ranks: int) -> None:
+        """Refuse scratch without room for what so many ranks of a node will write, each so many shards this large.
 
         Raises
         ------
         OutputError
         """
-        if self._bound is not None:
-            self.spool.require_disk(max(shard_bytes * self._n_own - self._bound, 0) * n_ranks)
+        if self.bound is not None:
+            self.spool.require_disk(max(shard_bytes * n_shards - self.bound, 0) * n_ranks)
 
-    def require_memory(self, largest: int = 0) -> None:
+    def require_memory(self, divided: DividedSource, *, largest: int = 0, others: int = 0) -> None:
         """Refuse a bound that leaves no room for shards at hand while they are worked on. Not collective.
 
         Parameters
         ----------
+        divided : DividedSource
+            Whose shards they are.
         largest : int
             Bytes that one of them may come to, if that is more than the largest has.
+        others : int
+            Bytes that another store holds in memory beside this one.
 
         Raises
         ------
         InputError
         """
         largest = max(largest, self._largest)
-        if self._bound is not None and AT_HAND * largest > self._bound:
-            raise too_little_memory(self._path, self._n_rows, self._n_shards, self._bound, largest)
+        if self.bound is not None and AT_HAND * largest > self.bound - others:
+            source, bound = divided.source, max(self.bound - others, 0)
+            raise too_little_memory(source.path, source.n_rows, divided.n_shards, bound, largest)
 
     def turned_into(self, function: Callable[[Value], Made]) -> ShardStore[Made]:
         """Return the store of what a function makes of each shard; this one is empty then. Not collective."""
@@ -121,6 +133,15 @@ class ShardStore(Generic[Value]):
             if not is_spooled:
                 self.bytes_held -= shard.nbytes
             store.add(function(shard), others=self.bytes_held)
+        return store
+
+    def with_more(self, shards: Iterable[Value], others: int = 0) -> ShardStore[Value]:
+        """Return a store of these shards and of more (see `add`), in order of number; this one stays as it is."""
+        store = copy.copy(self)
+        store._shards = list(self._shards)
+        for shard in shards:
+            store.add(shard, others)
+        store._shards.sort(key=lambda kept: kept[0].number)
         return store
 
     def __iter__(self) -> Iterator[Value]:

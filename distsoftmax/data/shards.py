@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -178,7 +178,12 @@ def bad_weight(where: str, weight: float | str) -> InputError:
 
 
 def divide_source(
-    source: Source | SourceSpec, n_shards: int | None, cluster: Communicator, *, or_fewer: bool = False
+    source: Source | SourceSpec,
+    n_shards: int | None,
+    cluster: Communicator,
+    *,
+    or_fewer: bool = False,
+    owned: Sequence[range] | None = None,
 ) -> DividedSource:
     """Open a source where it is not open yet, find its rows and fix its shards. Collective.
 
@@ -188,6 +193,8 @@ def divide_source(
         None: as many as its rows ask for.
     or_fewer : bool
         Whether a source with fewer rows than that is cut into its rows.
+    owned : sequence of range, or None
+        The shards that each rank reads; None: all shards, as even as they can be dealt out.
 
     Raises
     ------
@@ -205,7 +212,8 @@ def divide_source(
             ).on_all_ranks()
         n_shards = opened.n_rows
     bounds = shard_bounds(opened.n_rows, n_shards or default_n_shards(opened.n_rows))
-    owned = [owned_shards(rank, cluster.size, bounds.size - 1) for rank in range(cluster.size)]
+    if owned is None:
+        owned = [owned_shards(rank, cluster.size, bounds.size - 1) for rank in range(cluster.size)]
     opened.divide(bounds, owned, cluster)
     return DividedSource(opened, bounds, owned[cluster.rank])
 

@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import OutputError
 
 FIRST_BYTES, MOST_BYTES = 64 << 20, 16 << 30  # of a file; each is twice as large as the one before
@@ -73,6 +74,10 @@ class Spool:
         self._end += -(-len(content) // ALIGNMENT) * ALIGNMENT
         return kept.reshape(array.shape)
 
+    def adopt(self, segment: mmap.mmap) -> None:
+        """Treat the arrays in a mapped file of somebody else as those in a file of this spool."""
+        self._segments.add(segment)
+
     def used(self, n_bytes: int) -> None:
         """Note that arrays of so many bytes have been used; every now and then their pages leave this process."""
         self._used += n_bytes
@@ -110,6 +115,12 @@ class Spool:
             disk for disk in psutil.disk_partitions(all=True) if folder.startswith(os.path.join(disk.mountpoint, ""))
         ]
         return bool(above) and max(above, key=lambda disk: len(disk.mountpoint)).fstype in IN_MEMORY
+
+    def notes(self, n_bytes: int, cluster: Communicator) -> tuple[str, ...]:
+        """Return what to say of scratch, where any rank's bytes lie in it. Collective."""
+        if not any(cluster.allgather(n_bytes)) or not any(cluster.allgather(self.lies_in_memory)):
+            return ()
+        return (f"--scratch {self.folder} lies in memory (tmpfs), so it saves none: name a folder on a disk",)
 
     def _holds(self, array: NDArray) -> bool:
         owner: object = array

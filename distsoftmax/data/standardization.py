@@ -83,14 +83,18 @@ class Standardization:
         if isinstance(features, SparseFeatures):
             return self._apply_to_sparse(features, dtype, path, names)
         if features.dtype.name in COMPACT:
-            mean = self.mean.astype(dtype) if self.active and self.mean.any() else None
-            return Compact(np.asarray(features), mean, self.inverse.astype(dtype) if self.active else None, dtype)
+            return self.compact(np.asarray(features), dtype)
         with np.errstate(over="ignore"):
             result = self._scaled(features, dtype) if self.active else np.ascontiguousarray(features, dtype=dtype)
         if result is not features and not np.isfinite(result).all():
             row, column = np.argwhere(~np.isfinite(result))[0]
             raise self._beyond(dtype, path, names[column], float(features[row, column]))
         return result
+
+    def compact(self, stored: NDArray, dtype: np.dtype) -> Compact:
+        """Return features of a small type, which are put in training's units as they are used."""
+        mean = self.mean.astype(dtype) if self.active and self.mean.any() else None
+        return Compact(stored, mean, self.inverse.astype(dtype) if self.active else None, dtype)
 
     def in_own_units(self, parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Turn parameters of the standardised features into (coef, intercept) for the features as they are."""

@@ -477,7 +477,7 @@ def test_the_saved_sections_hold_every_option_that_is_set():
         part: {
             item.name.replace("_", "-"): item.default
             for item in dataclasses.fields(config)
-            if item.default not in (None, ())
+            if item.default not in (None, ()) and item.name != "warm"
         }
         for part, config in PARTS.items()
     }

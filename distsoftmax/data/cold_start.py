@@ -1,0 +1,177 @@
+"""From a source to prepared shards, by one reading of all of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.config import DataConfig, parse_memory
+from distsoftmax.data.column_sums import Columns
+from distsoftmax.data.encoding import agree_on_unseen, count_unseen
+from distsoftmax.data.facts import Facts
+from distsoftmax.data.open_source import held_out_source
+from distsoftmax.data.preparation import EncodedShard, Preparation, PreparedShard, take_rows
+from distsoftmax.data.shard_store import ShardStore
+from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source
+from distsoftmax.data.spool import Spool
+from distsoftmax.data.standardization import fit_standardization
+from distsoftmax.data.survey import shard_digest, take_survey
+from distsoftmax.data.warm_files import WarmFolder, WarmShards
+from distsoftmax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a start gives a rank.
+
+    Attributes
+    ----------
+    training, held_out : ShardStore
+        This rank's shards of the source named by --data, and of the one named by --valid, if there is one.
+    """
+
+    facts: Facts
+    training: ShardStore[PreparedShard]
+    held_out: ShardStore[PreparedShard] | None
+
+
+def start_cold(
+    divided: DividedSource,
+    config: DataConfig,
+    intercept: bool,
+    cluster: Communicator,
+    show: ShowProgress,
+    folder: WarmFolder | None,
+) -> Started:
+    """Read this rank's shards of a source, once, and make them ready for training. Collective.
+
+    Parameters
+    ----------
+    folder : WarmFolder or None
+        Where the prepared shards are kept, if they are.
+
+    Raises
+    ------
+    InputError, OutputError
+        See `dataset.load_dataset`.
+    """
+    bound = None if config.memory is None else parse_memory(config.memory)
+    spool = Spool(config.scratch_folder)
+    ranks_here = 1
+    if bound is not None:  # they share a disk
+        ranks_here = cluster.allgather(os.uname().nodename).count(os.uname().nodename)
+    source = divided.source
+    raw = ShardStore[RawShard](bound, spool)
+    survey = take_survey(_read(divided, raw, ranks_here, config, show), divided, config, cluster)
+    preparation = survey.preparation
+    names = preparation.encoding.feature_names
+    with cluster.agreement():
+        if preparation.encoding.categories:
+            rows = int(np.diff(divided.bounds).max())
+            raw.require_memory(divided, largest=rows * len(names) * np.dtype(np.float64).itemsize)
+        encoded = raw.turned_into(preparation.encode)
+    standardization = fit_standardization(
+        partial(_weighted_rows, encoded),
+        survey.sample_weight,
+        names=names,
+        path=source.path,
+        wanted=config.standardize,
+        centre=intercept and (config.center == "yes" or (config.center == "auto" and not source.sparse)),
+        dtype=preparation.dtype,
+        cluster=cluster,
+    )
+    preparation = replace(preparation, standardization=standardization)
+    if folder is not None:
+        folder.prepare_for(preparation, encoded.bytes_held + encoded.bytes_spooled, cluster)
+    files = WarmShards(folder, "training", preparation, spool)
+    with cluster.agreement():
+        prepared = encoded.turned_into(
+            lambda shard: files.keep(preparation.finish(shard), int(survey.shard_digests[shard.number]))
+        )
+    facts = Facts(
+        preparation=preparation,
+        n_rows=source.n_rows,
+        n_training=survey.n_training,
+        n_held_out=source.n_rows - survey.n_training,
+        total_weight=survey.total_weight,
+        sparse=source.sparse,
+        shard_digests=survey.shard_digests,
+        held_out_digests=np.zeros(0, dtype=np.int64),
+        notes=(*source.notes, *_notes(config, preparation, survey.n_training, source.sparse, intercept)),
+    )
+    started = Started(facts, prepared, None)
+    return _with_held_out(started, config, cluster, show, folder) if config.valid else started
+
+
+def _read(
+    divided: DividedSource, store: ShardStore[RawShard], ranks_here: int, config: DataConfig, show: ShowProgress
+) -> Iterator[RawShard]:
+    """Yield this rank's shards as they are read and kept."""
+    for shard in divided.read_all(show, missing=config.impute != "error"):
+        if shard.number == divided.own.start:
+            store.require_disk(shard.nbytes, len(divided.own), ranks_here)
+        yield store.add(shard)
+    if store.bytes_spooled:
+        store.require_memory(divided)
+
+
+def _weighted_rows(store: ShardStore[EncodedShard]) -> Iterator[tuple[int, Columns, NDArray[np.float64] | None]]:
+    """Yield the training rows of each shard as (shard, features, sample weights), those of weight 0 left out."""
+    for shard in store:
+        rows, weights = ~shard.held_out, shard.weights
+        if weights is not None:
+            rows = rows & (weights > 0)
+            weights = weights[rows]
+        yield shard.number, take_rows(shard.features, rows), weights
+
+
+def _notes(
+    config: DataConfig, preparation: Preparation, n_training: int, sparse: bool, intercept: bool
+) -> Iterator[str]:
+    n_classes = len(preparation.classes or ())
+    if 2 * n_classes > n_training > 20:
+        yield (
+            f"{n_classes} classes for {n_training} samples: is the label a number to be predicted? This trains a "
+            "classifier"
+        )
+    if config.standardize and sparse and preparation.standardization.offset is None and intercept:
+        yield "sparse features are scaled to standard deviation 1 but not centred; --center yes does both"
+
+
+def _with_held_out(
+    started: Started, config: DataConfig, cluster: Communicator, show: ShowProgress, folder: WarmFolder | None
+) -> Started:
+    """Add the samples of the source named by --valid, held out. Collective."""
+    facts, training = started.facts, started.training
+    preparation, encoding = facts.preparation.of_held_out_source, facts.encoding
+    divided = divide_source(held_out_source(config, encoding), config.shards, cluster, or_fewer=True)
+    divided.require_columns(encoding, "the training data")
+    source = divided.source
+    if source.sparse != facts.sparse:
+        kinds = ("dense", "sparse")
+        raise InputError(
+            f"{source.path}: holds {kinds[source.sparse]} features, the training data {kinds[facts.sparse]} ones; "
+            "give both in one kind of format"
+        ).on_all_ranks()
+    store = ShardStore[PreparedShard](training.bound, training.spool)
+    files = WarmShards(folder, "held-out", preparation, training.spool)
+    digests = np.zeros(divided.n_shards, dtype=np.int64)
+    n_unseen = 0
+    with cluster.agreement():
+        for shard in divided.read_all(show, missing=config.impute != "error"):
+            digests[shard.number] = digest = shard_digest(shard)
+            n_unseen += count_unseen(shard.rows, encoding)
+            store.add(files.keep(preparation.prepare(shard), digest), others=training.bytes_held)
+        if store.bytes_spooled:
+            store.require_memory(divided, others=training.bytes_held)
+    cluster.sum_integers(digests)
+    unseen = agree_on_unseen(n_unseen, cluster)
+    notes = (*facts.notes, *source.notes, *([f"{source.path}: {unseen}"] if unseen else ()))
+    facts = replace(facts, n_held_out=source.n_rows, held_out_digests=digests, notes=notes)
+    return Started(facts, training, store)

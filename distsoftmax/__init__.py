@@ -7,7 +7,8 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     inspection                          what a source holds, before anything is trained on it
     scoring                             a model over a source: predictions, and how good they are
     regularization_path                 the training loop, once for each value of l2
-    trainer                             a session of training: data, loop, model; `fit` is the loop
+    trainer                             a run of training, and its loop, `fit`
+    session                             what is set up before the first step: the samples, the objective
     coordinator                         rank 0 alone: the folder of a run, checkpoints, metrics, progress, reports
     training                            when a run stops, its result and its start, the same on all ranks; signals
     objective                           cross-entropy, penalties, their sum; certificate, preconditioner, mini-batches

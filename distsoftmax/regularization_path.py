@@ -19,7 +19,8 @@ from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import interrupted
-from distsoftmax.trainer import RESUMABLE, fit_and_save, open_session
+from distsoftmax.session import open_session
+from distsoftmax.trainer import RESUMABLE, fit_and_save
 from distsoftmax.training.result import Interruption, Leg
 from distsoftmax.training.signals import StopSignals
 
@@ -49,7 +50,7 @@ def _train_runs(
 ) -> int:
     runs = list(_runs(config, values, folder))
     coordinator = surviving(cluster, lambda: Coordinator(runs[0], cluster, None, _name(values, 0), folder))
-    session = surviving(cluster, lambda: open_session(runs[0], cluster, signals, coordinator.progress))
+    session = surviving(cluster, partial(open_session, runs[0], cluster, signals, coordinator))
     legs: list[Leg] = []
     for number, run in enumerate(runs):
         if number > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from distsoftmax.errors import OutputError
 
+MEMORY = Path("/dev/shm")  # the file system in memory, on Linux
 LOCK = "in-use"  # the file in each folder that the processes which use it hold a shared lock on
 ABANDONED_SECONDS = 86_400.0  # since the folder of a crashed run was touched last, until it is removed
 LOCK_SECONDS = 10.0  # to wait for a process that is removing the folder
@@ -66,6 +68,16 @@ def private_folder(root: str | Path, run: Path) -> Path:
         if time.monotonic() > deadline:
             raise OutputError(f"{folder}: has been locked by another process for {LOCK_SECONDS:.0f} s; {REMEDY}")
         time.sleep(0.01)
+
+
+@functools.cache
+def warm_folder(root: str | Path, run: Path) -> Path | None:
+    """Return the private folder of a run, made once for a process; None where it cannot be. Not collective."""
+    try:
+        remove_abandoned(root)
+        return private_folder(root, run)
+    except OutputError:
+        return None
 
 
 def remove_private_folder(folder: Path) -> None:

@@ -1,26 +1,21 @@
-"""A session of training, and its loop (`fit`): all ranks take the same steps, each committed by all of them or by none.
+"""A run of training, and its loop (`fit`): all ranks take the same steps, each committed by all of them or by none.
 
 config -> dataset -> objective, solver -> state -> step, commit, record -> ... -> result -> model
 """
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass
+from functools import partial
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import commit
-from distsoftmax.cluster.cores import choose_threads
 from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.coordinator.progress import ProgressLine
-from distsoftmax.coordinator.report import closing, interrupted, opening
-from distsoftmax.data.dataset import Dataset, load_dataset, take_over
+from distsoftmax.coordinator.report import closing, interrupted
 from distsoftmax.errors import Interrupted
-from distsoftmax.objective.softmax_objective import SoftmaxObjective
-from distsoftmax.solvers import choose_solver, make_solver
+from distsoftmax.session import Session, open_session
+from distsoftmax.solvers import make_solver
 from distsoftmax.training.clock import Clock
 from distsoftmax.training.memory import Memory
 from distsoftmax.training.result import Interruption, Result
@@ -28,42 +23,6 @@ from distsoftmax.training.signals import StopSignals
 from distsoftmax.training.stopping import Look, Stopping, certified
 
 RESUMABLE = Interrupted.exit_status
-
-
-@dataclass
-class Session:
-    """What a process sets up once, for one run or for all runs of a path; where ranks are lost, `mend` sets it right.
-
-    Attributes
-    ----------
-    cluster : Communicator
-    signals : StopSignals
-    config : TrainConfig
-        Of the run at hand.
-    dataset : Dataset
-    objective : SoftmaxObjective
-        With the penalties of the run at hand.
-    deadline : float
-        When the time for training is up, by `time.perf_counter`.
-    """
-
-    cluster: Communicator
-    signals: StopSignals
-    config: TrainConfig
-    dataset: Dataset
-    objective: SoftmaxObjective
-    deadline: float
-
-    def turn_to(self, config: TrainConfig) -> None:
-        """Go on with the next run of a path over the same samples. Not collective."""
-        self.config, self.objective = config, self.objective.with_penalties(config.objective)
-
-    def mend(self) -> None:
-        """Let the survivors take over the shards of lost ranks. Collective, and as often as it takes."""
-        config = self.config
-        self.dataset = take_over(self.dataset, config.data, self.cluster)
-        threads = choose_threads(config.run.threads, self.cluster)
-        self.objective = SoftmaxObjective(self.dataset, config.objective, self.cluster, threads, config.data.seed)
 
 
 def train(config: TrainConfig, cluster: Communicator) -> int:
@@ -82,7 +41,7 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
     """
     signals = StopSignals()
     with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
-        session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator.progress))
+        session = surviving(cluster, partial(open_session, config, cluster, signals, coordinator))
         ended, sha256 = fit_and_save(config, coordinator, session)
         signals.ignore()
         if isinstance(ended, Interruption):
@@ -90,30 +49,6 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
             return RESUMABLE
         cluster.say(closing(ended, config, session.dataset, sha256, coordinator.model_path))
         return 0
-
-
-def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignals, progress: ProgressLine) -> Session:
-    """Read the data, measure it, and say what is about to be done. Collective.
-
-    Raises
-    ------
-    InputError
-        On every rank: what the solver does not take, or what is wrong with the data, and where.
-    """
-
-    def show(description: str, completed: int, total: int) -> None:
-        signals.check("the data were read")
-        progress.show(description, completed, total)
-
-    make_solver(config.solver, config.objective).check(config.objective)
-    dataset = load_dataset(config.data, config.objective.intercept, cluster, show)
-    threads = choose_threads(config.run.threads, cluster)
-    objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
-    progress.leave()
-    name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
-    deadline = time.perf_counter() + (config.solver.max_seconds or math.inf)
-    return Session(cluster, signals, config, dataset, objective, deadline)
 
 
 def fit_and_save(config: TrainConfig, coordinator: Coordinator, session: Session) -> tuple[Result | Interruption, str]:

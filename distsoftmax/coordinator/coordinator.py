@@ -12,10 +12,10 @@ from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, save_checkpoint
 from distsoftmax.coordinator.circumstances import Circumstances
-from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
+from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.metrics import MetricsFile, metrics_of
-from distsoftmax.coordinator.mirror import Mirror, memory_folder
+from distsoftmax.coordinator.mirror import Mirror
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
@@ -23,8 +23,9 @@ from distsoftmax.coordinator.restoration import Restoration
 from distsoftmax.coordinator.saver import SaveErrors, Saver
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
-from distsoftmax.errors import InputError, OutputError
+from distsoftmax.errors import OutputError
 from distsoftmax.model import Model
+from distsoftmax.scratch import MEMORY, warm_folder
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
@@ -93,15 +94,16 @@ class Coordinator:
         except BaseException:  # ranks may be lost, too, and then it is made anew
             self._lock.release()
             raise
-        self._memory = memory_folder(path.folder if path else self.folder) if config.run.warm else None
+        self._memory = warm_folder(MEMORY, self.whole_folder) if config.run.warm else None
         self._mirror = Mirror(self._memory, cluster)
 
     def __enter__(self) -> Coordinator:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._saver.wait()
         self._lock.release()
+        forget_warm(self._config, self.folder, error)
 
     @property
     def failure(self) -> str:
@@ -114,6 +116,11 @@ class Coordinator:
     def training_seconds(self) -> float:
         """Seconds spent in this run since its first step, by earlier processes, too."""
         return self._seconds_before + time.perf_counter() - self._opened
+
+    @property
+    def whole_folder(self) -> Path:
+        """The folder of the run, or of the path that it is a part of."""
+        return self._path.folder if self._path is not None else self.folder
 
     @property
     def model_path(self) -> Path:
@@ -178,6 +185,8 @@ class Coordinator:
         """
         assert self._circumstances is not None, "restore comes first"
         self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
+        if is_last:
+            self._mirror.wait()
         if self._cluster.rank != 0:
             return
         assert self._metrics is not None, "open_folder comes first"

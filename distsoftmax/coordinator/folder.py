@@ -12,7 +12,8 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import make_folder, remove_leftovers
-from distsoftmax.errors import InputError
+from distsoftmax.errors import InputError, Interrupted
+from distsoftmax.scratch import MEMORY, remove_private_folder, warm_folder
 
 
 def choose_folder(config: TrainConfig, cluster: Communicator) -> Path:
@@ -57,6 +58,15 @@ def resuming_options(config: TrainConfig, folder: Path) -> bytes:
     settings = config.sections()
     settings["run"] |= {"out": str(folder), "resume": "auto"}
     return tomli_w.dumps(settings).encode()
+
+
+def forget_warm(config: TrainConfig, folder: Path, error: BaseException | None) -> None:
+    """Remove what was kept on this node for a restart, if the run has ended in order. Not collective."""
+    if config.run.warm and (error is None or isinstance(error, (InputError, Interrupted))):
+        for root in (config.data.scratch_folder, MEMORY):
+            kept = warm_folder(root, folder)
+            if kept is not None:
+                remove_private_folder(kept)
 
 
 def _new_folder() -> str:

@@ -5,7 +5,6 @@ A state is the same on every rank, so the first rank of each of two nodes keeps 
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from pathlib import Path
@@ -15,12 +14,10 @@ from distsoftmax.coordinator.checkpoint import Checkpoint, checkpoint_content, l
 from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.saver import Saver
 from distsoftmax.durable import write_atomically
-from distsoftmax.errors import InputError, OutputError
-from distsoftmax.scratch import private_folder
+from distsoftmax.errors import InputError
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
 
-MEMORY = Path("/dev/shm")  # a file system in memory, on Linux
 N_NODES = 2  # that keep the state
 SHORTEST_SECONDS = 0.005  # from one state that is kept to the next: quicker steps are not slowed down by it
 
@@ -55,6 +52,10 @@ class Mirror:
         if self._saver.errors():  # no room in memory, say
             self._path = None
 
+    def wait(self) -> None:
+        """Return when nothing is being written any more. Not collective."""
+        self._saver.wait()
+
     def newest(self, now: Circumstances) -> Checkpoint | None:
         """Return what this node keeps of a run in these circumstances, on one rank of it; else None. Not collective."""
         if self._path is None or not self._reads:
@@ -65,12 +66,3 @@ class Mirror:
         except InputError:
             return None
         return checkpoint
-
-
-@functools.cache
-def memory_folder(out: Path) -> Path | None:
-    """Return this user's folder in memory for a run with such an --out; None where there is none. Not collective."""
-    try:
-        return private_folder(MEMORY, out) if MEMORY.is_dir() else None
-    except OutputError:
-        return None

@@ -12,7 +12,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths
 from distsoftmax.coordinator.circumstances import option_differences
-from distsoftmax.coordinator.folder import choose_folder, make_results_folder, resuming_options
+from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import write_atomically
@@ -55,8 +55,9 @@ class PathFolder:
     def __enter__(self) -> PathFolder:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._lock.release()
+        forget_warm(self._config, self.folder, error)
 
     def of_leg(self, number: int) -> Path:
         """Return the folder of the run with one of the values, counted from 0."""

@@ -131,11 +131,6 @@ def load_dataset(
     return prepare_dataset(divided, config, intercept, cluster, show, folder)
 
 
-def take_over(dataset: Dataset, config: DataConfig, cluster: Communicator) -> Dataset:
-    """STUB"""
-    return load_dataset(config, True, cluster)
-
-
 def prepare_dataset(
     divided: DividedSource,
     config: DataConfig,

@@ -15,6 +15,7 @@ FLOORS = [
     {"train", "evaluate", "predict", "describe", "command_line"},
     {"inspection", "scoring", "regularization_path"},
     {"trainer"},
+    {"session"},
     {"coordinator"},
     {"training"},
     {"cluster", "objective", "solvers", "data"},

@@ -12,7 +12,8 @@ from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint
 from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.trainer import fit_and_save, open_session
+from distsoftmax.session import open_session
+from distsoftmax.trainer import fit_and_save
 from distsoftmax.training.signals import StopSignals
 
 RANKS = 3
@@ -48,7 +49,7 @@ def training(table, folder, solver):
         signals = StopSignals.__new__(StopSignals)
         signals.received = 0
         with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
-            session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator.progress))
+            session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator))
             return fit_and_save(config, coordinator, session)[1]
 
     return train

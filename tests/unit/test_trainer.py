@@ -10,9 +10,9 @@ from ranks import on_ranks
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.errors import InputError, Interrupted, OutputError
-from distsoftmax.trainer import fit_and_save, open_session
+from distsoftmax.session import open_session
+from distsoftmax.trainer import fit_and_save
 from distsoftmax.training.result import Interruption
 from distsoftmax.training.signals import StopSignals
 
@@ -46,7 +46,7 @@ def train(table, tmp_path):
         )
         cluster = cluster or Alone()
         with Coordinator(config, cluster) as coordinator:
-            session = open_session(config, cluster, signals_with(0), coordinator.progress)
+            session = open_session(config, cluster, signals_with(0), coordinator)
             session.signals.received = signal
             return fit_and_save(config, coordinator, session)[0]
 
@@ -76,8 +76,8 @@ def test_a_signal_on_one_rank_ends_the_reading_on_all(table, tmp_path):
     config = TrainConfig(data=DataConfig(data=(table,), shards=9), run=RunConfig(out=str(tmp_path / "out")))
 
     def work(rank):
-        progress = ProgressLine("never", silent=True)
-        return open_session(config, rank, signals_with(15 if rank.rank == 1 else 0), progress)
+        with Coordinator(config, rank) as coordinator:
+            return open_session(config, rank, signals_with(15 if rank.rank == 1 else 0), coordinator)
 
     for ended in on_ranks(3, work):
         assert isinstance(ended, Interrupted)

@@ -1,0 +1,87 @@
+"""What a process sets up once, before the first step: the samples, what is measured of them, and the objective."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.cores import choose_threads
+from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.coordinator import Coordinator
+from distsoftmax.coordinator.report import opening
+from distsoftmax.data.dataset import Dataset, load_dataset, take_over
+from distsoftmax.data.shards import ShowProgress
+from distsoftmax.objective.softmax_objective import SoftmaxObjective
+from distsoftmax.scratch import warm_folder
+from distsoftmax.solvers import choose_solver, make_solver
+from distsoftmax.training.signals import StopSignals
+
+
+@dataclass
+class Session:
+    """What a process sets up once, for one run or for all runs of a path; where ranks are lost, `mend` sets it right.
+
+    Attributes
+    ----------
+    cluster : Communicator
+    signals : StopSignals
+    config : TrainConfig
+        Of the run at hand.
+    dataset : Dataset
+    objective : SoftmaxObjective
+        With the penalties of the run at hand.
+    deadline : float
+        When the time for training is up, by `time.perf_counter`.
+    show : callable
+        Takes the progress of reading.
+    warm : Path or None
+        The folder in scratch where prepared samples are kept; None without --warm, or where it cannot be made.
+    """
+
+    cluster: Communicator
+    signals: StopSignals
+    config: TrainConfig
+    dataset: Dataset
+    objective: SoftmaxObjective
+    deadline: float
+    show: ShowProgress
+    warm: Path | None
+
+    def turn_to(self, config: TrainConfig) -> None:
+        """Go on with the next run of a path over the same samples. Not collective."""
+        self.config, self.objective = config, self.objective.with_penalties(config.objective)
+
+    def mend(self) -> None:
+        """Let the survivors take over the shards of lost ranks. Collective, and as often as it takes."""
+        config = self.config
+        self.dataset = take_over(self.dataset, config.data, self.cluster, self.show, self.warm)
+        threads = choose_threads(config.run.threads, self.cluster)
+        self.objective = SoftmaxObjective(self.dataset, config.objective, self.cluster, threads, config.data.seed)
+
+
+def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignals, coordinator: Coordinator) -> Session:
+    """Read the data, measure it, and say what is about to be done. Collective.
+
+    Raises
+    ------
+    InputError
+        On every rank: what the solver does not take, or what is wrong with the data, and where.
+    """
+
+    def show(description: str, completed: int, total: int) -> None:
+        signals.check("the data were read")
+        coordinator.progress.show(description, completed, total)
+
+    make_solver(config.solver, config.objective).check(config.objective)
+    warm = warm_folder(config.data.scratch_folder, coordinator.whole_folder) if config.run.warm else None
+    dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm)
+    threads = choose_threads(config.run.threads, cluster)
+    objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
+    coordinator.progress.leave()
+    name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
+    cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
+    deadline = time.perf_counter() + (config.solver.max_seconds or math.inf)
+    return Session(cluster, signals, config, dataset, objective, deadline, show, warm)

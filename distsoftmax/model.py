@@ -193,10 +193,11 @@ def load_model(path: Path) -> Model:
         )
         arithmetic = int(metadata["arithmetic"]) if "arithmetic" in metadata else None
         classes = tuple(json.loads(metadata["classes"]))
+        n_features = len(encoding.numeric) + sum(len(texts) for _, texts in encoding.categories)
         model = Model(tensors["coef"], tensors["intercept"], classes, encoding, arithmetic)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise DamagedFile(f"{path}: is damaged: {error}") from None
-    shapes = (len(classes), len(model.feature_names)), (len(classes),)
+    shapes = (len(classes), n_features), (len(classes),)
     if (model.coef.shape, model.intercept.shape) != shapes:
         raise DamagedFile(f"{path}: is damaged: its names do not fit its tensors")
     return model

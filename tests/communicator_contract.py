@@ -11,8 +11,8 @@ def values_are_gathered_in_the_order_of_the_ranks(cluster):
 
 
 def each_rank_receives_what_every_rank_gives_it(cluster):
-    received = cluster.alltoall([(cluster.rank, rank) for rank in range(cluster.size)])
-    assert received == [(rank, cluster.rank) for rank in range(cluster.size)]
+    received = cluster.alltoall([bytes([cluster.rank, rank]) * (5 * rank) for rank in range(cluster.size)])
+    assert received == [bytes([rank, cluster.rank]) * (5 * cluster.rank) for rank in range(cluster.size)]
 
 
 def the_value_of_rank_0_is_broadcast(cluster):
@@ -51,9 +51,18 @@ def records_are_gathered_with_all_their_fields(cluster):
     assert int(record["a"]) == cluster.rank
 
 
-def values_arrive_on_rank_0_in_the_order_of_the_ranks(cluster):
-    values = list(cluster.in_rank_order(f"rank {cluster.rank}"))
-    assert values == ([f"rank {rank}" for rank in range(cluster.size)] if cluster.rank == 0 else [])
+def contents_arrive_on_rank_0_in_the_order_of_the_ranks(cluster):
+    contents = list(cluster.in_rank_order(b"!" * cluster.rank))
+    assert contents == ([b"!" * rank for rank in range(cluster.size)] if cluster.rank == 0 else [])
+
+
+def contents_are_gathered_in_the_order_of_the_ranks(cluster):
+    assert cluster.allgather_bytes(b"!" * cluster.rank) == [b"!" * rank for rank in range(cluster.size)]
+
+
+def the_texts_of_all_ranks_are_united(cluster):
+    own = {"everywhere", f"rank {cluster.rank}", "\0\ud800é"}
+    assert cluster.union(own) == {"everywhere", "\0\ud800é", *(f"rank {rank}" for rank in range(cluster.size))}
 
 
 def an_error_on_one_rank_is_raised_on_all(cluster):
@@ -79,13 +88,13 @@ def every_collective_call_is_counted(cluster):
     """Where there are others to wait for; `agreement` and `leave` are made of these calls."""
     for collective in (
         lambda: cluster.allgather(0),
-        lambda: cluster.alltoall([0] * cluster.size),
+        lambda: cluster.alltoall([b"0"] * cluster.size),
         lambda: cluster.broadcast(0),
         lambda: cluster.broadcast_bytes(b"0"),
         lambda: cluster.sum_integers(np.zeros(1, dtype=np.int64)),
         lambda: cluster.maximum(np.zeros(1)),
         lambda: cluster.gather_records(np.array((1,), dtype=[("a", np.int64)])),
-        lambda: list(cluster.in_rank_order(0)),
+        lambda: list(cluster.in_rank_order(b"0")),
         cluster.barrier,
     ):
         before = cluster.communication_seconds
@@ -101,7 +110,9 @@ CHECKS = [
     integers_are_summed_without_rounding,
     the_largest_of_each_number_is_found,
     records_are_gathered_with_all_their_fields,
-    values_arrive_on_rank_0_in_the_order_of_the_ranks,
+    contents_arrive_on_rank_0_in_the_order_of_the_ranks,
+    contents_are_gathered_in_the_order_of_the_ranks,
+    the_texts_of_all_ranks_are_united,
     an_error_on_one_rank_is_raised_on_all,
     of_two_errors_the_first_ranks_is_raised_on_all,
     no_error_is_no_error,

@@ -7,10 +7,11 @@ ranks that mpirun has started.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -52,8 +53,11 @@ class Communicator(Protocol):
         """Return every rank's value, in the order of the ranks. Collective. For small records outside the steps."""
 
     @abstractmethod
-    def alltoall(self, values: Sequence[Value]) -> list[Value]:
-        """Give values[r] to rank r; return what each rank gave to this one, in the order of the ranks. Collective."""
+    def alltoall(self, contents: Sequence[bytes]) -> list[bytes]:
+        """Give contents[r] to rank r; return what each rank gave to this one, in the order of the ranks. Collective.
+
+        For what may be as large as a file.
+        """
 
     @abstractmethod
     def broadcast(self, value: Value) -> Value:
@@ -79,8 +83,11 @@ class Communicator(Protocol):
         """Return one record a rank, shape (size,), on every rank. Collective; the control message of a step."""
 
     @abstractmethod
-    def in_rank_order(self, value: Value) -> Iterator[Value]:
-        """Yield every rank's value on rank 0, one at a time; nothing elsewhere. Collective, once exhausted."""
+    def in_rank_order(self, content: bytes) -> Iterator[bytes]:
+        """Yield every rank's content on rank 0, one at a time; nothing elsewhere. Collective, once exhausted.
+
+        For what may be as large as a file.
+        """
 
     @abstractmethod
     def barrier(self) -> None:
@@ -123,6 +130,15 @@ class Communicator(Protocol):
                 first.node = node
             raise first.on_all_ranks()
 
+    def allgather_bytes(self, content: bytes) -> list[bytes]:
+        """Return every rank's content, in the order of the ranks. Collective. For what may be as large as a file."""
+        return [self.broadcast_bytes(content if root == self.rank else None, root) for root in range(self.size)]
+
+    def union(self, texts: Iterable[str]) -> set[str]:
+        """Return the texts of all ranks. Collective. There may be as many as the file has rows."""
+        contents = self.allgather_bytes(json.dumps(list(texts)).encode())
+        return {text for content in contents for text in json.loads(content)}
+
     def say(self, text: str, *, to_stderr: bool = False) -> None:
         """Print a text, on rank 0 alone. A reader that has gone, as `| head` does, is no reason to end a run.
 
@@ -160,9 +176,9 @@ class Alone(Communicator):
         """See `Communicator.allgather`."""
         return [value]
 
-    def alltoall(self, values: Sequence[Value]) -> list[Value]:
+    def alltoall(self, contents: Sequence[bytes]) -> list[bytes]:
         """See `Communicator.alltoall`."""
-        return list(values)
+        return list(contents)
 
     def broadcast(self, value: Value) -> Value:
         """See `Communicator.broadcast`."""
@@ -184,9 +200,9 @@ class Alone(Communicator):
         records: NDArray[np.void] = record.reshape(1).copy()
         return records
 
-    def in_rank_order(self, value: Value) -> Iterator[Value]:
+    def in_rank_order(self, content: bytes) -> Iterator[bytes]:
         """See `Communicator.in_rank_order`."""
-        yield value
+        yield content
 
     def barrier(self) -> None:
         """See `Communicator.barrier`."""

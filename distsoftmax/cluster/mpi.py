@@ -82,11 +82,25 @@ class MpiCommunicator(Communicator):
             gathered: list[Value] = self._communicator.allgather(value)
             return gathered
 
-    def alltoall(self, values: Sequence[Value]) -> list[Value]:
+    def alltoall(self, contents: Sequence[bytes]) -> list[bytes]:
         """See `Communicator.alltoall`."""
         with self._counted("alltoall"):
-            received: list[Value] = self._communicator.alltoall(values)
-            return received
+            sizes = np.array([len(content) for content in contents])
+            sizes_of_others = np.empty_like(sizes)
+            self._communicator.Alltoall(sizes, sizes_of_others)
+            received = [np.empty(size, np.uint8) for size in sizes_of_others]
+            requests = [
+                self._communicator.Irecv(block, source=rank)
+                for rank, buffer in enumerate(received)
+                for block in _blocks(buffer)
+            ]
+            requests += [
+                self._communicator.Isend(block, dest=rank)
+                for rank, content in enumerate(contents)
+                for block in _blocks(np.frombuffer(content, np.uint8))
+            ]
+            MPI.Request.Waitall(requests)
+            return [buffer.tobytes() for buffer in received]
 
     def broadcast(self, value: Value) -> Value:
         """See `Communicator.broadcast`."""
@@ -101,8 +115,8 @@ class MpiCommunicator(Communicator):
             size = np.array([0 if given is None else len(given)])
             self._communicator.Bcast(size, root=root)
             buffer = np.empty(int(size[0]), np.uint8) if given is None else np.frombuffer(given, np.uint8)
-            for start in range(0, buffer.size, LARGEST_MESSAGE):
-                self._communicator.Bcast(buffer[start : start + LARGEST_MESSAGE], root=root)
+            for block in _blocks(buffer):
+                self._communicator.Bcast(block, root=root)
         return buffer.tobytes() if given is None else given
 
     def sum_integers(self, values: NDArray[np.int64]) -> None:
@@ -122,17 +136,23 @@ class MpiCommunicator(Communicator):
             self._communicator.Allgather(record.reshape(1).view(np.uint8), records.view(np.uint8))
         return records
 
-    def in_rank_order(self, value: Value) -> Iterator[Value]:
+    def in_rank_order(self, content: bytes) -> Iterator[bytes]:
         """See `Communicator.in_rank_order`."""
         if self.rank != 0:
             with self._counted("in_rank_order"):
-                self._communicator.send(value, dest=0)
+                self._communicator.Send(np.array([len(content)]), dest=0)
+                for block in _blocks(np.frombuffer(content, np.uint8)):
+                    self._communicator.Send(block, dest=0)
             return
-        yield value
+        yield content
         for source in range(1, self.size):
             with self._counted("in_rank_order"):
-                received: Value = self._communicator.recv(source=source)
-            yield received
+                size = np.zeros(1, dtype=np.int64)
+                self._communicator.Recv(size, source=source)
+                buffer = np.empty(int(size[0]), np.uint8)
+                for block in _blocks(buffer):
+                    self._communicator.Recv(block, source=source)
+            yield buffer.tobytes()
 
     def barrier(self) -> None:
         """See `Communicator.barrier`."""
@@ -145,6 +165,12 @@ class MpiCommunicator(Communicator):
         time.sleep(DRAIN_SECONDS)
         MPI.COMM_WORLD.Abort(status)
         os._exit(status)
+
+
+def _blocks(buffer: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield a buffer in blocks that a message may hold."""
+    for start in range(0, buffer.size, LARGEST_MESSAGE):
+        yield buffer[start : start + LARGEST_MESSAGE]
 
 
 def world() -> MpiCommunicator:

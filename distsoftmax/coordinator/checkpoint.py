@@ -131,17 +131,19 @@ def load_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
     tensors, metadata = parse_tensor_file("checkpoint", path, content)
     try:
         facts = json.loads(metadata["about"])
-    except KeyError:
+        if facts["format_version"] != FORMAT_VERSION:
+            raise InputError(
+                f"{path}: has format version {facts['format_version']}, and this program reads {FORMAT_VERSION}. "
+                "Resume with the version of distsoftmax that wrote it, or give another --out to start anew"
+            )
+        shard_digests = tensors.pop("shard_digests")
+        circumstances = Circumstances(facts["options"], facts["data"], facts["arithmetic"], shard_digests)
+        solver_state, seconds = facts["solver_state"], facts["seconds"]
+    except (LookupError, ValueError, TypeError, RecursionError):
         raise DamagedFile(f"{path}: is damaged: it does not say what it is about") from None
-    if facts["format_version"] != FORMAT_VERSION:
-        raise InputError(
-            f"{path}: has format version {facts['format_version']}, and this program reads {FORMAT_VERSION}. Resume "
-            "with the version of distsoftmax that wrote it, or give another --out to start anew"
-        )
-    circumstances = Circumstances(facts["options"], facts["data"], facts["arithmetic"], tensors.pop("shard_digests"))
     is_kept = any(name.startswith(OF_BEST) for name in tensors)
     best = _record(EarlyStopping, tensors, OF_BEST, path) if is_kept else None
-    return Checkpoint(path, content, tensors, circumstances, facts["solver_state"], best, facts["seconds"])
+    return Checkpoint(path, content, tensors, circumstances, solver_state, best, seconds)
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:

@@ -69,7 +69,7 @@ def fit_encoding(
     """
     agreed = []
     for name, texts in zip(source.category_names, categories, strict=True):
-        everywhere = sorted(set().union(*cluster.allgather(set(texts))))
+        everywhere = sorted(cluster.union(texts))
         if len(everywhere) > LARGEST_NUMBER_OF_CATEGORIES:
             raise InputError(
                 f"{source.path}: column {name} holds {len(everywhere)} different texts, too many for categories (at "

@@ -17,7 +17,7 @@ from distsoftmax.errors import InputError
 def find_classes(columns: Iterable[TextColumn | None], cluster: Communicator) -> tuple[str, ...]:
     """Return the classes of the labels on all ranks, in order; see `class_names` for what they are. Collective."""
     own = {text for column in columns if column is not None for text in column.texts}
-    return in_order(set(class_names(set().union(*cluster.allgather(own))).values()))
+    return in_order(set(class_names(cluster.union(own)).values()))
 
 
 def class_codes(shard: RawShard, classes: tuple[str, ...]) -> NDArray[np.intp]:

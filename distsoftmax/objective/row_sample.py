@@ -43,11 +43,15 @@ def draw_rows(
             chances = _chances(norms, weights, dataset, n_rows)
             chosen = uniform(Purpose.SAMPLE, seed, samples.shard, 0, len(chances)) < chances
             rows = _dense_rows(samples.features[chosen], offset, inverse.size, dataset.dtype)
-            drawn.append((samples.shard, rows, weights[chosen] / chances[chosen]))
-    everywhere = sorted((item for of_rank in cluster.allgather(drawn) for item in of_rank), key=lambda item: item[0])
-    rows = np.concatenate([rows for _, rows, _ in everywhere])
-    weights = np.concatenate([weights for _, _, weights in everywhere])
-    return rows, weights
+            drawn.append((np.full(len(rows), samples.shard), rows, weights[chosen] / chances[chosen]))
+    own = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True)) if drawn else (np.zeros(0),) * 3
+    dtypes = np.dtype(np.intp), dataset.dtype, np.dtype(np.float64)
+    shards, rows, weights = (  # as bytes, for the rows may be many
+        np.frombuffer(b"".join(cluster.allgather_bytes(array.tobytes())), dtype)
+        for array, dtype in zip(own, dtypes, strict=True)
+    )
+    order = np.argsort(shards, kind="stable")
+    return rows.reshape(-1, inverse.size + 1)[order], weights[order]
 
 
 def mean_squares(dataset: Dataset, bounds: FeatureBounds, cluster: Communicator) -> Doubles:

@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +24,7 @@ SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 BINARY = (".parquet", ".pq", ".npy")
 NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
 
-
-_Rows: TypeAlias = "tuple[NDArray, NDArray | None]"  # predicted classes, and probabilities if asked for
+EncodedRows: TypeAlias = "tuple[bytes, bytes]"  # text, and nothing; or the classes as int64, and the probabilities
 
 
 class PredictionTable:
@@ -51,28 +50,28 @@ class PredictionTable:
 
     def __init__(self, out: str, classes: Sequence[str], with_probabilities: bool) -> None:
         self._ending = _ending(out)
+        self._with_probabilities = with_probabilities
         self._classes = np.array(classes, dtype=object)
         for name in classes if self._ending == ".npy" and not with_probabilities else ():
             if name.endswith("\0"):
                 raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
 
-    def encode(self, predicted: NDArray, probabilities: NDArray | None, *, header: bool) -> bytes | _Rows:
+    def encode(self, predicted: NDArray, probabilities: NDArray | None, *, header: bool) -> EncodedRows:
         """Return the rows of a shard, given its classes (rows,) and probabilities (rows, n_classes)."""
         if self._ending in BINARY:
-            return predicted, probabilities
+            return predicted.astype(np.int64).tobytes(), b"" if probabilities is None else probabilities.tobytes()
         text, separator = io.BytesIO(), SEPARATORS.get(self._ending, ",")
         options = csv.WriteOptions(include_header=header, quoting_style="needed", delimiter=separator)
         csv.write_csv(self._columns(predicted, probabilities), text, options)
-        return text.getvalue()
+        return text.getvalue(), b""
 
-    def join(self, shards: Sequence[Any]) -> list[bytes]:
-        """Return the content of the file, given the rows of all shards in their order."""
+    def join(self, first: Sequence[bytes], second: Sequence[bytes]) -> list[bytes]:
+        """Return the content of the file, given both parts of what all rows have been encoded as, in their order."""
         if self._ending not in BINARY:
-            return list(shards)
-        predicted, probabilities = (
-            None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*shards, strict=True)
-        )
-        assert predicted is not None
+            return list(first)
+        predicted, probabilities = np.frombuffer(b"".join(first), dtype=np.int64), None
+        if self._with_probabilities:
+            probabilities = np.frombuffer(b"".join(second)).reshape(-1, self._classes.size)
         content = io.BytesIO()
         if self._ending == ".npy":
             np.save(content, self._classes.astype(str)[predicted] if probabilities is None else probabilities)

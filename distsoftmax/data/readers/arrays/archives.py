@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 import struct
 import weakref
 import zipfile
@@ -39,6 +40,10 @@ ZIP_DAMAGE: tuple[type[Exception], ...] = (
     struct.error,
 )
 SKIP_BYTES = 1 << 22  # Decompressed at a time to reach a later row.
+# How many bytes one compressed byte may stand for. Deflate: two codes of one bit at least, for 258 bytes at most (RFC
+# 1951, 3.2.5). Bzip2: some 40 bytes for a block of 900,000, each five of which may stand for 259. LZMA: far less.
+MOST_EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+MOST_EXPANSION_OF_OTHERS = 1 << 21
 MATRIX = {
     "format",
     "shape",
@@ -91,6 +96,7 @@ class _Archive:
             info = self.file.getinfo(f"{name}.npy")
             with self.file.open(info) as member:
                 header = read_header(member, info.file_size)
+            self._require_bytes(info, header)
             if info.compress_type != zipfile.ZIP_STORED:
                 return StreamedRows(self.path, info, header)
             return StoredRows(self.path, self._data_offset(info) + header.n_bytes, header)
@@ -140,6 +146,19 @@ class _Archive:
         except ZIP_DAMAGE as error:
             raise damage_in(f"{self.path}: array {name}", error) from None
         return array
+
+    def _require_bytes(self, info: zipfile.ZipInfo, header: Header) -> None:
+        """Refuse an array that the archive's bytes cannot hold, before memory is taken for it.
+
+        Raises
+        ------
+        ValueError
+        """
+        n_bytes = min(info.compress_size, os.path.getsize(self.path))
+        if info.file_size > n_bytes * MOST_EXPANSION.get(info.compress_type, MOST_EXPANSION_OF_OTHERS):
+            raise ValueError(
+                f"{n_bytes} compressed bytes do not hold an array of shape {header.shape} and type {header.dtype}"
+            )
 
     def _data_offset(self, info: zipfile.ZipInfo) -> int:
         """Return where a stored member's bytes begin: behind its local header, whose lengths are its own."""

@@ -18,6 +18,8 @@ from distsoftmax.data.source import Features, SourceSpec
 from distsoftmax.errors import InputError
 
 DAMAGE: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, MemoryError)  # What reading damaged bytes raises.
+MOST_HEADER_BYTES = 10_000  # of a .npy header; numpy takes no longer one
+MOST_BYTES = (1 << 63) - 1  # of an array; no machine addresses more
 ONE_AT_A_TIME = threading.Lock()  # numpy has Python parse headers, which at times fails in several threads at once.
 NOT_READ = "holds Python objects, which are not read for safety; save it as numbers or fixed-width text"
 
@@ -147,15 +149,23 @@ def read_header(file: IO[bytes], n_bytes: int) -> Header:
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"version {version} of the .npy format is unknown")
     read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    length = file.read(2 if version == (1, 0) else 4)
+    if int.from_bytes(length, "little") > MOST_HEADER_BYTES:  # numpy would read it first, in an archive out of nothing
+        raise ValueError(f"its header is said to have {int.from_bytes(length, 'little')} bytes")
+    text = io.BytesIO(length + file.read(int.from_bytes(length, "little")))
     try:
         with ONE_AT_A_TIME:
-            shape, fortran, dtype = read(file)
+            shape, fortran, dtype = read(text)
     except Exception as error:  # it evaluates what it finds, and lets through what Python's parser raises
         raise ValueError(f"its header is none: {error}") from None
     header = Header(tuple(int(length) for length in shape), dtype, bool(fortran), file.tell())
     if dtype.hasobject:
         raise ValueError(NOT_READ)
-    if min(header.shape, default=0) < 0 or n_bytes != header.n_bytes + header.array_bytes:
+    if (
+        min(header.shape, default=0) < 0
+        or header.array_bytes > MOST_BYTES
+        or n_bytes != header.n_bytes + header.array_bytes
+    ):
         raise ValueError(f"{n_bytes} bytes do not hold an array of shape {shape} and type {dtype}")
     return header
 

@@ -23,6 +23,8 @@ DAMAGE: tuple[type[Exception], ...] = (
     MemoryError,
     OverflowError,
 )
+LEAST_PAGE_BYTES = 8  # of a data page, whose header has several fields; a lower bound will do
+MOST_PAGE_ROWS = (1 << 31) - 1  # of a data page: its header counts values in 32 bits
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def open_file(part: FileState) -> parquet.ParquetFile:
         groups = row_counts(file)
         if min(groups, default=0) < 0 or sum(groups) != file.metadata.num_rows:
             raise ValueError(f"row groups of {sum(groups)} rows together in a file of {file.metadata.num_rows}")
+        if sum(groups) > part.size // LEAST_PAGE_BYTES * MOST_PAGE_ROWS:  # before memory is taken for so many
+            raise ValueError(f"{part.size} bytes do not hold {sum(groups)} rows")
     except DAMAGE as error:
         raise not_parquet(part.path, error) from None
     return file

@@ -282,15 +282,19 @@ class TextFiles:
                             parcels.append([])
                             size = 0
         for number in range(max(cluster.allgather(len(parcels)))):
-            outgoing: list[list[tuple[int, int, bytes]]] = [[] for _ in owned]
+            heads: list[list[tuple[int, int, int]]] = [[] for _ in owned]  # part, first byte, number of bytes
+            texts: list[list[bytes]] = [[] for _ in owned]
             for rank, extent in parcels[number] if number < len(parcels) else ():
-                text = self._cut(extent.part, extent.start, extent.stop)
-                outgoing[rank].append((extent.part, extent.start, text))
-            texts = cluster.alltoall(outgoing)
+                heads[rank].append((extent.part, extent.start, extent.stop - extent.start))
+                texts[rank].append(self._cut(extent.part, extent.start, extent.stop))
+            heads_for_us = cluster.alltoall([np.array(of_rank, dtype=np.int64).tobytes() for of_rank in heads])
+            texts_for_us = cluster.alltoall([b"".join(of_rank) for of_rank in texts])
             with cluster.agreement():
-                for of_rank in texts:
-                    for part, start, text in of_rank:
-                        self._kept.keep(part, start, text)
+                for head, text in zip(heads_for_us, texts_for_us, strict=True):
+                    at = 0
+                    for part, start, n_bytes in np.frombuffer(head, dtype=np.int64).reshape(-1, 3).tolist():
+                        self._kept.keep(part, start, text[at : at + n_bytes])
+                        at += n_bytes
 
     def _cut(self, part: int, start: int, stop: int) -> bytes:
         return self._kept.cut(part, start, stop, partial(self._read_again, part))

@@ -36,7 +36,7 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
         As `train`.
     """
     assert config.objective.l2_path is not None
-    signals = StopSignals()
+    signals = StopSignals(cluster)
     values = parse_l2_path(config.objective.l2_path)
     folder = PathFolder(config, values, cluster)
     runs = list(_runs(config, values, folder))

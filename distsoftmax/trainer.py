@@ -5,8 +5,6 @@ config -> dataset -> objective, solver -> state -> step, commit, record -> ... -
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 
 from distsoftmax.cluster.communicator import Communicator
@@ -20,7 +18,7 @@ from distsoftmax.data.dataset import Dataset, load_dataset
 from distsoftmax.errors import Interrupted
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers import choose_solver, make_solver
-from distsoftmax.training.clock import Clock
+from distsoftmax.training.clock import Clock, TimeLimit, choose_deadline
 from distsoftmax.training.result import Interruption, Result
 from distsoftmax.training.signals import StopSignals
 from distsoftmax.training.stopping import Look, Stopping, certified
@@ -39,15 +37,14 @@ class Session:
     dataset : Dataset
     objective : SoftmaxObjective
         With the first run's penalties.
-    deadline : float
-        When the time for training is up, by `time.perf_counter`.
+    limit : TimeLimit
     """
 
     cluster: Communicator
     signals: StopSignals
     dataset: Dataset
     objective: SoftmaxObjective
-    deadline: float
+    limit: TimeLimit
 
 
 def train(config: TrainConfig, cluster: Communicator) -> int:
@@ -56,15 +53,15 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
     Returns
     -------
     int
-        The exit status: 0 when the run has ended by itself, 75 when a signal or --max-seconds ended it and it can be
-        resumed.
+        The exit status: 0 when the run has ended by itself, 75 when a signal, --max-seconds or --deadline ended it and
+        it can be resumed.
 
     Raises
     ------
     DistSoftmaxError
         On every rank: bad input, a save that failed, an objective that left the finite numbers.
     """
-    signals = StopSignals()
+    signals = StopSignals(cluster)
     coordinator = Coordinator(config, cluster)
     session = open_session(config, cluster, signals, coordinator.progress)
     ended = fit(config, session.objective, coordinator, session)
@@ -92,14 +89,14 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
         progress.show(description, completed, total)
 
     make_solver(config.solver, config.objective).check(config.objective)
+    deadline = choose_deadline(config.run.deadline, cluster)
     dataset = load_dataset(config.data, config.objective.intercept, cluster, show)
     threads = choose_threads(config.run.threads, cluster)
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
     progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
     cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
-    deadline = time.perf_counter() + (config.solver.max_seconds or math.inf)
-    return Session(cluster, signals, dataset, objective, deadline)
+    return Session(cluster, signals, dataset, objective, TimeLimit.of(config.solver.max_seconds, deadline))
 
 
 def fit(
@@ -114,11 +111,12 @@ def fit(
     """
     cluster, dataset, signals = session.cluster, session.dataset, session.signals
     solver = make_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    stopping, clock = Stopping.of(config, dataset), Clock(objective, cluster, session.deadline)
+    stopping, clock = Stopping.of(config, dataset), Clock(objective, cluster, session.limit)
     restored = coordinator.restore(dataset, solver.state_type)
     state, look = restored or (solver.init(objective, coordinator.start(dataset)), Look())
     coordinator.open_folder(state, dataset, stopping.limit)
     while True:
+        cluster.step = state.step
         state = certified(objective, state, stopping.tolerance)
         look = stopping.look(objective, state, look)
         lap = clock.lap()
@@ -133,4 +131,4 @@ def fit(
             break
         state = solver.step(objective, state)
     coordinator.check_saved()
-    return look.result or Interruption(state.step, verdict.signal)
+    return look.result or Interruption(state.step, verdict.signal, verdict.out_of_time)

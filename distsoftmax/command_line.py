@@ -13,17 +13,13 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_origin, get_type_hints
 
-import tyro
-
+from distsoftmax.cluster.early_exit import end_before_joining, end_the_job_with_this_process
 from distsoftmax.errors import DistSoftmaxError, InputError
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+end_the_job_with_this_process()  # before the imports of what may be missing on a node: tyro, numpy, mpi4py
 
 Config = TypeVar("Config")
 
@@ -47,24 +43,30 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this, as by >&-
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open to the end)
-    config, problem = None, None
+    config: Config | None = None
+    problem: UsageText | DistSoftmaxError | None = None
     try:
         config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
     except (UsageText, DistSoftmaxError) as error:
         problem = error
-    from distsoftmax.cluster.startup import join_job, load_core  # after parsing, so that --help is quick
+    # after parsing, so that --help is quick
+    from distsoftmax.cluster.communicator import complain
+    from distsoftmax.cluster.first_message import FirstMessage, compare_ranks, resolved_options
+    from distsoftmax.cluster.startup import join_job, load_core
 
+    options = None if config is None else resolved_options(config)
     try:
-        cluster = join_job()
+        cluster = join_job() if options is None else join_job(options["timeout"])
     except DistSoftmaxError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        complain(f"error: {error}")
+        end_before_joining(error.exit_status)
     try:
-        with cluster.agreement():
-            if isinstance(problem, DistSoftmaxError):
-                raise problem
+        is_help = isinstance(problem, UsageText) and problem.status == 0
+        compare_ranks(cluster, FirstMessage.of(cluster, options, str(problem or ""), is_help=is_help))
+        if isinstance(problem, DistSoftmaxError):
+            raise problem.on_all_ranks()
         if isinstance(problem, UsageText):
-            cluster.say(str(problem), to_stderr=problem.status != 0)
+            cluster.say(str(problem), to_stderr=not is_help)
             status = problem.status
         else:
             assert config is not None
@@ -96,6 +98,8 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
     >>> config.data.data, config.objective.l2
     (('wine.npz',), 0.001)
     """
+    import tyro
+
     doc = sys.modules["__main__"].__doc__ or config_type.__doc__
     settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}
     sections = _sections(config_type)
@@ -134,6 +138,10 @@ def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]
             path = argument.removeprefix("--config=")
     if path is None or not sections:
         return
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

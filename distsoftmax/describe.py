@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from distsoftmax.command_line import run_command
 from distsoftmax.config import DataConfig, Text
+from distsoftmax.config.values import TIMEOUT, require_timeout
 from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class DescribeConfig(DataConfig):
     """The number of ranks to tell the memory for; by default 1, 2, 4 and so on, up to the number of shards."""
     json: bool = False
     """Print one JSON object instead of a table."""
+    timeout: float = TIMEOUT
+    """End the job when no rank has made progress for so many seconds, and say which rank is late; 0: never."""
     class_weight: Text = field(init=False, default=None)
     valid: tuple[str, ...] = field(init=False, default=())
     valid_labels: tuple[str, ...] = field(init=False, default=())
@@ -44,6 +47,7 @@ class DescribeConfig(DataConfig):
             raise InputError("no samples are given: name their files first, as in describe DATA --label L")
         if self.ranks is not None and not 1 <= self.ranks <= 2**20:
             raise InputError(f"--ranks is {self.ranks}; it must be at least 1 and at most 2^20")
+        require_timeout(self.timeout)
         super().__post_init__()
 
 

@@ -39,7 +39,7 @@ def train_path(config: TrainConfig, cluster: Communicator) -> int:
         As `train`.
     """
     assert config.objective.l2_path is not None
-    signals = StopSignals()
+    signals = StopSignals(cluster)
     values = parse_l2_path(config.objective.l2_path)
     with surviving(cluster, lambda: PathFolder(config, values, cluster)) as folder:
         return _train_runs(config, values, cluster, signals, folder)

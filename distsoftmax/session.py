@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from distsoftmax.data.shards import ShowProgress
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.scratch import warm_folder
 from distsoftmax.solvers import choose_solver, make_solver
+from distsoftmax.training.clock import TimeLimit, choose_deadline
 from distsoftmax.training.signals import StopSignals
 
 
@@ -33,8 +32,7 @@ class Session:
     dataset : Dataset
     objective : SoftmaxObjective
         With the penalties of the run at hand.
-    deadline : float
-        When the time for training is up, by `time.perf_counter`.
+    limit : TimeLimit
     show : callable
         Takes the progress of reading.
     warm : Path or None
@@ -46,7 +44,7 @@ class Session:
     config: TrainConfig
     dataset: Dataset
     objective: SoftmaxObjective
-    deadline: float
+    limit: TimeLimit
     show: ShowProgress
     warm: Path | None
 
@@ -77,11 +75,12 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
 
     make_solver(config.solver, config.objective).check(config.objective)
     warm = warm_folder(config.data.scratch_folder, coordinator.whole_folder) if config.run.warm else None
+    deadline = choose_deadline(config.run.deadline, cluster)
     dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm)
     threads = choose_threads(config.run.threads, cluster)
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
     coordinator.progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
     cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
-    deadline = time.perf_counter() + (config.solver.max_seconds or math.inf)
-    return Session(cluster, signals, config, dataset, objective, deadline, show, warm)
+    limit = TimeLimit.of(config.solver.max_seconds, deadline)
+    return Session(cluster, signals, config, dataset, objective, limit, show, warm)

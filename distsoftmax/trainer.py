@@ -31,15 +31,15 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
     Returns
     -------
     int
-        The exit status: 0 when the run has ended by itself, 75 when a signal or --max-seconds ended it and it can be
-        resumed.
+        The exit status: 0 when the run has ended by itself, 75 when a signal, --max-seconds or --deadline ended it and
+        it can be resumed.
 
     Raises
     ------
     DistSoftmaxError
         On every rank: bad input, a save that failed, an objective that left the finite numbers.
     """
-    signals = StopSignals()
+    signals = StopSignals(cluster)
     with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
         session = surviving(cluster, partial(open_session, config, cluster, signals, coordinator))
         ended, sha256 = fit_and_save(config, coordinator, session)
@@ -88,11 +88,12 @@ def fit(config: TrainConfig, coordinator: Coordinator, session: Session, memory:
     """
     cluster, dataset, signals, objective = session.cluster, session.dataset, session.signals, session.objective
     solver = make_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    stopping, clock = Stopping.of(config, dataset), Clock(objective, cluster, session.deadline)
+    stopping, clock = Stopping.of(config, dataset), Clock(objective, cluster, session.limit)
     newest = memory.recall(cluster) or coordinator.restore(dataset, solver.state_type)
     state, look = newest or (solver.init(objective, coordinator.start(dataset)), Look())
     coordinator.open_folder(state, dataset, stopping.limit)
     while True:
+        cluster.step = state.step
         state = certified(objective, state, stopping.tolerance)
         look = stopping.look(objective, state, look)
         memory.propose(state, look)
@@ -109,4 +110,4 @@ def fit(config: TrainConfig, coordinator: Coordinator, session: Session, memory:
             break
         state = solver.step(objective, state)
     coordinator.check_saved()
-    return look.result or Interruption(state.step, verdict.signal)
+    return look.result or Interruption(state.step, verdict.signal, verdict.out_of_time)

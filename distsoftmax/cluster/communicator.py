@@ -36,6 +36,14 @@ class Communicator(Protocol):
         Collective calls that this rank has begun.
     call : str
         The name of the one it is in; empty outside.
+    n_shards_done : int
+        Shards that this rank has read or computed, each time; a watchdog takes it for progress.
+    step : int
+        The step that the run is in; -1 before the first. Whoever takes the steps sets it, for the watchdog to tell.
+    members : tuple of int
+        The numbers that the ranks had at the start of the job, before any was lost.
+    library : str
+        The MPI library; empty without MPI.
     repairs : bool
         Whether the survivors can go on after ranks were lost: a collective call then raises RanksLost, and `repair`
         makes a job of the survivors. Elsewhere the launcher ends the job.
@@ -46,7 +54,15 @@ class Communicator(Protocol):
     communication_seconds: float = 0.0
     n_calls: int = 0
     call: str = ""
+    n_shards_done: int = 0
+    step: int = -1
+    library: str = ""
     repairs: bool = False
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """See the attributes: those of a job that has lost none."""
+        return tuple(range(self.size))
 
     @abstractmethod
     def allgather(self, value: Value) -> list[Value]:
@@ -149,21 +165,28 @@ class Communicator(Protocol):
         """
         if self.rank != 0:
             return
-        name = "stderr" if to_stderr else "stdout"
+        if to_stderr:
+            complain(text)
+            return
         try:
-            print(text, file=getattr(sys, name), flush=True)
+            print(text, flush=True)
         except OSError as error:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open to the end)
-            if not isinstance(error, BrokenPipeError) and not to_stderr:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (stays open to the end)
+            if not isinstance(error, BrokenPipeError):
                 raise OutputError(f"standard output could not be written: {error.strerror}") from None
 
     def leave(self, status: int) -> NoReturn:
         """Exit, once every rank has come here: a launcher may kill the others as soon as one has left. Collective."""
         sys.stdout.flush()
-        sys.stderr.flush()
+        complain()
         with contextlib.suppress(RanksLost):
             self.barrier()
+        self.close()
         sys.exit(status)
+
+    def close(self) -> None:
+        """Leave MPI, where there is one. Collective, and the last call of all."""
+        return
 
 
 class Alone(Communicator):
@@ -217,5 +240,18 @@ class Alone(Communicator):
 
     def abort(self, text: str, status: int = 1) -> NoReturn:
         """See `Communicator.abort`."""
-        print(text, file=sys.stderr, flush=True)
+        complain(text)
         os._exit(status)
+
+
+def complain(*texts: str) -> None:
+    """Print texts on standard error, with what is left in its buffer, and go on where it cannot be written.
+
+    Python would otherwise try again when it ends, and leave with a status of its own.
+    """
+    try:
+        for text in texts:
+            print(text, file=sys.stderr)
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (stays open to the end)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,20 @@ MESSAGE = np.dtype(  # of what a rank tells the others after a step
     [
         ("digest", np.uint32),
         ("signal", np.int32),
-        ("out_of_time", np.bool_),
+        ("out_of_time", np.uint8),
         ("failed", np.bool_),
         ("compute_seconds", np.float64),
         ("communication_seconds", np.float64),
     ]
 )
+
+
+class TimeUp(IntEnum):
+    """Whether the time for training is up, and by which option."""
+
+    NO = 0
+    MAX_SECONDS = 1
+    DEADLINE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +42,13 @@ class Lap:
         By the clock on the wall; None where no step was taken.
     compute_seconds, communication_seconds : float
         On its own samples, and in calls of the communicator.
-    out_of_time : bool
-        Whether the time for training is up.
+    out_of_time : TimeUp
     """
 
     seconds: float | None
     compute_seconds: float
     communication_seconds: float
-    out_of_time: bool
+    out_of_time: TimeUp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +59,8 @@ class Verdict:
     ----------
     signal : int
         The number of a signal that a rank has received and that asks the run to end; 0 for none.
-    out_of_time : bool
-        Whether a rank's clock says that the run must end.
+    out_of_time : TimeUp
+        Whether a rank's clock says that the run must end, and why.
     failed : bool
         Whether rank 0 failed at one of its duties.
     slowest_seconds, fastest_seconds : float
@@ -62,7 +70,7 @@ class Verdict:
     """
 
     signal: int
-    out_of_time: bool
+    out_of_time: TimeUp
     failed: bool
     slowest_seconds: float
     fastest_seconds: float
@@ -71,7 +79,7 @@ class Verdict:
     @property
     def interrupted(self) -> bool:
         """Whether the run must end although it has not come to its end."""
-        return self.signal != 0 or self.out_of_time
+        return self.signal != 0 or self.out_of_time != TimeUp.NO
 
 
 def commit(
@@ -111,7 +119,7 @@ def commit(
         ).on_all_ranks()
     return Verdict(
         signal=int(ranks["signal"].max()),
-        out_of_time=bool(ranks["out_of_time"].any()),
+        out_of_time=TimeUp(ranks["out_of_time"].max()),
         failed=bool(ranks["failed"].any()),
         slowest_seconds=float(ranks["compute_seconds"].max()),
         fastest_seconds=float(ranks["compute_seconds"].min()),

@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
+import mpi4py
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.communicator import Communicator, Value
+from distsoftmax.cluster.communicator import Communicator, Value, complain
+from distsoftmax.cluster.early_exit import DRAIN_SECONDS, ULFM
 from distsoftmax.errors import RanksLost
 
-ULFM = "OMPI_MCA_mpi_ft_enable"  # set by Open MPI's mpirun --with-ft ulfm
-LOSSES = (MPI.ERR_PROC_FAILED, MPI.ERR_REVOKED)
+LOSSES = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED, MPI.ERR_IN_STATUS)
 LARGEST_MESSAGE = 1 << 30  # bytes; MPI counts in C's int
-DRAIN_SECONDS = 1.0  # mpirun forwards what a rank printed only while the job lives; MPICH's ends it at once on an abort
 
 
 class MpiCommunicator(Communicator):
@@ -35,17 +35,25 @@ class MpiCommunicator(Communicator):
 
     def __init__(self, communicator: MPI.Comm) -> None:
         self.repairs = MPI.ERR_PROC_FAILED != MPI.ERR_REVOKED and os.environ.get(ULFM) == "1"
+        self.library = f"{MPI.Get_library_version().splitlines()[0].strip(', ')}, mpi4py {mpi4py.__version__}"
+        self._first_group = communicator.Get_group()
         self._adopt(communicator.Dup())
 
     def _adopt(self, communicator: MPI.Comm) -> None:
         self._communicator = communicator
+        self._members = tuple(communicator.Get_group().Translate_ranks(None, self._first_group))
         self.rank = communicator.Get_rank()
         self.size = communicator.Get_size()
 
+    @property
+    def members(self) -> tuple[int, ...]:
+        """See `Communicator.members`."""
+        return self._members
+
     @contextmanager
-    def _counted(self, call: str) -> Iterator[None]:
+    def _counted(self, call: str, begins: bool = True) -> Iterator[None]:
         start = time.perf_counter()
-        self.n_calls += 1
+        self.n_calls += begins
         self.call = call
         try:
             yield
@@ -74,6 +82,7 @@ class MpiCommunicator(Communicator):
         with self._counted("repair"):
             self._communicator.Revoke()
             self._adopt(self._communicator.Shrink())
+        self.n_calls = 0  # ranks are compared by it, and they have learnt of the loss in different calls
         return before - self.size
 
     def allgather(self, value: Value) -> list[Value]:
@@ -146,7 +155,8 @@ class MpiCommunicator(Communicator):
             return
         yield content
         for source in range(1, self.size):
-            with self._counted("in_rank_order"):
+            self.n_shards_done += 1  # a message is progress, but no other call than the first: ranks are compared by it
+            with self._counted("in_rank_order", begins=source == 1):
                 size = np.zeros(1, dtype=np.int64)
                 self._communicator.Recv(size, source=source)
                 buffer = np.empty(int(size[0]), np.uint8)
@@ -161,10 +171,15 @@ class MpiCommunicator(Communicator):
 
     def abort(self, text: str, status: int = 1) -> NoReturn:
         """See `Communicator.abort`."""
-        print(text, file=sys.stderr, flush=True)
+        complain(text)
         time.sleep(DRAIN_SECONDS)
         MPI.COMM_WORLD.Abort(status)
         os._exit(status)
+
+    def close(self) -> None:
+        """See `Communicator.close`. Python would do it at its end, where no watchdog sees it any more."""
+        with self._counted("finalize"):
+            MPI.Finalize()
 
 
 def _blocks(buffer: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-import os
+import faulthandler
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Alone, Communicator
+from distsoftmax.cluster.early_exit import SIZES, started_processes
+from distsoftmax.cluster.watchdog import STDERR, Watchdog
+from distsoftmax.config.values import TIMEOUT
 from distsoftmax.errors import ClusterError, CoreError
 
-# variables in which launchers tell a process how many have been started: MPICH and Intel MPI, Open MPI, PMIx, Slurm
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "SLURM_STEP_NUM_TASKS")
+__all__ = ["SIZES", "join_job", "load_core"]
 
 
-def join_job() -> Communicator:
-    """Join the job this process was started in, or stand alone where it was not started by mpirun.
+def join_job(timeout: float = TIMEOUT) -> Communicator:
+    """Join the job this process was started in, or stand alone where it was not started by mpirun, and be watched.
 
     Collective: every rank of the job must call it. Without mpi4py a process stands alone.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds to wait for the other ranks to start, and later for progress of any rank; 0: for ever.
 
     Raises
     ------
     ClusterError
         Several processes were started, and mpi4py is missing: each would train alone.
     """
+    cluster = _wait_for_all_ranks_to_start(timeout)
+    Watchdog(cluster, timeout).start()
+    return cluster
+
+
+def _wait_for_all_ranks_to_start(timeout: float) -> Communicator:
+    """Start MPI, which waits for the others. Its name is what the stack says where one of them never comes."""
+    if timeout:
+        faulthandler.dump_traceback_later(timeout, exit=True, file=STDERR)
     try:
         from distsoftmax.cluster.mpi import world
+
+        return world()
     except ModuleNotFoundError as error:
         if error.name != "mpi4py":
             raise
-        started = next((os.environ[name] for name in SIZES if name in os.environ), "1")
-        if started != "1":
+        started = started_processes()
+        if started != 1:
             raise ClusterError(
                 f"mpi4py is not installed, so the {started} processes of this job cannot talk to each other; install "
                 "it in the environment of every rank: pip install mpi4py"
             ) from None
         return Alone()
-    return world()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def load_core(cluster: Communicator) -> None:

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from distsoftmax.config.data import DataConfig, SourceConfig
 from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
-from distsoftmax.config.values import Text, model_file, require
+from distsoftmax.config.values import TIMEOUT, Text, model_file, parse_deadline, require, require_timeout
 from distsoftmax.errors import InputError
 
 OF_ONE_START = ("config", "warm")  # options that a run's own config.toml does not repeat
@@ -49,6 +49,11 @@ class RunConfig:
     warm: bool = False
     """Keep the prepared samples in --scratch and the newest state in memory of the node, so that a run that is started
     again after a crash goes on at once; python -m distsoftmax.supervise sets it."""
+    timeout: float = TIMEOUT
+    """End the job when no rank has made progress for so many seconds, and say which rank is late; 0: never."""
+    deadline: Text = None
+    """Save and end before this time, as in 2026-03-01T06:00, or in seconds since the epoch; exit status 75, resumable.
+    By default the end of the Slurm job."""
 
     def __post_init__(self) -> None:
         """Refuse cadences that never come round."""
@@ -59,6 +64,9 @@ class RunConfig:
         require(every is None or every >= 1, "checkpoint_every", every, "it must be at least 1")
         require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "it must be 0 or more")
         require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "it must be 0 or more")
+        require_timeout(self.timeout)
+        if self.deadline is not None:
+            parse_deadline(self.deadline)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +139,12 @@ class ScoringConfig(SourceConfig):
 
     model: Positional[Annotated[str, arg(metavar="MODEL")]]
     """The model.safetensors that training saved, or the folder it stands in."""
+    timeout: float = TIMEOUT
+    """End the job when no rank has made progress for so many seconds, and say which rank is late; 0: never."""
 
     def __post_init__(self) -> None:
         """Refuse a call without samples."""
+        require_timeout(self.timeout)
         if not self.data:
             raise InputError("no samples are given: name them with --data FILE")
 

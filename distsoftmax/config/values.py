@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal, localcontext
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from distsoftmax.errors import InputError
 
 MOST_VALUES = 1000  # of a path
+TIMEOUT = 300.0  # seconds without progress of any rank, after which a job is ended
 POWERS_OF_TWO = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 Text = Annotated[  # as `str | None`, tyro would take the word None for no text
     str | None,
@@ -41,6 +43,17 @@ def require(holds: bool, option: str, value: object, expected: str) -> None:
         raise InputError(f"--{option.replace('_', '-')} is {value}; {expected}")
 
 
+def require_timeout(timeout: float) -> None:
+    """Refuse a --timeout that is none.
+
+    Raises
+    ------
+    InputError
+        It is negative, infinite or NaN.
+    """
+    require(0 <= timeout < math.inf, "timeout", timeout, "it must be a finite number, 0 or more; 0: wait for ever")
+
+
 def parse_memory(text: str) -> int:
     """Return the bytes that a text such as 2GiB, 500MB or 1e9 means; MB and MiB are both 2^20 bytes.
 
@@ -60,6 +73,32 @@ def parse_memory(text: str) -> int:
     size = float(match[1]) * 2 ** POWERS_OF_TWO[match[2]]
     require(size < 2**63, "memory", text, "it must be less than 2^63 bytes")
     return int(size)
+
+
+def parse_deadline(text: str) -> float:
+    """Return the time that a text means, in seconds since the epoch: these themselves, or ISO 8601.
+
+    Without a time zone it is this machine's local time.
+
+    Raises
+    ------
+    InputError
+        It means none.
+
+    Examples
+    --------
+    >>> parse_deadline("2026-03-01T06:00+01:00") == parse_deadline("2026-03-01T05:00Z") == parse_deadline("1772341200")
+    True
+    """
+    try:
+        moment = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip())).timestamp()
+        except (ValueError, OverflowError):
+            moment = math.nan
+    require(math.isfinite(moment), "deadline", text, "give a time, as in 2026-03-01T06:00, or seconds since the epoch")
+    return moment
 
 
 def parse_l2_path(text: str) -> tuple[float, ...]:

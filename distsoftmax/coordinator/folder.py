@@ -57,6 +57,7 @@ def resuming_options(config: TrainConfig, folder: Path) -> bytes:
     """Return the content of a TOML file that resumes what a folder holds."""
     settings = config.sections()
     settings["run"] |= {"out": str(folder), "resume": "auto"}
+    settings["run"].pop("deadline", None)  # it will have passed
     return tomli_w.dumps(settings).encode()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.control import TimeUp
 from distsoftmax.config import SolverConfig, TrainConfig
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.training.result import Interruption, Result
@@ -117,11 +118,14 @@ def interrupted(ended: Interruption, config: TrainConfig, folder: Path, n_ranks:
         Which of several runs it was.
     """
     options = shlex.quote(str(folder / "config.toml"))
-    cause = (
-        f"by {signal.Signals(ended.signal).name}" if ended.signal else f"by --max-seconds {config.solver.max_seconds:g}"
-    )
+    if ended.signal:
+        cause = signal.Signals(ended.signal).name
+    elif ended.out_of_time == TimeUp.DEADLINE:
+        cause = f"--deadline {config.run.deadline}" if config.run.deadline else "the coming end of the Slurm job"
+    else:
+        cause = f"--max-seconds {config.solver.max_seconds:g}"
     return (
-        f"stopped {cause} after step {ended.step}{leg and f' of {leg}'}; go on with\n"
+        f"stopped by {cause} after step {ended.step}{leg and f' of {leg}'}; go on with\n"
         f"{f'mpirun -n {n_ranks} ' if n_ranks > 1 else ''}python -m distsoftmax.train --config {options}"
     )
 

@@ -82,11 +82,14 @@ class DividedSource:
         Shard s holds the rows bounds[s] to bounds[s + 1].
     own : range
         The shards of this rank.
+    cluster : Communicator
+        Counts the shards that are read.
     """
 
     source: Source
     bounds: NDArray[np.int64]
     own: range
+    cluster: Communicator
 
     @property
     def n_shards(self) -> int:
@@ -121,7 +124,9 @@ class DividedSource:
 
     def read_unchecked(self, number: int) -> RawShard:
         """Read a shard of this rank, whatever its values are. Not collective."""
-        return RawShard(number, int(self.bounds[number]), self.source.read(number), self.source)
+        shard = RawShard(number, int(self.bounds[number]), self.source.read(number), self.source)
+        self.cluster.n_shards_done += 1
+        return shard
 
     def read_all(self, show: ShowProgress = show_nothing, *, missing: bool = False) -> Iterator[RawShard]:
         """Read this rank's shards, one after the other; see `read`."""
@@ -215,7 +220,7 @@ def divide_source(
     if owned is None:
         owned = [owned_shards(rank, cluster.size, bounds.size - 1) for rank in range(cluster.size)]
     opened.divide(bounds, owned, cluster)
-    return DividedSource(opened, bounds, owned[cluster.rank])
+    return DividedSource(opened, bounds, owned[cluster.rank], cluster)
 
 
 def default_n_shards(n_rows: int) -> int:

@@ -37,15 +37,21 @@ class ShardSums:
         """
         start = time.perf_counter()
         if self._pool is None:
-            message = work(items)
+            message = work(self._counted(items))
         else:
-            shared = _Shared(items)
+            shared = _Shared(self._counted(items))
             message, *others = self._pool.map(work, [shared] * self._threads)
             for other in others:
                 message += other
         self.compute_seconds += time.perf_counter() - start
         self._cluster.sum_integers(message)
         return message
+
+    def _counted(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items, and count each that is done with, for the watchdog."""
+        for item in items:
+            yield item
+            self._cluster.n_shards_done += 1
 
 
 class _Shared(Iterable[Item], Generic[Item]):

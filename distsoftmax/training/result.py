@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distsoftmax.arithmetic import library
+from distsoftmax.cluster.control import TimeUp
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.model import Model
 from distsoftmax.solvers.protocol import Array
@@ -29,10 +30,13 @@ class Interruption:
     step : int
     signal : int
         The number of the signal that ended it; 0 where its time was up.
+    out_of_time : TimeUp
+        Which time was up.
     """
 
     step: int
     signal: int
+    out_of_time: TimeUp = TimeUp.NO
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,9 +36,10 @@ def job_runner(monkeypatch, capsys):
             return parse(*arguments, **options)
 
     monkeypatch.setattr(command_line, "parse", parse_in_turn)
-    monkeypatch.setattr(startup, "join_job", lambda: own.rank)
+    monkeypatch.setattr(startup, "join_job", lambda *_: own.rank)
     # only the main thread may set handlers, and the tests keep their own
     monkeypatch.setattr(signals.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(signals.signal, "set_wakeup_fd", lambda *_, **__: None)
 
     def job(n, name, *words):
         monkeypatch.setattr("sys.argv", [name, *map(str, words)])

@@ -91,6 +91,8 @@ OTHERS = {
     "progress": "never",
     "threads": 4,
     "warm": None,  # of one start of the run
+    "timeout": 2.5,
+    "deadline": "2026-03-01T06:00",
 }
 
 NEEDED = {  # by an option, of other options
@@ -201,6 +203,11 @@ OUT_OF_RANGE = [
     (RunConfig, {"metrics_every": 0}, "--metrics-every is 0; it must be at least 1"),
     (RunConfig, {"evaluate_every": -1}, "--evaluate-every is -1; it must be 0 or more"),
     (RunConfig, {"threads": 0}, "--threads is 0; it must be at least 1"),
+    (RunConfig, {"timeout": -1.0}, "--timeout is -1.0; it must be a finite number, 0 or more"),
+    (RunConfig, {"timeout": math.inf}, "--timeout is inf; it must be a finite number, 0 or more"),
+    (RunConfig, {"timeout": math.nan}, "--timeout is nan; it must be a finite number, 0 or more"),
+    (RunConfig, {"deadline": "tomorrow"}, "--deadline is tomorrow; give a time, as in 2026-03-01T06:00"),
+    (RunConfig, {"deadline": "nan"}, "--deadline is nan; give a time, as in 2026-03-01T06:00"),
 ]
 
 
@@ -226,6 +233,7 @@ def test_the_command_line_refuses_the_same(part, options, message):
         (SolverConfig, {"solver": "gradient-descent", "learning_rate": 5e-324, "max_steps": 0, "tolerance": 0.0}),
         (RunConfig, {"checkpoint_every": 1, "checkpoint_seconds": 0.0, "keep_checkpoints": 1}),
         (RunConfig, {"metrics_every": 1, "evaluate_every": 0, "threads": 1, "checkpoint_seconds": math.inf}),
+        (RunConfig, {"timeout": 0.0, "deadline": "0"}),
     ],
     ids=str,
 )

@@ -8,6 +8,7 @@ import pytest
 from ranks import on_ranks
 
 from distsoftmax.cluster.communicator import Alone
+from distsoftmax.cluster.control import TimeUp
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.errors import InputError, Interrupted, OutputError
@@ -106,7 +107,8 @@ def test_a_run_that_ends_by_itself_has_a_result_though_a_signal_came_with_its_la
 
 
 def test_however_little_time_there_is_a_process_takes_a_step(train):
-    assert [train("run", max_steps=9, max_seconds=1e-9) for _ in range(3)] == [Interruption(n, 0) for n in (1, 2, 3)]
+    ended = [train("run", max_steps=9, max_seconds=1e-9) for _ in range(3)]
+    assert ended == [Interruption(n, 0, TimeUp.MAX_SECONDS) for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 The map of the house. Who stands higher may import who stands lower; tests/unit/test_architecture.py holds both true.
 
     train evaluate predict describe     commands: from arguments to a config, and one call
+    supervise                           a command without MPI: starts a job again where a rank or a node is lost
+    supervision                         a job from outside: its command, hosts and processes, how far its run has come
     command_line                        from argv and a TOML file to a config; exit statuses
     inspection                          what a source holds, before anything is trained on it
     scoring                             a model over a source: predictions, and how good they are

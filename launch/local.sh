@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # Trains on this machine: sets everything up, then starts the ranks.
 #
-#   launch/local.sh [-n RANKS] [--mpi mpich|openmpi] [options of python -m distsoftmax.train]
+#   launch/local.sh [-n RANKS] [--mpi mpich|openmpi] [--max-restarts N] [options of python -m distsoftmax.train]
 #
-# Ctrl-C, SIGTERM and SIGUSR1 end the run in order: the step is finished and a checkpoint saved (exit status 75).
+# Ctrl-C, SIGTERM and SIGUSR1 end the run in order: the step is finished and a checkpoint saved (exit status 75). A second
+# Ctrl-C, a second or more later, ends it at once. A run that dies is started again, at most N times (default 3).
 set -euo pipefail
 
 ranks=4
+restarts=3
 mpi=${MPI:-mpich}
 options=()
 while [ $# -gt 0 ]; do
     case $1 in
         -n) ranks=${2:?"-n needs the number of ranks"} && shift 2 ;;
         --mpi) mpi=${2:?"--mpi needs mpich or openmpi"} && shift 2 ;;
+        --max-restarts) restarts=${2:?"--max-restarts needs a number"} && shift 2 ;;
         *) options+=("$1") && shift ;;
     esac
 done
@@ -25,14 +28,8 @@ esac
 # shellcheck source=/dev/null
 source "$venv/bin/activate"
 
-# Open MPI kills the ranks on SIGTERM and SIGINT, MPICH does on a second Ctrl-C, with a page of assertions. Both pass
-# SIGUSR1 on, as often as it comes. In a session of its own mpirun does not get the terminal's Ctrl-C either.
-setsid mpirun -n "$ranks" python -m distsoftmax.train ${options[@]+"${options[@]}"} </dev/null &
-launcher=$!
-trap 'kill -USR1 "$launcher" 2>/dev/null' TERM INT USR1 HUP
-status=0
-while :; do
-    wait "$launcher" && status=0 || status=$?
-    kill -0 "$launcher" 2>/dev/null || break # else a signal has only interrupted the wait
-done
-exit "$status"
+# A rank that is lost costs a restart from where the run was or, where Open MPI repairs the job in place, no restart.
+launcher=(mpirun)
+[ "$mpi" != openmpi ] || launcher+=(--with-ft ulfm)
+exec python -m distsoftmax.supervise --max-restarts "$restarts" -- \
+    "${launcher[@]}" -n "$ranks" python -m distsoftmax.train ${options[@]+"${options[@]}"}

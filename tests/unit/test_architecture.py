@@ -12,8 +12,8 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"train", "evaluate", "predict", "describe", "command_line"},
-    {"inspection", "scoring", "regularization_path"},
+    {"train", "evaluate", "predict", "describe", "command_line", "supervise"},
+    {"inspection", "scoring", "regularization_path", "supervision"},
     {"trainer"},
     {"session"},
     {"coordinator"},

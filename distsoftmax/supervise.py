@@ -1,0 +1,215 @@
+"""Start a job again where a rank or a node is lost.
+
+    python -m distsoftmax.supervise -- mpirun -n 4 python -m distsoftmax.train --data letter.csv --label Letter
+
+The statuses 0 (done), 2 (bad input or usage) and 75 (stopped early and resumable) are final. After any other end the
+job is started again, and goes on from where it was. Where it comes no further the cause is shown, and its status is
+returned. SIGTERM, SIGINT, SIGUSR1 and SIGHUP end the job in order; a second SIGTERM or SIGINT, after a second or more,
+ends it at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+from distsoftmax.supervision.command import Command
+from distsoftmax.supervision.hosts import allocated, hosts_of, on_hosts, on_ranks, ranks_of, that_answer
+from distsoftmax.supervision.job import Job, adopt_orphans, say
+from distsoftmax.supervision.run_folder import Position, model_stamp, position
+
+FINAL = (0, 2, 75)
+BAD_USAGE, RESUMABLE = 2, 75
+NO_MODEL = 256  # stands for a status of 0 after which no model was written: no process can return it
+MAX_RESTARTS = 10
+FUTILE_RESTARTS = 2  # in a row that came no further: what they failed of does not go away by itself
+FIRST_PAUSE, MOST_DOUBLINGS = 0.25, 7  # seconds before a restart; doubled as long as nothing says that it helps
+SECOND_SIGNAL_SECONDS = 1.0  # a terminal or a batch system may send the first one several times
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL, signal.SIGSEGV)
+
+
+class Supervisor:
+    """Starts a job, and starts it again as long as that helps. One a process: it takes the process's signals.
+
+    Parameters
+    ----------
+    command : Command
+    max_restarts : int
+    """
+
+    def __init__(self, command: Command, max_restarts: int) -> None:
+        self._command = command
+        self._max_restarts = max_restarts
+        self._most_ranks: int | None = None
+        self._job: Job | None = None
+        self._last_lines: list[str] = []
+        self._stop = 0  # the signal that has asked the job to end
+        self._last_request = 0.0
+        self._at_once = False
+        self._wakeup = _wake_up_at(STOPPING, self._ask_to_end)
+        adopt_orphans()
+
+    def run(self) -> int:
+        """Start the job until it has ended for good, and return the exit status.
+
+        Raises
+        ------
+        OSError
+            The command cannot be started.
+        """
+        words = list(self._command.words)
+        origin = best = self._position()
+        restarts = futile = 0
+        while True:
+            status = self._run_once(words)
+            if status in FINAL:
+                return status
+            reached = self._position()
+            ended = f"the job ended {_in_words(status)}{f' {reached}' if self._command.out else ''}"
+            if self._stop:
+                return self._asked(ended)
+            futile = futile + 1 if restarts and self._command.out and reached <= best else 0
+            best = max(best, reached)
+            if futile == FUTILE_RESTARTS or restarts == self._max_restarts:
+                return self._give_up(ended, futile, status)
+            pause = FIRST_PAUSE * 2 ** min(futile if self._command.out else restarts, MOST_DOUBLINGS)
+            restarts += 1
+            say(f"{ended}; restart {restarts} of {self._max_restarts} in {pause:g} s")
+            if self._interrupted(pause):
+                return self._asked("the job was not started again")
+            words = self._words_again(fewer=futile > 0 and reached.step < 0)
+            if self._command.out and origin.step < 0:
+                words += ["--resume", "auto"]  # what is in the folder now this command has made
+
+    def _run_once(self, words: list[str]) -> int:
+        """Start the job, wait for its end, and return its status."""
+        out = self._command.out
+        stamp = out and model_stamp(out)
+        self._job = Job(words, self._wakeup)
+        if self._stop:  # the signal came while the job was started
+            self._job.send(signal.SIGUSR1)
+        status = self._job.wait()
+        self._last_lines, self._job = self._job.last_lines, None
+        return NO_MODEL if status == 0 and out and model_stamp(out) == stamp else status
+
+    def _words_again(self, *, fewer: bool) -> list[str]:
+        """Return the words of the next start, without the hosts that do not answer; with `fewer` on half the ranks."""
+        words = list(self._command.words)
+        hosts = hosts_of(words)
+        hosts, answering = (hosts, that_answer(hosts, words, os.environ)) if hosts else allocated(os.environ)
+        lost = [host.name for host in hosts if host.name not in answering]
+        if lost:
+            say(f"these hosts do not answer, so the job goes on without them: {', '.join(lost)}")
+            words = on_hosts(words, hosts, answering)
+        n_ranks = ranks_of(words)
+        if n_ranks is None:
+            return words
+        if fewer and n_ranks > 1:
+            self._most_ranks = n_ranks // 2
+            say(f"no step was taken on {n_ranks} ranks, so {self._most_ranks} are started")
+        return on_ranks(words, min(n_ranks, self._most_ranks or n_ranks))
+
+    def _give_up(self, ended: str, futile: int, status: int) -> int:
+        no_use = f"{futile} restarts in a row came no further"
+        why = no_use if futile == FUTILE_RESTARTS else f"--max-restarts is {self._max_restarts}"
+        say(f"{ended}; it is not started again: {why}")
+        if self._last_lines:
+            say("\n  ".join(["the last lines on its standard error were", *self._last_lines]))
+        if status == NO_MODEL:
+            return 1
+        return status if status > 0 else 128 - status
+
+    def _asked(self, ended: str) -> int:
+        name = signal.Signals(self._stop).name
+        say(f"{ended}, as {name} asked for{' it at once' if self._at_once else ''}; the same command goes on")
+        return 128 + self._stop if self._at_once else RESUMABLE
+
+    def _position(self) -> Position:
+        return position(self._command.out) if self._command.out else Position()
+
+    def _interrupted(self, seconds: float) -> bool:
+        """Let so many seconds pass, or less where a signal asks for the end; return whether one has."""
+        end = time.monotonic() + seconds
+        while not self._stop and (remaining := end - time.monotonic()) > 0:
+            if select.select([self._wakeup], [], [], remaining)[0]:
+                os.read(self._wakeup, 4096)
+        return bool(self._stop)
+
+    def _ask_to_end(self, number: int, frame: FrameType | None) -> None:
+        """Pass a signal on to mpirun.
+
+        Open MPI kills the ranks on SIGTERM and SIGINT, MPICH does on a second Ctrl-C, with a page of assertions. Both
+        pass SIGUSR1 on, as often as it comes.
+        """
+        now = time.monotonic()
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._at_once |= bool(self._last_request) and now - self._last_request >= SECOND_SIGNAL_SECONDS
+            self._last_request = now
+        self._stop = number
+        if self._job is not None:
+            self._job.send(signal.SIGKILL if self._at_once else signal.SIGUSR1)
+
+
+def _wake_up_at(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> int:
+    """Handle signals, and return a file descriptor that can be read when one has come, or when a child has ended."""
+    readable, writable = os.pipe()
+    for end in (readable, writable):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only a signal with a handler wakes up
+    for number in numbers:
+        signal.signal(number, handler)
+    return readable
+
+
+def _in_words(status: int) -> str:
+    if status == NO_MODEL:
+        return "with status 0, but without a model"
+    if status < 0:
+        return f"because its launcher was killed by {signal.Signals(-status).name},"
+    number = status - 128 if status > 128 else status  # MPICH returns a signal's number as it is
+    named = number in set(signal.Signals) if status > 128 else number in CRASHES
+    return f"with status {status}{f' ({signal.Signals(number).name})' if named else ''}"
+
+
+def main() -> int:
+    """Read the command line, and supervise the command after the two dashes."""
+    own, words = _split(sys.argv[1:])
+    form = argparse.RawDescriptionHelpFormatter
+    usage = "python -m distsoftmax.supervise [--max-restarts N] [--cold] -- mpirun ..."
+    parser = argparse.ArgumentParser(usage=usage, description=__doc__, formatter_class=form)
+    parser.add_argument("--max-restarts", type=int, default=MAX_RESTARTS, metavar="N", help=f"default: {MAX_RESTARTS}")
+    parser.add_argument(
+        "--cold", action="store_true", help="leave out --warm: a restart reads and prepares the data anew"
+    )
+    options = parser.parse_args(own)
+    if options.max_restarts < 0:
+        parser.error(f"--max-restarts is {options.max_restarts}; it must be 0 or more")
+    if not words:
+        parser.error("there is nothing to start: give the command after two dashes, as in -- mpirun -n 4 python ...")
+    command = Command.of(words, warm=not options.cold)
+    try:
+        return Supervisor(command, options.max_restarts).run()
+    except OSError as error:
+        say(f"{words[0]}: cannot be started: {error.strerror}")
+        return BAD_USAGE
+    finally:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)  # one that comes late must not change the status
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words before the first two dashes, and those after them."""
+    number = words.index("--") if "--" in words else len(words)
+    return words[:number], words[number + 1 :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The words of a command that starts a job, and what of them a supervisor must know or add."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TRAIN = "distsoftmax.train"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command such as mpirun -n 4 python -m distsoftmax.train --data wine.npz.
+
+    Attributes
+    ----------
+    words : tuple of str
+    out : Path or None
+        The folder of the run that the command trains; None where it trains none.
+    """
+
+    words: tuple[str, ...]
+    out: Path | None
+
+    @classmethod
+    def of(cls, words: Sequence[str], *, warm: bool) -> Command:
+        """Return the command of these words; one that trains gets a folder, and --warm, where it has none.
+
+        Examples
+        --------
+        >>> Command.of(["mpirun", "python", "-m", "distsoftmax.train", "--out", "runs/wine"], warm=True).words[-3:]
+        ('--out', 'runs/wine', '--warm')
+        """
+        if TRAIN not in words:
+            return cls(tuple(words), None)
+        options = words[words.index(TRAIN) + 1 :]
+        if "--help" in options or "-h" in options:
+            return cls(tuple(words), None)
+        added = ["--warm"] if warm and not {"--warm", "--no-warm"} & set(options) else []
+        out = _value("out", options) or _out_in_file(_value("config", options))
+        if out is None:
+            out = _new_folder()
+            added += ["--out", out]
+        return cls((*words, *added), Path(out))
+
+
+def _value(option: str, words: Sequence[str]) -> str | None:
+    """Return the value of an option; of several the last, which wins."""
+    value = None
+    for number, word in enumerate(words):
+        if word == f"--{option}" and number + 1 < len(words):
+            value = words[number + 1]
+        elif word.startswith(f"--{option}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def _out_in_file(path: str | None) -> str | None:
+    """Return what a TOML file of options says of --out. What is wrong with the file the job itself will tell."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
+        return None
+    sections = [table, *(section for section in table.values() if isinstance(section, dict))]
+    return next((str(section["out"]) for section in sections if "out" in section), None)
+
+
+def _new_folder() -> str:
+    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
+    return name if not Path(name).exists() else f"{name}-{os.uname().nodename}-{os.getpid()}"

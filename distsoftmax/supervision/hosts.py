@@ -1,0 +1,171 @@
+"""The hosts and the ranks in the words of mpirun, for MPICH and Open MPI, and which of the hosts answer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROBE_SECONDS = 10.0  # a host that has not answered by then is left out
+RANKS = ("-n", "-np", "--n", "--np", "-c")
+LISTS = ("--host", "-host", "-H", "-hosts", "--hosts")  # host or host:slots, separated by commas
+FILES = (
+    "--hostfile",
+    "-hostfile",
+    "--machinefile",
+    "-machinefile",
+    "-f",
+)  # host, host:slots or host slots=N, a line each
+AGENT_VARIABLES = ("HYDRA_LAUNCHER_EXEC", "PRTE_MCA_plm_ssh_agent", "OMPI_MCA_plm_ssh_agent", "OMPI_MCA_plm_rsh_agent")
+AGENT_WORDS = ("-launcher-exec", "--launcher-exec", "plm_ssh_agent", "plm_rsh_agent")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of a job, and how many ranks it may start; 0 where that is not said."""
+
+    name: str
+    slots: int = 0
+
+
+def hosts_of(words: Sequence[str]) -> list[Host]:
+    """Return the hosts that the words of mpirun name, in a list or a file; none where they name none."""
+    number = _option(words, (*LISTS, *FILES))
+    if number is None:
+        return []
+    if words[number] in LISTS:
+        return [_host(entry) for entry in words[number + 1].split(",") if entry]
+    try:
+        lines = Path(words[number + 1]).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []  # mpirun itself will say so
+    return [_host(line) for text in lines if (line := text.partition("#")[0].strip())]
+
+
+def on_hosts(words: Sequence[str], hosts: Sequence[Host], answering: Collection[str]) -> list[str]:
+    """Return the words that start a job on those of its hosts that answer, with as many fewer ranks.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Of mpirun and its program. Where they name hosts, a list takes the place of the list or the file.
+    hosts : sequence of Host
+        All that the job was to run on.
+    answering : collection of str
+        The names of those that are left, at least one.
+
+    Examples
+    --------
+    >>> hosts = [Host("red", 2), Host("blue", 2)]
+    >>> " ".join(on_hosts(["mpirun", "-f", "hosts", "-n", "4", "python"], hosts, {"blue"}))
+    'mpirun --host blue:2 -n 2 python'
+    """
+    kept = [host for host in hosts if host.name in answering]
+    if not kept or len(kept) == len(hosts):
+        return list(words)
+    n_ranks = ranks_of(words)
+    equal = 1 if n_ranks is None else -(-n_ranks // len(hosts))  # Open MPI starts one rank where no number is named
+    entries = ",".join(f"{host.name}:{host.slots or equal}" for host in kept)
+    number = _option(words, (*LISTS, *FILES))
+    after = words[1:] if number is None else [*words[1:number], *words[number + 2 :]]
+    reduced = [words[0], "--host", entries, *after]
+    if n_ranks is None:
+        return reduced
+    before, now = (sum(host.slots or equal for host in group) for group in (hosts, kept))
+    return on_ranks(reduced, max(1, n_ranks * now // before))
+
+
+def ranks_of(words: Sequence[str]) -> int | None:
+    """Return the number of ranks that the words of mpirun ask for; None where they leave it open."""
+    number = _option(words, RANKS)
+    return int(words[number + 1]) if number is not None and words[number + 1].isdecimal() else None
+
+
+def on_ranks(words: Sequence[str], n_ranks: int) -> list[str]:
+    """Return the words that start a job on so many ranks instead.
+
+    Examples
+    --------
+    >>> on_ranks(["mpirun", "-n", "4", "python"], 2)
+    ['mpirun', '-n', '2', 'python']
+    """
+    number = _option(words, RANKS)
+    return list(words) if number is None else [*words[: number + 1], str(n_ranks), *words[number + 2 :]]
+
+
+def that_answer(hosts: Sequence[Host], words: Sequence[str], environment: Mapping[str, str]) -> set[str]:
+    """Return the names of the hosts on which a command can be started, in the way that mpirun does it."""
+    agent = shlex.split(_agent(words, environment))
+    if os.path.basename(agent[0]) == "ssh":
+        agent += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={PROBE_SECONDS:.0f}"]
+    node = os.uname().nodename
+    names = {host.name for host in hosts}
+    answering = names & {"localhost", "127.0.0.1", node, node.partition(".")[0]}
+    deadline = time.monotonic() + PROBE_SECONDS
+    probes = {name: _started([*agent, name, "true"]) for name in names - answering}
+    for name, probe in probes.items():
+        if probe is None:
+            continue
+        try:
+            if probe.wait(max(0.0, deadline - time.monotonic())) == 0:
+                answering.add(name)
+        except subprocess.TimeoutExpired:
+            probe.kill()
+            probe.wait()
+    return answering
+
+
+def allocated(environment: Mapping[str, str]) -> tuple[list[Host], set[str]]:
+    """Return the nodes of a Slurm allocation, and the names of those that answer to Slurm; none without Slurm."""
+    nodes = environment.get("SLURM_JOB_NODELIST", "")
+    names = _lines(["scontrol", "show", "hostnames", nodes]) if nodes else []
+    states = dict(line.split() for line in _lines(["sinfo", "-h", "-N", "-n", nodes, "-o", "%N %t"]) if names)
+    lost = {name for name, state in states.items() if state.endswith("*") or state.startswith(("down", "fail"))}
+    return [Host(name) for name in names], set(names) - lost
+
+
+def _started(words: Sequence[str]) -> subprocess.Popen[bytes] | None:
+    nothing = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+    except OSError:
+        return None
+
+
+def _lines(words: Sequence[str]) -> list[str]:
+    """Return what a command prints, by lines; none where it fails."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=PROBE_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()
+
+
+def _agent(words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return the command by which mpirun reaches other hosts."""
+    number = _option(words, AGENT_WORDS)
+    if number is not None:
+        return words[number + 1]
+    return next((environment[name] for name in AGENT_VARIABLES if environment.get(name)), "ssh")
+
+
+def _option(words: Sequence[str], names: Sequence[str]) -> int | None:
+    """Return where one of mpirun's own options stands, before its value; None where it is not given."""
+    for number, word in enumerate(words[:-1]):
+        if os.path.basename(word).startswith("python"):
+            return None  # the program begins here
+        if word in names:
+            return number
+    return None
+
+
+def _host(text: str) -> Host:
+    """Return the host of an entry of a list, or of a line of a host file."""
+    first, *more = text.split()
+    name, _, slots = first.partition(":")
+    slots = next((word.removeprefix("slots=") for word in more if word.startswith("slots=")), slots)
+    return Host(name, int(slots) if slots.isdecimal() else 0)

@@ -1,0 +1,71 @@
+"""How far a run has come, read from its folder by a process that is no part of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+TAIL_BYTES = 1 << 16  # of metrics.jsonl, in which its last whole line lies
+CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """The last step that is known of a run; a later one is greater.
+
+    Attributes
+    ----------
+    leg : str
+        The folder of the run within a path; "" for a single run.
+    step : int
+        -1 before the first.
+    """
+
+    leg: str = ""
+    step: int = -1
+
+    def __str__(self) -> str:
+        if self.step < 0:
+            return "before its first step"
+        return f"after step {self.step}{self.leg and f' of {self.leg}'}"
+
+
+def position(out: Path) -> Position:
+    """Return the last step that a checkpoint or a line of metrics in a folder of results tells of.
+
+    Of a path it is that of the last run that has any: their folders are numbered.
+    """
+    legs = [("", out), *((leg.name, leg) for leg in out.glob("path/*"))]
+    return max(Position(name, step) for name, folder in legs if (step := _last_step(folder)) >= 0 or name == "")
+
+
+def model_stamp(out: Path) -> tuple[int, int] | None:
+    """Return what changes whenever the model in a folder is written; None where there is none."""
+    try:
+        status = os.stat(out / "model.safetensors")
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _last_step(folder: Path) -> int:
+    names = (CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*"))
+    return max([_last_metrics_step(folder / "metrics.jsonl"), *(int(name[1]) for name in names if name)])
+
+
+def _last_metrics_step(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return -1
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue  # cut short by a crash
+    return -1

@@ -1,0 +1,400 @@
+"""The supervisor, with commands that are shell scripts in place of mpirun."""
+
+import contextlib
+import itertools
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from distsoftmax.supervision import hosts as hosts_module
+from distsoftmax.supervision.command import Command
+from distsoftmax.supervision.hosts import Host, allocated, hosts_of, on_hosts, ranks_of, that_answer
+from distsoftmax.supervision.run_folder import Position, position
+
+SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise", "--cold"]
+# what a command of training does at its n-th start: `step N` commits a step, `model` writes the model
+TRAINING = """
+n=$(($(cat starts 2>/dev/null || echo 0) + 1)); echo $n >starts
+mkdir -p run/checkpoints
+step() { echo "{\\"step\\": $1}" >>run/metrics.jsonl; }
+model() { echo $n >run/new; mv run/new run/model.safetensors; }
+"""
+ADDED = ["distsoftmax.train", "--out", "run"]  # makes of a script a command that trains
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a script under the supervisor; at the end nothing of it may run."""
+    started = []
+
+    def start(script, *options, training=True, **pipes):
+        words = ["bash", "-c", (TRAINING if training else "") + script, *(ADDED if training else [])]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | pipes
+        process = subprocess.Popen(
+            [*SUPERVISE, *options, "--", *words], cwd=tmp_path, stdin=subprocess.DEVNULL, text=True, **pipes
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def supervised(start):
+    """Run a script to its end under the supervisor; return status, standard output and standard error."""
+
+    def supervised(script, *options, training=True, **pipes):
+        process = start(script, *options, training=training, **pipes)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+    return supervised
+
+
+def starts(tmp_path):
+    return int((tmp_path / "starts").read_text())
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 20
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def wait_until_gone(pid):
+    deadline = time.monotonic() + 10
+    while runs(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("status", [2, 75])
+def test_bad_input_and_an_early_end_are_final(supervised, tmp_path, status):
+    assert supervised(f"exit {status}") == (status, "", "")
+    assert starts(tmp_path) == 1
+
+
+def test_a_job_that_is_done_is_final(supervised, tmp_path):
+    assert supervised("step 0; model; echo done") == (0, "done\n", "")
+    assert starts(tmp_path) == 1
+
+
+def test_any_other_end_starts_the_job_again_and_says_so(supervised, tmp_path):
+    status, _, err = supervised('step $((n * 10)); [ $n = 4 ] || kill -9 $$; model; [ "${*: -2}" = "--resume auto" ]')
+    assert (status, starts(tmp_path)) == (0, 4)
+    for restart in (1, 2, 3):
+        assert f"killed by SIGKILL, after step {restart * 10}; restart {restart} of 10 in 0.25 s\n" in err
+
+
+def test_a_folder_that_held_a_run_before_is_not_resumed_against_the_users_word(supervised, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 3}\n')
+    status, _, _ = supervised('[ "$*" = "--out run" ] || exit 9; [ $n = 2 ] && exit 75; exit 1')
+    assert (status, starts(tmp_path)) == (75, 2)
+
+
+def test_an_exit_status_of_0_without_a_new_model_is_no_success(supervised, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_text("of an earlier run")
+    status, _, err = supervised("step $n; [ $n = 1 ] || model")
+    assert (status, starts(tmp_path)) == (0, 2)
+    assert "ended with status 0, but without a model after step 1; restart 1" in err
+
+
+def test_no_more_restarts_than_were_asked_for(supervised, tmp_path):
+    status, _, err = supervised("step $n; exit 3", "--max-restarts", "1")
+    assert (status, starts(tmp_path)) == (3, 2)
+    assert "it is not started again: --max-restarts is 1" in err
+
+
+def test_a_failure_that_comes_no_further_stops_with_the_cause(supervised, tmp_path):
+    status, _, err = supervised("step 7; echo 'error: the disk of node 5 is on fire' >&2; exit 137")
+    assert (status, starts(tmp_path)) == (137, 3)
+    assert "status 137 (SIGKILL) after step 7; it is not started again: 2 restarts in a row came no further" in err
+    assert err.endswith("standard error were\n  error: the disk of node 5 is on fire\n")
+
+
+def test_a_failure_that_comes_further_each_time_is_not_given_up(supervised, tmp_path):
+    status, _, _ = supervised("step $((n / 2)); [ $n -lt 8 ] && exit 1; model")
+    assert (status, starts(tmp_path)) == (0, 8)
+
+
+def test_a_start_that_fails_before_the_first_step_is_tried_on_fewer_ranks(tmp_path):
+    mpirun = tmp_path / "mpirun"
+    mpirun.write_text('#!/bin/bash\necho "$2" >>ranks; exit 1\n')
+    mpirun.chmod(0o755)
+    words = [*SUPERVISE, "--", "./mpirun", "-n", "6", "python", "-m", *ADDED]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert (tmp_path / "ranks").read_text().split() == ["6", "6", "3"]
+    assert "no step was taken on 6 ranks, so 3 are started" in done.stderr
+
+
+def test_a_command_that_trains_nothing_is_started_as_it_is(supervised):
+    status, out, err = supervised('echo "$*"; exit 3', "--max-restarts", "1", training=False)
+    assert (status, out) == (3, "\n\n")
+    assert "the job ended with status 3; restart 1 of 1 in 0.25 s" in err
+
+
+def test_a_command_that_does_not_exist_is_bad_usage(tmp_path):
+    done = subprocess.run([*SUPERVISE, "--", "./none", "-n", "2"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == b"supervise: ./none: cannot be started: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--"], ["--max-restarts", "-1", "--", "true"], ["mpirun", "-n", "2"]], ids=str)
+def test_bad_usage_is_refused(words):
+    done = subprocess.run([*SUPERVISE, *words], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"error: " in done.stderr
+
+
+IN_ORDER = "trap 'echo asked; exit 75' USR1; trap 'exit 9' TERM INT HUP; echo $$ >pid; while :; do sleep 0.01; done"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
+def test_a_signal_asks_the_launcher_to_end_in_order(start, tmp_path, name):
+    process = start(IN_ORDER)
+    wait_for(tmp_path / "pid")
+    process.send_signal(signal.Signals[name])
+    assert process.communicate(timeout=20) == ("asked\n", "")
+    assert process.returncode == 75
+    assert starts(tmp_path) == 1
+
+
+def test_signals_in_quick_succession_are_one(start, tmp_path):
+    process = start("trap '' USR1; echo $$ >pid; sleep 2; exit 75")
+    wait_for(tmp_path / "pid")
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert process.returncode == 75
+
+
+def test_a_second_signal_ends_everything_at_once(start, tmp_path):
+    process = start("trap '' USR1 TERM INT; setsid sleep 100 & echo $! >pid; sleep 100")
+    sleeping = int(wait_for(tmp_path / "pid"))
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=5)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "SIGINT asked for it at once" in err
+    assert not runs(sleeping)
+
+
+def test_a_signal_while_the_job_dies_or_waits_for_its_restart_is_no_restart(start, tmp_path):
+    process = start("step 1; [ $n -lt 2 ] || echo $n >second; exit 1")
+    wait_for(tmp_path / "starts")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert starts(tmp_path) == 1
+    assert "SIGTERM asked for; the same command goes on" in err
+
+
+def test_nothing_of_a_former_start_runs_when_the_next_one_begins(supervised, tmp_path):
+    """A process in a session of its own that heeds no signal, whose parents are gone, and one that is stopped."""
+    status, _, _ = supervised(
+        "step $n; if [ $n = 2 ]; then ! ps -p $(cat left) >seen && model; exit; fi\n"
+        "(setsid bash -c \"trap '' TERM INT HUP USR1; echo \\$\\$ >>left; sleep 100\" &) \n"
+        "(sleep 100 & kill -STOP $!; echo $! >>left)\n"
+        "until [ $(wc -l <left) = 2 ]; do sleep 0.01; done; sed -i 's/$/,/' left; sed -i '$ s/,//' left; kill -9 $$"
+    )
+    assert status == 0, (tmp_path / "seen").read_text()
+
+
+def test_a_supervisor_that_is_killed_asks_the_launcher_to_end(start, tmp_path):
+    process = start("trap 'echo asked >end; exit 75' USR1; echo $$ >pid; while :; do sleep 0.01; done")
+    pid = int(wait_for(tmp_path / "pid"))
+    process.kill()
+    assert wait_for(tmp_path / "end") == "asked\n"
+    wait_until_gone(pid)
+
+
+def test_output_passes_through_as_it_comes(start, tmp_path):
+    process = start("printf 'half a '; printf 'line' >&2; until [ -e go ]; do sleep 0.01; done; echo line; exit 75")
+    assert process.stdout.read(7) == "half a "
+    assert process.stderr.read(4) == "line"
+    (tmp_path / "go").touch()
+    assert process.communicate(timeout=20) == ("line\n", "")
+
+
+def test_a_log_on_a_full_disk_does_not_stop_the_job(start):
+    with open("/dev/full", "w") as full:
+        process = start("step 0; for i in {1..2000}; do echo a line of text for the log >&2; done; model", stderr=full)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_a_terminal_stays_one():
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [*SUPERVISE, "--", "bash", "-c", "[ -t 2 ] && [ -t 1 ] && exit 75"])
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 75
+
+
+MPIRUN = ["mpirun", "-n", "4", "python", "-m", "distsoftmax.train"]
+
+
+@pytest.mark.parametrize(
+    ("options", "out"),
+    [
+        (["--out", "here"], "here"),
+        (["--out=here", "--l2", "1"], "here"),
+        (["--out", "there", "--out", "here"], "here"),
+        (["--config", "sections.toml"], "in-run"),
+        (["--config=plain.toml"], "plain"),
+        (["--config", "plain.toml", "--out", "here"], "here"),
+    ],
+)
+def test_the_folder_of_a_run_is_known(options, out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sections.toml").write_text('[data]\ndata = ["x"]\n[run]\nout = "in-run"\n')
+    (tmp_path / "plain.toml").write_text('out = "plain"\n')
+    command = Command.of([*MPIRUN, *options], warm=True)
+    assert str(command.out) == out
+    assert list(command.words) == [*MPIRUN, *options, "--warm"]
+
+
+@pytest.mark.parametrize("options", [[], ["--config", "none.toml"], ["--config", "broken.toml"]], ids=str)
+def test_a_run_without_a_folder_gets_one_and_keeps_it(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("out = [")
+    command = Command.of([*MPIRUN, *options], warm=False)
+    assert command.words[-2] == "--out"
+    assert command.words[-1] == str(command.out)
+    command.out.mkdir(parents=True)
+    assert Command.of(MPIRUN, warm=False).out != command.out
+
+
+@pytest.mark.parametrize("words", [["mpirun", "python", "-m", "distsoftmax.evaluate", "run"], [*MPIRUN, "--help"]])
+def test_nothing_is_added_to_a_command_that_trains_nothing(words):
+    assert Command.of(words, warm=True) == Command(tuple(words), None)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, Position()),
+        ({"metrics.jsonl": '{"step": 3}\n{"step": 4}\n{"step": 5, "obj'}, Position("", 4)),
+        ({"metrics.jsonl": "garbage\n"}, Position()),
+        ({"metrics.jsonl": '{"step": 3}\n', "checkpoints/step-0000000012.safetensors": ""}, Position("", 12)),
+        ({"checkpoints/.step-0000000012.safetensors.7.tmp": ""}, Position()),
+        (
+            {"path/01-l2-1e0/metrics.jsonl": '{"step": 90}\n', "path/02-l2-1e-1/metrics.jsonl": '{"step": 0}\n'},
+            Position("02-l2-1e-1", 0),
+        ),
+        ({"path/01-l2-1e0/metrics.jsonl": '{"step": 90}\n', "path/02-l2-1e-1/x": ""}, Position("01-l2-1e0", 90)),
+    ],
+)
+def test_the_last_step_is_that_of_the_newest_checkpoint_or_line_of_metrics(files, expected, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert position(tmp_path) == expected
+
+
+def test_positions_are_ordered_as_a_run_goes_on():
+    steps = [
+        Position(),
+        Position("", 0),
+        Position("01-l2-1e0", 3),
+        Position("01-l2-1e0", 12),
+        Position("02-l2-1e-1", 0),
+    ]
+    assert all(before < after for before, after in itertools.pairwise(steps))
+    assert str(steps[0]) == "before its first step"
+    assert str(steps[3]) == "after step 12 of 01-l2-1e0"
+
+
+PROGRAM = "python -m distsoftmax.train -n 9 --host x"  # whose words are none of mpirun's
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("mpirun -hosts red:2,blue:2,green:2 -n 6", "mpirun --host red:2,green:2 -n 4"),
+        ("mpirun -n 6 -f hosts -ppn 2", "mpirun --host red:4,green:1 -n 5 -ppn 2"),
+        ("mpirun --host red:2,blue:2,green:2 -np 6", "mpirun --host red:2,green:2 -np 4"),
+        ("mpirun -H red,blue,green -np 3", "mpirun --host red:1,green:1 -np 2"),
+        ("mpirun --hostfile slots --with-ft ulfm", "mpirun --host red:2,green:3 --with-ft ulfm"),
+        ("mpirun -n 6", "mpirun --host red:2,green:2 -n 4"),
+        ("mpirun -H red:1,blue:8,green:1 -n 2", "mpirun --host red:1,green:1 -n 1"),
+    ],
+)
+def test_a_job_is_started_on_the_hosts_that_answer(words, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts").write_text("# two lines\nred:4\n\nblue:1\ngreen:1  # and a slow one\n")
+    (tmp_path / "slots").write_text("red slots=2\nblue slots=4 max_slots=8\ngreen slots=3\n")
+    words = [*words.split(), *PROGRAM.split()]
+    hosts = hosts_of(words) or [Host("red"), Host("blue"), Host("green")]
+    assert [host.name for host in hosts] == ["red", "blue", "green"]
+    assert " ".join(on_hosts(words, hosts, {"red", "green"})) == f"{expected} {PROGRAM}"
+    assert on_hosts(words, hosts, {"red", "blue", "green"}) == words
+    assert on_hosts(words, hosts, set()) == words  # the start will say why
+
+
+def test_the_programs_own_words_are_none_of_the_launchers(tmp_path):
+    assert hosts_of(["mpirun", "python", "train.py", "-f", "hosts"]) == []
+    assert hosts_of(["mpirun", "-f", str(tmp_path / "missing"), "python"]) == []
+    assert ranks_of(["mpirun", "/usr/bin/python3.12", "train.py", "-n", "3"]) is None
+
+
+@pytest.mark.parametrize(
+    "by", ["HYDRA_LAUNCHER_EXEC", "PRTE_MCA_plm_ssh_agent", "-launcher-exec", "--prtemca plm_ssh_agent"]
+)
+def test_a_host_answers_where_the_launchers_own_agent_reaches_it(by, tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts_module, "PROBE_SECONDS", 0.5)
+    agent = tmp_path / "agent"
+    agent.write_text('#!/bin/bash\ncase $1 in red) shift; "$@" ;; blue) exit 255 ;; *) exec sleep 100 ;; esac\n')
+    agent.chmod(0o755)
+    hosts = [Host(name) for name in ("red", "blue", "green", "localhost", os.uname().nodename)]
+    words, environment = (
+        (["mpirun", *by.split(), str(agent), "python"], {}) if by[0] == "-" else (["mpirun"], {by: str(agent)})
+    )
+    assert that_answer(hosts, words, environment) == {"red", "localhost", os.uname().nodename}
+
+
+def test_without_an_agent_no_other_host_answers(tmp_path):
+    environment = {"HYDRA_LAUNCHER_EXEC": str(tmp_path / "none")}
+    assert that_answer([Host("red"), Host("localhost")], ["mpirun"], environment) == {"localhost"}
+
+
+def test_nodes_of_an_allocation_answer_where_slurm_says_so(tmp_path, monkeypatch):
+    assert allocated({}) == ([], set())
+    for name, says in (("scontrol", "n1\nn2\nn3\nn4"), ("sinfo", "n1 alloc\nn2 down*\nn3 alloc*\nn4 mix")):
+        (tmp_path / name).write_text(f"#!/bin/bash\ncat <<'END'\n{says}\nEND\n")
+        (tmp_path / name).chmod(0o755)
+    assert allocated({"SLURM_JOB_NODELIST": "n[1-4]"}) == ([], set())  # mpirun outside of Slurm's reach
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert allocated({"SLURM_JOB_NODELIST": "n[1-4]"}) == (
+        [Host("n1"), Host("n2"), Host("n3"), Host("n4")],
+        {"n1", "n4"},
+    )

@@ -37,7 +37,7 @@ class MortalCommunicator(ThreadCommunicator):
 
     def __init__(self, own, job):
         self.own, self.job = own, job
-        self.members, self.generation, self.number = list(range(job.size)), 0, 0
+        self.comrades, self.generation, self.number = list(range(job.size)), 0, 0
         self.rank, self.size = own, job.size
 
     def allgather(self, value):
@@ -60,20 +60,20 @@ class MortalCommunicator(ThreadCommunicator):
                 job.revoked.add(self.generation)
                 job.changed.notify_all()
                 raise RanksLost(f"seen by rank {self.rank}").on_all_ranks()
-            return [job.sent[key][member] for member in self.members]
+            return [job.sent[key][member] for member in self.comrades]
 
     def barrier(self):
         self.allgather(None)
 
     def agree(self, done):
         votes = self._all_living(("agree", self.generation, self.number_of("agree")), done)
-        return len(votes) == len(self.members) and all(votes.values())
+        return len(votes) == len(self.comrades) and all(votes.values())
 
     def repair(self):
         before = self.size
-        self.members = sorted(self._all_living(("repair", self.generation), True))
+        self.comrades = sorted(self._all_living(("repair", self.generation), True))
         self.generation, self.number = self.generation + 1, 0
-        self.rank, self.size = self.members.index(self.own), len(self.members)
+        self.rank, self.size = self.comrades.index(self.own), len(self.comrades)
         return before - self.size
 
     def number_of(self, what):
@@ -87,17 +87,17 @@ class MortalCommunicator(ThreadCommunicator):
         with job.changed:
             job.sent.setdefault(key, {})[self.own] = value
             job.changed.notify_all()
-            self._wait(lambda: key in job.decided or set(self.members) & job.living <= job.sent[key].keys())
+            self._wait(lambda: key in job.decided or set(self.comrades) & job.living <= job.sent[key].keys())
             if key not in job.decided:
-                job.decided[key] = {member: job.sent[key][member] for member in self.members if member in job.living}
+                job.decided[key] = {member: job.sent[key][member] for member in self.comrades if member in job.living}
                 job.changed.notify_all()
             return job.decided[key]
 
     def _is_complete(self, key):
-        return len(self.job.sent[key]) == len(self.members)
+        return len(self.job.sent[key]) == len(self.comrades)
 
     def _is_broken(self):
-        return self.generation in self.job.revoked or not self.job.living.issuperset(self.members)
+        return self.generation in self.job.revoked or not self.job.living.issuperset(self.comrades)
 
     def _wait(self, condition):
         assert self.job.changed.wait_for(condition, DEADLINE), f"rank {self.own} hangs in generation {self.generation}"

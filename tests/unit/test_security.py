@@ -35,10 +35,15 @@ UNSAFE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "mars
 PICKLED = {
     "cluster/communicator.py": "an error of ours, and the name of a node",
     "cluster/cores.py": "the cores that a rank may use",
+    "cluster/first_message.py": "what distinguishes a rank: options, versions, its node",
+    "cluster/watchdog.py": "where a rank is reached",
     "cluster/startup.py": "the version and the description of the core",
+    "coordinator/mirror.py": "the name of a node",
+    "coordinator/restoration.py": "the step of a checkpoint",
     "coordinator/rank_0.py": "what rank 0 has found: a path, a few lines of text",
     "coordinator/report.py": "descriptions, sizes, names of nodes",
-    "data/dataset.py": "names of nodes, sizes, truth values",
+    "data/cold_start.py": "the name of a node",
+    "data/dataset.py": "a truth value; the numbers of the shards that a rank holds",
     "data/open_source.py": "the format of each part",
     "data/parts.py": "the name, size and time of each part",
     "data/readers/arrays/source.py": "the shape and type of each part",
@@ -46,11 +51,16 @@ PICKLED = {
     "data/readers/parquet/source.py": "the rows of each row group, the columns' types",
     "data/readers/svmlight/source.py": "three integers; a truth value",
     "data/readers/text/files.py": "a few integers for each part, range and shard",
+    "data/shards_again.py": "two numbers of shards",
+    "data/spool.py": "a size; a truth value",
     "data/standardization.py": "the kinds of features, of which there are three",
     "data/survey.py": "names of types; a number",
+    "data/warm_files.py": "names of nodes, sizes, truth values, the state of a file",
     "data/encoding.py": "a count for each text column",
     "inspection/census.py": "distinct labels with a row each, categories up to their limit",
     "inspection/tally.py": "one cell, counts, names of types",
+    "training/clock.py": "a time",
+    "training/memory.py": "the number of a step",
 }
 
 

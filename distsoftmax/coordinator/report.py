@@ -36,6 +36,7 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
         ", ".join(sorted(set(cluster.allgather(library.describe())))),
     ]
     lines += [solver] if solver else []
+    lines += ["lost ranks are done without: the others take over their shards"] if cluster.repairs else []
     lines += [f"note: {note}" for note in dataset.notes]
     held, spooled = (sum(cluster.allgather(size)) for size in (dataset.bytes_held, dataset.bytes_spooled))
     if spooled:

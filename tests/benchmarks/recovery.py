@@ -1,0 +1,131 @@
+"""From the death of a rank to the next committed step: python tests/benchmarks/recovery.py [--rows N] [--ranks N]
+
+Under Open MPI the job is repaired in place (mpirun --with-ft ulfm) and, as a second case, started again warm by
+`distsoftmax.supervise`; under MPICH it is started again. Of the mpirun on PATH. The data are a CSV file whose reading
+takes a while, which is timed, too.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+TRAIN = [sys.executable, "-m", "distsoftmax.train", "--label", "y", "--solver", "gradient-descent", "--tolerance", "0"]
+TRAIN += ["--evaluate-every", "0", "--max-steps", "1000000", "--learning-rate", "0.01"]
+DEADLINE = 300  # seconds, for each kill
+
+
+def table(path, rows, columns=60):
+    """Write a CSV file of random numbers."""
+    generator = np.random.default_rng(0)
+    with path.open("w") as file:
+        file.write(",".join([*(f"x{column}" for column in range(columns)), "y"]) + "\n")
+        for start in range(0, rows, 10_000):
+            count = min(10_000, rows - start)
+            cells = generator.standard_normal((count, columns)).round(5)
+            labels = generator.integers(0, 5, count)
+            file.writelines(
+                ",".join(map(str, row)) + f",{label}\n" for row, label in zip(cells.tolist(), labels, strict=True)
+            )
+
+
+def last_step(path):
+    """Return the step of the last whole line of metrics; -1 where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().split(b"\n")[:-1]
+        return json.loads(lines[-1])["step"]
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
+def ranks_of(process):
+    """Return the ranks that a launcher has started."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            words = child.cmdline()
+        except psutil.Error:
+            continue
+        if "distsoftmax.train" in words and not {"mpirun", "prterun"} & {Path(word).name for word in words[:1]}:
+            found.append(child)
+    return found
+
+
+def wait_for(condition):
+    """Wait for a condition, and return the seconds that it took."""
+    start = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - start > DEADLINE:
+            raise TimeoutError
+        time.sleep(0.002)
+    return time.perf_counter() - start
+
+
+def measure(name, launcher, data, folder, n_kills):
+    """Kill a rank now and then, and return the seconds to the step after the last one before, each time."""
+    out = folder / name
+    command = [*launcher, *TRAIN, "--data", str(data), "--out", str(out), "--scratch", str(folder)]
+    log = (folder / f"{name}.log").open("w")
+    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    metrics, seconds = out / "metrics.jsonl", []
+    try:
+        first = wait_for(lambda: last_step(metrics) >= 5)
+        for kill in range(n_kills):
+            time.sleep(1)
+            random.Random(kill).choice(ranks_of(process)).send_signal(signal.SIGKILL)
+            step = last_step(metrics)
+            seconds.append(wait_for(lambda step=step: last_step(metrics) > step))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        for rank in psutil.process_iter():
+            try:
+                if str(out) in rank.cmdline():
+                    rank.kill()
+            except psutil.Error:
+                pass
+        process.wait()
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(len(steps))), "a line of metrics is lost or doubled"
+    print(
+        f"{name}: the first steps after {first:.1f} s; after a kill {statistics.median(seconds):.2f} s (median of "
+        f"{len(seconds)}: {', '.join(f'{second:.2f}' for second in seconds)})",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--kills", type=int, default=5)
+    options = parser.parse_args()
+    version = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False).stdout
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = folder / "table.csv"
+        table(data, options.rows)
+        ranks = ["-n", str(options.ranks)]
+        supervise = [sys.executable, "-m", "distsoftmax.supervise", "--max-restarts", "100", "--"]
+        if re.search("Open MPI", version):
+            ulfm = ["mpirun", "--with-ft", "ulfm", *ranks]
+            measure("in-place", [*supervise, *ulfm], data, folder, min(options.kills, options.ranks - 1))
+            measure("restart-openmpi", [*supervise, "mpirun", *ranks], data, folder, options.kills)
+        else:
+            measure("restart-mpich", [*supervise, "mpirun", *ranks], data, folder, options.kills)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from distsoftmax.coordinator.checkpoint import checkpoint_paths, save_checkpoint
 from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
-from distsoftmax.coordinator.metrics import MetricsFile, metrics_of
+from distsoftmax.coordinator.metrics import MetricsFile, in_words, metrics_of
 from distsoftmax.coordinator.mirror import Mirror
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
@@ -192,18 +192,18 @@ class Coordinator:
         assert self._metrics is not None, "open_folder comes first"
         run = self._config.run
         if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
-            line = metrics_of(state, look, lap, verdict, state.n_sampled or self._n_samples)
             try:
-                self._metrics.write(line)
+                self._metrics.write(metrics_of(state, look, lap, verdict, state.n_sampled or self._n_samples))
             except OutputError as error:  # it does not cost the state
                 self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
         if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
             self._save(state, look.best)
-        self.progress.show(self._task, state.step, self._n_steps, _in_words(state))
+        self.progress.show(self._task, state.step, self._n_steps, in_words(state))
         if is_last:
             self._saver.wait()
-            self._say_what_is_missing()
+            if not self.failure:
+                self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._metrics.n_unwritten)
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.
@@ -226,26 +226,9 @@ class Coordinator:
         """
         on_rank_0(self._cluster, lambda: write_atomically(self.model_path, *model.file_content()))
 
-    def _say_what_is_missing(self) -> None:
-        """Tell at the end what --on-save-error continue has gone on without."""
-        assert self._metrics is not None
-        if self.failure:
-            return
-        n_failed, n_lines = self._errors.count("checkpoints"), self._metrics.n_unwritten
-        if n_failed:
-            paths = checkpoint_paths(self.checkpoints)
-            newest = f"the newest checkpoint is {paths[-1].name}" if paths else "there is no checkpoint"
-            saves = "1 save" if n_failed == 1 else f"{n_failed} saves"
-            self._warn(f"warning: {saves} of checkpoints failed; {newest}")
-        if n_lines:
-            self._warn(f"warning: {self.folder / 'metrics.jsonl'} lacks its last {n_lines} lines")
-
     def _fill_folder(self, state: State) -> None:
         self._saver.wait()
-        if self._path is not None:
-            self._path.open()
-        else:
-            self._lock.take()
+        self._lock.take() if self._path is None else self._path.open()
         make_results_folder(self.checkpoints, self.folder)
         remove_leftovers(self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
@@ -255,7 +238,7 @@ class Coordinator:
     def _save(self, state: State, best: EarlyStopping) -> None:
         assert self._circumstances is not None, "restore comes first"
         if state.step != self._saved_step:
-            write = partial(
+            save = partial(
                 save_checkpoint,
                 self.checkpoints,
                 state,
@@ -264,7 +247,7 @@ class Coordinator:
                 best=_kept(best),
                 seconds=self.training_seconds,
             )
-            self._saver.save(write)
+            self._saver.save(save)
             self._saved_step = state.step
         self._last_save = time.monotonic()
 
@@ -276,9 +259,3 @@ def _warn(progress: ProgressLine, cluster: Communicator, text: str) -> None:
 
 def _kept(best: EarlyStopping) -> EarlyStopping | None:
     return best if best.last_step >= 0 else None
-
-
-def _in_words(state: State) -> str:
-    gap = state.certified_gap if state.certified_gap is not None else state.estimated_gap
-    tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.evaluation.gradient_norm:.2e}"
-    return f"step {state.step}  objective {state.latest_value:.6f}  {tail}"

@@ -110,6 +110,13 @@ def last_step(path: Path) -> int:
     return int(max((step for step in steps if math.isfinite(step)), default=-1))
 
 
+def in_words(state: State) -> str:
+    """Return what the progress line says of a step."""
+    gap = state.certified_gap if state.certified_gap is not None else state.estimated_gap
+    tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.evaluation.gradient_norm:.2e}"
+    return f"step {state.step}  objective {state.latest_value:.6f}  {tail}"
+
+
 def _append(file: FileIO, content: bytes) -> None:
     """Write at the end of a file; where there is no room for all of it, nothing stays."""
     size, unwritten = os.fstat(file.fileno()).st_size, memoryview(content)

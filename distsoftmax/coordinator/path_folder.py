@@ -15,8 +15,8 @@ from distsoftmax.coordinator.circumstances import option_differences
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.rank_0 import on_rank_0
-from distsoftmax.durable import write_atomically
-from distsoftmax.errors import InputError
+from distsoftmax.durable import remedy, write_atomically
+from distsoftmax.errors import InputError, OutputError
 from distsoftmax.training.result import Leg
 
 
@@ -110,7 +110,11 @@ class PathFolder:
         }
         write_atomically(self.folder / "path.json", json.dumps(content, indent=1).encode() + b"\n")
         if chosen is not None:
-            model = (chosen.folder / "model.safetensors").read_bytes()
+            path = chosen.folder / "model.safetensors"
+            try:
+                model = path.read_bytes()
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be read again: {error.strerror}{remedy(error)}") from None
             write_atomically(self.folder / "model.safetensors", model)
 
     def _claim(self) -> None:
@@ -134,7 +138,7 @@ class PathFolder:
             )
         try:
             differences = option_differences(json.loads(path.read_bytes())["options"], self._options())
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: is damaged or unreadable: {error}; remove it to go on") from None
         if differences:
             raise InputError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from distsoftmax.errors import OutputError
 
@@ -100,6 +101,19 @@ class SaveErrors:
             self._causes[kind] = cause
             self._warn(f"warning: {error}. The run goes on, and tries again at its next save (--on-save-error)")
 
-    def count(self, kind: str) -> int:
-        """Return how often a kind of file could not be written, where the run went on."""
-        return self._counts[kind]
+    def warn_of_shortfall(self, checkpoints: Sequence[Path], n_lines: int) -> None:
+        """Say at the end of a run what it has gone on without.
+
+        Parameters
+        ----------
+        checkpoints : sequence of Path
+            Those that are there, the oldest first.
+        n_lines : int
+            The lines that are missing in the metrics.
+        """
+        n_failed = self._counts["checkpoints"]
+        if n_failed:
+            newest = f"the newest checkpoint is {checkpoints[-1].name}" if checkpoints else "there is no checkpoint"
+            self._warn(f"warning: {n_failed} {'save' if n_failed == 1 else 'saves'} of checkpoints failed; {newest}")
+        if n_lines:
+            self._warn(f"warning: metrics.jsonl lacks its last {n_lines} {'line' if n_lines == 1 else 'lines'}")

@@ -81,6 +81,13 @@ def held(tmp_path):
 
 
 @pytest.fixture
+def small(tmp_path):
+    """The words that name a small table."""
+    np.savez(tmp_path / "d.npz", X=np.eye(20), y=np.arange(20) % 2)
+    return "--data", "d.npz", "--max-steps", 1
+
+
+@pytest.fixture
 def no_patience(monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.0)
     monkeypatch.setattr(lock, "PATIENCE_ELSEWHERE", 0.0)
@@ -215,15 +222,15 @@ def test_a_second_run_is_refused_before_its_data_are_read(job, held, no_patience
 
 
 @pytest.mark.parametrize("words", [(), ("--l2-path", "1e-2:1e-3:2")], ids=["a run", "a path"])
-def test_bad_input_leaves_no_folder_and_a_run_no_lock(job, tmp_path, words):
+def test_bad_input_leaves_no_folder_and_a_run_no_lock(job, tmp_path, small, words):
     assert job(2, "train", "--data", "there-is-no-such-file.csv", "--out", "new/run", *words).status == 2
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["d.npz"]
     for _ in range(2):
-        assert job(2, "train", "--max-steps", 1, "--out", "new/run", *words).status == 0
+        assert job(2, "train", *small, "--out", "new/run", *words).status == 0
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_a_path_holds_its_folder_while_its_runs_go_on(job, tmp_path, monkeypatch):
+def test_a_path_holds_its_folder_while_its_runs_go_on(job, tmp_path, small, monkeypatch):
     holders, save = [], coordinator.save_checkpoint
 
     def look(folder, *arguments, **options):
@@ -231,15 +238,15 @@ def test_a_path_holds_its_folder_while_its_runs_go_on(job, tmp_path, monkeypatch
         save(folder, *arguments, **options)
 
     monkeypatch.setattr(coordinator, "save_checkpoint", look)
-    ended = job(2, "train", "--max-steps", 1, "--out", "run", "--l2-path", "1e-2:1e-3:2")
+    ended = job(2, "train", *small, "--out", "run", "--l2-path", "1e-2:1e-3:2")
     assert ended.status == 0
     assert set(holders) == {os.getpid()}
 
 
-def test_a_rank_that_becomes_rank_0_takes_the_folder_over(job, held, tmp_path):
+def test_a_rank_that_becomes_rank_0_takes_the_folder_over(job, held, small):
     """By opening it again: the process that held it is waited for, what it left is cleared, its metrics go on."""
     folder, process = held
     (folder / ".config.toml.7.tmp").touch()
     threading.Timer(0.3, process.kill).start()
-    assert job(1, "train", "--max-steps", 1, "--out", folder).status == 0
+    assert job(1, "train", *small, "--out", folder).status == 0
     assert not list(folder.glob(".*"))

@@ -102,7 +102,13 @@ def test_a_warning_is_given_for_each_cause_not_for_each_save():
         "warning: step-2 read-only",
         "warning: step-3 full",
     ]
-    assert (errors.count("checkpoints"), errors.count("metrics"), errors.fatal) == (4, 4, "")
+    assert errors.fatal == ""
+    said.clear()
+    errors.warn_of_shortfall([], 3)
+    assert said == [
+        "warning: 4 saves of checkpoints failed; there is no checkpoint",
+        "warning: metrics.jsonl lacks its last 3 lines",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,8 @@ def claimed_archive(method):
 
 
 def bomb():
-    """An archive of 200 KB whose header has 200 MB."""
-    header = npy((1, 1), version=2, length=200 << 20) + b" " * (200 << 20)
+    """An archive of 64 KB whose header has 64 MB."""
+    header = npy((1, 1), version=2, length=64 << 20) + b" " * (64 << 20)
     return archive(zipfile.ZIP_DEFLATED, {"X.npy": header, "y.npy": npy((1,))})
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.formats import compression_of
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.text.kept_text import KeptText
+from distsoftmax.data.readers.text.kept_text import KeptText, packed
 from distsoftmax.data.readers.text.records import Range, RangeScan, decompress, opened, scan_range
 from distsoftmax.errors import InputError
 
@@ -282,19 +282,14 @@ class TextFiles:
                             parcels.append([])
                             size = 0
         for number in range(max(cluster.allgather(len(parcels)))):
-            heads: list[list[tuple[int, int, int]]] = [[] for _ in owned]  # part, first byte, number of bytes
-            texts: list[list[bytes]] = [[] for _ in owned]
+            outgoing: list[list[bytes]] = [[] for _ in owned]
             for rank, extent in parcels[number] if number < len(parcels) else ():
-                heads[rank].append((extent.part, extent.start, extent.stop - extent.start))
-                texts[rank].append(self._cut(extent.part, extent.start, extent.stop))
-            heads_for_us = cluster.alltoall([np.array(of_rank, dtype=np.int64).tobytes() for of_rank in heads])
-            texts_for_us = cluster.alltoall([b"".join(of_rank) for of_rank in texts])
+                text = self._cut(extent.part, extent.start, extent.stop)
+                outgoing[rank] += packed(extent.part, extent.start, text)
+            received = cluster.alltoall([b"".join(of_rank) for of_rank in outgoing])
             with cluster.agreement():
-                for head, text in zip(heads_for_us, texts_for_us, strict=True):
-                    at = 0
-                    for part, start, n_bytes in np.frombuffer(head, dtype=np.int64).reshape(-1, 3).tolist():
-                        self._kept.keep(part, start, text[at : at + n_bytes])
-                        at += n_bytes
+                for content in received:
+                    self._kept.keep_packed(content)
 
     def _cut(self, part: int, start: int, stop: int) -> bytes:
         return self._kept.cut(part, start, stop, partial(self._read_again, part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,12 @@ import numpy as np
 from distsoftmax.data.spool import Spool
 
 KEPT_BYTES = 2 << 30  # of plain parts that a rank keeps; the rest is read again
+HEAD = struct.Struct("<qqq")  # of bytes on their way to another rank: their part, the first one there, their number
+
+
+def packed(part: int, start: int, data: bytes) -> tuple[bytes, bytes]:
+    """Return bytes of a part with their head, for `KeptText.keep_packed` of another rank."""
+    return HEAD.pack(part, start, len(data)), data
 
 
 @dataclass
@@ -50,6 +57,14 @@ class KeptText:
         if self._spool is not None:
             text = self._spool.keep(np.frombuffer(data, dtype=np.uint8)).data
         self._chunks.setdefault(part, []).append(_Chunk(start, text))
+
+    def keep_packed(self, content: bytes) -> None:
+        """Keep the bytes that another rank has sent, one `packed` after the other."""
+        at = 0
+        while at < len(content):
+            part, start, n_bytes = HEAD.unpack_from(content, at)
+            at += HEAD.size + n_bytes
+            self.keep(part, start, content[at - n_bytes : at])
 
     def want(self, part: int, start: int, stop: int, shard: int) -> None:
         """Note that a shard wants these bytes."""

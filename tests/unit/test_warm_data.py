@@ -74,7 +74,7 @@ def write_source(folder, kind, seed=0):
             lines = [f"{labels[row]} " + " ".join(f"{j + 2}:{features[row, j]}" for j in range(5)) for row in rows]
             (folder / f"{part}.svm").write_text("\n".join(lines) + "\n")
         with (folder / "2.svm").open("a") as file:
-            file.write("1 1:2.5 9:1\n")  # the smallest and the largest index are in the last part alone
+            file.write("1 0:2.5 9:1\n")  # the smallest and the largest index are in the last part alone
         return {"data": (str(folder / "*.svm"),)}
     cells = np.where(generator.random((ROWS, 5)) < 0.1, "", features.astype(str)) if kind == "table" else features
     colours = generator.choice(["red", "green", "blue", ""], ROWS)

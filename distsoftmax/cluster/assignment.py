@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 
 def owned_shards(rank: int, n_ranks: int, n_shards: int) -> range:
@@ -43,5 +44,5 @@ def lost_shards(held: Sequence[Collection[int]], n_shards: int) -> list[list[int
         count, rank = fewest[0]
         taken[rank] += 1
         heapq.heapreplace(fewest, (count + 1, rank))
-    ends = [sum(taken[: rank + 1]) for rank in range(len(held))]
-    return [lost[end - count : end] for end, count in zip(ends, taken, strict=True)]
+    rest = iter(lost)
+    return [list(islice(rest, count)) for count in taken]

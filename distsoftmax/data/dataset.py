@@ -77,12 +77,12 @@ class Dataset(Facts):
     @property
     def bytes_held(self) -> int:
         """The bytes of this rank's features in memory."""
-        return sum(store.bytes_held for store in self._stores)
+        return sum(int(store.bytes_held) for store in self._stores)
 
     @property
     def bytes_spooled(self) -> int:
         """The bytes of this rank's features in scratch for which --memory has no room."""
-        return sum(store.bytes_spooled for store in self._stores)
+        return sum(int(store.bytes_spooled) for store in self._stores)
 
     @property
     def held_out_store(self) -> ShardStore[PreparedShard] | None:

@@ -117,7 +117,7 @@ def facts_in(content: bytes, key: str, path: Path) -> Facts:
         It is no record, is damaged, or is of something else.
     """
     tensors, metadata = tensors_in(KIND, path, content)
-    if metadata["key"] != key:
+    if metadata.keys() != {"key", "preparation", "facts"} or metadata["key"] != key:
         raise DamagedFile(f"{path}: is the record of another dataset")
     facts = json.loads(metadata["facts"])
     facts["notes"] = tuple(facts["notes"])

@@ -130,7 +130,7 @@ class WarmFolder:
                         os.unlink(self.path / name)
             with contextlib.suppress(OSError):
                 free = shutil.disk_usage(self.path).free
-        needed = sum(of_rank for on_node, of_rank in cluster.allgather((node, n_bytes)) if on_node == node)
+        needed = sum(int(of_rank) for on_node, of_rank in cluster.allgather((node, n_bytes)) if on_node == node)
         if self.path is not None and free < needed:
             self._give_up(f"{self.path} has {free >> 20} MiB free, and {(needed >> 20) + 1} MiB are needed")
 
@@ -157,7 +157,7 @@ class WarmFolder:
     def notes(self, cluster: Communicator) -> tuple[str, ...]:
         """Return what to say of it. Collective."""
         reason = next((trouble for trouble in cluster.allgather(self.trouble) if trouble), None)
-        return () if reason is None else (f"{reason}: a restart reads the samples again; name a larger --scratch",)
+        return () if reason is None else (f"{reason}: a restart reads the samples again; name another --scratch",)
 
     @property
     def _record(self) -> Path | None:
@@ -225,13 +225,15 @@ class WarmShards:
         if metadata != {"number": str(number), "digest": str(digest)}:
             raise InputError(f"{path}: is of another shard")
         self._spool.adopt(content)
+        if not is_known:  # all of it has been looked at
+            self._spool.used(len(content))
         training, held_out = (
-            _samples_in(tensors, portion, number, self._preparation) for portion in ("training", "held_out")
+            _samples_in(tensors, prefix, number, self._preparation) for prefix in ("training", "held_out")
         )
         return PreparedShard(training, held_out)
 
 
-def _tensors_of(samples: Samples, portion: str) -> dict[str, NDArray]:
+def _tensors_of(samples: Samples, prefix: str) -> dict[str, NDArray]:
     features = samples.features
     arrays: dict[str, NDArray | None] = {"classes": samples.classes, "weights": samples.weights}
     if isinstance(features, SparseFeatures):
@@ -240,11 +242,11 @@ def _tensors_of(samples: Samples, portion: str) -> dict[str, NDArray]:
         arrays |= {"indices": matrix.indices, "indptr": matrix.indptr}
     else:
         arrays["features"] = features.stored if isinstance(features, Compact) else features
-    return {f"{portion}.{name}": array for name, array in arrays.items() if array is not None}
+    return {f"{prefix}.{name}": array for name, array in arrays.items() if array is not None}
 
 
-def _samples_in(tensors: Mapping[str, NDArray], portion: str, number: int, preparation: Preparation) -> Samples:
-    own = {name.removeprefix(f"{portion}."): tensor for name, tensor in tensors.items() if name.startswith(portion)}
+def _samples_in(tensors: Mapping[str, NDArray], prefix: str, number: int, preparation: Preparation) -> Samples:
+    own = {name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     features: Prepared
     if "columns" in own:
         features = SparseFeatures(own["columns"], _compressed_rows(own))

@@ -11,6 +11,7 @@ import pytest
 from distsoftmax.data import spool as spool_module
 from distsoftmax.data.spool import Spool
 from distsoftmax.errors import OutputError
+from distsoftmax.tensor_file import map_file
 
 MIB = 1 << 20
 
@@ -67,6 +68,20 @@ def test_arrays_that_were_used_leave_the_memory_of_the_process(tmp_path):
         spool.used(array.nbytes)
         most = max(most, resident())
     assert most - before < 160 * MIB
+
+
+def test_arrays_in_an_adopted_file_stay_there_and_leave_the_memory_of_the_process(tmp_path):
+    path, spool = tmp_path / "arrays", Spool(str(tmp_path))
+    np.ones(4 * MIB).tofile(path)
+    content = map_file(path)
+    array = np.frombuffer(content)
+    spool.adopt(content)
+    assert spool.keep(array) is array
+    before = psutil.Process().memory_info().rss
+    assert array.sum() == 4 * MIB
+    assert psutil.Process().memory_info().rss - before > 20 * MIB
+    spool.release()
+    assert psutil.Process().memory_info().rss - before < 4 * MIB
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

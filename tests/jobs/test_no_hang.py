@@ -90,6 +90,7 @@ def test_waiting_for_a_rank_that_makes_progress_is_no_hang(run):
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("what", ["import", "status-0", "files"])
 def test_a_rank_that_fails_before_the_start_of_mpi_ends_the_job_at_once(run, what):
     ended = run("mpirun", "-n", 3, *TRAIN, env=hanging(1, what), deadline=60)
@@ -160,6 +161,7 @@ def test_no_rank_outlives_a_killed_mpirun(started):
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_second_signal_ends_at_once_even_a_rank_that_waits(started, number):
     process = started(2)
@@ -174,6 +176,7 @@ def test_a_second_signal_ends_at_once_even_a_rank_that_waits(started, number):
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("what", ["raise", "input"])
 def test_a_rank_whose_standard_error_cannot_be_written_ends_the_job_all_the_same(run, tmp_path, what):
     script = tmp_path / "full.sh"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from distsoftmax.errors import ClusterError, InputError
 
 OF_THE_NODE = ("scratch", "threads")  # options that may differ by rank: they change no bit and no call
 NOT_GIVEN = "not given"
+MOST_NAMED = 8  # ranks in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +77,14 @@ def resolved_options(config: Any, name: str = "") -> dict[str, Any]:
     >>> options["valid-fraction"], options["max-steps"], options["command"]
     (None, None, 'TrainConfig')
     """
-    found: dict[str, Any] = {} if name else {"command": type(config).__name__}
+    options: dict[str, Any] = {} if name else {"command": type(config).__name__}
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
-            found |= resolved_options(value, item.name)
+            options |= resolved_options(value, item.name)
         elif item.name != "config":  # what the file says is among the options
-            found[item.name.replace("_", "-")] = value
-    return found
+            options[item.name.replace("_", "-")] = value
+    return options
 
 
 def compare_ranks(cluster: Communicator, own: FirstMessage) -> None:
@@ -97,18 +98,21 @@ def compare_ranks(cluster: Communicator, own: FirstMessage) -> None:
         On every rank: one of them was given other options than rank 0.
     """
     first = cluster.broadcast(own)
-    versions = cluster.allgather((own.version, own.node))
-    if len({version for version, _ in versions}) > 1:
+    said = cluster.allgather((own.version, own.node, own.software, _difference(own, first, cluster.rank)))
+    nodes = [node for _, node, _, _ in said]
+    versions = [version for version, _, _, _ in said]
+    if len(set(versions)) > 1:
         raise ClusterError(
-            f"the ranks run different versions of distsoftmax: {_grouped(versions)}; install one version on all nodes"
+            f"the ranks run different versions of distsoftmax: {_grouped(versions, nodes)}; install one version on all "
+            "nodes"
         ).on_all_ranks()
-    complaint = next((text for text in cluster.allgather(_difference(own, first, cluster.rank)) if text), "")
+    complaint = next((difference for _, _, _, difference in said if difference), "")
     if complaint:
         raise InputError(complaint).on_all_ranks()
     for name in own.software:
-        used = cluster.allgather((own.software[name], own.node))
-        if len({version for version, _ in used}) > 1:
-            cluster.say(f"note: the ranks run different versions of {name}: {_grouped(used)}", to_stderr=True)
+        used = [software[name] for _, _, software, _ in said]
+        if len(set(used)) > 1:
+            cluster.say(f"note: the ranks run different versions of {name}: {_grouped(used, nodes)}", to_stderr=True)
 
 
 def _difference(own: FirstMessage, first: FirstMessage, rank: int) -> str:
@@ -141,16 +145,17 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _grouped(versions: list[tuple[str, str]]) -> str:
-    """Return who has what: "0.1.0 on ranks 0 to 3 (node a), 0.2.0 on rank 4 (node b)"."""
+def _grouped(versions: Sequence[str], nodes: Sequence[str]) -> str:
+    """Return who has what: "0.1.0 on ranks 0, 1 (node a), 0.2.0 on rank 2 (node b)"."""
     holders: dict[str, list[int]] = {}
-    for rank, (version, _) in enumerate(versions):
+    for rank, version in enumerate(versions):
         holders.setdefault(version, []).append(rank)
-    return ", ".join(f"{version or 'none'} on {_ranks(ranks, versions)}" for version, ranks in holders.items())
+    return ", ".join(f"{version or 'none'} on {_ranks(ranks, nodes)}" for version, ranks in holders.items())
 
 
-def _ranks(ranks: list[int], versions: list[tuple[str, str]]) -> str:
-    nodes = sorted({versions[rank][1] for rank in ranks})
-    where = f"node {nodes[0]}" if len(nodes) == 1 else f"{len(nodes)} nodes, {nodes[0]} the first"
-    named = ", ".join(map(str, ranks[:8])) + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")
-    return f"rank{'s' if len(ranks) > 1 else ''} {named} ({where})"
+def _ranks(ranks: list[int], nodes: Sequence[str]) -> str:
+    names = sorted({nodes[rank] for rank in ranks})
+    where = f"node {names[0]}" if len(names) == 1 else f"{len(names)} nodes, such as {names[0]}"
+    named = ", ".join(map(str, ranks[:MOST_NAMED]))
+    more = f" and {len(ranks) - MOST_NAMED} more" if len(ranks) > MOST_NAMED else ""
+    return f"rank{'s' if len(ranks) > 1 else ''} {named}{more} ({where})"

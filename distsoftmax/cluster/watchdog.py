@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.communicator import Communicator, complain
 from distsoftmax.cluster.early_exit import DRAIN_SECONDS, started_processes
 from distsoftmax.cluster.heartbeat import (
     TOKEN_BYTES,
@@ -81,6 +81,8 @@ class Watchdog:
         self._parent = os.getppid() if started_processes() > 1 else 0
         self._progress: tuple[int, int, int] = (-1, -1, -1)
         self._since = self._last_answer = time.monotonic()
+        self._started = self._since
+        self._is_noted = False
         self._own_reads = 0
         self._heard: dict[int, Heard] = {}
         self._senders: dict[int, tuple[str, int]] = {}
@@ -142,6 +144,13 @@ class Watchdog:
     def _judge(self, now: float) -> None:
         """On the first rank: end the job if nobody makes progress."""
         heard = {rank: self._heard[rank] for rank in self._cluster.members if rank in self._heard}
+        silent = len(self._cluster.members) - len(heard)
+        if silent and not self._is_noted and now - self._started > 3 * MISSED_BEATS * self._interval:
+            self._is_noted = True
+            complain(
+                f"note: the watchdogs of {silent} ranks do not reach that of rank 0 by UDP, so --timeout counts on "
+                "each rank by itself: give more seconds than a rank may wait for another"
+            )
         if idle_seconds(heard, now) < self.timeout:
             return
         for sender in self._senders.values():
@@ -210,9 +219,9 @@ class Watchdog:
         """Print this rank's stacks and its place, and end the job."""
         threading.Thread(target=_exit_later, name=OWN_THREADS[0], daemon=True).start()
         rank, size, node = self._cluster.rank, self._cluster.size, self._posts[self._own].node
-        place = self._look(time.monotonic()).place
+        beat = self._look(time.monotonic())
         with contextlib.suppress(OSError):
-            os.write(STDERR, f"rank {rank} of {size} on node {node} {place}:\n{_stacks()}".encode())
+            os.write(STDERR, f"rank {rank} of {size} on node {node} {beat.place}:\n{_stacks()}".encode())
         self._cluster.abort(f"rank {rank} of {size}: {why}; the job is ended")
 
 
@@ -252,11 +261,11 @@ def _addresses() -> tuple[str, ...]:
     import psutil
 
     try:
-        found = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
+        entries = [entry for of_interface in psutil.net_if_addrs().values() for entry in of_interface]
     except OSError:
         return ()
     return tuple(
         entry.address
-        for entry in found
+        for entry in entries
         if entry.family == socket.AF_INET and not entry.address.startswith("127.") and entry.address
     )

@@ -9,7 +9,7 @@ from conftest import OPEN_MPI, ROOT
 
 LONG = ["--solver", "gradient-descent", "--learning-rate", 0.1, "--tolerance", 0, "--max-steps", 200]
 LONG += ["--checkpoint-every", 5, "--evaluate-every", 0]
-FAULTS = {"PYTHONPATH": str(ROOT / "tests" / "jobs" / "faults")}
+FAULTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "jobs" / "faults")])}
 SLOW = {**FAULTS, "FAULT": "all:slow"}  # so slow that a signal arrives in the middle
 SHARDS = ["--shards", 8]
 

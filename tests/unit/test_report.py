@@ -10,7 +10,8 @@ import pytest
 from ranks import on_ranks
 
 from distsoftmax.arithmetic import library
-from distsoftmax.config import ObjectiveConfig, SolverConfig, TrainConfig
+from distsoftmax.cluster.control import TimeUp
+from distsoftmax.config import ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.objective.cross_entropy import Scores
@@ -107,6 +108,19 @@ def test_a_penalty_that_leaves_features_out_says_how_many_are_left(penalty):
 def test_with_patience_the_step_of_the_model_is_named():
     expected = "kept: the model of step 9, with the lowest held-out log loss, 0.45"
     assert expected in said(result(step=9), patience=2)
+
+
+@pytest.mark.parametrize(
+    ("run", "cause"),
+    [
+        (RunConfig(deadline="2100-01-01T00:00"), "stopped by --deadline 2100-01-01T00:00 after step 7"),
+        (RunConfig(), "stopped by the coming end of the Slurm job after step 7"),
+    ],
+    ids=str,
+)
+def test_a_deadline_that_ended_a_run_is_named(run, cause):
+    ended = Interruption(7, 0, TimeUp.DEADLINE)
+    assert interrupted(ended, TrainConfig(run=run), Path("run"), 1).startswith(cause)
 
 
 def test_what_the_solver_remarked_is_said():

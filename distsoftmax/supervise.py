@@ -51,7 +51,7 @@ class Supervisor:
         self._job: Job | None = None
         self._last_lines: list[str] = []
         self._stop = 0  # the signal that has asked the job to end
-        self._last_request = 0.0
+        self._last_request = self._last_passed = 0.0
         self._at_once = False
         self._wakeup = _wake_up_at(STOPPING, self._ask_to_end)
         adopt_orphans()
@@ -94,7 +94,7 @@ class Supervisor:
         stamp = out and model_stamp(out)
         self._job = Job(words, self._wakeup)
         if self._stop:  # the signal came while the job was started
-            self._job.send(signal.SIGUSR1)
+            self._pass_on()
         status = self._job.wait()
         self._last_lines, self._job = self._job.last_lines, None
         return NO_MODEL if status == 0 and out and model_stamp(out) == stamp else status
@@ -143,18 +143,27 @@ class Supervisor:
         return bool(self._stop)
 
     def _ask_to_end(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal on to mpirun.
-
-        Open MPI kills the ranks on SIGTERM and SIGINT, MPICH does on a second Ctrl-C, with a page of assertions. Both
-        pass SIGUSR1 on, as often as it comes.
-        """
         now = time.monotonic()
         if number in (signal.SIGTERM, signal.SIGINT):
-            self._at_once |= bool(self._last_request) and now - self._last_request >= SECOND_SIGNAL_SECONDS
+            self._at_once |= now - self._last_request >= SECOND_SIGNAL_SECONDS and self._last_request > 0
             self._last_request = now
         self._stop = number
-        if self._job is not None:
-            self._job.send(signal.SIGKILL if self._at_once else signal.SIGUSR1)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Ask mpirun for the end.
+
+        Open MPI kills the ranks on SIGTERM and SIGINT, MPICH does on a second Ctrl-C, with a page of assertions. Both
+        pass SIGUSR1 on; but MPICH's mpirun fails where many come while the ranks end.
+        """
+        now = time.monotonic()
+        if self._job is None:
+            return
+        if self._at_once:
+            self._job.send(signal.SIGKILL)
+        elif now - self._last_passed >= SECOND_SIGNAL_SECONDS:
+            self._last_passed = now
+            self._job.send(signal.SIGUSR1)
 
 
 def _wake_up_at(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> int:

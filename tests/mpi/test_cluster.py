@@ -44,6 +44,15 @@ def message(cluster, parameters, **changes):
     return commit(cluster, parameters, lap, **changes)
 
 
+def test_what_is_larger_than_a_message_arrives_whole(cluster, monkeypatch):
+    monkeypatch.setattr("distsoftmax.cluster.mpi.LARGEST_MESSAGE", 3)
+    for content in (b"", b"!", b"0123456789"):
+        assert cluster.broadcast_bytes(content) == content
+        assert cluster.alltoall([content] * cluster.size) == [content] * cluster.size
+        received = list(cluster.in_rank_order(content))
+        assert received == ([content] * cluster.size if cluster.rank == 0 else [])
+
+
 def test_a_signal_on_any_rank_is_known_to_all(cluster):
     for rank in range(cluster.size):
         assert message(cluster, np.ones(3), signal=15 if cluster.rank == rank else 0).signal == 15

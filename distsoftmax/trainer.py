@@ -97,7 +97,7 @@ def fit(config: TrainConfig, coordinator: Coordinator, session: Session, memory:
         state = certified(objective, state, stopping.tolerance)
         look = stopping.look(objective, state, look)
         memory.propose(state, look)
-        lap = clock.lap()
+        lap = clock.lap(coordinator.save_seconds)
         verdict = commit(cluster, state.parameters, lap, signal=signals.received, failed=bool(coordinator.failure))
         memory.commit()
         if verdict.failed:

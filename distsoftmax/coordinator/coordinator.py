@@ -113,6 +113,11 @@ class Coordinator:
         return self._errors.fatal
 
     @property
+    def save_seconds(self) -> float:
+        """What the longest save so far has taken; 0 on other ranks than rank 0."""
+        return self._saver.longest_seconds
+
+    @property
     def training_seconds(self) -> float:
         """Seconds spent in this run since its first step, by earlier processes, too."""
         return self._seconds_before + time.perf_counter() - self._opened

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +17,15 @@ class Saver:
 
     Nothing is copied: the arrays of a state are never written to after it was made. Hashing and writing, which take
     the time, release the interpreter's lock, so a step is not held up. The process does not end before the thread has.
+
+    Attributes
+    ----------
+    longest_seconds : float
+        That a save has taken.
     """
 
     def __init__(self) -> None:
+        self.longest_seconds = 0.0
         self._turn = threading.Lock()
         self._due: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
@@ -61,10 +68,12 @@ class Saver:
                 if write is None:
                     self._thread = None
                     return
+            start = time.perf_counter()
             try:
                 write()
             except Exception as error:  # the steps' thread raises it
                 self._errors.append(error)
+            self.longest_seconds = max(self.longest_seconds, time.perf_counter() - start)
 
 
 class SaveErrors:

@@ -54,7 +54,8 @@ def _train_runs(
         if number > 0:
             coordinator = Coordinator(run, cluster, coordinator.progress, _name(values, number), folder)
             objective = objective.with_penalties(run.objective)
-        ended = fit(run, objective, coordinator, session)
+        with coordinator:
+            ended = fit(run, objective, coordinator, session)
         coordinator.progress.leave()
         if isinstance(ended, Interruption):
             signals.ignore()

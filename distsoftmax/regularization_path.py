@@ -58,7 +58,8 @@ def _train_runs(
             name = _name(values, number)
             following = partial(Coordinator, run, cluster, coordinator.progress, name, folder)
             coordinator = surviving(cluster, following, session.mend)
-        ended, sha256 = fit_and_save(run, coordinator, session)
+        with coordinator:
+            ended, sha256 = fit_and_save(run, coordinator, session)
         coordinator.progress.leave()
         if isinstance(ended, Interruption):
             signals.ignore()

@@ -103,7 +103,8 @@ class Coordinator:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._saver.wait()
         self._lock.release()
-        forget_warm(self._config, self.folder, error)
+        if self._path is None:
+            forget_warm(self._config, self.folder, error)
 
     @property
     def failure(self) -> str:

@@ -43,11 +43,11 @@ def start(tmp_path):
         return process
 
     yield start
-    for process in started:
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-        process.kill()
+            if process.cwd() == str(tmp_path):  # else it would hold the pipes
+                process.kill()
+    for process in started:
         process.communicate()
 
 

@@ -10,7 +10,7 @@ from conftest import ROOT, TRAININGS
 
 from distsoftmax.model import load_model
 
-FAULTS = {"PYTHONPATH": str(ROOT / "tests" / "jobs" / "faults"), "FAULT": "all:slow"}
+FAULTS = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "jobs" / "faults")]), "FAULT": "all:slow"}
 # slow enough that the fault, which slows every call of the kernel after the 200th, comes in the middle
 PATH = ["--l2-path", "1e-1:1e-4:4", "--solver", "gradient-descent", "--tolerance", 1e-3, "--shards", 8]
 NAMES = ["01-l2-1e-01", "02-l2-1e-02", "03-l2-1e-03", "04-l2-1e-04"]

@@ -12,8 +12,7 @@ from conftest import OPEN_MPI, ROOT
 
 MPI = "openmpi" if OPEN_MPI else "mpich"
 PYTHONPATH = os.pathsep.join([str(ROOT / "tests" / "jobs" / "faults"), str(ROOT)])
-COLD = [] if "warm" in chaos.OPTIONS else ["--cold"]
-SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise", *COLD]
+SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise"]
 RUN = [*chaos.COMMON, *chaos.PROBLEMS["momentum"], "--checkpoint-every", 1, "--out", "run"]
 TRAIN = ["python", "-m", "distsoftmax.train", *RUN]
 LONG = [*TRAIN, "--max-steps", 100_000]
@@ -52,10 +51,6 @@ def script(tmp_path):
     return shutil.copy(ROOT / "launch" / "local.sh", launch)
 
 
-warm_only = pytest.mark.skipif(bool(COLD), reason="the launch script asks for --warm")
-
-
-@warm_only
 @pytest.mark.launcher
 def test_the_launch_script_goes_on_where_a_rank_was_killed(run, script, faults, undisturbed, tmp_path):
     ended = run(script, "--mpi", MPI, "-n", 2, "--max-restarts", 1, *RUN, env=faults("gradient:kill:1:20"))
@@ -64,7 +59,6 @@ def test_the_launch_script_goes_on_where_a_rank_was_killed(run, script, faults, 
     assert OPEN_MPI or "restart 1 of 1 in 0.25 s" in ended.err
 
 
-@warm_only
 @pytest.mark.launcher
 def test_the_launch_script_starts_no_job_again_where_that_is_not_wanted(run, script, faults):
     ended = run(script, "--mpi", MPI, "-n", 2, "--max-restarts", 0, *RUN, env=faults("gradient:kill-all:1:20"))

@@ -5,6 +5,7 @@ A state is the same on every rank, so the first rank of each of two nodes keeps 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from distsoftmax.training.early_stopping import EarlyStopping
 
 N_NODES = 2  # that keep the state
 SHORTEST_SECONDS = 0.005  # from one state that is kept to the next: quicker steps are not slowed down by it
+SMALLEST_RATIO = 20  # of that time to the time that writing takes: it needs no more than 5 % of a core
 
 
 class Mirror:
@@ -38,17 +40,20 @@ class Mirror:
         self._keeps = cluster.rank in first_ranks[:N_NODES]
         self._reads = cluster.rank in first_ranks
         self._saver = Saver()
-        self._last = -SHORTEST_SECONDS
+        self._next = 0.0  # when the next one may be kept
 
     def keep(self, state: State, circumstances: Circumstances, best: EarlyStopping | None, seconds: float) -> None:
         """Keep a state instead of the one before, on a thread of its own. Not collective; what fails is left out."""
-        now = time.monotonic()
-        if self._path is None or not self._keeps or now - self._last < SHORTEST_SECONDS:
+        if self._path is None or not self._keeps or time.monotonic() < self._next:
             return
-        path, self._last = self._path, now
-        self._saver.save(
-            lambda: write_atomically(path, *checkpoint_content(state, circumstances, best=best, seconds=seconds))
-        )
+        path, self._next = self._path, math.inf
+
+        def write() -> None:
+            start = time.monotonic()
+            write_atomically(path, *checkpoint_content(state, circumstances, best=best, seconds=seconds))
+            self._next = start + max(SHORTEST_SECONDS, SMALLEST_RATIO * (time.monotonic() - start))
+
+        self._saver.save(write)
         if self._saver.errors():  # no room in memory, say
             self._path = None
 

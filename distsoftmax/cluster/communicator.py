@@ -117,6 +117,14 @@ class Communicator(Protocol):
         """
 
     @abstractmethod
+    def confirm_loss(self) -> bool:
+        """Return whether ranks are known to be lost, after something went wrong; if so, end the calls others wait in.
+
+        Not collective. Where the job repairs, it waits a moment for the news: a call in which a rank dies may end as if
+        nothing had happened, but with wrong values.
+        """
+
+    @abstractmethod
     def repair(self) -> int:
         """Make this the job of the survivors, in their order, after RanksLost, and return how many ranks were lost.
 
@@ -233,6 +241,10 @@ class Alone(Communicator):
     def agree(self, done: bool) -> bool:
         """See `Communicator.agree`."""
         return done
+
+    def confirm_loss(self) -> bool:
+        """See `Communicator.confirm_loss`."""
+        return False
 
     def repair(self) -> int:
         """See `Communicator.repair`."""

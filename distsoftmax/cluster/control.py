@@ -108,7 +108,7 @@ def commit(
     ReplicaMismatch
         On every rank, when the parameters are not equal on all of them.
     """
-    digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data)
+    digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data, cluster.step & 0xFFFFFFFF)
     own = (digest, signal, lap.out_of_time, failed, lap.compute_seconds, lap.communication_seconds)
     ranks = cluster.gather_records(np.array(own, dtype=MESSAGE))
     odd = np.flatnonzero(ranks["digest"] != ranks["digest"][0])

@@ -21,6 +21,7 @@ from distsoftmax.cluster.early_exit import DRAIN_SECONDS, ULFM
 from distsoftmax.errors import RanksLost
 
 LOSSES = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED, MPI.ERR_IN_STATUS)
+NEWS_SECONDS = 1.0  # until the news of a death has reached every rank
 LARGEST_MESSAGE = 1 << 30  # bytes; MPI counts in C's int
 
 
@@ -51,35 +52,52 @@ class MpiCommunicator(Communicator):
         return self._members
 
     @contextmanager
-    def _counted(self, call: str, begins: bool = True) -> Iterator[None]:
+    def _counted(self, call: str, begins: bool = True, *, survives: bool = False) -> Iterator[None]:
+        """Count a call, and raise RanksLost where ranks died in it, unless it is one that survives that by itself."""
         start = time.perf_counter()
         self.n_calls += begins
         self.call = call
         try:
             yield
+            # Open MPI 5.0 has been seen to return MPI_SUCCESS with arbitrary bytes from a call in which a rank died
+            is_lost = self.repairs and not survives and self._communicator.Get_failed().Get_size() > 0
         except MPI.Exception as error:
-            if not self.repairs or error.Get_error_class() not in LOSSES:
+            is_lost = self.repairs and error.Get_error_class() in LOSSES
+            if not is_lost:
                 raise
-            self._communicator.Revoke()  # so that the others' calls end, too, and with an error
-            raise RanksLost(f"ranks were lost, which rank {self.rank} saw in {call}").on_all_ranks() from None
         finally:
             self.call = ""
             self.communication_seconds += time.perf_counter() - start
+        if is_lost:
+            self._communicator.Revoke()  # so that the others' calls end, too, and with an error
+            raise RanksLost(f"ranks were lost, which rank {self.rank} saw in {call}").on_all_ranks()
 
     def agree(self, done: bool) -> bool:
         """See `Communicator.agree`: MPI_Comm_agree, which gives all survivors one result, or all of them an error."""
         if not self.repairs:
             return done
         try:
-            with self._counted("agree"):
+            with self._counted("agree", survives=True):
                 return bool(self._communicator.Agree(int(done)))
         except RanksLost:
             return False
 
+    def confirm_loss(self) -> bool:
+        """See `Communicator.confirm_loss`."""
+        end = time.perf_counter() + NEWS_SECONDS
+        while self.repairs:
+            if self._communicator.Is_revoked() or self._communicator.Get_failed().Get_size():
+                self._communicator.Revoke()
+                return True
+            if time.perf_counter() > end:
+                break
+            time.sleep(0.01)
+        return False
+
     def repair(self) -> int:
         """See `Communicator.repair`: MPI_Comm_shrink of User-Level Failure Mitigation (W. Bland et al., 2013)."""
         before = self.size
-        with self._counted("repair"):
+        with self._counted("repair", survives=True):
             self._communicator.Revoke()
             self._adopt(self._communicator.Shrink())
         self.n_calls = 0  # ranks are compared by it, and they have learnt of the loss in different calls
@@ -140,7 +158,7 @@ class MpiCommunicator(Communicator):
 
     def gather_records(self, record: NDArray[np.void]) -> NDArray[np.void]:
         """See `Communicator.gather_records`."""
-        records = np.empty(self.size, dtype=record.dtype)
+        records = np.zeros(self.size, dtype=record.dtype)
         with self._counted("gather_records"):
             self._communicator.Allgather(record.reshape(1).view(np.uint8), records.view(np.uint8))
         return records
@@ -178,7 +196,7 @@ class MpiCommunicator(Communicator):
 
     def close(self) -> None:
         """See `Communicator.close`. Python would do it at its end, where no watchdog sees it any more."""
-        with self._counted("finalize"):
+        with self._counted("finalize", survives=True):
             MPI.Finalize()
 
 

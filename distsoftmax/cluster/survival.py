@@ -15,7 +15,9 @@ def surviving(cluster: Communicator, work: Callable[[], Value], mend: Callable[[
     """Do a piece of work; where ranks are lost meanwhile, repair the job and do it again. Collective.
 
     Ranks learn of a loss in different calls: one of them may be through with the work while another is not. So they
-    agree on its end, in a way that no loss can spoil, and all do it again unless all have done it.
+    agree on its end, in a way that no loss can spoil, and all do it again unless all have done it. A call in which a
+    rank dies may also end well, but with wrong values: any error is the loss's where there is one, and what was done
+    counts only where nobody was lost.
 
     Parameters
     ----------
@@ -38,8 +40,8 @@ def surviving(cluster: Communicator, work: Callable[[], Value], mend: Callable[[
                 mend()
                 is_whole = True
             values = [work()]
-        except RanksLost:
-            if not cluster.repairs:
+        except Exception as error:
+            if not (isinstance(error, RanksLost) and cluster.repairs) and not cluster.confirm_loss():
                 raise
         if cluster.agree(bool(values)):
             return values[0]

@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 from ranks import ThreadCommunicator
 
 from distsoftmax.errors import RanksLost
@@ -17,7 +18,8 @@ class Job:
     """What the threads of a job share.
 
     dooms: {rank: (call, has_sent)}: in which of its collective calls a rank dies, counted from 1, and whether the
-    others still get what it has sent. `hears(rank)` says whether a survivor's call in which a rank has died ends well.
+    others still get what it has sent. `hears(rank)` says how a survivor's call in which a rank has died ends: "well",
+    "lost", with RanksLost, or "wrong", as if well, but with the survivor's own value in place of that of the dead.
     """
 
     def __init__(self, size, dooms, hears):
@@ -56,11 +58,19 @@ class MortalCommunicator(ThreadCommunicator):
             job.sent.setdefault(key, {})[self.own] = value
             job.changed.notify_all()
             self._wait(lambda: self._is_complete(key) or self._is_broken())
-            if not self._is_complete(key) or (key in job.last_calls and not job.hears(self.own)):
-                job.revoked.add(self.generation)
-                job.changed.notify_all()
-                raise RanksLost(f"seen by rank {self.rank}").on_all_ranks()
-            return [job.sent[key][member] for member in self.comrades]
+            sent, how = job.sent[key], job.hears(self.own)
+            if self._is_complete(key) and (key not in job.last_calls or how == "well"):
+                return [sent[member] for member in self.comrades]
+            if how == "wrong" and all(member in sent or member not in job.living for member in self.comrades):
+                return [sent[member] if member in job.living else value for member in self.comrades]
+            job.revoked.add(self.generation)
+            job.changed.notify_all()
+            raise RanksLost(f"seen by rank {self.rank}").on_all_ranks()
+
+    def gather_records(self, record):
+        records = self.allgather(record.copy())
+        wrong = [member not in self.job.sent[self.generation, self.number - 1] for member in self.comrades]
+        return np.array([np.zeros_like(own) if is_wrong else own for own, is_wrong in zip(records, wrong, strict=True)])
 
     def barrier(self):
         self.allgather(None)
@@ -68,6 +78,14 @@ class MortalCommunicator(ThreadCommunicator):
     def agree(self, done):
         votes = self._all_living(("agree", self.generation, self.number_of("agree")), done)
         return len(votes) == len(self.comrades) and all(votes.values())
+
+    def confirm_loss(self):
+        with self.job.changed:
+            if not self._is_broken():
+                return False
+            self.job.revoked.add(self.generation)
+            self.job.changed.notify_all()
+            return True
 
     def repair(self):
         before = self.size
@@ -103,7 +121,7 @@ class MortalCommunicator(ThreadCommunicator):
         assert self.job.changed.wait_for(condition, DEADLINE), f"rank {self.own} hangs in generation {self.generation}"
 
 
-def on_mortal_ranks(size, work, dooms, hears=lambda rank: True):
+def on_mortal_ranks(size, work, dooms, hears=lambda rank: "well"):
     """Return what `work(cluster)` returns or raises on each rank, Killed where it died; and how many calls it made."""
     job, outcomes = Job(size, dooms, hears), [None] * size
     clusters = [MortalCommunicator(rank, job) for rank in range(size)]

@@ -44,6 +44,9 @@ class ThreadCommunicator(Communicator):
     def agree(self, done):
         return done
 
+    def confirm_loss(self):
+        return False
+
     def repair(self):
         raise NotImplementedError
 

@@ -89,7 +89,7 @@ def test_ranks_that_die_at_any_call_change_neither_the_model_nor_a_line_of_metri
         RANKS,
         training(table, tmp_path, solver),
         dooms,
-        hears=lambda rank: zlib.crc32(f"{number} {rank}".encode()) % 2 == 0,
+        hears=lambda rank: ("well", "lost", "wrong")[zlib.crc32(f"{number} {rank}".encode()) % 3],
     )
     died = {rank for rank, outcome in enumerate(outcomes) if isinstance(outcome, Killed)}
     assert died == set(dead), outcomes

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 from distsoftmax.cluster.early_exit import end_before_joining, end_the_job_with_this_process
-from distsoftmax.errors import DistSoftmaxError, InputError
+from distsoftmax.errors import DistSoftmaxError, InputError, RanksLost
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
@@ -75,7 +75,11 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     except DistSoftmaxError as error:
         if not error.agreed and cluster.size > 1:
             cluster.abort(f"rank {cluster.rank} of {cluster.size}: error: {error}", error.exit_status)
-        cluster.say(f"error: {error}{f' (on node {error.node})' if error.node else ''}", to_stderr=True)
+        text = f"error: {error}{f' (on node {error.node})' if error.node else ''}"
+        if isinstance(error, RanksLost):  # rank 0, which speaks for all, may be one of them
+            complain(text)
+        else:
+            cluster.say(text, to_stderr=True)
         status = error.exit_status
     cluster.leave(status)
 

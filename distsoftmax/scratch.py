@@ -80,6 +80,14 @@ def warm_folder(root: str | Path, run: Path) -> Path | None:
         return None
 
 
+def is_unused(folder: Path) -> bool:
+    """Return whether nothing is kept in a private folder."""
+    try:
+        return os.listdir(folder) == [LOCK]
+    except OSError:
+        return False
+
+
 def remove_private_folder(folder: Path) -> None:
     """Remove the folder of a run that has ended, and all in it. Not collective; any number of processes may call it.
 

@@ -34,7 +34,7 @@ class Session:
         With the penalties of the run at hand.
     limit : TimeLimit
     show : callable
-        Takes the progress of reading.
+        Takes the progress of reading once more. A signal does not end it: the step after it saves.
     warm : Path or None
         The folder in scratch where prepared samples are kept; None without --warm, or where it cannot be made.
     """
@@ -75,6 +75,8 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
 
     make_solver(config.solver, config.objective).check(config.objective)
     warm = warm_folder(config.data.scratch_folder, coordinator.whole_folder) if config.run.warm else None
+    if config.run.warm and warm is None:
+        cluster.say(f"note: --scratch {config.data.scratch_folder} keeps nothing for a restart: name a folder of yours")
     deadline = choose_deadline(config.run.deadline, cluster)
     dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm)
     threads = choose_threads(config.run.threads, cluster)
@@ -83,4 +85,4 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
     cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
     limit = TimeLimit.of(config.solver.max_seconds, deadline)
-    return Session(cluster, signals, config, dataset, objective, limit, show, warm)
+    return Session(cluster, signals, config, dataset, objective, limit, coordinator.progress.show, warm)

@@ -174,7 +174,8 @@ def _wake_up_at(numbers: Iterable[int], handler: Callable[[int, FrameType | None
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)  # only a signal with a handler wakes up
     for number in numbers:
-        signal.signal(number, handler)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup has asked for
+            signal.signal(number, handler)
     return readable
 
 

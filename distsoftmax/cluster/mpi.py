@@ -38,6 +38,7 @@ class MpiCommunicator(Communicator):
         self.repairs = MPI.ERR_PROC_FAILED != MPI.ERR_REVOKED and os.environ.get(ULFM) == "1"
         self.library = f"{MPI.Get_library_version().splitlines()[0].strip(', ')}, mpi4py {mpi4py.__version__}"
         self._first_group = communicator.Get_group()
+        self._in_flight: object = None
         self._adopt(communicator.Dup())
 
     def _adopt(self, communicator: MPI.Comm) -> None:
@@ -126,7 +127,9 @@ class MpiCommunicator(Communicator):
                 for rank, content in enumerate(contents)
                 for block in _blocks(np.frombuffer(content, np.uint8))
             ]
+            self._in_flight = (requests, received, contents)  # a loss must not free what MPI may still write to
             MPI.Request.Waitall(requests)
+            self._in_flight = None
             return [buffer.tobytes() for buffer in received]
 
     def broadcast(self, value: Value) -> Value:

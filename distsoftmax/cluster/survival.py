@@ -10,6 +10,8 @@ from distsoftmax.errors import RanksLost
 
 Value = TypeVar("Value")
 
+MOST_FUTILE = 3  # repairs in a row that found nobody lost: what they are for does not go away by them
+
 
 def surviving(cluster: Communicator, work: Callable[[], Value], mend: Callable[[], object] = lambda: None) -> Value:
     """Do a piece of work; where ranks are lost meanwhile, repair the job and do it again. Collective.
@@ -30,9 +32,9 @@ def surviving(cluster: Communicator, work: Callable[[], Value], mend: Callable[[
     Raises
     ------
     DistSoftmaxError
-        What the work raises, but for RanksLost where the job can be repaired.
+        What the work raises, but for RanksLost where the job can be repaired, and where ranks are lost indeed.
     """
-    is_whole = True
+    is_whole, futile = True, 0
     while True:
         values: list[Value] = []
         try:
@@ -41,10 +43,12 @@ def surviving(cluster: Communicator, work: Callable[[], Value], mend: Callable[[
                 is_whole = True
             values = [work()]
         except Exception as error:
-            if not (isinstance(error, RanksLost) and cluster.repairs) and not cluster.confirm_loss():
+            is_loss = (isinstance(error, RanksLost) and cluster.repairs) or cluster.confirm_loss()
+            if not is_loss or futile == MOST_FUTILE:
                 raise
         if cluster.agree(bool(values)):
             return values[0]
         is_whole = False
         lost = cluster.repair()
+        futile = 0 if lost else futile + 1
         cluster.say(f"{lost} of {cluster.size + lost} ranks were lost; the others go on", to_stderr=True)

@@ -166,7 +166,9 @@ def broadcast_checkpoint(own: Checkpoint | None, cluster: Communicator, root: in
     if not path:
         return None
     content = cluster.broadcast_bytes(None if own is None else own.content, root)
-    return own or load_checkpoint(Path(path.decode()), content)
+    if own is not None and cluster.rank == root:
+        return own
+    return load_checkpoint(Path(path.decode()), content)  # also where this rank has an older one
 
 
 def _flattened(record: object, prefix: str) -> dict[str, NDArray]:

@@ -77,7 +77,7 @@ class Coordinator:
         self.progress = progress or ProgressLine(config.run.progress, silent=cluster.rank != 0)
         self._circumstances: Circumstances | None = None
         self._seconds_before = 0.0
-        self._opened = time.perf_counter()
+        self._opened: float | None = None  # when the first step was about to be taken
         self._saved_step = -1
         self._n_steps = self._n_samples = 0
         # what follows is rank 0's, whichever rank that is
@@ -102,9 +102,10 @@ class Coordinator:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._saver.wait()
-        self._lock.release()
+        self._mirror.wait()  # else it would write into the folder while that is removed
         if self._path is None:
             forget_warm(self._config, self.folder, error)
+        self._lock.release()
 
     @property
     def failure(self) -> str:
@@ -121,7 +122,7 @@ class Coordinator:
     @property
     def training_seconds(self) -> float:
         """Seconds spent in this run since its first step, by earlier processes, too."""
-        return self._seconds_before + time.perf_counter() - self._opened
+        return self._seconds_before + (0.0 if self._opened is None else time.perf_counter() - self._opened)
 
     @property
     def whole_folder(self) -> Path:
@@ -172,9 +173,11 @@ class Coordinator:
         """
         self._n_steps, self._n_samples = limit.steps, dataset.n_training
         self.progress.is_silent = self._cluster.rank != 0
+        self._mirror.wait()  # two that write one file would spoil it
         self._mirror = Mirror(self._memory, self._cluster)
         on_rank_0(self._cluster, lambda: self._fill_folder(state))
-        self._opened = time.perf_counter()
+        if self._opened is None:  # else ranks were lost meanwhile, and the time goes on
+            self._opened = time.perf_counter()
         self.progress.leave()
 
     def record(self, state: State, look: Look, lap: Lap, verdict: Verdict, *, is_last: bool) -> None:
@@ -190,7 +193,8 @@ class Coordinator:
             Rank 0's.
         """
         assert self._circumstances is not None, "restore comes first"
-        self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
+        if state.step != self._saved_step:  # what was just restored may be an earlier run of a path, done already
+            self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
         if is_last:
             self._mirror.wait()
         if self._cluster.rank != 0:

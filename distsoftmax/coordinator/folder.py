@@ -12,8 +12,8 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import make_folder, remove_leftovers
-from distsoftmax.errors import InputError, Interrupted
-from distsoftmax.scratch import MEMORY, remove_private_folder, warm_folder
+from distsoftmax.errors import InputError
+from distsoftmax.scratch import MEMORY, is_unused, remove_private_folder, warm_folder
 
 
 def choose_folder(config: TrainConfig, cluster: Communicator) -> Path:
@@ -62,12 +62,13 @@ def resuming_options(config: TrainConfig, folder: Path) -> bytes:
 
 
 def forget_warm(config: TrainConfig, folder: Path, error: BaseException | None) -> None:
-    """Remove what was kept on this node for a restart, if the run has ended in order. Not collective."""
-    if config.run.warm and (error is None or isinstance(error, (InputError, Interrupted))):
-        for root in (config.data.scratch_folder, MEMORY):
-            kept = warm_folder(root, folder)
-            if kept is not None:
-                remove_private_folder(kept)
+    """Remove what this node keeps for a restart, if the run has ended in order, or it keeps nothing. Not collective."""
+    if not config.run.warm:
+        return
+    for root in (config.data.scratch_folder, MEMORY):
+        kept = warm_folder(root, folder)
+        if kept is not None and (error is None or is_unused(kept)):
+            remove_private_folder(kept)
 
 
 def _new_folder() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from distsoftmax.training.early_stopping import EarlyStopping
 
 N_NODES = 2  # that keep the state
 SHORTEST_SECONDS = 0.005  # from one state that is kept to the next: quicker steps are not slowed down by it
+LEAST_FREE = 4  # times a state's bytes that must be free in memory
 SMALLEST_RATIO = 20  # of that time to the time that writing takes: it needs no more than 5 % of a core
 
 
@@ -50,12 +52,13 @@ class Mirror:
 
         def write() -> None:
             start = time.monotonic()
-            write_atomically(path, *checkpoint_content(state, circumstances, best=best, seconds=seconds))
+            content = checkpoint_content(state, circumstances, best=best, seconds=seconds)
+            if sum(map(len, content)) * LEAST_FREE > shutil.disk_usage(path.parent).free:
+                return  # and no later one: memory is short
+            write_atomically(path, *content)
             self._next = start + max(SHORTEST_SECONDS, SMALLEST_RATIO * (time.monotonic() - start))
 
-        self._saver.save(write)
-        if self._saver.errors():  # no room in memory, say
-            self._path = None
+        self._saver.save(write)  # where it fails there is no next one
 
     def wait(self) -> None:
         """Return when nothing is being written any more. Not collective."""

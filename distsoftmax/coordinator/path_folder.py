@@ -56,8 +56,8 @@ class PathFolder:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._lock.release()
         forget_warm(self._config, self.folder, error)
+        self._lock.release()
 
     def of_leg(self, number: int) -> Path:
         """Return the folder of the run with one of the values, counted from 0."""

@@ -61,11 +61,12 @@ class Restoration:
             On every rank: the folder holds another run, or any run where none was wanted.
         """
         cluster, folder = self._cluster, self._folder
-        checkpoint, kept = None, mirror.newest(now)
+        checkpoint, kept = None, mirror.newest(now) if self._config.run.resume == "auto" else None
         reach = -1  # the step up to which no line of metrics is missing: a folder made anew has none
         with cluster.agreement():
             if cluster.rank == 0:
-                reach = last_step(folder / "metrics.jsonl") + self._config.run.metrics_every
+                last = last_step(folder / "metrics.jsonl")
+                reach = last + self._config.run.metrics_every if last >= 0 else -1
                 checkpoint = newest_checkpoint(folder / "checkpoints", lambda text: cluster.say(text, to_stderr=True))
                 if checkpoint is not None and self._config.run.resume == "never":
                     raise InputError(

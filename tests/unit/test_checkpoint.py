@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from objectives import fields_of
+from ranks import on_ranks
 
 from distsoftmax import durable
 from distsoftmax.coordinator import checkpoint as checkpoint_module
-from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint, newest_checkpoint, save_checkpoint
+from distsoftmax.coordinator.checkpoint import (
+    broadcast_checkpoint,
+    checkpoint_paths,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.metrics import MetricsFile
 from distsoftmax.errors import DamagedFile, InputError, OutputError
@@ -127,6 +134,20 @@ def test_only_our_own_leftovers_are_removed(tmp_path):
         (tmp_path / name).touch()
     durable.remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".notes.tmp"]
+
+
+@pytest.mark.parametrize("root", [0, 2])
+def test_all_ranks_go_on_from_one_checkpoint_whatever_older_ones_they_have(tmp_path, root):
+    for rank in (0, 2):
+        (tmp_path / f"{rank}").mkdir()
+        save_checkpoint(tmp_path / f"{rank}", state(9 if rank == root else 5), circumstances(), keep=3)
+
+    def received(cluster):
+        own = None if cluster.rank == 1 else newest_checkpoint(tmp_path / f"{cluster.rank}", pytest.fail)
+        return broadcast_checkpoint(own, cluster, root).state(AcceleratedState)
+
+    for of_rank in on_ranks(3, received):
+        assert same(of_rank, state(9))
 
 
 def test_no_checkpoint_is_no_error(tmp_path):

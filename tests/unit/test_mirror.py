@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from mortal_ranks import Killed, on_mortal_ranks
+from savers import SaverAtOnce
 from sklearn.datasets import load_wine
 
 from distsoftmax.cluster.survival import surviving
@@ -15,20 +16,11 @@ from distsoftmax.coordinator import coordinator as coordinator_module
 from distsoftmax.coordinator import folder as folder_module
 from distsoftmax.coordinator import mirror
 from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.coordinator.saver import Saver
 from distsoftmax.session import open_session
 from distsoftmax.trainer import fit_and_save
 from distsoftmax.training.signals import StopSignals
 
 STEPS = 20
-
-
-class SaverAtOnce(Saver):
-    """Saves before the next step, so that what is kept when a rank dies does not depend on chance."""
-
-    def save(self, write):
-        super().save(write)
-        self.wait()
 
 
 @pytest.fixture

@@ -183,6 +183,17 @@ def test_a_signal_asks_the_launcher_to_end_in_order(start, tmp_path, name):
     assert starts(tmp_path) == 1
 
 
+def test_a_job_under_nohup_outlives_its_terminal(start, tmp_path):
+    process = start(
+        "echo $$ >pid; while [ ! -e hung-up ]; do sleep 0.02; done; model; exit 0",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    wait_for(tmp_path / "pid")
+    process.send_signal(signal.SIGHUP)
+    (tmp_path / "hung-up").touch()
+    assert process.wait(timeout=20) == 0
+
+
 def test_signals_in_quick_succession_are_one(start, tmp_path):
     process = start("trap '' USR1; echo $$ >pid; sleep 2; exit 75")
     wait_for(tmp_path / "pid")

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import zlib
 
 import numpy as np
@@ -12,8 +13,10 @@ from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint
 from distsoftmax.coordinator.coordinator import Coordinator
+from distsoftmax.errors import RanksLost
 from distsoftmax.session import open_session
 from distsoftmax.trainer import fit_and_save
+from distsoftmax.training.result import Interruption
 from distsoftmax.training.signals import StopSignals
 
 RANKS = 3
@@ -36,14 +39,18 @@ def table(tmp_path_factory):
     return str(path)
 
 
-def training(table, folder, solver):
-    """A function that trains on a rank, and returns the model's digest."""
-    config = TrainConfig(
+def configuration(table, folder, solver):
+    return TrainConfig(
         data=DataConfig(data=(table,), valid_fraction=0.3, shards=5),
         objective=ObjectiveConfig(l2=1e-3),
         solver=SolverConfig(**{"tolerance": 0.0, **SOLVERS[solver]}),
         run=RunConfig(out=str(folder), progress="never", threads=1, evaluate_every=2, checkpoint_every=2),
     )
+
+
+def training(table, folder, solver):
+    """A function that trains on a rank, and returns the model's digest."""
+    config = configuration(table, folder, solver)
 
     def train(cluster):
         signals = StopSignals.__new__(StopSignals)
@@ -97,3 +104,29 @@ def test_ranks_that_die_at_any_call_change_neither_the_model_nor_a_line_of_metri
     assert metrics(tmp_path) == lines
     for path in checkpoint_paths(tmp_path / "checkpoints"):
         load_checkpoint(path)
+
+
+def test_a_signal_that_comes_with_a_loss_is_obeyed_after_the_repair_by_a_save(table, tmp_path):
+    config = configuration(table, tmp_path, "gradient-descent")
+
+    def train(cluster):
+        signals = StopSignals.__new__(StopSignals)
+        signals.received = 0
+        with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
+            session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator))
+            signals.received = signal.SIGTERM
+            if cluster.rank == 2:
+                cluster.job.dooms[2] = cluster.n_calls + 1, False
+            return fit_and_save(config, coordinator, session)[0]
+
+    outcomes, _ = on_mortal_ranks(RANKS, train, {})
+    assert outcomes[:2] == 2 * [Interruption(0, signal.SIGTERM)]
+    assert [path.name for path in checkpoint_paths(tmp_path / "checkpoints")] == ["step-0000000000.safetensors"]
+
+
+def test_calls_that_fail_although_no_rank_is_lost_end_the_job():
+    def fail():
+        raise RanksLost("seen, but not there").on_all_ranks()
+
+    outcomes, _ = on_mortal_ranks(2, lambda cluster: surviving(cluster, fail), {})
+    assert all(isinstance(outcome, RanksLost) for outcome in outcomes)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 
 from distsoftmax.supervision.command import Command
-from distsoftmax.supervision.hosts import allocated, hosts_of, on_hosts, on_ranks, ranks_of, that_answer
+from distsoftmax.supervision.hosts import allocated, hosts_of, keeping_alive, on_hosts, on_ranks, ranks_of, that_answer
 from distsoftmax.supervision.job import Job, adopt_orphans, say
 from distsoftmax.supervision.run_folder import Position, model_stamp, position
 
@@ -92,7 +92,7 @@ class Supervisor:
         """Start the job, wait for its end, and return its status."""
         out = self._command.out
         stamp = out and model_stamp(out)
-        self._job = Job(words, self._wakeup)
+        self._job = Job(words, self._wakeup, keeping_alive(words, os.environ))
         if self._stop:  # the signal came while the job was started
             self._pass_on()
         status = self._job.wait()

@@ -65,7 +65,7 @@ if [ "$mpi" = openmpi ]; then
     # Open MPI refuses more ranks than cores, and root, unless told otherwise.
     cat >>"$venv/bin/activate" <<'EOF'
 
-export PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+export PRTE_MCA_rmaps_default_mapping_policy=slot:oversubscribe
 if [ "$(id -u)" = 0 ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
@@ -79,7 +79,7 @@ if [ "$mpi" = system ]; then
     fi
     # Two ranks that do not see each other would be two trainings: mpirun of one MPI, library of another.
     ranks=$(OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
-        PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe mpirun -n 2 "$venv/bin/python" -c \
+        PRTE_MCA_rmaps_default_mapping_policy=slot:oversubscribe mpirun -n 2 "$venv/bin/python" -c \
         'from mpi4py import MPI; MPI.COMM_WORLD.rank or print("ranks", MPI.COMM_WORLD.size)' 2>&1) || true
     grep -q "ranks 2" <<<"$ranks" ||
         fail "mpi4py does not work with $(command -v mpirun): ${ranks##*$'\n'}; load the MPI module that mpirun belongs \

@@ -82,7 +82,7 @@ class Coordinator:
         self._n_steps = self._n_samples = 0
         # what follows is rank 0's, whichever rank that is
         self._warn = partial(_warn, self.progress, cluster)
-        self._lock = FolderLock(self.folder, self._warn)
+        self._lock = FolderLock(self.folder, self._warn, config.run.timeout)
         self._saver = Saver()
         self._errors = SaveErrors(stop=config.run.on_save_error == "stop", warn=self._warn)
         self._last_save = time.monotonic()

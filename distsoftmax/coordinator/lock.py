@@ -24,6 +24,7 @@ from distsoftmax.errors import InputError
 NAME = ".lock"
 PATIENCE = 5.0  # seconds that are waited for a process of this node: one that was killed may not be gone yet
 PATIENCE_ELSEWHERE = 100.0  # for one of another node: an NFS server keeps a dead node's locks for a lease, 90 seconds
+ENDING_SECONDS = 30.0  # that a run whose network is lost may take to end, beyond its --timeout
 PAUSE = 0.05  # seconds between two tries
 HELD = (errno.EAGAIN, errno.EACCES)  # what the calls say of a lock that another process holds
 
@@ -36,12 +37,15 @@ class FolderLock:
     folder : Path
     note : callable
         Takes a text for the user.
+    timeout : float
+        Seconds after which a run without progress ends: one on a node whose network is lost holds the folder so long.
     """
 
-    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, note: Callable[[str], None], timeout: float = 0.0) -> None:
         self._folder = folder
         self._path = folder / NAME
         self._note = note
+        self._timeout = timeout
         self._release: Callable[[], object] | None = None
 
     def take(self) -> None:
@@ -80,6 +84,7 @@ class FolderLock:
 
     def _waited_for(self) -> int:
         start, noted = time.monotonic(), False
+        elsewhere = max(PATIENCE_ELSEWHERE, self._timeout and self._timeout + ENDING_SECONDS)
         while True:
             descriptor = self._opened()
             if self._locked(descriptor):
@@ -90,7 +95,7 @@ class FolderLock:
             holder = _holder(descriptor)
             os.close(descriptor)
             is_here = holder.get("host") in (None, os.uname().nodename)
-            if time.monotonic() - start > (PATIENCE if is_here else PATIENCE_ELSEWHERE):
+            if time.monotonic() - start > (PATIENCE if is_here else elsewhere):
                 raise InputError(
                     f"--out {self._folder} is in use by another run, {_in_words(holder)}. Wait until it has ended, or "
                     f"name another folder. If that process is no more, as after its node was lost, remove {self._path}"
@@ -99,7 +104,7 @@ class FolderLock:
                 noted = True
                 self._note(
                     f"note: --out {self._folder} is in use, {_in_words(holder)}; waiting up to "
-                    f"{PATIENCE_ELSEWHERE:.0f} s for it, in case its node was lost"
+                    f"{elsewhere:.0f} s for it, in case its node was lost"
                 )
             time.sleep(PAUSE)
 

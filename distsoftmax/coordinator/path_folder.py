@@ -49,7 +49,7 @@ class PathFolder:
         self._values = values
         self._cluster = cluster
         self.folder = choose_folder(config, cluster)
-        self._lock = FolderLock(self.folder, partial(cluster.say, to_stderr=True))
+        self._lock = FolderLock(self.folder, partial(cluster.say, to_stderr=True), config.run.timeout)
         on_rank_0(cluster, self._claim)
 
     def __enter__(self) -> PathFolder:

@@ -22,6 +22,9 @@ FILES = (
 )  # host, host:slots or host slots=N, a line each
 AGENT_VARIABLES = ("HYDRA_LAUNCHER_EXEC", "PRTE_MCA_plm_ssh_agent", "OMPI_MCA_plm_ssh_agent", "OMPI_MCA_plm_rsh_agent")
 AGENT_WORDS = ("-launcher-exec", "--launcher-exec", "plm_ssh_agent", "plm_rsh_agent")
+AGENT_ARGUMENTS = ("HYDRA_LAUNCHER_EXTRA_ARGS", "PRTE_MCA_plm_ssh_args")
+KEEP_ALIVE = "-oServerAliveInterval=5 -oServerAliveCountMax=3"  # ssh ends where a host is silent for 15 to 20 seconds
+OWN_LAUNCHERS = ("SLURM_JOB_ID", "LSB_JOBID", "PE_HOSTFILE", "LOADL_HOSTFILE")  # of batch systems: MPICH prefers them
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,17 @@ def that_answer(hosts: Sequence[Host], words: Sequence[str], environment: Mappin
             probe.kill()
             probe.wait()
     return answering
+
+
+def keeping_alive(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for mpirun in which its ssh ends when a host does not answer any more, and so mpirun.
+
+    A node whose network is gone closes no connection: mpirun would wait for it for a quarter of an hour.
+    """
+    agent = shlex.split(_agent(words, environment))
+    if os.path.basename(agent[0]) != "ssh" or any(name in environment for name in OWN_LAUNCHERS):
+        return dict(environment)
+    return {**dict.fromkeys(AGENT_ARGUMENTS, KEEP_ALIVE), **environment}
 
 
 def allocated(environment: Mapping[str, str]) -> tuple[list[Host], set[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import select
 import signal
@@ -11,13 +12,15 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psutil
 
 SET_DEATH_SIGNAL, SET_SUBREAPER = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER of Linux's prctl
 CLEAR_SECONDS = 10.0  # in which the processes that are left over must end after SIGKILL
 TAIL_LINES = 20  # of standard error that are kept
+ENDED = b"; the job is ended"  # what a rank's last line on standard error ends with, where it ends the job for all
+END_SECONDS = 15.0  # that the launcher may take from there: Open MPI's waits for nodes that it does not reach
 POLL_SECONDS = 0.02  # between two looks whether a process has ended, where no signal says so
 ON_LINUX = sys.platform == "linux"
 _C = ctypes.CDLL(None) if ON_LINUX else None
@@ -33,13 +36,15 @@ class Job:
     """A command in a session of its own: a terminal's Ctrl-C does not reach it.
 
     Its output passes through as it comes. Where standard error is no terminal it passes through a pipe, and its last
-    lines are kept. When this process is killed the job gets SIGUSR1: a run saves its state, and ends.
+    lines are kept; after a rank has said there that it ends the job, the launcher is killed if it does not end soon.
+    When this process is killed the job gets SIGUSR1: a run saves its state, and ends.
 
     Parameters
     ----------
     words : sequence of str
     wakeup : int
         A file descriptor that can be read when a signal has come; see `signal.set_wakeup_fd`.
+    environment : mapping
 
     Raises
     ------
@@ -47,9 +52,10 @@ class Job:
         There is no such command.
     """
 
-    def __init__(self, words: Sequence[str], wakeup: int) -> None:
+    def __init__(self, words: Sequence[str], wakeup: int, environment: Mapping[str, str]) -> None:
         self._wakeup = wakeup
         self._tail: deque[bytes] = deque([b""], TAIL_LINES + 1)
+        self._end = math.inf  # by `time.monotonic`, when the command is killed
         parent = os.getpid()
 
         def end_with_the_parent() -> None:
@@ -62,6 +68,7 @@ class Job:
             words,
             stdin=subprocess.DEVNULL,
             stderr=None if os.isatty(2) else subprocess.PIPE,
+            env=environment,
             start_new_session=True,
             preexec_fn=end_with_the_parent,  # there are no other threads
         )
@@ -85,6 +92,12 @@ class Job:
         """
         while self._process.poll() is None:
             self._pass_on(1.0)
+            if time.monotonic() > self._end:
+                say(
+                    f"the launcher has not ended in {END_SECONDS:.0f} s since a rank has ended the job, so it is killed"
+                )
+                self._end = math.inf
+                self.send(signal.SIGKILL)
         self.clear()
         deadline = time.monotonic() + 1.0
         while self._pipe is not None and time.monotonic() < deadline:
@@ -130,6 +143,8 @@ class Job:
             return
         first, *lines = chunk.split(b"\n")
         self._tail[-1] = (self._tail[-1] + first)[-4096:]
+        if lines and any(line.endswith(ENDED) for line in (self._tail[-1], *lines)):
+            self._end = min(self._end, time.monotonic() + END_SECONDS)
         self._tail.extend(lines)
         write_to_stderr(chunk)
 

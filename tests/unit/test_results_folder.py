@@ -93,8 +93,8 @@ def no_patience(monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE_ELSEWHERE", 0.0)
 
 
-def lock_of(folder, note=pytest.fail):
-    return lock.FolderLock(folder, note)
+def lock_of(folder, note=pytest.fail, **options):
+    return lock.FolderLock(folder, note, **options)
 
 
 def test_a_folder_that_a_run_holds_is_refused_with_its_holder_and_the_remedy(held, no_patience):
@@ -160,17 +160,19 @@ def test_a_lock_whose_file_was_removed_does_not_count(tmp_path, no_patience):
     second.release()
 
 
-def test_a_holder_on_another_node_is_waited_for_longer_and_the_user_is_told(held, monkeypatch):
+@pytest.mark.parametrize(("timeout", "seconds"), [(0.0, 100), (4.0, 100), (300.0, 330)])
+def test_a_holder_on_another_node_is_waited_for_longer_and_the_user_is_told(timeout, seconds, held, monkeypatch):
     folder, process = held
     (folder / ".lock").write_text('{"host": "node7", "process": 9, "started": "today"}\n')
     monkeypatch.setattr(lock, "PATIENCE", 0.0)
     threading.Timer(0.5, process.kill).start()
     notes = []
-    own = lock_of(folder, notes.append)
+    own = lock_of(folder, notes.append, timeout=timeout)
     own.take()
     own.release()
     (note,) = notes
-    assert note.startswith(f"note: --out {folder} is in use, process 9 on node7, since today; waiting up to 100 s")
+    waits = f"waiting up to {seconds} s"  # a run whose network is lost ends after its --timeout
+    assert note.startswith(f"note: --out {folder} is in use, process 9 on node7, since today; {waits}")
 
 
 @pytest.mark.parametrize("content", ["", "[" * 900, "[]", '{"host": 3}'])

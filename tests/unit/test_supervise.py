@@ -13,8 +13,18 @@ import psutil
 import pytest
 
 from distsoftmax.supervision import hosts as hosts_module
+from distsoftmax.supervision import job as job_module
 from distsoftmax.supervision.command import Command
-from distsoftmax.supervision.hosts import Host, allocated, hosts_of, on_hosts, ranks_of, that_answer
+from distsoftmax.supervision.hosts import (
+    Host,
+    allocated,
+    hosts_of,
+    keeping_alive,
+    on_hosts,
+    ranks_of,
+    that_answer,
+)
+from distsoftmax.supervision.job import Job
 from distsoftmax.supervision.run_folder import Position, position
 
 SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise", "--cold"]
@@ -149,6 +159,14 @@ def test_a_start_that_fails_before_the_first_step_is_tried_on_fewer_ranks(tmp_pa
     assert done.returncode == 1
     assert (tmp_path / "ranks").read_text().split() == ["6", "6", "3"]
     assert "no step was taken on 6 ranks, so 3 are started" in done.stderr
+
+
+def test_a_launcher_that_does_not_end_when_a_rank_has_ended_the_job_is_killed(monkeypatch, capfd):
+    monkeypatch.setattr(job_module, "END_SECONDS", 0.1)
+    script = "echo 'rank 0 of 4: no progress; the job is ended' >&2; exec sleep 60"
+    wakeup, _ = os.pipe()
+    assert Job(["sh", "-c", script], wakeup, os.environ).wait() == -signal.SIGKILL
+    assert "the launcher has not ended in 0 s since a rank has ended the job, so it is killed" in capfd.readouterr().err
 
 
 def test_a_command_that_trains_nothing_is_started_as_it_is(supervised):
@@ -396,6 +414,16 @@ def test_a_host_answers_where_the_launchers_own_agent_reaches_it(by, tmp_path, m
 def test_without_an_agent_no_other_host_answers(tmp_path):
     environment = {"HYDRA_LAUNCHER_EXEC": str(tmp_path / "none")}
     assert that_answer([Host("red"), Host("localhost")], ["mpirun"], environment) == {"localhost"}
+
+
+def test_the_launchers_ssh_ends_where_a_host_falls_silent_but_for_what_the_user_says():
+    options = "-oServerAliveInterval=5 -oServerAliveCountMax=3"
+    both = {"HYDRA_LAUNCHER_EXTRA_ARGS": options, "PRTE_MCA_plm_ssh_args": options}
+    assert keeping_alive(["mpirun"], {"A": "b"}) == {"A": "b", **both}
+    assert keeping_alive(["mpirun", "-launcher-exec", "/opt/ssh"], {}) == both
+    assert keeping_alive(["mpirun"], {"PRTE_MCA_plm_ssh_args": "-q"}) == {**both, "PRTE_MCA_plm_ssh_args": "-q"}
+    for other in ({"HYDRA_LAUNCHER_EXEC": "rsh"}, {"SLURM_JOB_ID": "7"}):
+        assert keeping_alive(["mpirun"], other) == other
 
 
 def test_nodes_of_an_allocation_answer_where_slurm_says_so(tmp_path, monkeypatch):

@@ -19,8 +19,9 @@ import psutil
 SET_DEATH_SIGNAL, SET_SUBREAPER = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER of Linux's prctl
 CLEAR_SECONDS = 10.0  # in which the processes that are left over must end after SIGKILL
 TAIL_LINES = 20  # of standard error that are kept
-ENDED = b"; the job is ended"  # what a rank's last line on standard error ends with, where it ends the job for all
-END_SECONDS = 15.0  # that the launcher may take from there: Open MPI's waits for nodes that it does not reach
+# how a line on standard error ends that says that a rank ends the job for all, or that ssh hears nothing of a host
+ENDED = (b"; the job is ended", b" not responding.")
+END_SECONDS = 15.0  # that the launcher may take from there: it may wait for a node that it does not reach
 POLL_SECONDS = 0.02  # between two looks whether a process has ended, where no signal says so
 ON_LINUX = sys.platform == "linux"
 _C = ctypes.CDLL(None) if ON_LINUX else None
@@ -36,7 +37,7 @@ class Job:
     """A command in a session of its own: a terminal's Ctrl-C does not reach it.
 
     Its output passes through as it comes. Where standard error is no terminal it passes through a pipe, and its last
-    lines are kept; after a rank has said there that it ends the job, the launcher is killed if it does not end soon.
+    lines are kept; after one that says that the job has ended, or a host is lost, a launcher that goes on is killed.
     When this process is killed the job gets SIGUSR1: a run saves its state, and ends.
 
     Parameters
@@ -94,7 +95,7 @@ class Job:
             self._pass_on(1.0)
             if time.monotonic() > self._end:
                 say(
-                    f"the launcher has not ended in {END_SECONDS:.0f} s since a rank has ended the job, so it is killed"
+                    f"the launcher does not end, {END_SECONDS:.0f} s after the job has or a host was lost; it is killed"
                 )
                 self._end = math.inf
                 self.send(signal.SIGKILL)
@@ -143,7 +144,7 @@ class Job:
             return
         first, *lines = chunk.split(b"\n")
         self._tail[-1] = (self._tail[-1] + first)[-4096:]
-        if lines and any(line.endswith(ENDED) for line in (self._tail[-1], *lines)):
+        if lines and any(line.rstrip().endswith(ENDED) for line in (self._tail[-1], *lines)):
             self._end = min(self._end, time.monotonic() + END_SECONDS)
         self._tail.extend(lines)
         write_to_stderr(chunk)

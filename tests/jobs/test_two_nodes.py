@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.skipif(bool(two_nodes.missing()), reason=two_nodes.missing()),
 ]
 TIMEOUT = 4  # seconds without progress that the watchdog allows
-LONG_TIMEOUT = 40  # before it is over mpirun's ssh, too, finds out that a node has no network
+LONG_TIMEOUT = 60  # before it is over mpirun's ssh finds out that a node has no network
 DEADLINE = 110  # seconds for a case
 RUN = [*chaos.COMMON, "--solver", "gradient-descent", "--learning-rate", 0.1, "--momentum", 0.9, "--max-steps", 150]
 RUN += ["--checkpoint-every", 50, "--out", "run"]
@@ -60,13 +60,15 @@ def survives(cluster, start, undisturbed, tmp_path):
             happens()
             seconds = longest_pause(metrics, process)
             ended = process.wait()
-            remaining = [node.ranks() for node in cluster.nodes]
+            end = time.monotonic()
+            while cluster.ranks():  # those of a node without network end after their --timeout
+                assert time.monotonic() - end < LONG_TIMEOUT
+                time.sleep(0.1)
         story = f"the longest time without a step was {seconds:.1f} s\n{ended.out}\n{ended.err}"
         print(story)
         folder, sha256 = undisturbed
         assert (ended.status, ended.all_sha256) == (0, [sha256]), story
         assert chaos.metrics(tmp_path / "run") == chaos.metrics(folder), story
-        assert remaining == [{}, {}], story
         return ended
 
     return survives

@@ -161,12 +161,14 @@ def test_a_start_that_fails_before_the_first_step_is_tried_on_fewer_ranks(tmp_pa
     assert "no step was taken on 6 ranks, so 3 are started" in done.stderr
 
 
-def test_a_launcher_that_does_not_end_when_a_rank_has_ended_the_job_is_killed(monkeypatch, capfd):
+@pytest.mark.parametrize(
+    "line", ["rank 0 of 4: no progress; the job is ended", r"Timeout, server red not responding.\r"]
+)
+def test_a_launcher_that_goes_on_when_the_job_has_ended_or_a_host_is_lost_is_killed(line, monkeypatch, capfd):
     monkeypatch.setattr(job_module, "END_SECONDS", 0.1)
-    script = "echo 'rank 0 of 4: no progress; the job is ended' >&2; exec sleep 60"
     wakeup, _ = os.pipe()
-    assert Job(["sh", "-c", script], wakeup, os.environ).wait() == -signal.SIGKILL
-    assert "the launcher has not ended in 0 s since a rank has ended the job, so it is killed" in capfd.readouterr().err
+    assert Job(["sh", "-c", f"printf '{line}\\n' >&2; exec sleep 60"], wakeup, os.environ).wait() == -signal.SIGKILL
+    assert "the launcher does not end" in capfd.readouterr().err
 
 
 def test_a_command_that_trains_nothing_is_started_as_it_is(supervised):

@@ -6,14 +6,12 @@ import contextlib
 import os
 import sys
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import psutil
-from rich.console import Console
-from rich.control import Control
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.segment import ControlType
-from rich.table import Column
+
+if TYPE_CHECKING:  # else imported where a line is drawn: a thousand ranks draw none
+    from rich.progress import Progress
 
 LAUNCHERS = ("mpirun", "mpiexec", "prterun", "srun", "orterun")
 REFRESH_SECONDS = 0.1  # between two drawings of the moving line, at least
@@ -43,6 +41,10 @@ class ProgressLine:
         width = None if silent else _terminal_width()
         if silent or mode == "never" or (mode == "auto" and width is None):
             return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
+
         self._console = Console(file=sys.stderr, force_terminal=True, width=width or 100, legacy_windows=False)
         words = TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True))
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn(), words)
@@ -82,6 +84,9 @@ class ProgressLine:
 
     def _draw(self) -> None:
         """Draw the line over the last one. It ends in a newline: Open MPI holds back a line that has not ended."""
+        from rich.control import Control
+        from rich.segment import ControlType
+
         assert self._bar is not None
         if self._drawn:
             self._console.control(Control.move(0, -1), Control((ControlType.ERASE_IN_LINE, 2)))

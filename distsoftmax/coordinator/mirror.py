@@ -53,7 +53,7 @@ class Mirror:
         def write() -> None:
             start = time.monotonic()
             content = checkpoint_content(state, circumstances, best=best, seconds=seconds)
-            if sum(map(len, content)) * LEAST_FREE > shutil.disk_usage(path.parent).free:
+            if sum(len(buffer) for buffer in content) * LEAST_FREE > shutil.disk_usage(path.parent).free:
                 return  # and no later one: memory is short
             write_atomically(path, *content)
             self._next = start + max(SHORTEST_SECONDS, SMALLEST_RATIO * (time.monotonic() - start))

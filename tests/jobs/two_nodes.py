@@ -73,7 +73,11 @@ def missing():
     if platform.system() != "Linux" or os.geteuid() != 0:
         return "two nodes take Linux, and root"
     absent = [name for name in NEEDED if shutil.which(name, path=SBIN) is None]
-    return f"two nodes take {', '.join(absent)}" if absent else ""
+    if absent:
+        return f"two nodes take {', '.join(absent)}"
+    bridge = ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "ip", "link", "add", "probe", "type", "bridge"]
+    tried = subprocess.run(bridge, env={**os.environ, "PATH": SBIN}, capture_output=True, text=True, check=False)
+    return f"two nodes take namespaces and a bridge: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def processes(folder):
             process.popen.communicate()
 
 
-# What Open MPI's mpirun says where it fails by itself before it has started a process, about once in a thousand times.
+# What Open MPI's mpirun says where it fails by itself before it has started a process, as it does now and then.
 NOT_STARTED = "The PMIx server's listener thread failed to start"
 
 

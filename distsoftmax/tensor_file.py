@@ -130,11 +130,8 @@ def parse_tensor_file(
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedFile(f"{path}: is damaged or unreadable: {error}") from None
-    if metadata.pop("format", None) != f"distsoftmax {kind}":
-        raise DamagedFile(f"{path}: is not a {kind} of distsoftmax")
-    checksum = metadata.pop("checksum", None)
-    if (needs_checksum or checksum is not None) and checksum != _checksum(tensors, metadata):
-        raise DamagedFile(f"{path}: is damaged: its bytes are not the ones that were written")
+    is_looked_at = needs_checksum or "checksum" in metadata
+    _require_whole(kind, path, tensors, metadata, hashlib.sha256 if is_looked_at else None)
     return tensors, metadata
 
 
@@ -196,15 +193,22 @@ def tensors_in(
             )
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path}: is damaged or unreadable: {error}") from None
+    _require_whole(kind, path, tensors, metadata, digest)
+    return tensors, metadata
+
+
+def _require_whole(
+    kind: str, path: Path, tensors: Mapping[str, NDArray], metadata: dict[str, str], digest: Digest | None
+) -> None:
+    """Refuse a file of another kind, or whose checksum does not fit; both are taken out of the metadata."""
     if metadata.pop("format", None) != f"distsoftmax {kind}":
         raise DamagedFile(f"{path}: is not a {kind} of distsoftmax")
     checksum = metadata.pop("checksum", None)
     if digest is not None and checksum != _checksum(tensors, metadata, digest):
         raise DamagedFile(f"{path}: is damaged: its bytes are not the ones that were written")
-    return tensors, metadata
 
 
-def _checksum(tensors: Mapping[str, NDArray], metadata: Mapping[str, str], function: Digest = hashlib.sha256) -> str:
+def _checksum(tensors: Mapping[str, NDArray], metadata: Mapping[str, str], function: Digest) -> str:
     """Return a digest over the metadata's texts, and each tensor's name, type, shape and bytes."""
     digest = function("\n".join(metadata[key] for key in sorted(metadata)).encode())
     for name in sorted(tensors):

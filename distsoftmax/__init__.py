@@ -4,7 +4,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
 
     train evaluate predict describe     commands: from arguments to a config, and one call
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
-    supervision                         a job from outside: its command, hosts and processes, how far its run has come
+    supervision                         a job from outside: its command, hosts and processes
     command_line                        from argv and a TOML file to a config; exit statuses
     inspection                          what a source holds, before anything is trained on it
     scoring                             a model over a source: predictions, and how good they are
@@ -20,6 +20,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     arithmetic                          the compiled core and its Python door: every operation, specified
     config model errors                 the options, a trained model, the errors a user can meet
     durable tensor_file scratch         files that are whole or not there; tensors in files; private folders
+    run_folder                          a run's folder from outside: its name, how far the run has come
 """
 
 __version__ = "0.1.0"

@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Iterable
 from types import FrameType
 
+from distsoftmax.run_folder import Position, model_stamp, position
 from distsoftmax.supervision.command import Command
 from distsoftmax.supervision.hosts import allocated, hosts_of, keeping_alive, on_hosts, on_ranks, ranks_of, that_answer
 from distsoftmax.supervision.job import Job, adopt_orphans, say
-from distsoftmax.supervision.run_folder import Position, model_stamp, position
 
 FINAL = (0, 2, 75)
 BAD_USAGE, RESUMABLE = 2, 75

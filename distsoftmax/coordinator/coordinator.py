@@ -94,15 +94,15 @@ class Coordinator:
         except BaseException:  # ranks may be lost, too, and then it is made anew
             self._lock.release()
             raise
-        self._memory = warm_folder(MEMORY, self.whole_folder) if config.run.warm else None
-        self._mirror = Mirror(self._memory, cluster)
+        self._mirror = Mirror(warm_folder(MEMORY, self.whole_folder), cluster) if config.run.warm else None
 
     def __enter__(self) -> Coordinator:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._saver.wait()
-        self._mirror.wait()  # else it would write into the folder while that is removed
+        if self._mirror is not None:
+            self._mirror.wait()  # else it would write into the folder while that is removed
         if self._path is None:
             forget_warm(self._config, self.folder, error)
         self._lock.release()
@@ -173,8 +173,8 @@ class Coordinator:
         """
         self._n_steps, self._n_samples = limit.steps, dataset.n_training
         self.progress.is_silent = self._cluster.rank != 0
-        self._mirror.wait()  # two that write one file would spoil it
-        self._mirror = Mirror(self._memory, self._cluster)
+        if self._mirror is not None:
+            self._mirror.choose_ranks()  # some may be lost
         on_rank_0(self._cluster, lambda: self._fill_folder(state))
         if self._opened is None:  # else ranks were lost meanwhile, and the time goes on
             self._opened = time.perf_counter()
@@ -193,9 +193,10 @@ class Coordinator:
             Rank 0's.
         """
         assert self._circumstances is not None, "restore comes first"
-        if state.step != self._saved_step:  # what was just restored may be an earlier run of a path, done already
+        # what was just restored may be an earlier run of a path, done already
+        if self._mirror is not None and state.step != self._saved_step:
             self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
-        if is_last:
+        if self._mirror is not None and is_last:
             self._mirror.wait()
         if self._cluster.rank != 0:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from pathlib import Path
 
 import tomli_w
@@ -13,6 +12,7 @@ from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import make_folder, remove_leftovers
 from distsoftmax.errors import InputError
+from distsoftmax.run_folder import new_folder
 from distsoftmax.scratch import MEMORY, is_unused, remove_private_folder, warm_folder
 
 
@@ -26,7 +26,7 @@ def choose_folder(config: TrainConfig, cluster: Communicator) -> Path:
     """
 
     def checked() -> Path:
-        folder = Path(config.run.out or _new_folder())
+        folder = Path(config.run.out or new_folder())
         _refuse_what_cannot_be_made(folder)
         return folder
 
@@ -69,13 +69,6 @@ def forget_warm(config: TrainConfig, folder: Path, error: BaseException | None) 
         kept = warm_folder(root, folder)
         if kept is not None and (error is None or is_unused(kept)):
             remove_private_folder(kept)
-
-
-def _new_folder() -> str:
-    """Return a name under runs/ that no other run has, not even one started in the same second."""
-    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
-    node = os.uname().nodename
-    return name if not Path(name).exists() else f"{name}-{node}-{os.getpid()}"
 
 
 def _refuse_what_cannot_be_made(folder: Path) -> None:

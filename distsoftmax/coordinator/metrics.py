@@ -101,15 +101,6 @@ def metrics_of(state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: 
     return values
 
 
-def last_step(path: Path) -> int:
-    """Return the step of the last whole line of a file of metrics; -1 where there is none."""
-    try:
-        steps = [_step_of(line) for line in path.read_bytes().splitlines()[-2:]]
-    except OSError:
-        return -1
-    return int(max((step for step in steps if math.isfinite(step)), default=-1))
-
-
 def in_words(state: State) -> str:
     """Return what the progress line says of a step."""
     gap = state.certified_gap if state.certified_gap is not None else state.estimated_gap

@@ -27,22 +27,28 @@ SMALLEST_RATIO = 20  # of that time to the time that writing takes: it needs no 
 
 
 class Mirror:
-    """Keeps the newest state on the ranks that are chosen for it. Made by every rank; collective.
+    """Keeps the newest state on the ranks that are chosen for it. Made by every rank.
 
     Parameters
     ----------
     folder : Path or None
-        In memory; None where nothing is kept.
+        In memory; None on a rank that cannot keep anything.
+    cluster : Communicator
     """
 
     def __init__(self, folder: Path | None, cluster: Communicator) -> None:
-        nodes = cluster.allgather(os.uname().nodename)
-        first_ranks = [nodes.index(node) for node in dict.fromkeys(nodes)]
         self._path = None if folder is None else folder / "state.safetensors"
-        self._keeps = cluster.rank in first_ranks[:N_NODES]
-        self._reads = cluster.rank in first_ranks
+        self._cluster = cluster
+        self._keeps = self._reads = False
         self._saver = Saver()
         self._next = 0.0  # when the next one may be kept
+
+    def choose_ranks(self) -> None:
+        """Choose the ranks that keep the state, and those that look what is kept. Collective; again after a loss."""
+        nodes = self._cluster.allgather(os.uname().nodename)
+        first_ranks = [nodes.index(node) for node in dict.fromkeys(nodes)]
+        self._keeps = self._cluster.rank in first_ranks[:N_NODES]
+        self._reads = self._cluster.rank in first_ranks
 
     def keep(self, state: State, circumstances: Circumstances, best: EarlyStopping | None, seconds: float) -> None:
         """Keep a state instead of the one before, on a thread of its own. Not collective; what fails is left out."""
@@ -65,7 +71,8 @@ class Mirror:
         self._saver.wait()
 
     def newest(self, now: Circumstances) -> Checkpoint | None:
-        """Return what this node keeps of a run in these circumstances, on one rank of it; else None. Not collective."""
+        """Return what this node keeps of a run in these circumstances, on one rank of it; else None. Collective."""
+        self.choose_ranks()
         if self._path is None or not self._reads:
             return None
         try:

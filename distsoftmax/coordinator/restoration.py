@@ -12,12 +12,12 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig, model_file
 from distsoftmax.coordinator.checkpoint import Checkpoint, broadcast_checkpoint, checkpoint_paths, newest_checkpoint
 from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
-from distsoftmax.coordinator.metrics import last_step
 from distsoftmax.coordinator.mirror import Mirror
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InputError
 from distsoftmax.model import Model, load_model
+from distsoftmax.run_folder import last_metrics_step
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.training.warm_start import start_parameters
 
@@ -52,31 +52,28 @@ class Restoration:
             return now
         return replace(now, options={**now.options, "init": self._init})
 
-    def newest_checkpoint(self, now: Circumstances, mirror: Mirror) -> Checkpoint | None:
+    def newest_checkpoint(self, now: Circumstances, mirror: Mirror | None) -> Checkpoint | None:
         """Return the newest whole checkpoint of this run, on disk or in the memory of a node.
+
+        Parameters
+        ----------
+        mirror : Mirror or None
+            None where nothing is kept in memory.
 
         Raises
         ------
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
         """
-        cluster, folder = self._cluster, self._folder
-        checkpoint, kept = None, mirror.newest(now) if self._config.run.resume == "auto" else None
-        reach = -1  # the step up to which no line of metrics is missing: a folder made anew has none
+        cluster = self._cluster
+        checkpoint = None
         with cluster.agreement():
             if cluster.rank == 0:
-                last = last_step(folder / "metrics.jsonl")
-                reach = last + self._config.run.metrics_every if last >= 0 else -1
-                checkpoint = newest_checkpoint(folder / "checkpoints", lambda text: cluster.say(text, to_stderr=True))
-                if checkpoint is not None and self._config.run.resume == "never":
-                    raise InputError(
-                        f"{folder} holds a run already; --resume auto goes on with it, another --out starts anew"
-                    )
-                if checkpoint is not None:
-                    refuse_other_run(checkpoint.path, checkpoint.circumstances, now)
-        reach = cluster.broadcast(reach)
-        if kept is not None and reach >= kept.step > (checkpoint.step if checkpoint else -1):
-            checkpoint = kept
+                checkpoint = self._on_disk(now)
+        if mirror is not None and self._config.run.resume == "auto":
+            kept, reach = mirror.newest(now), on_rank_0(cluster, self._reach)
+            if kept is not None and reach >= kept.step > (checkpoint.step if checkpoint else -1):
+                checkpoint = kept
         steps = cluster.allgather(-1 if checkpoint is None else checkpoint.step)
         newest = broadcast_checkpoint(checkpoint, cluster, steps.index(max(steps)))
         if newest is not None:
@@ -110,6 +107,25 @@ class Restoration:
         content = self._cluster.broadcast_bytes(None if own is None else own.tobytes())
         start: Array = np.frombuffer(bytearray(content)).reshape(dataset.shape)
         return start
+
+    def _on_disk(self, now: Circumstances) -> Checkpoint | None:
+        """Return the newest whole checkpoint in the run's folder. Not collective."""
+        checkpoint = newest_checkpoint(
+            self._folder / "checkpoints", lambda text: self._cluster.say(text, to_stderr=True)
+        )
+        if checkpoint is None:
+            return None
+        if self._config.run.resume == "never":
+            raise InputError(
+                f"{self._folder} holds a run already; --resume auto goes on with it, another --out starts anew"
+            )
+        refuse_other_run(checkpoint.path, checkpoint.circumstances, now)
+        return checkpoint
+
+    def _reach(self) -> int:
+        """Return the step up to which no line of metrics is missing; -1 for a folder made anew. Not collective."""
+        last = last_metrics_step(self._folder / "metrics.jsonl")
+        return last + self._config.run.metrics_every if last >= 0 else -1
 
     def _read_model(self) -> str | InputError | None:
         """Read the model to start from, and return what says which it is: None where there is none.

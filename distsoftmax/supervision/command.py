@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
+
+from distsoftmax.run_folder import new_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +48,7 @@ class Command:
         added = ["--warm"] if warm and not {"--warm", "--no-warm"} & set(options) else []
         out = _value("out", options) or _out_in_file(_value("config", options))
         if out is None:
-            out = _new_folder()
+            out = new_folder()
             added += ["--out", out]
         return cls((*words, *added), Path(out))
 
@@ -72,8 +72,3 @@ def _out_in_file(path: str | None) -> str | None:
         return None
     sections = [table, *(section for section in table.values() if isinstance(section, dict))]
     return next((str(section["out"]) for section in sections if "out" in section), None)
-
-
-def _new_folder() -> str:
-    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
-    return name if not Path(name).exists() else f"{name}-{os.uname().nodename}-{os.getpid()}"

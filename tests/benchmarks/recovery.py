@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from distsoftmax.run_folder import last_metrics_step
+
 TRAIN = [sys.executable, "-m", "distsoftmax.train", "--label", "y", "--solver", "gradient-descent", "--tolerance", "0"]
 TRAIN += ["--evaluate-every", "0", "--max-steps", "1000000", "--learning-rate", "0.01"]
 DEADLINE = 300  # seconds, for each kill
@@ -38,17 +40,6 @@ def table(path, rows, columns=60):
             file.writelines(
                 ",".join(map(str, row)) + f",{label}\n" for row, label in zip(cells.tolist(), labels, strict=True)
             )
-
-
-def last_step(path):
-    """Return the step of the last whole line of metrics; -1 where there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-            lines = file.read().split(b"\n")[:-1]
-        return json.loads(lines[-1])["step"]
-    except (OSError, IndexError, ValueError):
-        return -1
 
 
 def ranks_of(process):
@@ -82,12 +73,12 @@ def measure(name, launcher, data, folder, n_kills):
     process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     metrics, seconds = out / "metrics.jsonl", []
     try:
-        first = wait_for(lambda: last_step(metrics) >= 5)
+        first = wait_for(lambda: last_metrics_step(metrics) >= 5)
         for kill in range(n_kills):
             time.sleep(1)
             random.Random(kill).choice(ranks_of(process)).send_signal(signal.SIGKILL)
-            step = last_step(metrics)
-            seconds.append(wait_for(lambda step=step: last_step(metrics) > step))
+            step = last_metrics_step(metrics)
+            seconds.append(wait_for(lambda step=step: last_metrics_step(metrics) > step))
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         for rank in psutil.process_iter():

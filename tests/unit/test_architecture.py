@@ -20,7 +20,7 @@ FLOORS = [
     {"training"},
     {"cluster", "objective", "solvers", "data"},
     {"arithmetic"},
-    {"config", "model", "tensor_file", "durable", "scratch", "errors"},
+    {"config", "model", "tensor_file", "durable", "scratch", "run_folder", "errors"},
 ]
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

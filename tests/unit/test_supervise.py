@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from distsoftmax.run_folder import Position, position
 from distsoftmax.supervision import hosts as hosts_module
 from distsoftmax.supervision import job as job_module
 from distsoftmax.supervision.command import Command
@@ -25,7 +26,6 @@ from distsoftmax.supervision.hosts import (
     that_answer,
 )
 from distsoftmax.supervision.job import Job
-from distsoftmax.supervision.run_folder import Position, position
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which all that they start would inherit
 SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise", "--cold"]

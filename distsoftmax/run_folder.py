@@ -1,4 +1,4 @@
-"""How far a run has come, read from its folder by a process that is no part of it."""
+"""The folder of a run as any process sees it, part of the run or not: its name, and how far the run has come."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 TAIL_BYTES = 1 << 16  # of metrics.jsonl, in which its last whole line lies
@@ -33,6 +34,12 @@ class Position:
         return f"after step {self.step}{self.leg and f' of {self.leg}'}"
 
 
+def new_folder() -> str:
+    """Return a name under runs/ that no other run has, not even one started in the same second."""
+    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
+    return name if not Path(name).exists() else f"{name}-{os.uname().nodename}-{os.getpid()}"
+
+
 def position(out: Path) -> Position:
     """Return the last step that a checkpoint or a line of metrics in a folder of results tells of.
 
@@ -53,10 +60,11 @@ def model_stamp(out: Path) -> tuple[int, int] | None:
 
 def _last_step(folder: Path) -> int:
     names = (CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*"))
-    return max([_last_metrics_step(folder / "metrics.jsonl"), *(int(name[1]) for name in names if name)])
+    return max([last_metrics_step(folder / "metrics.jsonl"), *(int(name[1]) for name in names if name)])
 
 
-def _last_metrics_step(path: Path) -> int:
+def last_metrics_step(path: Path) -> int:
+    """Return the step of the last whole line of a file of metrics; -1 where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))

@@ -3,22 +3,15 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
+from in_process import keep_every_step_in, trained
 from mortal_ranks import Killed, on_mortal_ranks
-from savers import SaverAtOnce
 from sklearn.datasets import load_wine
 
-from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
-from distsoftmax.coordinator import coordinator as coordinator_module
-from distsoftmax.coordinator import folder as folder_module
-from distsoftmax.coordinator import mirror
-from distsoftmax.coordinator.coordinator import Coordinator
-from distsoftmax.session import open_session
-from distsoftmax.trainer import fit_and_save
-from distsoftmax.training.signals import StopSignals
 
 STEPS = 20
 
@@ -26,14 +19,8 @@ STEPS = 20
 @pytest.fixture
 def memory(tmp_path, monkeypatch):
     """A folder that stands for the file system in memory."""
-    folder = tmp_path / "memory"
-    folder.mkdir()
-    for module in (coordinator_module, folder_module):
-        monkeypatch.setattr(module, "MEMORY", folder)
-    monkeypatch.setattr(mirror, "SHORTEST_SECONDS", 0)  # the test's folder lies on a disk, and its steps are quick
-    monkeypatch.setattr(mirror, "SMALLEST_RATIO", 0)
-    monkeypatch.setattr(mirror, "Saver", SaverAtOnce)
-    return folder
+    keep_every_step_in(tmp_path / "memory", monkeypatch)
+    return tmp_path / "memory"
 
 
 @pytest.fixture
@@ -50,15 +37,8 @@ def train(tmp_path, memory):
             run=RunConfig(out=str(tmp_path / out), progress="never", threads=1, warm=warm),
         )
 
-        def work(cluster):
-            signals = StopSignals.__new__(StopSignals)
-            signals.received = 0
-            with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
-                session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator))
-                return fit_and_save(config, coordinator, session)[1]
-
         dooms = {} if dies_in is None else dict.fromkeys(range(2), (dies_in, False))
-        outcomes, calls = on_mortal_ranks(2, work, dooms)
+        outcomes, calls = on_mortal_ranks(2, partial(trained, config), dooms)
         if dies_in is None:
             assert outcomes[0] == outcomes[1], outcomes
         else:

@@ -6,12 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from savers import SaverAtOnce
+from in_process import keep_every_step_in
 
 from distsoftmax import regularization_path, trainer
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
-from distsoftmax.coordinator import coordinator, folder, mirror
 
 
 class Crash(Exception):
@@ -33,12 +32,7 @@ def crashing(n_commits):
 
 @pytest.fixture
 def in_memory(tmp_path, monkeypatch):
-    (tmp_path / "memory").mkdir()
-    for module in (coordinator, folder):
-        monkeypatch.setattr(module, "MEMORY", tmp_path / "memory")
-    monkeypatch.setattr(mirror, "SHORTEST_SECONDS", 0.0)
-    monkeypatch.setattr(mirror, "SMALLEST_RATIO", 0.0)
-    monkeypatch.setattr(mirror, "Saver", SaverAtOnce)
+    keep_every_step_in(tmp_path / "memory", monkeypatch)
     signals = SimpleNamespace(received=0, check=lambda what: None, ignore=lambda: None)
     for module in (trainer, regularization_path):
         monkeypatch.setattr(module, "StopSignals", lambda cluster: signals)

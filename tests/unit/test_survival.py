@@ -4,9 +4,11 @@ import json
 import random
 import signal
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
+from in_process import signals_with, trained
 from mortal_ranks import Killed, on_mortal_ranks
 
 from distsoftmax.cluster.survival import surviving
@@ -17,7 +19,6 @@ from distsoftmax.errors import RanksLost
 from distsoftmax.session import open_session
 from distsoftmax.trainer import fit_and_save
 from distsoftmax.training.result import Interruption
-from distsoftmax.training.signals import StopSignals
 
 RANKS = 3
 SOLVERS = {
@@ -50,16 +51,7 @@ def configuration(table, folder, solver):
 
 def training(table, folder, solver):
     """A function that trains on a rank, and returns the model's digest."""
-    config = configuration(table, folder, solver)
-
-    def train(cluster):
-        signals = StopSignals.__new__(StopSignals)
-        signals.received = 0
-        with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
-            session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator))
-            return fit_and_save(config, coordinator, session)[1]
-
-    return train
+    return partial(trained, configuration(table, folder, solver))
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +102,7 @@ def test_a_signal_that_comes_with_a_loss_is_obeyed_after_the_repair_by_a_save(ta
     config = configuration(table, tmp_path, "gradient-descent")
 
     def train(cluster):
-        signals = StopSignals.__new__(StopSignals)
-        signals.received = 0
+        signals = signals_with(0)
         with surviving(cluster, lambda: Coordinator(config, cluster)) as coordinator:
             session = surviving(cluster, lambda: open_session(config, cluster, signals, coordinator))
             signals.received = signal.SIGTERM

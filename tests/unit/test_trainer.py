@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from in_process import signals_with
 from ranks import on_ranks
 
 from distsoftmax.cluster.communicator import Alone
@@ -15,14 +16,6 @@ from distsoftmax.errors import InputError, Interrupted, OutputError
 from distsoftmax.session import open_session
 from distsoftmax.trainer import fit_and_save
 from distsoftmax.training.result import Interruption
-from distsoftmax.training.signals import StopSignals
-
-
-def signals_with(number):
-    """Signals of which one has been received, without a handler."""
-    signals = StopSignals.__new__(StopSignals)
-    signals.received = number
-    return signals
 
 
 @pytest.fixture

@@ -7,12 +7,15 @@ import ctypes
 import math
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -123,6 +126,7 @@ class Job:
                     if process.pid != self._process.pid:
                         os.waitpid(process.pid, os.WNOHANG)
             if not remaining:
+                remove_session(self._process.pid)
                 return
             if time.monotonic() > deadline:
                 names = ", ".join(str(process.pid) for process in remaining)
@@ -148,6 +152,14 @@ class Job:
             self._end = min(self._end, time.monotonic() + END_SECONDS)
         self._tail.extend(lines)
         write_to_stderr(chunk)
+
+
+def remove_session(launcher: int) -> None:
+    """Remove the folder that Open MPI's mpirun had for itself, where it was killed before it could.
+
+    An mpirun that gets the same process id later would refuse to start: "The PMIx server's listener thread failed".
+    """
+    shutil.rmtree(Path(tempfile.gettempdir(), f"ompi.{launcher}"), ignore_errors=True)
 
 
 def say(text: str) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class Process:
     """A process group under a deadline."""
 
     def __init__(self, arguments, cwd, env, deadline):
+        remove_dead_sessions()
         self.started = time.monotonic()
         self.deadline = deadline
         self.popen = subprocess.Popen(
@@ -91,6 +93,13 @@ class Process:
             time.sleep(0.02)
 
 
+def remove_dead_sessions():
+    """Remove the folders of killed mpiruns of Open MPI: the next one with that process id would not start."""
+    for session in Path(tempfile.gettempdir()).glob("ompi.*"):
+        if not Path("/proc", session.suffix[1:]).exists():
+            shutil.rmtree(session, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def processes(folder):
     """Yield a function that starts a command without waiting for it; what still runs at the end is killed."""
@@ -108,16 +117,11 @@ def processes(folder):
             process.popen.communicate()
 
 
-# What Open MPI's mpirun says where it fails by itself before it has started a process, as it does now and then.
-NOT_STARTED = "The PMIx server's listener thread failed to start"
-
-
 def running(start):
     """Return a function that runs a command to its end."""
 
     def run(*arguments, **options):
-        ended = start(*arguments, **options).wait()
-        return start(*arguments, **options).wait() if NOT_STARTED in ended.err and not ended.out else ended
+        return start(*arguments, **options).wait()
 
     return run
 

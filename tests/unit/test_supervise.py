@@ -118,6 +118,14 @@ def test_any_other_end_starts_the_job_again_and_says_so(supervised, tmp_path):
         assert f"killed by SIGKILL, after step {restart * 10}; restart {restart} of 10 in 0.25 s\n" in err
 
 
+def test_the_folder_of_a_killed_launcher_of_open_mpi_is_removed_and_no_other(supervised, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "ompi.1").mkdir()
+    killed = "mkdir -p ompi.$$/1; touch ompi.$$/pmix.vm.tool; [ $n = 2 ] || kill -9 $$; model"
+    assert supervised(killed)[0] == 0
+    assert (starts(tmp_path), list(tmp_path.glob("ompi.*"))) == (2, [tmp_path / "ompi.1"])
+
+
 def test_a_folder_that_held_a_run_before_is_not_resumed_against_the_users_word(supervised, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 3}\n')

@@ -63,18 +63,15 @@ class Verdict:
         Whether a rank's clock says that the run must end, and why.
     failed : bool
         Whether rank 0 failed at one of its duties.
-    slowest_seconds, fastest_seconds : float
-        Seconds of computation of the slowest and of the fastest rank.
-    communication_seconds : float
-        Seconds in communication of the rank that spent most.
+    compute_seconds, communication_seconds : ndarray of float64, (n_ranks,)
+        Of each rank, in the step: as in its `Lap`.
     """
 
     signal: int
     out_of_time: TimeUp
     failed: bool
-    slowest_seconds: float
-    fastest_seconds: float
-    communication_seconds: float
+    compute_seconds: NDArray[np.float64]
+    communication_seconds: NDArray[np.float64]
 
     @property
     def interrupted(self) -> bool:
@@ -121,7 +118,6 @@ def commit(
         signal=int(ranks["signal"].max()),
         out_of_time=TimeUp(ranks["out_of_time"].max()),
         failed=bool(ranks["failed"].any()),
-        slowest_seconds=float(ranks["compute_seconds"].max()),
-        fastest_seconds=float(ranks["compute_seconds"].min()),
-        communication_seconds=float(ranks["communication_seconds"].max()),
+        compute_seconds=ranks["compute_seconds"].copy(),
+        communication_seconds=ranks["communication_seconds"].copy(),
     )

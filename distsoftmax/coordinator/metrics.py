@@ -89,9 +89,9 @@ def metrics_of(state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: 
         "step_size": state.step_size,
         "seconds": lap.seconds,
         "samples_per_second": n_samples / lap.seconds if lap.seconds else None,
-        "slowest_compute_seconds": verdict.slowest_seconds,
-        "fastest_compute_seconds": verdict.fastest_seconds,
-        "communication_seconds": verdict.communication_seconds,
+        "slowest_compute_seconds": float(verdict.compute_seconds.max()),
+        "fastest_compute_seconds": float(verdict.compute_seconds.min()),
+        "communication_seconds": float(verdict.communication_seconds.max()),
     }
     if look.held_out is not None:
         values |= {"held_out_accuracy": look.held_out.accuracy, "held_out_log_loss": look.held_out.log_loss}

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 from distsoftmax.cluster.early_exit import end_before_joining, end_the_job_with_this_process
 from distsoftmax.errors import DistSoftmaxError, InputError, RanksLost
@@ -181,7 +181,7 @@ def _options(sections: dict[str, dict[str, object]]) -> dict[str, object]:
 
 def _refuse_options_without_words(arguments: list[str], options: dict[str, object]) -> None:
     """Raise an InputError where an option that takes several words has none, or one that names files an empty one."""
-    several = {name.replace("_", "-") for name, kind in options.items() if get_origin(kind) is tuple}
+    several = {name.replace("_", "-") for name, kind in options.items() if kind is tuple}
     for number, argument in enumerate(arguments):
         name, equals, word = argument.removeprefix("--").partition("=")
         words = [word] if equals else arguments[number + 1 : number + 2]
@@ -211,7 +211,7 @@ def _arguments(path: str, key: str, value: object, known: dict[str, object]) -> 
         raise InputError(f"{path}: {key} is {value!r}; it must be {expected}")
     if any("\0" in text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)):
         raise InputError(f"{path}: {key} holds a null character, which no option takes; leave it out")
-    takes_several = get_origin(known[name]) is tuple
+    takes_several = known[name] is tuple
     if isinstance(value, bool):
         yield f"--{name}" if value else f"--no-{name}"
     elif takes_several and isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -8,13 +8,13 @@ training, 2 otherwise.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 from tyro.conf import Positional, arg
 
 from distsoftmax.command_line import run_command
 from distsoftmax.config import DataConfig, Text
-from distsoftmax.config.values import TIMEOUT, require_timeout
+from distsoftmax.config.values import TIMEOUT, Words, require_timeout
 from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 class DescribeConfig(DataConfig):
     """The options of `describe`: those of training, but for what training does to the samples."""
 
-    data: Positional[Annotated[tuple[str, ...], arg(metavar="DATA ...")]] = field()
+    data: Positional[Annotated[Words, arg(metavar="DATA ...")]] = field()
     """Files, globs or folders of parts: CSV, TSV, svmlight, Parquet, .npy, .npz or HDF5."""
-    ranks: int | None = None
+    ranks: Optional[int] = None
     """The number of ranks to tell the memory for; by default 1, 2, 4 and so on, up to the number of shards."""
     json: bool = False
     """Print one JSON object instead of a table."""
     timeout: float = TIMEOUT
     """End the job when no rank has made progress for so many seconds, and say which rank is late; 0: never."""
     class_weight: Text = field(init=False, default=None)
-    valid: tuple[str, ...] = field(init=False, default=())
-    valid_labels: tuple[str, ...] = field(init=False, default=())
-    valid_fraction: float | None = field(init=False, default=None)
+    valid: Words = field(init=False, default=())
+    valid_labels: Words = field(init=False, default=())
+    valid_fraction: Optional[float] = field(init=False, default=None)
     standardize: bool = field(init=False, default=True)
     center: Literal["auto", "yes", "no"] = field(init=False, default="auto")
     seed: int = field(init=False, default=0)

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
+# Open MPI's component for one-sided messages over libfabric, which this package never sends, takes a second to start
+os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+
 import mpi4py
 import numpy as np
 from mpi4py import MPI

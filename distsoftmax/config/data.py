@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, Optional
 
-from distsoftmax.config.values import Text, parse_memory, require
+from distsoftmax.config.values import Text, Words, parse_memory, require
 from distsoftmax.errors import InputError
 
 Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
@@ -16,9 +16,9 @@ Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
 class SourceConfig:
     """The files that hold samples, and how they are read."""
 
-    data: tuple[str, ...] = ()
+    data: Words = ()
     """Files, globs or folders of parts: CSV, TSV, svmlight, Parquet, .npy, .npz or HDF5."""
-    labels: tuple[str, ...] = ()
+    labels: Words = ()
     """The .npy files with the labels of features in .npy files, or of a sparse matrix in .npz."""
     format: Format = "auto"
     """The format of the files; auto: by their content, then by their names."""
@@ -28,9 +28,9 @@ class SourceConfig:
     weight: Text = None
     """The column of sample weights: a row of weight 2 counts in training like two rows.
     predict and evaluate leave the column out."""
-    features: tuple[str, ...] = ()
+    features: Words = ()
     """The columns taken as features; by default all but those of the labels and the weights."""
-    one_hot: tuple[str, ...] = ()
+    one_hot: Words = ()
     """The columns of text taken as categories, with a feature for each category; auto: all columns of text."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a CSV file holds the column names."""
@@ -60,13 +60,13 @@ class DataConfig(SourceConfig):
     """The weights of the classes: a JSON file of them, or balanced, so that all classes weigh the same in sum."""
     impute: Literal["error", "mean", "zero"] = "error"
     """What is put in place of a missing number: the mean of its column, or 0; error refuses it."""
-    n_features: int | None = None
+    n_features: Optional[int] = None
     """The number of columns of svmlight files; by default as many as the largest index asks for."""
-    valid: tuple[str, ...] = ()
+    valid: Words = ()
     """Files of samples to measure the model on, not to train it; in the same form as --data."""
-    valid_labels: tuple[str, ...] = ()
+    valid_labels: Words = ()
     """The .npy files with the labels of --valid."""
-    valid_fraction: float | None = None
+    valid_fraction: Optional[float] = None
     """The fraction of --data to measure the model on, not to train it; by default 0, and 0.2 of the digits."""
     standardize: bool = True
     """Train on features of mean 0 and standard deviation 1, in whose units the penalties act.
@@ -79,7 +79,7 @@ class DataConfig(SourceConfig):
     """How much of the features a rank keeps in memory, as in 2GiB; the rest lies in scratch. The same bits."""
     scratch: Text = None
     """The folder for what --memory has no room for, on a disk of each node; by default TMPDIR. Nothing stays in it."""
-    shards: int | None = None
+    shards: Optional[int] = None
     """The number of slices the data are cut into, at most one a sample. It decides the last bits of the model.
     By default it follows from the number of samples."""
     seed: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, Optional
 
 from distsoftmax.config.values import Text, parse_l2_path, require
 from distsoftmax.errors import InputError
@@ -84,18 +84,18 @@ class SolverConfig:
     inverse as 1 / (1 + epochs done); cosine to 0 at the end."""
     warm_up: float = 0.0
     """The epochs over which sgd's learning rate rises from 0."""
-    linear_scaling: int | None = None
+    linear_scaling: Optional[int] = None
     """The batch that --learning-rate was tuned for; the rate is multiplied by --batch and divided by this."""
     average: bool = False
     """Make the model of the mean of sgd's iterates over the second half of the epochs."""
     init: Text = None
     """Start from this model.safetensors, or the one in this folder, not from 0."""
-    patience: int | None = None
+    patience: Optional[int] = None
     """End when so many evaluations in a row have not lowered the held-out log loss, and keep the best model.
     There is an evaluation each --evaluate-every steps."""
-    max_steps: int | None = None
+    max_steps: Optional[int] = None
     """End after this many steps; by default 1000, or after the epochs of sgd."""
-    max_seconds: float | None = None
+    max_seconds: Optional[float] = None
     """End after this many seconds of training, with a checkpoint to resume from."""
     tolerance: float = 1e-4
     """End when the certified gap is below this fraction of the objective; 0 never ends on it.

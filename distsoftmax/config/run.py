@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 from tyro.conf import Positional, arg
 
@@ -29,7 +29,7 @@ class RunConfig:
     """The folder of results; by default runs/<date-time>."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest whole checkpoint in --out. never: refuse a folder that holds a run."""
-    checkpoint_every: int | None = None
+    checkpoint_every: Optional[int] = None
     """Save a checkpoint every so many steps, besides those by time."""
     checkpoint_seconds: float = 60.0
     """Save a checkpoint when so many seconds have passed since the last; 0 saves after every step."""

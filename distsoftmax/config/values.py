@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 from tyro.constructors import PrimitiveConstructorSpec
 
@@ -19,9 +19,9 @@ from distsoftmax.errors import InputError
 MOST_VALUES = 1000  # of a path
 TIMEOUT = 300.0  # seconds without progress of any rank, after which a job is ended
 POWERS_OF_TWO = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-Text = Annotated[  # as `str | None`, tyro would take the word None for no text
-    str | None,
-    PrimitiveConstructorSpec(
+Text = Annotated[
+    Optional[str],
+    PrimitiveConstructorSpec(  # else tyro would take the word None for no text
         nargs=1,
         metavar="STR",
         instance_from_str=lambda words: words[0],
@@ -29,6 +29,19 @@ Text = Annotated[  # as `str | None`, tyro would take the word None for no text
         str_from_instance=lambda value: [str(value)],
     ),
 ]
+if TYPE_CHECKING:
+    Words = tuple[str, ...]
+else:  # a plain type, which tyro knows by itself
+    Words = Annotated[
+        tuple,
+        PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="[STR [STR ...]]",
+            instance_from_str=tuple,
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=list,
+        ),
+    ]
 
 
 def require(holds: bool, option: str, value: object, expected: str) -> None:

@@ -331,6 +331,18 @@ def test_the_nearest_option_is_suggested():
     assert "Perhaps you meant" in usage_text("--learning-rat", "1")[1]
 
 
+def test_parsing_loads_nothing_that_it_does_not_need():
+    program = """
+import sys
+from distsoftmax.command_line import parse
+from distsoftmax.config import TrainConfig
+parse(TrainConfig, ["--data", "a.csv", "b.csv", "--label", "y"], "train")
+print(*{"typeguard", "asyncio", "unittest", "mpi4py", "scipy", "pyarrow"} & set(sys.modules))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "\n"
+
+
 def test_nothing_is_printed_by_parsing(capfd):
     usage_text("--help")
     usage_text("--learning-rat", "1")

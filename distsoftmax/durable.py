@@ -7,7 +7,9 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from distsoftmax.errors import OutputError
 
@@ -47,19 +49,34 @@ def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     >>> path.read_text()
     'hello, world'
     """
+    with whole_file(path) as file:
+        for buffer in content:
+            file.write(buffer)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file as `write_atomically` does, piece by piece in a block; what the block raises leaves the old one.
+
+    Raises
+    ------
+    OutputError
+        The file could not be written; the old one is as it was.
+    """
     temporary = _temporary(path)
     try:
         with os.fdopen(_open_new(temporary), "wb") as file:
-            for buffer in content:
-                file.write(buffer)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise OutputError(f"{path}: could not be written: {error.strerror}{remedy(error)}") from None
+        if isinstance(error, OSError):
+            raise OutputError(f"{path}: could not be written: {error.strerror}{remedy(error)}") from None
+        raise
 
 
 def require_writable(path: Path) -> None:

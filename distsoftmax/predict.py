@@ -60,7 +60,6 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     """
     from distsoftmax.scoring.prediction_file import (
         STANDARD_OUTPUT,
-        EncodedRows,
         PredictionTable,
         require_no_input,
         require_output,
@@ -78,17 +77,21 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
             require_no_input(config.out, (config.model_path, *config.labels, *parts))
         table = PredictionTable(config.out, model.classes, config.probabilities)
     source = SourceScorer(model, divided, labelled=False)
-    own: list[EncodedRows] = []
+    own: list[bytes] = []
     with cluster.agreement():
         for samples in source.samples():
             rows = samples.rows(DTYPE)
             _, predicted = source.scorer.loss_and_prediction(rows)
             probabilities = source.scorer.probabilities(rows) if config.probabilities else None
             own.append(table.encode(predicted, probabilities, header=samples.shard == 0))
-    first, second = (list(cluster.in_rank_order(b"".join(rows[part] for rows in own))) for part in (0, 1))
+    received = cluster.in_rank_order(b"".join(own))
     with cluster.agreement():
-        if cluster.rank == 0:
-            write_predictions(config.out, table.join(first, second))
+        try:
+            if cluster.rank == 0:
+                write_predictions(config.out, table, divided.source.n_rows, received)
+        finally:
+            for _ in received:  # what could not be written is taken all the same, for the others wait for that
+                pass
     source.say_unseen(cluster)
     if config.out != STANDARD_OUTPUT:
         cluster.say(f"{divided.source.n_rows} predictions: {config.out}")

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from distsoftmax.durable import require_writable, write_atomically
+from distsoftmax.durable import require_writable, whole_file
 from distsoftmax.errors import InputError, OutputError
 
 STANDARD_OUTPUT = "-"
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 BINARY = (".parquet", ".pq", ".npy")
 NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
-
-EncodedRows: TypeAlias = "tuple[bytes, bytes]"  # text, and nothing; or the classes as int64, and the probabilities
+ROWS_OF_A_GROUP = (
+    2**17
+)  # of a Parquet file, at least; it ends with a shard, so that its bytes follow from the data alone
 
 
 class PredictionTable:
-    """Predictions in the form that the name of their file asks for: each rank encodes its shards, rank 0 joins them.
+    """Predictions in the form that the name of their file asks for: each rank encodes its shards, rank 0 writes them.
 
     CSV, TSV and Parquet hold a column `prediction` and, with probabilities, one `probability_CLASS` for each class. A
     .npy file holds one array: the predicted classes as texts, (n_rows,), or the probabilities, float64, (n_rows,
@@ -56,30 +58,67 @@ class PredictionTable:
             if name.endswith("\0"):
                 raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
 
-    def encode(self, predicted: NDArray, probabilities: NDArray | None, *, header: bool) -> EncodedRows:
+    def encode(self, predicted: NDArray, probabilities: NDArray | None, *, header: bool) -> bytes:
         """Return the rows of a shard, given its classes (rows,) and probabilities (rows, n_classes)."""
         if self._ending in BINARY:
-            return predicted.astype(np.int64).tobytes(), b"" if probabilities is None else probabilities.tobytes()
+            numbers = np.concatenate([[len(predicted)], predicted]).astype(np.int64).tobytes()
+            return numbers if probabilities is None else numbers + probabilities.tobytes()
         text, separator = io.BytesIO(), SEPARATORS.get(self._ending, ",")
         options = csv.WriteOptions(include_header=header, quoting_style="needed", delimiter=separator)
         csv.write_csv(self._columns(predicted, probabilities), text, options)
-        return text.getvalue(), b""
+        return text.getvalue()
 
-    def join(self, first: Sequence[bytes], second: Sequence[bytes]) -> list[bytes]:
-        """Return the content of the file, given both parts of what all rows have been encoded as, in their order."""
+    def write(self, file: BinaryIO, n_rows: int, contents: Iterable[bytes]) -> None:
+        """Write so many rows, given what the shards have been encoded as, in their order, several at a time or one.
+
+        Raises
+        ------
+        OSError
+        """
         if self._ending not in BINARY:
-            return list(first)
-        predicted, probabilities = np.frombuffer(b"".join(first), dtype=np.int64), None
-        if self._with_probabilities:
-            probabilities = np.frombuffer(b"".join(second)).reshape(-1, self._classes.size)
-        content = io.BytesIO()
-        if self._ending == ".npy":
-            np.save(content, self._classes.astype(str)[predicted] if probabilities is None else probabilities)
+            for content in contents:
+                file.write(content)
+        elif self._ending == ".npy":
+            self._write_array(file, n_rows, contents)
         else:
-            from pyarrow import parquet
+            self._write_parquet(file, contents)
 
-            parquet.write_table(self._columns(predicted, probabilities), content)
-        return [content.getvalue()]
+    def _write_array(self, file: BinaryIO, n_rows: int, contents: Iterable[bytes]) -> None:
+        classes = self._classes.astype(str)
+        shape = (n_rows, classes.size) if self._with_probabilities else (n_rows,)
+        dtype = np.dtype(np.float64) if self._with_probabilities else classes.dtype
+        header = {"shape": shape, "fortran_order": False, "descr": np.lib.format.dtype_to_descr(dtype)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for predicted, probabilities in self._shards(contents):
+            file.write((classes[predicted] if probabilities is None else probabilities).tobytes())
+
+    def _write_parquet(self, file: BinaryIO, contents: Iterable[bytes]) -> None:
+        from pyarrow import parquet
+
+        none = np.empty(0, np.intp), np.empty((0, self._classes.size)) if self._with_probabilities else None
+        group = [self._columns(*none)]
+        with parquet.ParquetWriter(file, group[0].schema) as writer:
+            for shard in self._shards(contents):
+                group.append(self._columns(*shard))
+                if sum(table.num_rows for table in group) >= ROWS_OF_A_GROUP:
+                    writer.write_table(pa.concat_tables(group))
+                    group.clear()
+            if group:
+                writer.write_table(pa.concat_tables(group))
+
+    def _shards(self, contents: Iterable[bytes]) -> Iterator[tuple[NDArray, NDArray | None]]:
+        """Yield the classes and the probabilities of each shard."""
+        for content in contents:
+            offset, probabilities = 0, None
+            while offset < len(content):
+                (n_rows,) = np.frombuffer(content, np.int64, 1, offset)
+                predicted = np.frombuffer(content, np.int64, n_rows, offset + 8)
+                offset += 8 + predicted.nbytes
+                if self._with_probabilities:
+                    shape = (n_rows, self._classes.size)
+                    probabilities = np.frombuffer(content, np.float64, math.prod(shape), offset).reshape(shape)
+                    offset += probabilities.nbytes
+                yield predicted, probabilities
 
     def _columns(self, predicted: NDArray, probabilities: NDArray | None) -> pa.Table:
         columns = {"prediction": pa.array(self._classes[predicted], pa.string())}
@@ -129,8 +168,8 @@ def require_no_input(out: str, inputs: Iterable[str | Path]) -> None:
             raise InputError(f"--out {out}: is {name}, which is read; name another file")
 
 
-def write_predictions(out: str, content: Iterable[bytes]) -> None:
-    """Write predictions to standard output, or to a file that is whole or not there; a link to one stays a link.
+def write_predictions(out: str, table: PredictionTable, n_rows: int, contents: Iterable[bytes]) -> None:
+    """Write a table to standard output, or to a file that is whole or not there; a link to one stays a link.
 
     Raises
     ------
@@ -138,11 +177,11 @@ def write_predictions(out: str, content: Iterable[bytes]) -> None:
         They could not be written.
     """
     if out != STANDARD_OUTPUT:
-        write_atomically(_behind_links(out), *content)
+        with whole_file(_behind_links(out)) as file:
+            table.write(file, n_rows, contents)
         return
     try:
-        for buffer in content:
-            sys.stdout.buffer.write(buffer)
+        table.write(sys.stdout.buffer, n_rows, contents)
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered

@@ -1,9 +1,11 @@
 """The file of `predict`: its formats, the order of its rows, and what it never overwrites."""
 
 import csv
+import errno
 import os
 import stat
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError, OutputError
 from distsoftmax.model import Encoding, Model
 from distsoftmax.predict import PredictConfig, command
+from distsoftmax.scoring import prediction_file
 from distsoftmax.scoring.classification_report import evaluate
 
 CLASSES = ("b", 'a,"c"', "", "d\ne", "é")
@@ -100,13 +103,27 @@ def test_an_array_holds_the_classes_or_the_probabilities(saved, ranks):
 
 
 @pytest.mark.parametrize("out", ["p.csv", "p.parquet", "p.npy"])
-def test_the_bytes_do_not_depend_on_the_number_of_ranks(saved, out):
+def test_the_bytes_do_not_depend_on_the_number_of_ranks(saved, out, monkeypatch):
+    monkeypatch.setattr(prediction_file, "ROWS_OF_A_GROUP", 10)  # which a file of this size has several of
     contents = set()
     for ranks in (1, 2, 5):
         predict(out, ranks, probabilities=True)
         with open(out, "rb") as file:
             contents.add(file.read())
     assert len(contents) == 1
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_disk_that_fills_up_is_an_error_on_all_ranks_and_leaves_the_older_file(saved, ranks, monkeypatch):
+    (before := Path("p.csv")).write_text("old")
+
+    def write(self, file, n_rows, contents):
+        file.write(next(iter(contents)))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prediction_file.PredictionTable, "write", write)
+    assert "p.csv: could not be written: No space left on device" in refusal("p.csv", ranks=ranks)
+    assert (before.read_text(), list(Path().glob(".*"))) == ("old", [])
 
 
 def test_a_class_that_an_array_cannot_hold_is_refused(saved, tmp_path):

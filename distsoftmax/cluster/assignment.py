@@ -16,6 +16,24 @@ def owned_shards(rank: int, n_ranks: int, n_shards: int) -> range:
     return range(rank * n_shards // n_ranks, (rank + 1) * n_shards // n_ranks)
 
 
+def held_once(held: Sequence[Collection[int]]) -> list[list[int]]:
+    """Leave each shard to the first rank that holds it, and return what each rank keeps.
+
+    Two ranks may hold a shard where others were lost while it was moved.
+
+    Examples
+    --------
+    >>> held_once([[0, 3], [0, 1, 2], [2, 4]])
+    [[0, 3], [1, 2], [4]]
+    """
+    seen: set[int] = set()
+    kept = []
+    for of_rank in held:
+        kept.append(sorted(set(of_rank) - seen))
+        seen.update(of_rank)
+    return kept
+
+
 def lost_shards(held: Sequence[Collection[int]], n_shards: int) -> list[list[int]]:
     """Deal out the shards that no rank holds, so that the ranks hold as many each as can be.
 

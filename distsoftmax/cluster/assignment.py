@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Collection, Sequence
 from itertools import islice
 
+Assignment = tuple[tuple[int, ...], ...]  # for each rank its shards, ascending
+
 
 def owned_shards(rank: int, n_ranks: int, n_shards: int) -> range:
     """Return the shards of a rank: consecutive, and as even as whole shards allow.

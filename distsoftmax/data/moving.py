@@ -18,7 +18,7 @@ from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig
 from distsoftmax.data.dataset import Dataset, origin_of_held_out, origin_of_training
-from distsoftmax.data.features import moved
+from distsoftmax.data.features import SparseFeatures, moved
 from distsoftmax.data.preparation import PreparedShard, Samples
 from distsoftmax.data.shard_file import content_of, shard_in
 from distsoftmax.data.shard_store import ShardStore
@@ -67,21 +67,39 @@ def move_shards(
     """
     folder = None if warm is None else WarmFolder(warm, "")
     store, held_out = dataset.training.store, dataset.held_out_store
-    receivers = holders = _holders(store, dataset.n_shards, cluster)
-    if any(wanted):
-        receivers = holders.copy()
-        for rank, numbers in enumerate(wanted):
-            receivers[list(numbers)] = rank
+    holders = holders_of(store, dataset.n_shards, cluster)
+    receivers = holders.copy()
+    for rank, numbers in enumerate(wanted):
+        receivers[list(numbers)] = rank
     others = 0 if held_out is None else held_out.bytes_held
     origin = origin_of_training(dataset, config, folder)
     training = _moved(store, _moves(holders, receivers), origin, others, cluster, show)
     if held_out is not None:
-        holders = _holders(held_out, dataset.held_out_digests.size, cluster)
+        holders = holders_of(held_out, dataset.held_out_digests.size, cluster)
         along = in_proportion(holders, [len(numbers) for numbers in wanted])
-        others = max(store.bytes_held, training.bytes_held)
+        others = training.bytes_held + store.without(training.numbers).bytes_held
         origin = origin_of_held_out(dataset, config, folder)
         held_out = _moved(held_out, _moves(holders, along), origin, others, cluster, show)
     return Dataset.of(dataset, training, held_out)
+
+
+def holders_of(store: ShardStore[PreparedShard], n_shards: int, cluster: Communicator) -> Integers:
+    """Return the rank that holds each shard, (n_shards,), int64. Collective."""
+    holders = np.zeros(n_shards, dtype=np.int64)
+    holders[store.numbers] = cluster.rank
+    cluster.sum_integers(holders)  # each has one holder
+    return holders
+
+
+def costs_of(dataset: Dataset, cluster: Communicator) -> Integers:
+    """Return about the work that each shard is, (n_shards,), int64: its rows, or its entries if sparse. Collective."""
+    costs = np.zeros(dataset.n_shards, dtype=np.int64)
+    for samples in dataset.training:
+        features = samples.features
+        work = features.matrix.nnz if isinstance(features, SparseFeatures) else len(samples)
+        costs[samples.shard] = max(work, 1)
+    cluster.sum_integers(costs)
+    return costs
 
 
 def in_proportion(holders: Integers, counts: Sequence[int]) -> Integers:
@@ -102,10 +120,10 @@ def in_proportion(holders: Integers, counts: Sequence[int]) -> Integers:
     array([0, 0, 1, 1, 1, 1])
     """
     ends = np.cumsum(counts, dtype=np.int64) * holders.size // sum(int(count) for count in counts)
-    wanted = np.diff(ends, prepend=0)
+    wanted: Integers = np.diff(ends, prepend=0)
     held = np.bincount(holders, minlength=len(counts))
     spare = [shard for rank in np.unique(holders) for shard in np.flatnonzero(holders == rank)[wanted[rank] :]]
-    receivers = holders.copy()
+    receivers: Integers = holders.copy()
     receivers[spare] = np.repeat(np.arange(len(counts)), np.maximum(wanted - held, 0))
     return receivers
 
@@ -130,14 +148,6 @@ def rounds(moves: Sequence[Move]) -> Iterator[list[Move]]:
                 receivers.add(move.receiver)
         yield now
         moves = later
-
-
-def _holders(store: ShardStore[PreparedShard], n_shards: int, cluster: Communicator) -> Integers:
-    """Return the rank that holds each shard, (n_shards,). Collective."""
-    holders = np.zeros(n_shards, dtype=np.int64)
-    holders[store.numbers] = cluster.rank
-    cluster.sum_integers(holders)  # each has one holder
-    return holders
 
 
 def _moves(holders: Integers, receivers: Integers) -> list[Move]:

@@ -1,8 +1,10 @@
 """Shards that move from rank to rank in mid-run: neither the model nor a line of metrics changes by a bit."""
 
+import gc
 import json
 import random
 import tempfile
+import weakref
 import zlib
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.data import moving
+from distsoftmax.data.dataset import take_over
 from distsoftmax.data.moving import in_proportion, move_shards, rounds
 from distsoftmax.data.source import Source
 from distsoftmax.session import Session, open_session
@@ -128,15 +131,11 @@ def test_what_arrives_damaged_is_not_believed_but_read_again(config, readings, m
     assert_same(datasets, cold)
 
 
-def test_what_was_given_away_leaves_the_memory_and_what_came_counts(config):
-    wanted = ((), tuple(range(SHARDS)))
+def test_the_bytes_that_ranks_hold_go_with_the_shards(config):
     cold = load(config, 2)
-    gone = [samples.features for samples in cold[0].training]
     sizes = [dataset.bytes_held for dataset in cold]
-    datasets = moves(cold, wanted, config)
+    datasets = moves(cold, ((), tuple(range(SHARDS))), config)
     assert [dataset.bytes_held for dataset in datasets] == [0, sum(sizes)]
-    ids = {id(features) for features in gone}
-    assert not any(id(samples.features) in ids for dataset in datasets for samples in dataset.training)
 
 
 @pytest.mark.parametrize("config", ["table", "valid"], indirect=True)
@@ -179,6 +178,31 @@ def test_what_comes_from_another_node_is_kept_there_for_a_restart(config, tmp_pa
     assert readings == []
 
 
+@given(st.lists(st.integers(0, 2), min_size=4, max_size=4), st.integers(0, 3))
+@settings(max_examples=12)
+def test_survivors_of_which_some_hold_what_was_before_a_move_and_some_what_was_after_hold_each_shard_once(
+    several, which, lost
+):
+    config, *stages = several
+    ranks = [rank for rank in range(4) if rank != lost]
+    left = [stages[which[rank]][rank] for rank in ranks]
+    taken = together(on_ranks(3, lambda rank: take_over(left[rank.rank], config, rank)))
+    assert_same(taken, stages[0])
+    kept = [set(before.training.store.numbers) for before in left]
+    now = [set(after.training.store.numbers) for after in taken]
+    for rank, own in enumerate(kept):  # the first holder keeps a shard
+        assert now[rank] >= own.difference(*kept[:rank])
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """The options of a source, and what four ranks hold of it before, between and after two moves."""
+    config = DataConfig(**write_source(tmp_path_factory.mktemp("several") / "source", "valid"), shards=SHARDS)
+    first = load(config, 4)
+    second = moves(first, assignment_of(5, SHARDS, 4), config)
+    return config, first, second, moves(second, assignment_of(6, SHARDS, 4), config)
+
+
 # --- whole runs ---
 
 RUNS = {  # the data, the objective, the solver, and more
@@ -215,7 +239,7 @@ def configuration(sources, run, folder, threads=1):
 
 
 def policy(schedule):
-    """What stands for `Balancer`: proposes the assignment of a seed at each step of a schedule, {step: seed}."""
+    """What stands for `Balancer`: proposes assignments, each at its step; for a number the one drawn by it."""
 
     class Scheduled:
         def __init__(self, costs, assignment):
@@ -232,7 +256,9 @@ def policy(schedule):
             if self.step not in schedule:
                 return None
             n_shards = sum(map(len, self.assignment))
-            wanted = assignment_of(schedule[self.step], n_shards, len(self.assignment))
+            wanted = schedule[self.step]
+            if isinstance(wanted, int):
+                wanted = assignment_of(wanted, n_shards, len(self.assignment))
             return wanted if wanted != self.assignment else None
 
         def moved(self, assignment):
@@ -303,6 +329,27 @@ def test_no_schedule_of_moves_changes_the_model_or_a_line_of_metrics(sources, wh
         digests = together(on_ranks(ranks, lambda rank: trained(config, rank)))
         assert set(digests) == {expected[0]}
         assert metrics(Path(folder)) == expected[1]
+
+
+@pytest.mark.parametrize("run", ["lbfgs", "sgd", "sgd of sparse rows", "trust-region", "proximal"])
+def test_what_was_given_away_leaves_the_memory_of_a_run_that_goes_on(sources, whole, tmp_path, monkeypatch, run):
+    (_, expected), held, rebalance = whole(run), {}, Session.rebalance
+
+    def watched(session, verdict, step, most_steps):
+        store, rank = session.dataset.training.store, session.cluster.rank
+        if step == 3:
+            held[rank] = [weakref.ref(shard.training.features) for shard in store]
+        rebalance(session, verdict, step, most_steps)
+        if step == 5:
+            assert store.numbers == list(range(SHARDS)) * rank
+            gc.collect()
+            held[rank] = [reference() is not None for reference in held[rank]]
+
+    monkeypatch.setattr(Session, "rebalance", watched)
+    monkeypatch.setattr(balancing, "Balancer", policy({3: ((), tuple(range(SHARDS)))}))
+    together(on_ranks(2, lambda rank: trained(configuration(sources, run, tmp_path), rank)))
+    assert held == {0: [False] * 5, 1: [True] * 6}
+    assert metrics(tmp_path) == expected
 
 
 def test_a_round_robin_start_changes_nothing_but_who_holds_what(sources, whole, tmp_path):

@@ -38,7 +38,7 @@ class Session:
         With the penalties of the run at hand.
     limit : TimeLimit
     progress : ProgressLine
-        Shows what is read once more, or moved. A signal does not end that: the step after it saves.
+        Shows what is read once more. A signal does not end that: the step after it saves.
     warm : Path or None
         The folder in scratch where prepared samples are kept; None without --warm, or where it cannot be made.
     balancing : Balancing or None
@@ -80,7 +80,7 @@ class Session:
             self._tell(step)
 
     def _moved(self, wanted: Assignment) -> Dataset:
-        return move_shards(self.dataset, wanted, self.config.data, self.cluster, self.progress.show, self.warm)
+        return move_shards(self.dataset, wanted, self.config.data, self.cluster, warm=self.warm)
 
     def _tell(self, step: int) -> None:
         """Say that shards have moved: the first time, the second, the fourth, the eighth, ..."""
@@ -101,7 +101,8 @@ class Session:
         self.dataset = take_over(self.dataset, config.data, self.cluster, self.progress.show, self.warm)
         threads = choose_threads(config.run.threads, self.cluster)
         self.objective = SoftmaxObjective(self.dataset, config.objective, self.cluster, threads, config.data.seed)
-        self.balancing = _balancing(config, self.dataset, self.cluster)
+        if self.balancing is not None:
+            self.balancing.begin(self.dataset)
 
 
 def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignals, coordinator: Coordinator) -> Session:
@@ -132,10 +133,5 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
     cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
     limit = TimeLimit.of(config.solver.max_seconds, deadline)
-    balancing = _balancing(config, dataset, cluster)
+    balancing = Balancing(dataset, cluster) if config.run.balance == "dynamic" else None
     return Session(cluster, signals, config, dataset, objective, limit, coordinator.progress, warm, balancing)
-
-
-def _balancing(config: TrainConfig, dataset: Dataset, cluster: Communicator) -> Balancing | None:
-    """Return what has shards moved in mid-run, where that is wanted. Collective."""
-    return Balancing(dataset, cluster) if config.run.balance == "dynamic" and cluster.size > 1 else None

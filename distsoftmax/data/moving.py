@@ -8,13 +8,14 @@ lost at any time: some may then hold the old one and some the new one, which `da
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from distsoftmax.arithmetic.arrays import Integers
+from distsoftmax.cluster.assignment import Assignment
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig
 from distsoftmax.data.dataset import Dataset, origin_of_held_out, origin_of_training
@@ -39,7 +40,7 @@ class Move:
 
 def move_shards(
     dataset: Dataset,
-    wanted: Sequence[Collection[int]],
+    wanted: Assignment,
     config: DataConfig,
     cluster: Communicator,
     show: ShowProgress = show_nothing,
@@ -53,7 +54,7 @@ def move_shards(
     ----------
     dataset : Dataset
         What this rank holds. It stays as it is, and what it gives away is in memory as long as it is.
-    wanted : sequence of collection of int
+    wanted : tuple of tuple of int
         The shards of --data that each rank shall hold.
     warm : Path or None
         See `load_dataset`: what arrives is kept there for a restart.
@@ -67,7 +68,7 @@ def move_shards(
     """
     folder = None if warm is None else WarmFolder(warm, "")
     store, held_out = dataset.training.store, dataset.held_out_store
-    holders = holders_of(store, dataset.n_shards, cluster)
+    holders = _holders(store, dataset.n_shards, cluster)
     receivers = holders.copy()
     for rank, numbers in enumerate(wanted):
         receivers[list(numbers)] = rank
@@ -75,7 +76,7 @@ def move_shards(
     origin = origin_of_training(dataset, config, folder)
     training = _moved(store, _moves(holders, receivers), origin, others, cluster, show)
     if held_out is not None:
-        holders = holders_of(held_out, dataset.held_out_digests.size, cluster)
+        holders = _holders(held_out, dataset.held_out_digests.size, cluster)
         along = in_proportion(holders, [len(numbers) for numbers in wanted])
         others = training.bytes_held + store.without(training.numbers).bytes_held
         origin = origin_of_held_out(dataset, config, folder)
@@ -83,12 +84,10 @@ def move_shards(
     return Dataset.of(dataset, training, held_out)
 
 
-def holders_of(store: ShardStore[PreparedShard], n_shards: int, cluster: Communicator) -> Integers:
-    """Return the rank that holds each shard, (n_shards,), int64. Collective."""
-    holders = np.zeros(n_shards, dtype=np.int64)
-    holders[store.numbers] = cluster.rank
-    cluster.sum_integers(holders)  # each has one holder
-    return holders
+def assignment_of(dataset: Dataset, cluster: Communicator) -> Assignment:
+    """Return the shards of --data that each rank holds, ascending. Collective."""
+    holders = _holders(dataset.training.store, dataset.n_shards, cluster)
+    return tuple(tuple(np.flatnonzero(holders == rank).tolist()) for rank in range(cluster.size))
 
 
 def costs_of(dataset: Dataset, cluster: Communicator) -> Integers:
@@ -148,6 +147,14 @@ def rounds(moves: Sequence[Move]) -> Iterator[list[Move]]:
                 receivers.add(move.receiver)
         yield now
         moves = later
+
+
+def _holders(store: ShardStore[PreparedShard], n_shards: int, cluster: Communicator) -> Integers:
+    """Return the rank that holds each shard, (n_shards,), int64. Collective."""
+    holders = np.zeros(n_shards, dtype=np.int64)
+    holders[store.numbers] = cluster.rank
+    cluster.sum_integers(holders)  # each has one holder
+    return holders
 
 
 def _moves(holders: Integers, receivers: Integers) -> list[Move]:

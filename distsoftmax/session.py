@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.cores import choose_threads
+from distsoftmax.cluster.weights import choose_weights
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.report import opening
@@ -78,8 +79,9 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     if config.run.warm and warm is None:
         cluster.say(f"note: --scratch {config.data.scratch_folder} keeps nothing for a restart: name a folder of yours")
     deadline = choose_deadline(config.run.deadline, cluster)
-    dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm)
     threads = choose_threads(config.run.threads, cluster)
+    weights = choose_weights(config.run, threads, cluster)
+    dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm, weights)
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
     coordinator.progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)

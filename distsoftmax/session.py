@@ -9,6 +9,7 @@ from distsoftmax.cluster.assignment import Assignment, initial_assignment
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import Verdict
 from distsoftmax.cluster.cores import choose_threads
+from distsoftmax.cluster.weights import choose_weights
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.progress import ProgressLine
@@ -123,11 +124,12 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     if config.run.warm and warm is None:
         cluster.say(f"note: --scratch {config.data.scratch_folder} keeps nothing for a restart: name a folder of yours")
     deadline = choose_deadline(config.run.deadline, cluster)
-    dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm)
-    if config.run.balance == "round-robin":
-        dealt = initial_assignment(config.run.balance, costs_of(dataset, cluster), cluster.size, None)
-        dataset = move_shards(dataset, dealt, config.data, cluster, show, warm)
     threads = choose_threads(config.run.threads, cluster)
+    weights = choose_weights(config.run, threads, cluster)
+    dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm, weights)
+    if config.run.balance == "round-robin":  # they were read in runs of consecutive ones
+        dealt = initial_assignment(config.run.balance, costs_of(dataset, cluster), cluster.size)
+        dataset = move_shards(dataset, dealt, config.data, cluster, show, warm)
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
     coordinator.progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)

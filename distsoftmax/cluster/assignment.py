@@ -153,11 +153,11 @@ def rebalanced(assignment: Assignment, costs: Sequence[int], pace: Sequence[floa
             gave.add(giver)
             shards[giver].sort()
         even = (end - loads[taker] * pace[taker]) / (pace[giver] + pace[taker])  # a shard that costs this makes it so
-        place = max(bisect(shards[giver], (even, len(costs))) - 1, 0)
-        cost, shard = shards[giver][place]
+        position = max(bisect(shards[giver], (even, len(costs))) - 1, 0)
+        cost, shard = shards[giver][position]
         if (loads[taker] + cost) * pace[taker] >= end:
             break
-        del shards[giver][place]
+        del shards[giver][position]
         insort(shards[taker], (cost, shard)) if taker in gave else shards[taker].append((cost, shard))
         for rank, change in ((giver, -cost), (taker, cost)):
             loads[rank] += change

@@ -85,8 +85,8 @@ class Paces:
         ordered = np.sort(seconds[has_work])
         median = ordered[(ordered.size - 1) // 2]
         relative = np.where(has_work, seconds / median, self.mean)
-        place = self._taken % RECENT
-        self._recent[place], self._seconds[place] = relative, median / n_steps
+        row = self._taken % RECENT
+        self._recent[row], self._seconds[row] = relative, median / n_steps
         self._taken += 1
         if self._taken < RECENT:
             return
@@ -127,6 +127,7 @@ class Balancer:
         self._costs: list[int] = costs.tolist()
         self._spent = np.zeros(len(assignment))
         self._steps = 0  # in the measurement at hand
+        self._patience = 0  # measurements until the next look
         self._place(assignment)
 
     def note(self, compute_seconds: NDArray[np.float64]) -> None:

@@ -12,7 +12,10 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from distsoftmax.cluster.assignment import held_once, lost_shards, owned_shards
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.assignment import held_once, lost_shards, reading_runs
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.cold_start import start_cold
@@ -20,7 +23,7 @@ from distsoftmax.data.facts import Facts
 from distsoftmax.data.open_source import held_out_source, training_source, training_source_again
 from distsoftmax.data.preparation import PreparedShard, Samples
 from distsoftmax.data.shard_store import ShardStore
-from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
+from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, shard_bounds, show_nothing
 from distsoftmax.data.shards_again import Origin, SourceChanged
 from distsoftmax.data.spool import Spool
 from distsoftmax.data.warm_files import WarmFolder, WarmShards, samples_key
@@ -101,6 +104,7 @@ def load_dataset(
     cluster: Communicator,
     show: ShowProgress = show_nothing,
     warm: Path | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Dataset:
     """Open the source that the options name, and make it ready for training. Collective.
 
@@ -110,6 +114,8 @@ def load_dataset(
         The private folder of this node in scratch: prepared samples are kept there, and where an earlier start has
         kept them, they are mapped, and the source is not read. What is missing there or damaged is made again. None on
         a rank whose node has no such folder.
+    weights : ndarray of float64, (n_ranks,), or None
+        The speed of each rank, the same on every rank, by which the shards are dealt out; None: all are equal.
 
     Raises
     ------
@@ -124,10 +130,10 @@ def load_dataset(
         facts = folder.facts(cluster)
         if facts is not None:
             try:
-                return _told(_start_warm(facts, config, cluster, show, folder), config, cluster, folder)
+                return _told(_start_warm(facts, config, cluster, show, folder, weights), config, cluster, folder)
             except SourceChanged:  # although its files look as before
                 folder = WarmFolder(warm, samples_key(config, intercept, cluster))
-    divided = divide_source(training_source(config), config.shards, cluster)
+    divided = divide_source(training_source(config), config.shards, cluster, weights=weights)
     return prepare_dataset(divided, config, intercept, cluster, show, folder)
 
 
@@ -219,7 +225,12 @@ def origin_of_held_out(dataset: Dataset, config: DataConfig, folder: WarmFolder 
 
 
 def _start_warm(
-    facts: Facts, config: DataConfig, cluster: Communicator, show: ShowProgress, folder: WarmFolder
+    facts: Facts,
+    config: DataConfig,
+    cluster: Communicator,
+    show: ShowProgress,
+    folder: WarmFolder,
+    weights: NDArray[np.float64] | None,
 ) -> Dataset:
     """Return the dataset that a record tells of. Collective."""
     bound, spool = None if config.memory is None else parse_memory(config.memory), Spool(config.scratch_folder)
@@ -227,10 +238,17 @@ def _start_warm(
     held_out = ShardStore[PreparedShard](bound, spool) if config.valid else None
     folder.prepare_for(facts.preparation, 0, cluster)
     wanted = [
-        owned_shards(cluster.rank, cluster.size, digests.size)
-        for digests in (facts.shard_digests, facts.held_out_digests)
+        _own_run(facts.n_rows, facts.shard_digests.size, cluster, weights),
+        _own_run(facts.n_held_out, facts.held_out_digests.size, cluster, weights),
     ]
     return _with_more(Dataset.of(facts, training, held_out), wanted, config, cluster, show, folder)
+
+
+def _own_run(n_rows: int, n_shards: int, cluster: Communicator, weights: NDArray[np.float64] | None) -> range:
+    """Return the shards of a source that this rank reads; there are none without --valid."""
+    if n_shards == 0:
+        return range(0)
+    return reading_runs(np.diff(shard_bounds(n_rows, n_shards)), cluster.size, weights)[cluster.rank]
 
 
 def _with_more(

@@ -137,33 +137,41 @@ def rebalanced(assignment: Assignment, costs: Sequence[int], pace: Sequence[floa
     >>> rebalanced(((0, 1, 2), (3, 4, 5)), [10] * 6, [2.0, 1.0])
     ((0, 1), (2, 3, 4, 5))
     """
-    shards: list[list[tuple[int, int]]] = [[(costs[shard], shard) for shard in of_rank] for of_rank in assignment]
-    loads = [math.fsum(cost for cost, _ in of_rank) for of_rank in shards]
+    loads = loads_of(assignment, costs)
+    changed: dict[int, list[tuple[int, int]]] = {}  # what ranks hold that give or take: costs and shards, ascending
     usual = math.fsum(loads) / len(costs)
     soon_enough = NEAR * math.fsum(loads) / math.fsum(1 / seconds for seconds in pace)
     latest = _Queue(-load * seconds for load, seconds in zip(loads, pace, strict=True))
     soonest = _Queue((load + usual) * seconds for load, seconds in zip(loads, pace, strict=True))
-    gave = set[int]()  # their shards are sorted
+    moves: list[tuple[int, int, tuple[int, int]]] = []
+    least, n_needed = math.inf, 0
     while True:
         giver, taker = latest.first(), soonest.first()
         end = loads[giver] * pace[giver]
+        if end < least:
+            least, n_needed = end, len(moves)
         if end <= soon_enough:
             break
-        if giver not in gave:
-            gave.add(giver)
-            shards[giver].sort()
+        for rank in (giver, taker):
+            if rank not in changed:
+                changed[rank] = sorted((costs[shard], shard) for shard in assignment[rank])
         even = (end - loads[taker] * pace[taker]) / (pace[giver] + pace[taker])  # a shard that costs this makes it so
-        position = max(bisect(shards[giver], (even, len(costs))) - 1, 0)
-        cost, shard = shards[giver][position]
+        moved = changed[giver][max(bisect(changed[giver], (even, len(costs))) - 1, 0)]
+        cost = moved[0]
         if (loads[taker] + cost) * pace[taker] >= end:
             break
-        del shards[giver][position]
-        insort(shards[taker], (cost, shard)) if taker in gave else shards[taker].append((cost, shard))
+        moves.append((giver, taker, moved))
+        changed[giver].remove(moved)
+        insort(changed[taker], moved)
         for rank, change in ((giver, -cost), (taker, cost)):
             loads[rank] += change
             latest.change(rank, -loads[rank] * pace[rank])
             soonest.change(rank, (loads[rank] + usual) * pace[rank])
-    return tuple(tuple(sorted(shard for _, shard in of_rank)) for of_rank in shards)
+    for giver, taker, moved in reversed(moves[n_needed:]):  # others end as late
+        changed[taker].remove(moved)
+        changed[giver].append(moved)
+    of_changed = {rank: tuple(sorted(shard for _, shard in held)) for rank, held in changed.items()}
+    return tuple(of_changed.get(rank, held) for rank, held in enumerate(assignment))
 
 
 class _Queue:
@@ -188,10 +196,12 @@ class _Queue:
 
 def ends_of(assignment: Assignment, costs: Sequence[int], pace: Sequence[float]) -> list[float]:
     """Return the seconds that each rank takes for a step."""
-    return [
-        seconds * math.fsum(costs[shard] for shard in of_rank)
-        for of_rank, seconds in zip(assignment, pace, strict=True)
-    ]
+    return [load * seconds for load, seconds in zip(loads_of(assignment, costs), pace, strict=True)]
+
+
+def loads_of(assignment: Assignment, costs: Sequence[int]) -> list[float]:
+    """Return the cost of each rank's shards."""
+    return [math.fsum([costs[shard] for shard in of_rank]) for of_rank in assignment]
 
 
 def n_moved(before: Assignment, after: Assignment) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect, bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, islice, pairwise
 from typing import Literal
 
@@ -138,12 +138,13 @@ def rebalanced(assignment: Assignment, costs: Sequence[int], pace: Sequence[floa
     ((0, 1), (2, 3, 4, 5))
     """
     loads = loads_of(assignment, costs)
-    changed: dict[int, list[tuple[int, int]]] = {}  # what ranks hold that give or take: costs and shards, ascending
+    owned = list(assignment)
+    priced: dict[int, list[tuple[int, int]]] = {}  # costs and shards, ascending, of ranks that have given
     usual = math.fsum(loads) / len(costs)
     soon_enough = NEAR * math.fsum(loads) / math.fsum(1 / seconds for seconds in pace)
     latest = _Queue(-load * seconds for load, seconds in zip(loads, pace, strict=True))
     soonest = _Queue((load + usual) * seconds for load, seconds in zip(loads, pace, strict=True))
-    moves: list[tuple[int, int, tuple[int, int]]] = []
+    moves: list[tuple[int, int, int]] = []  # giver, taker, shard
     least, n_needed = math.inf, 0
     while True:
         giver, taker = latest.first(), soonest.first()
@@ -152,26 +153,36 @@ def rebalanced(assignment: Assignment, costs: Sequence[int], pace: Sequence[floa
             least, n_needed = end, len(moves)
         if end <= soon_enough:
             break
-        for rank in (giver, taker):
-            if rank not in changed:
-                changed[rank] = sorted((costs[shard], shard) for shard in assignment[rank])
+        if giver not in priced:
+            priced[giver] = sorted((costs[shard], shard) for shard in owned[giver])
         even = (end - loads[taker] * pace[taker]) / (pace[giver] + pace[taker])  # a shard that costs this makes it so
-        moved = changed[giver][max(bisect(changed[giver], (even, len(costs))) - 1, 0)]
-        cost = moved[0]
+        cost, shard = priced[giver][max(bisect(priced[giver], (even, len(costs))) - 1, 0)]
         if (loads[taker] + cost) * pace[taker] >= end:
             break
-        moves.append((giver, taker, moved))
-        changed[giver].remove(moved)
-        insort(changed[taker], moved)
+        moves.append((giver, taker, shard))
+        priced[giver].remove((cost, shard))
+        owned[taker] += (shard,)
+        if taker in priced:
+            insort(priced[taker], (cost, shard))
         for rank, change in ((giver, -cost), (taker, cost)):
             loads[rank] += change
             latest.change(rank, -loads[rank] * pace[rank])
             soonest.change(rank, (loads[rank] + usual) * pace[rank])
-    for giver, taker, moved in reversed(moves[n_needed:]):  # others end as late
-        changed[taker].remove(moved)
-        changed[giver].append(moved)
-    of_changed = {rank: tuple(sorted(shard for _, shard in held)) for rank, held in changed.items()}
-    return tuple(of_changed.get(rank, held) for rank, held in enumerate(assignment))
+    owners = {shard: taker for _, taker, shard in moves[:n_needed]}  # after the others the last ends no earlier
+    return _with_moved(assignment, owners)
+
+
+def _with_moved(assignment: Assignment, owners: Mapping[int, int]) -> Assignment:
+    """Return an assignment with some shards moved, each to the rank that it is mapped to."""
+    taken: dict[int, list[int]] = {}
+    for shard, owner in owners.items():
+        taken.setdefault(owner, []).append(shard)
+    return tuple(
+        held
+        if rank not in taken and owners.keys().isdisjoint(held)
+        else tuple(sorted([shard for shard in held if shard not in owners] + taken.get(rank, [])))
+        for rank, held in enumerate(assignment)
+    )
 
 
 class _Queue:

@@ -141,9 +141,12 @@ class Slurm:
         return self.run("squeue", "--noheader", "--jobs", job, "--format", "%N").split(",")
 
     def start_again(self, job):
-        """Let a job that was requeued start now: Slurm makes it wait for two minutes."""
+        """Let a job that was requeued start soon: Slurm makes it wait for two minutes.
+
+        Not in the second in which it has ended: its slurmd would take that for a start that was revoked.
+        """
         self._wait_for(lambda: self.state(job) == "PENDING", f"job {job} to be requeued")
-        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.run("scontrol", "update", f"JobId={job}", "StartTime=now+2")
 
     @contextlib.contextmanager
     def lost(self, node):

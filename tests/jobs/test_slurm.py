@@ -152,6 +152,7 @@ def test_a_job_goes_on_without_a_node_that_is_lost(cluster, in_the_middle, sha25
         job.wait_for(lambda: "model sha256" in job.log, "its model")
     assert job.ended() == "COMPLETED", job.log  # for Slurm not before the node has answered
     assert f"the job goes on without them: {other}\n" in job.log
+    assert "restart 2" not in job.log
     assert "16 shards on 2 ranks" in job.log
     assert job.sha256 == [sha256]
 
@@ -162,6 +163,9 @@ def test_each_task_of_an_array_has_options_of_its_own_and_a_rank_may_be_a_socket
         "--max-steps", 3, "--out", "run-%a", options=["--array=1-2", *ON_BOTH], EACH="penalties", RANKS_PER="socket"
     )
     assert job.ended() == "COMPLETED", job.log
+    topology = [Path(f"/sys/devices/system/cpu/cpu{core}/topology") for core in os.sched_getaffinity(0)]
+    n_sockets = len({(folder / "physical_package_id").read_text() for folder in topology})
+    assert job.log.count(f" on {2 * n_sockets} ranks\n") == 2, job.log
     for task, l2 in ((1, 0.01), (2, 0.001)):
         folder = tmp_path / f"run-{task}"
         assert f"l2 = {l2}" in (folder / "config.toml").read_text()

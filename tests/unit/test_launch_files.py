@@ -40,6 +40,7 @@ CONTAINER = {
     "ports": [{"containerPort*": int, "name": str, "protocol": {"TCP", "UDP", "SCTP"}}],
     "readinessProbe": PROBE,
     "livenessProbe": PROBE,
+    "lifecycle": {"preStop": {"exec": {"command": [str]}}, "postStart": {"exec": {"command": [str]}}},
     "resources": RESOURCES,
     "securityContext": {
         "allowPrivilegeEscalation": bool,

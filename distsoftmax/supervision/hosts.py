@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distsoftmax.supervision import slurm
-from distsoftmax.supervision.commands import PROBE_SECONDS, that_succeed
+from distsoftmax.supervision.probes import PROBE_SECONDS, that_succeed
 
 RANKS = ("-n", "-np", "--n", "--np", "-c")
 LISTS = ("--host", "-host", "-H", "-hosts", "--hosts")  # host or host:slots, separated by commas

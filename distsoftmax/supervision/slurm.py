@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from distsoftmax.supervision.commands import lines_of, that_succeed
+from distsoftmax.supervision.probes import lines_of, that_succeed
 
 STEP_NAME = "--job-name="  # srun's option by which its step is known
 

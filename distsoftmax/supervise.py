@@ -23,6 +23,7 @@ from distsoftmax.run_folder import Position, model_stamp, position
 from distsoftmax.supervision.command import Command
 from distsoftmax.supervision.hosts import allocated, hosts_of, keeping_alive, on_hosts, on_ranks, ranks_of, that_answer
 from distsoftmax.supervision.job import Job, adopt_orphans, say
+from distsoftmax.supervision.slurm import end_steps
 
 FINAL = (0, 2, 75)
 BAD_USAGE, RESUMABLE = 2, 75
@@ -96,6 +97,8 @@ class Supervisor:
         if self._stop:  # the signal came while the job was started
             self._pass_on()
         status = self._job.wait()
+        if status not in FINAL:
+            end_steps(words, os.environ)
         self._last_lines, self._job = self._job.last_lines, None
         return NO_MODEL if status == 0 and out and model_stamp(out) == stamp else status
 

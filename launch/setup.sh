@@ -59,7 +59,7 @@ install gcc or clang, or bring a package index within reach"
     # pip hides the environment from what it builds, by PYTHONPATH, which -I does not heed
     export CC="'$venv/bin/python' -I -m ziglang cc"
 fi
-install --editable "$root[$extras]" ||
+install --editable "${root}[$extras]" ||
     fail "pip could not install the packages, for the reason above: an index out of reach, or a compiler that fails"
 if [ "$mpi" = openmpi ]; then
     # Open MPI refuses more ranks than cores, and root, unless told otherwise.

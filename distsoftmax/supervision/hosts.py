@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PROBE_SECONDS = 10.0  # a host that has not answered by then is left out
+from distsoftmax.supervision import slurm
+from distsoftmax.supervision.probes import PROBE_SECONDS, that_succeed
+
 RANKS = ("-n", "-np", "--n", "--np", "-c")
 LISTS = ("--host", "-host", "-H", "-hosts", "--hosts")  # host or host:slots, separated by commas
 FILES = (
@@ -76,6 +76,9 @@ def on_hosts(words: Sequence[str], hosts: Sequence[Host], answering: Collection[
     number = _option(words, (*LISTS, *FILES))
     after = words[1:] if number is None else [*words[1:number], *words[number + 2 :]]
     reduced = [words[0], "--host", entries, *after]
+    if os.path.basename(words[0]) == "srun":
+        names = ",".join(host.name for host in kept)
+        reduced = [words[0], f"--nodelist={names}", f"--nodes={len(kept)}", *after]
     if n_ranks is None:
         return reduced
     before, now = (sum(host.slots or equal for host in group) for group in (hosts, kept))
@@ -108,18 +111,7 @@ def that_answer(hosts: Sequence[Host], words: Sequence[str], environment: Mappin
     node = os.uname().nodename
     names = {host.name for host in hosts}
     answering = names & {"localhost", "127.0.0.1", node, node.partition(".")[0]}
-    deadline = time.monotonic() + PROBE_SECONDS
-    probes = {name: _started([*agent, name, "true"]) for name in names - answering}
-    for name, probe in probes.items():
-        if probe is None:
-            continue
-        try:
-            if probe.wait(max(0.0, deadline - time.monotonic())) == 0:
-                answering.add(name)
-        except subprocess.TimeoutExpired:
-            probe.kill()
-            probe.wait()
-    return answering
+    return answering | that_succeed({name: [*agent, name, "true"] for name in names - answering})
 
 
 def keeping_alive(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -134,29 +126,9 @@ def keeping_alive(words: Sequence[str], environment: Mapping[str, str]) -> dict[
 
 
 def allocated(environment: Mapping[str, str]) -> tuple[list[Host], set[str]]:
-    """Return the nodes of a Slurm allocation, and the names of those that answer to Slurm; none without Slurm."""
-    nodes = environment.get("SLURM_JOB_NODELIST", "")
-    names = _lines(["scontrol", "show", "hostnames", nodes]) if nodes else []
-    states = dict(line.split() for line in _lines(["sinfo", "-h", "-N", "-n", nodes, "-o", "%N %t"]) if names)
-    lost = {name for name, state in states.items() if state.endswith("*") or state.startswith(("down", "fail"))}
-    return [Host(name) for name in names], set(names) - lost
-
-
-def _started(words: Sequence[str]) -> subprocess.Popen[bytes] | None:
-    nothing = subprocess.DEVNULL
-    try:
-        return subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
-    except OSError:
-        return None
-
-
-def _lines(words: Sequence[str]) -> list[str]:
-    """Return what a command prints, by lines; none where it fails."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=PROBE_SECONDS)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.splitlines()
+    """Return the nodes of a Slurm allocation, and the names of those that answer; none without Slurm."""
+    names, answering = slurm.nodes(environment)
+    return [Host(name) for name in names], answering
 
 
 def _agent(words: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from distsoftmax.run_folder import Position, position
-from distsoftmax.supervision import hosts as hosts_module
 from distsoftmax.supervision import job as job_module
+from distsoftmax.supervision import probes
 from distsoftmax.supervision.command import Command
 from distsoftmax.supervision.hosts import (
     Host,
@@ -26,6 +26,7 @@ from distsoftmax.supervision.hosts import (
     that_answer,
 )
 from distsoftmax.supervision.job import Job
+from distsoftmax.supervision.slurm import end_steps
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which all that they start would inherit
 SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise", "--cold"]
@@ -387,6 +388,7 @@ PROGRAM = "python -m distsoftmax.train -n 9 --host x"  # whose words are none of
         ("mpirun --hostfile slots --with-ft ulfm", "mpirun --host red:2,green:3 --with-ft ulfm"),
         ("mpirun -n 6", "mpirun --host red:2,green:2 -n 4"),
         ("mpirun -H red:1,blue:8,green:1 -n 2", "mpirun --host red:1,green:1 -n 1"),
+        ("srun --mpi=pmi2 -n 6", "srun --nodelist=red,green --nodes=2 --mpi=pmi2 -n 4"),
     ],
 )
 def test_a_job_is_started_on_the_hosts_that_answer(words, expected, tmp_path, monkeypatch):
@@ -411,7 +413,7 @@ def test_the_programs_own_words_are_none_of_the_launchers(tmp_path):
     "by", ["HYDRA_LAUNCHER_EXEC", "PRTE_MCA_plm_ssh_agent", "-launcher-exec", "--prtemca plm_ssh_agent"]
 )
 def test_a_host_answers_where_the_launchers_own_agent_reaches_it(by, tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts_module, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.5)
     agent = tmp_path / "agent"
     agent.write_text('#!/bin/bash\ncase $1 in red) shift; "$@" ;; blue) exit 255 ;; *) exec sleep 100 ;; esac\n')
     agent.chmod(0o755)
@@ -437,14 +439,40 @@ def test_the_launchers_ssh_ends_where_a_host_falls_silent_but_for_what_the_user_
         assert keeping_alive(["mpirun"], other) == other
 
 
-def test_nodes_of_an_allocation_answer_where_slurm_says_so(tmp_path, monkeypatch):
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Put a script in the place of a command of Slurm."""
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+
+    def stand_in(name, script):
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+
+    return stand_in
+
+
+def test_nodes_of_an_allocation_answer_where_slurm_says_so_and_starts_something(stand_in):
+    nodes = {"SLURM_JOB_NODELIST": "n[1-5]"}
     assert allocated({}) == ([], set())
-    for name, says in (("scontrol", "n1\nn2\nn3\nn4"), ("sinfo", "n1 alloc\nn2 down*\nn3 alloc*\nn4 mix")):
-        (tmp_path / name).write_text(f"#!/bin/bash\ncat <<'END'\n{says}\nEND\n")
-        (tmp_path / name).chmod(0o755)
-    assert allocated({"SLURM_JOB_NODELIST": "n[1-4]"}) == ([], set())  # mpirun outside of Slurm's reach
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert allocated({"SLURM_JOB_NODELIST": "n[1-4]"}) == (
-        [Host("n1"), Host("n2"), Host("n3"), Host("n4")],
-        {"n1", "n4"},
-    )
+    stand_in("scontrol", "exit 1")
+    assert allocated(nodes) == ([], set())  # mpirun outside of Slurm's reach
+    stand_in("scontrol", "printf 'n%s\\n' 1 2 3 4 5")
+    stand_in("sinfo", "printf '%s\\n' 'n1 alloc' 'n2 down*' 'n3 alloc*' 'n4 mix' 'n5 alloc'")
+    stand_in("srun", 'case "$*" in *--nodelist=n[1-4]\\ *) ;; *) exit 1 ;; esac')
+    hosts = [Host(f"n{number}") for number in range(1, 6)]
+    assert allocated(nodes) == (hosts, {"n1", "n4"})  # Slurm does not know yet that n5 is lost
+    stand_in("srun", "exit 1")
+    assert allocated(nodes) == (hosts, {"n1", "n4", "n5"})  # an srun too old to know --overlap tells nothing
+
+
+def test_what_a_killed_srun_has_left_running_is_ended_and_nothing_else(stand_in, tmp_path):
+    stand_in("squeue", "printf '%s\\n' '7.0 distsoftmax' '7.1 other' '7.2 distsoftmax' '7.batch distsoftmax' '7.3'")
+    stand_in("scancel", f'echo "$@" >{tmp_path}/ended')
+    job = {"SLURM_JOB_ID": "7"}
+    for words, environment in (("srun -n 2", job), ("mpirun --job-name=distsoftmax", job), ("srun --job-name=a", {})):
+        end_steps(words.split(), environment)
+        assert not (tmp_path / "ended").exists()
+    end_steps(["/usr/bin/srun", "--job-name=distsoftmax", "-n", "2"], job)
+    assert (tmp_path / "ended").read_text() == "7.0 7.2\n"

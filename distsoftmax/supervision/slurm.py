@@ -1,0 +1,41 @@
+"""The nodes and the steps of a Slurm job, from inside of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from distsoftmax.supervision.probes import lines_of, that_succeed
+
+STEP_NAME = "--job-name="  # srun's option by which its step is known
+
+
+def nodes(environment: Mapping[str, str]) -> tuple[list[str], set[str]]:
+    """Return the nodes of this job, and those of them on which a step can be started; none outside of Slurm.
+
+    Slurm needs minutes to find out that a node is lost. So each node that it does not call lost is tried.
+    """
+    nodelist = environment.get("SLURM_JOB_NODELIST", "")
+    names = lines_of(["scontrol", "show", "hostnames", nodelist]) if nodelist else []
+    states = dict(line.split() for line in lines_of(["sinfo", "-h", "-N", "-n", nodelist, "-o", "%N %t"]) if names)
+    lost = {name for name, state in states.items() if state.endswith("*") or state.startswith(("down", "fail"))}
+    likely = [name for name in names if name not in lost]
+    one = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--mpi=none"]
+    started = that_succeed({name: [*one, f"--nodelist={name}", "true"] for name in likely})
+    return names, started or set(likely)  # an srun that starts nothing anywhere tells nothing of the nodes
+
+
+def end_steps(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """End what an srun of these words has left running, where it was killed before it could.
+
+    The ranks are not its children but those of Slurm's daemons, on this node, too. They are known by its --job-name;
+    without one nothing is ended.
+    """
+    name = next((word.removeprefix(STEP_NAME) for word in words if word.startswith(STEP_NAME)), None)
+    job = environment.get("SLURM_JOB_ID")
+    if name is None or job is None or os.path.basename(words[0]) != "srun":
+        return
+    steps = [line.split(maxsplit=1) for line in lines_of(["squeue", "-h", "-s", "-j", job, "-o", "%i %j"])]
+    left_over = [step[0] for step in steps if step[1:] == [name] and step[0].rpartition(".")[2].isdecimal()]
+    if left_over:
+        lines_of(["scancel", *left_over])

@@ -1,0 +1,286 @@
+"""The files in launch/ without a batch system: shellcheck, the MPI Operator's schema, and PBS with stand-ins."""
+
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from distsoftmax.supervision.hosts import hosts_of, ranks_of
+
+ROOT = Path(__file__).parents[2]
+
+LAUNCH = ROOT / "launch"
+SCRIPTS = [*sorted(LAUNCH.glob("*.sh")), LAUNCH / "slurm.sbatch", ROOT / ".ci" / "run"]
+STARTING = ["local.sh", "slurm.sbatch", "pbs.sh"]
+TRAIN = "python -m distsoftmax.train"
+
+# What Kubernetes and the MPI Operator (kubeflow.org/v2beta1, release 0.6) take, as far as a file of ours may use it:
+# fields by name, those that must be given with a star, [x] a list of x, {str: x} a map, a set one of its items.
+QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
+RESOURCES = {"requests": {str: QUANTITY}, "limits": {str: QUANTITY}}
+PROBE = {
+    "tcpSocket": {"port*": int, "host": str},
+    "exec": {"command": [str]},
+    "initialDelaySeconds": int,
+    "periodSeconds": int,
+    "timeoutSeconds": int,
+    "failureThreshold": int,
+}
+CONTAINER = {
+    "name*": str,
+    "image": str,
+    "imagePullPolicy": {"Always", "IfNotPresent", "Never"},
+    "command": [str],
+    "args": [str],
+    "workingDir": str,
+    "env": [{"name*": str, "value": str}],
+    "ports": [{"containerPort*": int, "name": str, "protocol": {"TCP", "UDP", "SCTP"}}],
+    "readinessProbe": PROBE,
+    "livenessProbe": PROBE,
+    "lifecycle": {"preStop": {"exec": {"command": [str]}}, "postStart": {"exec": {"command": [str]}}},
+    "resources": RESOURCES,
+    "securityContext": {
+        "allowPrivilegeEscalation": bool,
+        "capabilities": {"add": [str], "drop": [str]},
+        "privileged": bool,
+        "readOnlyRootFilesystem": bool,
+        "runAsNonRoot": bool,
+        "runAsUser": int,
+        "runAsGroup": int,
+    },
+    "volumeMounts": [{"name*": str, "mountPath*": str, "subPath": str, "readOnly": bool}],
+}
+VOLUME = {
+    "name*": str,
+    "persistentVolumeClaim": {"claimName*": str, "readOnly": bool},
+    "emptyDir": {"medium": {"", "Memory"}, "sizeLimit": QUANTITY},
+    "configMap": {"name": str, "defaultMode": int},
+}
+POD = {
+    "containers*": [CONTAINER],
+    "initContainers": [CONTAINER],
+    "volumes": [VOLUME],
+    "nodeSelector": {str: str},
+    "serviceAccountName": str,
+    "priorityClassName": str,
+    "terminationGracePeriodSeconds": int,
+    "securityContext": {
+        "runAsNonRoot": bool,
+        "runAsUser": int,
+        "runAsGroup": int,
+        "fsGroup": int,
+        "supplementalGroups": [int],
+    },
+}
+METADATA = {"name": str, "namespace": str, "labels": {str: str}, "annotations": {str: str}}
+REPLICAS = {
+    "replicas": int,
+    "restartPolicy": {"Always", "OnFailure", "Never", "ExitCode"},
+    "template": {"metadata": METADATA, "spec": POD},
+}
+MPI_JOB = {
+    "apiVersion*": {"kubeflow.org/v2beta1"},
+    "kind*": {"MPIJob"},
+    "metadata*": METADATA,
+    "spec*": {
+        "slotsPerWorker": int,
+        "runLauncherAsWorker": bool,
+        "sshAuthMountPath": str,
+        "launcherCreationPolicy": {"AtStartup", "WaitForWorkersReady"},
+        "mpiImplementation": {"OpenMPI", "Intel", "MPICH"},
+        "runPolicy": {
+            "cleanPodPolicy": {"None", "Running", "All"},
+            "ttlSecondsAfterFinished": int,
+            "activeDeadlineSeconds": int,
+            "backoffLimit": int,
+            "suspend": bool,
+            "managedBy": str,
+        },
+        "mpiReplicaSpecs*": {"Launcher*": REPLICAS, "Worker*": REPLICAS},
+    },
+}
+
+
+def mismatches(value, schema, path=""):
+    """Return what of a value does not fit, each with its path."""
+    if isinstance(schema, set):
+        return [] if value in schema else [f"{path}: {value!r} is none of {sorted(schema)}"]
+    if isinstance(schema, re.Pattern):
+        fits = type(value) in (int, str) and schema.fullmatch(str(value))
+        return [] if fits else [f"{path}: {value!r} is no quantity"]
+    if isinstance(schema, type):
+        return [] if type(value) is schema else [f"{path}: {value!r} is no {schema.__name__}"]
+    if type(value) is not type(schema):
+        return [f"{path}: {value!r} is no {type(schema).__name__}"]
+    if isinstance(schema, list):
+        found = [mismatches(item, schema[0], f"{path}[{number}]") for number, item in enumerate(value)]
+        return [line for lines in found for line in lines]
+    if str in schema:
+        return [line for name, item in value.items() for line in mismatches(item, schema[str], f"{path}.{name}")]
+    fields = {name.rstrip("*"): field for name, field in schema.items()}
+    lines = [f"{path}.{name} is missing" for name in schema if name[-1] == "*" and name[:-1] not in value]
+    for name, item in value.items():
+        unknown = [f"{path}.{name} is no field"]
+        lines += mismatches(item, fields[name], f"{path}.{name}") if name in fields else unknown
+    return lines
+
+
+@pytest.fixture
+def job():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install -e '.[test]'")
+    return yaml.safe_load((LAUNCH / "mpijob.yaml").read_text())
+
+
+def test_shellcheck_finds_nothing():
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed: pip install -e '.[lint]'")
+    done = subprocess.run([shellcheck, *SCRIPTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", STARTING)
+def test_every_launch_script_ends_in_the_same_command_under_the_supervisor(name):
+    text = (LAUNCH / name).read_text()
+    (command,) = re.findall(rf"python -m distsoftmax\.supervise (?:.*\\\n)*?.*{TRAIN} .*", text)
+    assert "--" in command.split()
+
+
+def test_the_mpi_job_fits_the_operators_schema(job):
+    assert mismatches(job, MPI_JOB) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("spec.mpiImplementation", "MPI"),
+        ("spec.slotsPerWorkers", 4),
+        ("spec.slotsPerWorker", "4"),
+        ("spec.runPolicy.restartPolicy", "Never"),
+        ("spec.mpiReplicaSpecs.Launcher.template.spec.containers", {"name": "launcher"}),
+        ("spec.mpiReplicaSpecs.Worker.template.spec.securityContext.runAsNonRoot", "true"),
+        ("apiVersion", "kubeflow.org/v1"),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_found(job, path, value):
+    *folders, name = path.split(".")
+    inner = job
+    for folder in folders:
+        inner = inner[folder]
+    inner[name] = value
+    (line,) = mismatches(job, MPI_JOB)
+    assert line.startswith(f".{path}")
+
+
+def test_the_mpi_job_starts_a_rank_a_slot_and_no_process_as_root_and_keeps_results_on_a_volume(job, tmp_path):
+    spec = job["spec"]
+    roles = spec["mpiReplicaSpecs"]
+    launcher, worker = (roles[role]["template"]["spec"] for role in ("Launcher", "Worker"))
+    (container,) = launcher["containers"]
+    supervise, words = " ".join(container["command"]).split(" -- ")
+    words = [*words.split(), *container["args"]]
+    assert supervise == "python -m distsoftmax.supervise"
+    assert f" {TRAIN} " in " ".join(words)
+    assert ranks_of(words) == roles["Worker"]["replicas"] * spec["slotsPerWorker"]
+    assert ("-f", "/etc/mpi/hostfile") in pairwise(words)  # where the operator writes it
+    (tmp_path / "hostfile").write_text("job-worker-0.job.team.svc:4\njob-worker-1.job.team.svc:4\n")
+    words[words.index("-f") + 1] = str(tmp_path / "hostfile")
+    assert [host.slots for host in hosts_of(words)] == [4, 4]
+    (out,) = [word.removeprefix("--out=") for word in words if word.startswith("--out=")]
+    for pod in (launcher, worker):
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["runAsUser"] == 1000
+        (mounted,) = pod["containers"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        claims = [mount for mount in mounted["volumeMounts"] if "persistentVolumeClaim" in volumes[mount["name"]]]
+        assert any(out.startswith(f"{mount['mountPath']}/") for mount in claims)
+
+
+def test_the_image_has_what_the_mpi_job_starts(job):
+    text = (LAUNCH / "Containerfile").read_text()
+    worker = job["spec"]["mpiReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+    keys = job["spec"]["sshAuthMountPath"]
+    assert f"HostKey {keys}/id_rsa" in text
+    assert f">{worker['command'][-1]}" in text
+    assert text.count(f"Port {worker['readinessProbe']['tcpSocket']['port']}'") == 2  # of ssh and of sshd
+    assert "--uid 1000 mpiuser" in text
+    sources = re.findall(r"^COPY (.*) /source", text, re.MULTILINE)
+    for name in " ".join(sources).split():
+        assert (ROOT / name).exists(), name
+
+
+@pytest.fixture
+def pbs(tmp_path):
+    """Submit by pbs.sh, run what was submitted as a PBS job does, with stand-ins for PBS, mpirun and Python."""
+    for folder in ("launch", "bin", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(LAUNCH / "pbs.sh", tmp_path / "launch")
+    stand_ins = {
+        "qsub": 'n=$(ls job.* 2>/dev/null | wc -l); echo "$@" >options.$n; cat >job.$n',
+        "qstat": "echo '    Resource_List.walltime = 01:00:10'",
+        "mpirun": "echo 'HYDRA build details:'",
+        "python": 'printf "%s\\n" "$@" >words; if [ -e wait ]; then trap "exit 75" USR1; touch waits; '
+        "for i in $(seq 500); do sleep 0.02; done; fi; exit $(cat status)",
+        "date": 'if [ "$1" = +%s ]; then echo 1000; else echo 2026-01-02-030405; fi',
+    }
+    for name, script in stand_ins.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+    (tmp_path / ".venv/bin/activate").touch()
+    (tmp_path / "nodes").write_text("red\nred\nblue\nblue\n")
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    in_job = {**environment, "PBS_JOBID": "7.server", "PBS_NODEFILE": "nodes"}
+
+    class Pbs:
+        def submit(self, *words):
+            subprocess.run([tmp_path / "launch" / "pbs.sh", *words], cwd=tmp_path, env=environment, check=True)
+
+        def start(self, number):
+            return subprocess.Popen(["bash", tmp_path / f"job.{number}"], cwd=tmp_path, env=in_job)
+
+        def run(self, number, status):
+            (tmp_path / "status").write_text(str(status))
+            return self.start(number).wait(20)
+
+        def submitted(self):
+            return [(tmp_path / f"options.{number}").read_text() for number in range(len(list(tmp_path.glob("job.*"))))]
+
+        def words(self):
+            return (tmp_path / "words").read_text().splitlines()
+
+    return Pbs()
+
+
+def test_a_pbs_job_starts_a_rank_a_slot_on_its_nodes_with_a_deadline(pbs):
+    pbs.submit("-l", "select=2:ncpus=2:mpiprocs=2", "--", "--data", "a file.csv", "--features", "it's", "--out", "run")
+    assert pbs.submitted() == ["-N distsoftmax -r y -j oe -l select=2:ncpus=2:mpiprocs=2\n"]
+    assert pbs.run(0, 0) == 0
+    expected = "-m distsoftmax.supervise -- mpirun --host red:2,blue:2 -n 4 python -m distsoftmax.train --deadline 4610"
+    assert pbs.words() == [*expected.split(), "--data", "a file.csv", "--features", "it's", "--out", "run"]
+    assert len(pbs.submitted()) == 1
+
+
+def test_a_pbs_job_that_has_stopped_early_submits_itself_again_into_the_same_folder(pbs):
+    pbs.submit("-q", "long", "--", "--l2", "1e-3")
+    assert pbs.run(0, 75) == 75
+    first = pbs.words()
+    assert pbs.submitted() == ["-N distsoftmax -r y -j oe -q long\n"] * 2
+    assert pbs.run(1, 2) == 2
+    assert pbs.words() == first
+    assert first[-4:] == ["--out", "runs/pbs-2026-01-02-030405", "--l2", "1e-3"]
+    assert len(pbs.submitted()) == 2
+
+
+def test_a_pbs_job_that_is_deleted_is_saved_and_not_submitted_again(pbs, tmp_path):
+    pbs.submit("--out", "run")
+    (tmp_path / "wait").touch()
+    job = pbs.start(0)
+    while not (tmp_path / "waits").exists():
+        assert job.poll() is None
+    job.terminate()
+    assert job.wait(20) == 75
+    assert len(pbs.submitted()) == 1

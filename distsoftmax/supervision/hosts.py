@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from distsoftmax.supervision.job import say
+from distsoftmax.supervision.remote import ask
 
 PROBE_SECONDS = 10.0  # a host that has not answered by then is left out
 RANKS = ("-n", "-np", "--n", "--np", "-c")
@@ -101,25 +103,31 @@ def on_ranks(words: Sequence[str], n_ranks: int) -> list[str]:
 
 
 def that_answer(hosts: Sequence[Host], words: Sequence[str], environment: Mapping[str, str]) -> set[str]:
-    """Return the names of the hosts on which a command can be started, in the way that mpirun does it."""
+    """Return the names of the hosts on which a command can be started, in the way that mpirun does it.
+
+    What ssh says of each of the others is said on standard error.
+    """
+    agent = agent_of(words, environment)
+    names = {host.name: None for host in hosts}
+    answers = ask({name: [*agent, name, "true"] for name in names if not is_here(name)}, PROBE_SECONDS)
+    lost = {name: answer for name, answer in answers.items() if answer.status}
+    for name, answer in lost.items():
+        say(f"{name} cannot be reached: {answer.complaint or f'status {answer.status}'}")
+    return set(names) - set(lost)
+
+
+def agent_of(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the words by which mpirun reaches another host, whose name comes next; ssh asks for no password."""
     agent = shlex.split(_agent(words, environment))
     if os.path.basename(agent[0]) == "ssh":
         agent += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={PROBE_SECONDS:.0f}"]
+    return agent
+
+
+def is_here(name: str) -> bool:
+    """Return whether a name is that of this host, to which no ssh is needed."""
     node = os.uname().nodename
-    names = {host.name for host in hosts}
-    answering = names & {"localhost", "127.0.0.1", node, node.partition(".")[0]}
-    deadline = time.monotonic() + PROBE_SECONDS
-    probes = {name: _started([*agent, name, "true"]) for name in names - answering}
-    for name, probe in probes.items():
-        if probe is None:
-            continue
-        try:
-            if probe.wait(max(0.0, deadline - time.monotonic())) == 0:
-                answering.add(name)
-        except subprocess.TimeoutExpired:
-            probe.kill()
-            probe.wait()
-    return answering
+    return name in ("localhost", "127.0.0.1", node, node.partition(".")[0])
 
 
 def keeping_alive(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
@@ -140,14 +148,6 @@ def allocated(environment: Mapping[str, str]) -> tuple[list[Host], set[str]]:
     states = dict(line.split() for line in _lines(["sinfo", "-h", "-N", "-n", nodes, "-o", "%N %t"]) if names)
     lost = {name for name, state in states.items() if state.endswith("*") or state.startswith(("down", "fail"))}
     return [Host(name) for name in names], set(names) - lost
-
-
-def _started(words: Sequence[str]) -> subprocess.Popen[bytes] | None:
-    nothing = subprocess.DEVNULL
-    try:
-        return subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
-    except OSError:
-        return None
 
 
 def _lines(words: Sequence[str]) -> list[str]:

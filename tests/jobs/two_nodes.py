@@ -182,7 +182,7 @@ class Cluster:
     def limit(self, rate):
         """Let each node send no faster than a rate, in the words of `tc tbf`, such as 100mbit."""
         for name in self._names:
-            words = ["dev", "eth0", "root", "tbf", "rate", rate, "burst", "16kb", "latency", "50ms"]
+            words = ["dev", "eth0", "root", "tbf", "rate", rate, "burst", "4kb", "latency", "50ms"]
             self._in(name, "tc", "qdisc", "replace", *words)
 
     def hide(self, name, folder):

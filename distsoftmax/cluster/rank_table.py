@@ -60,7 +60,7 @@ def numbers(ranks: Sequence[int]) -> str:
         else:
             runs.append([rank])
     named = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs[:MOST_RUNS]]
-    unnamed = sum(map(len, runs[MOST_RUNS:]))
+    unnamed = len(ranks) - ranks.index(runs[MOST_RUNS][0]) if len(runs) > MOST_RUNS else 0
     return ", ".join(named) + (f" and {unnamed} more" if unnamed else "")
 
 

@@ -125,7 +125,7 @@ def main() -> int:
         print(f"hosts: {complaint}", file=sys.stderr)
     if complaints:
         return 2
-    print(",".join(f"{host.name}:{host.slots}" for host in usable), sum(host.slots for host in usable))
+    print(",".join(f"{host.name}:{host.slots}" for host in usable), sum(int(host.slots) for host in usable))
     return 0
 
 

@@ -179,9 +179,12 @@ def _in_words(entry: Sequence[str], odd: Sequence[int], nodes: Sequence[str]) ->
     """Return an entry of a difference as a sentence; `odd` are the ranks that have it."""
     name, own, first = entry
     where, rank_0 = ranks_in_words(odd, nodes), ranks_in_words([0], nodes)
-    if not name:
-        cannot, can = (where, rank_0) if own else (rank_0, where)
-        return f"{cannot} cannot read the options, {can} can: {own or first}"
+    if name in ("", "help"):
+        has, has_not = (where, rank_0) if own not in ("", NOT_GIVEN) else (rank_0, where)
+        if name == "help":
+            was, was_not = ("were" if ranks.startswith("ranks") else "was" for ranks in (has, has_not))
+            return f"{has} {was} given --help, {has_not} {was_not} not"
+        return f"{has} cannot read the options, {has_not} can: {own or first}"
     what = "the command" if name == "command" else f"--{name}"
     return f"{what} is {own} on {where}, {first} on {rank_0}"
 

@@ -38,7 +38,7 @@ def who_has_what(columns: Sequence[str], of_ranks: Sequence[Sequence[str]], node
 
 
 def ranks_in_words(ranks: Sequence[int], nodes: Sequence[str]) -> str:
-    """Return ranks with their nodes, such as "ranks 2-3 (node blue)".
+    """Return ranks with their nodes, such as "ranks 2-3 (node blue)"; without where all ranks share one node.
 
     Parameters
     ----------
@@ -47,8 +47,11 @@ def ranks_in_words(ranks: Sequence[int], nodes: Sequence[str]) -> str:
     nodes : sequence of str, (n_ranks,)
         Of all ranks.
     """
+    named = f"rank{'s' * (len(ranks) > 1)} {numbers(ranks)}"
+    if len(set(nodes)) == 1:
+        return named
     of_ranks = {nodes[rank] for rank in ranks}
-    return f"rank{'s' * (len(ranks) > 1)} {numbers(ranks)} (node{'s' * (len(of_ranks) > 1)} {names(list(of_ranks))})"
+    return f"{named} (node{'s' * (len(of_ranks) > 1)} {names(list(of_ranks))})"
 
 
 def numbers(ranks: Sequence[int]) -> str:

@@ -62,6 +62,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     from distsoftmax.cluster.communicator import complain
     from distsoftmax.cluster.first_message import FirstMessage, compare_ranks, resolved_options
     from distsoftmax.cluster.startup import join_job, load_core
+    from distsoftmax.data.sightings import require_same_files
 
     options = None if config is None else resolved_options(config)
     try:
@@ -79,7 +80,9 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
             status = problem.status
         else:
             assert config is not None
+            assert options is not None
             load_core(cluster)
+            require_same_files(options, cluster)
             status = command(config, cluster)
     except DistSoftmaxError as error:
         if not error.agreed and cluster.size > 1:

@@ -1,25 +1,34 @@
 """The first thing the ranks tell each other: what each of them was asked to do, and with which software.
 
-A rank that was given another option would train another model, or wait for ever in a call that no other makes.
+A rank that was given another option would train another model, or wait for ever in a call that no other makes. Builds
+that differ must understand each other here, if nowhere else: these two collective calls, a broadcast and an allgather
+of JSON objects in texts, stay as they are in every version. What a build does not know it leaves alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
 import distsoftmax
+from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.rank_table import ranks_in_words, who_has_what
 from distsoftmax.errors import ClusterError, InputError
 
 OF_THE_NODE = ("scratch", "threads")  # options that may differ by rank: they change no bit and no call
 NOT_GIVEN = "not given"
-MOST_NAMED = 8  # ranks in a message
+UNKNOWN = "unknown"
+ESSENTIAL = ("distsoftmax", "arithmetic")  # what must be one version: it decides on the bits, and on the calls
+NOTED = ("Python", "numpy", "MPI")  # what may differ, and is told where it does
+COLUMNS = (*ESSENTIAL, *NOTED, "processor")
+REMEDY = "give every rank the same options"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +38,9 @@ class FirstMessage:
     Attributes
     ----------
     node : str
-    version : str
-        Of this package.
-    software : dict
-        Versions of what it stands on.
+    build : dict
+        The versions of this package, of its arithmetic and of what it stands on, and the kind of processor, each as a
+        text, by the names in COLUMNS.
     options : dict
         The options that all ranks must be given alike, each as a text; None where they could not be parsed.
     usage : str
@@ -42,8 +50,7 @@ class FirstMessage:
     """
 
     node: str
-    version: str
-    software: Mapping[str, str]
+    build: Mapping[str, str]
     options: Mapping[str, str] | None
     usage: str = ""
     is_help: bool = False
@@ -53,17 +60,30 @@ class FirstMessage:
         cluster: Communicator, options: Mapping[str, object] | None, usage: str = "", is_help: bool = False
     ) -> FirstMessage:
         """Return this rank's."""
-        software = {"Python": platform.python_version(), "numpy": np.__version__, "MPI": cluster.library}
+        build = {
+            "distsoftmax": distsoftmax.__version__,
+            "arithmetic": str(library.VERSION),
+            "Python": platform.python_version(),
+            "numpy": np.__version__,
+            "MPI": _short(cluster.library) or "none",
+            "processor": platform.machine(),
+        }
         compared = None
         if options is not None:
             compared = {name: _text(value) for name, value in options.items() if name not in OF_THE_NODE}
+        return FirstMessage(node=os.uname().nodename, build=build, options=compared, usage=usage, is_help=is_help)
+
+    @staticmethod
+    def told_by(record: Mapping[str, Any]) -> FirstMessage:
+        """Return what a rank of any build has said."""
+        build = record.get("build")
+        told: Mapping[str, str] = build if isinstance(build, dict) else {}
         return FirstMessage(
-            node=os.uname().nodename,
-            version=distsoftmax.__version__,
-            software=software,
-            options=compared,
-            usage=usage,
-            is_help=is_help,
+            node=record.get("node") or UNKNOWN,
+            build={name: told.get(name) or UNKNOWN for name in COLUMNS},
+            options=record.get("options"),
+            usage=record.get("usage") or "",
+            is_help=bool(record.get("is_help")),
         )
 
 
@@ -88,74 +108,94 @@ def resolved_options(config: Any, name: str = "") -> dict[str, Any]:
 
 
 def compare_ranks(cluster: Communicator, own: FirstMessage) -> None:
-    """Refuse to begin where the ranks were asked for different things, or are of different versions. Collective.
+    """Refuse to begin where the ranks were asked for different things, or are of different builds. Collective.
 
     Raises
     ------
     ClusterError
-        On every rank: they are of different versions of this package.
+        On every rank: they are of different versions of this package, or of its arithmetic.
     InputError
         On every rank: one of them was given other options than rank 0.
     """
-    first = cluster.broadcast(own)
-    said = cluster.allgather((own.version, own.node, own.software, _difference(own, first, cluster.rank)))
-    nodes = [node for _, node, _, _ in said]
-    versions = [version for version, _, _, _ in said]
-    if len(set(versions)) > 1:
+    first = FirstMessage.told_by(_record(cluster.broadcast(json.dumps(asdict(own)))))
+    is_understood = not _differing(ESSENTIAL, [own.build, first.build])
+    difference = _difference(own, first) if is_understood else []
+    said = cluster.allgather(json.dumps({"node": own.node, "build": own.build, "difference": difference}))
+    records = [_record(text) for text in said]
+    ranks = [FirstMessage.told_by(record) for record in records]
+    nodes, builds = [rank.node for rank in ranks], [rank.build for rank in ranks]
+    if _differing(ESSENTIAL, builds):
         raise ClusterError(
-            f"the ranks run different versions of distsoftmax: {_grouped(versions, nodes)}; install one version on all "
-            "nodes"
+            "the ranks run different versions of distsoftmax, whose sums do not fit together; install one version on "
+            f"all nodes\n{_table(builds, nodes)}"
         ).on_all_ranks()
-    complaint = next((difference for _, _, _, difference in said if difference), "")
-    if complaint:
-        raise InputError(complaint).on_all_ranks()
-    for name in own.software:
-        used = [software[name] for _, _, software, _ in said]
-        if len(set(used)) > 1:
-            cluster.say(f"note: the ranks run different versions of {name}: {_grouped(used, nodes)}", to_stderr=True)
+    differences = [record.get("difference") or [] for record in records]
+    complaint = next(filter(None, differences), None)
+    if complaint is not None:
+        odd = [rank for rank, of_rank in enumerate(differences) if of_rank == complaint]
+        raise InputError("; ".join([*(_in_words(entry, odd, nodes) for entry in complaint), REMEDY])).on_all_ranks()
+    noted = _differing(NOTED, builds)
+    if noted:
+        cluster.say(
+            f"note: the ranks run different versions of {', '.join(noted)}, which changes no bit of the model\n"
+            f"{_table(builds, nodes)}",
+            to_stderr=True,
+        )
 
 
-def _difference(own: FirstMessage, first: FirstMessage, rank: int) -> str:
-    """Return in what this rank differs from rank 0, with the remedy; empty where it does not."""
-    remedy = "give every rank the same options"
+def _record(text: object) -> Mapping[str, Any]:
+    """Return the JSON object in a text; nothing of it where a build has sent something else."""
+    try:
+        record = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        record = None
+    return record if isinstance(record, dict) else {}
+
+
+def _differing(names: Sequence[str], builds: Sequence[Mapping[str, str]]) -> list[str]:
+    return [name for name in names if len({build[name] for build in builds}) > 1]
+
+
+def _table(builds: Sequence[Mapping[str, str]], nodes: Sequence[str]) -> str:
+    return who_has_what(COLUMNS, [[build[name] for name in COLUMNS] for build in builds], nodes)
+
+
+def _difference(own: FirstMessage, first: FirstMessage) -> list[tuple[str, str, str]]:
+    """Return in what this rank differs from rank 0: of what, what this one has, and what that one."""
     if own.is_help != first.is_help:
-        asks, does_not = (rank, 0) if own.is_help else (0, rank)
-        return f"rank {asks} was given --help, rank {does_not} was not; {remedy}"
+        return [("help", "given" if own.is_help else NOT_GIVEN, "given" if first.is_help else NOT_GIVEN)]
     if bool(own.usage) != bool(first.usage):
-        cannot, can = (rank, 0) if own.usage else (0, rank)
-        return f"rank {cannot} cannot read its options, rank {can} can; {remedy}\n{own.usage or first.usage}"
+        return [("", own.usage, first.usage)]
     if own.options is None or first.options is None:
-        return ""
-    differences = [
-        f"{_in_words(name)} is {own.options.get(name, NOT_GIVEN)} on rank {rank}, "
-        f"{first.options.get(name, NOT_GIVEN)} on rank 0"
+        return []
+    return [
+        (name, own.options.get(name, NOT_GIVEN), first.options.get(name, NOT_GIVEN))
         for name in {**first.options, **own.options}
         if own.options.get(name) != first.options.get(name)
     ]
-    return f"{'; '.join(differences)}; {remedy}" if differences else ""
 
 
-def _in_words(name: str) -> str:
-    return "the command" if name == "command" else f"--{name}"
+def _in_words(entry: Sequence[str], odd: Sequence[int], nodes: Sequence[str]) -> str:
+    """Return an entry of a difference as a sentence; `odd` are the ranks that have it."""
+    name, own, first = entry
+    where, rank_0 = ranks_in_words(odd, nodes), ranks_in_words([0], nodes)
+    if name in ("", "help"):
+        has, has_not = (where, rank_0) if own not in ("", NOT_GIVEN) else (rank_0, where)
+        if name == "help":
+            was, was_not = ("were" if ranks.startswith("ranks") else "was" for ranks in (has, has_not))
+            return f"{has} {was} given --help, {has_not} {was_not} not"
+        return f"{has} cannot read the options, {has_not} can: {own or first}"
+    what = "the command" if name == "command" else f"--{name}"
+    return f"{what} is {own} on {where}, {first} on {rank_0}"
+
+
+def _short(library: str) -> str:
+    """Return the version of an MPI library and that of mpi4py, without where and when it was built."""
+    version, _, binding = library.rpartition(", ")
+    return ", ".join(" ".join(part.split()) for part in (version.partition(",")[0], binding) if part)
 
 
 def _text(value: object) -> str:
     if value is None or value == ():
         return NOT_GIVEN
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _grouped(versions: Sequence[str], nodes: Sequence[str]) -> str:
-    """Return who has what: "0.1.0 on ranks 0, 1 (node a), 0.2.0 on rank 2 (node b)"."""
-    holders: dict[str, list[int]] = {}
-    for rank, version in enumerate(versions):
-        holders.setdefault(version, []).append(rank)
-    return ", ".join(f"{version or 'none'} on {_ranks(ranks, nodes)}" for version, ranks in holders.items())
-
-
-def _ranks(ranks: list[int], nodes: Sequence[str]) -> str:
-    names = sorted({nodes[rank] for rank in ranks})
-    where = f"node {names[0]}" if len(names) == 1 else f"{len(names)} nodes, such as {names[0]}"
-    named = ", ".join(map(str, ranks[:MOST_NAMED]))
-    more = f" and {len(ranks) - MOST_NAMED} more" if len(ranks) > MOST_NAMED else ""
-    return f"rank{'s' if len(ranks) > 1 else ''} {named}{more} ({where})"

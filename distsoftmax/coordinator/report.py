@@ -42,10 +42,7 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
     if spooled:
         lines.append(f"memory: {_in_mib(held)} of features stay in memory, {_in_mib(spooled)} lie in scratch")
     if cluster.size > dataset.n_shards:
-        idle = f"note: {cluster.size - dataset.n_shards} ranks have no shard"
-        enough = min(4 * cluster.size, dataset.n_rows)
-        more = f"; --shards {enough} gives each at least one (another sum, so the model's bits change)"
-        lines.append(idle + (more if dataset.n_rows >= cluster.size else f"; there are {dataset.n_rows} samples"))
+        lines.append(_idle_ranks(cluster.size, dataset.n_shards, dataset.n_rows))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
     cores = sum(nodes.values())
     used = sum(cluster.allgather(threads))
@@ -56,6 +53,17 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
             "more of them"
         )
     return "\n".join(lines)
+
+
+def _idle_ranks(n_ranks: int, n_shards: int, n_rows: int) -> str:
+    """Return what to say where ranks outnumber the shards."""
+    idle = f"note: {n_ranks - n_shards} ranks have no shard"
+    if n_rows < n_ranks:
+        return f"{idle}; there are {n_rows} samples, and more ranks than samples are of no use"
+    return (
+        f"{idle}; --shards {min(4 * n_ranks, n_rows)} gives each at least one (another sum, so the model's bits "
+        f"change); with {n_shards} shards no more than {n_shards} ranks are of use"
+    )
 
 
 def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, path: Path) -> str:

@@ -1,5 +1,6 @@
 """From files to samples; no MPI but by way of a `Communicator`. In the order of a run:
 
+    sightings      whether all nodes see the same files
     parts          the files that --data names
     formats        which format they are in
     open_source    the reader for it (readers/, one folder a format)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import InputError
@@ -65,7 +65,10 @@ class FileState:
                 "every rank sees it"
             ) from None
         if (status.st_size, status.st_mtime_ns) != (self.size, self.modified):
-            raise InputError(f"{self.path}: has changed since it was scanned; start again once it is complete")
+            raise InputError(
+                f"{self.path}: has changed since it was scanned, or is another file on this node; start again once it "
+                "is complete"
+            )
 
 
 def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState, ...]:
@@ -84,17 +87,45 @@ def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState
     with cluster.agreement():
         if cluster.rank == 0:
             for word in words:
-                paths += _expand(word)
+                paths += expand(word)
     paths = cluster.allgather(paths)[0]
     own: dict[str, FileState] = {}
     with cluster.agreement():
         for path in paths[cluster.rank :: cluster.size]:
             own[path] = FileState.of(path)
     states = {path: state for of_rank in cluster.allgather(own) for path, state in of_rank.items()}
-    return tuple(states[path] for path in paths)
+    seen = _as_seen_from_here(states, cluster)
+    return tuple(seen[path] for path in paths)
 
 
-def _expand(word: str) -> list[str]:
+def _as_seen_from_here(states: dict[str, FileState], cluster: Communicator) -> dict[str, FileState]:
+    """Return the same states where all nodes share the files; where each has copies, with the times of its own.
+
+    Collective. The first file tells which it is.
+    """
+    first = next(iter(states), None)
+    shared = first is None or _own_time(states[first]) == states[first]
+    if all(cluster.allgather(shared)):
+        return states
+    return {path: _own_time(state) for path, state in states.items()}
+
+
+def _own_time(state: FileState) -> FileState:
+    try:
+        status = os.stat(state.path)
+    except OSError:
+        return state  # to read it is an error that tells more
+    return replace(state, modified=status.st_mtime_ns, inode=status.st_ino)
+
+
+def expand(word: str) -> list[str]:
+    """Return the files that a word names: itself, those of a folder, or those that a glob matches. Not collective.
+
+    Raises
+    ------
+    InputError
+        A folder without parts, or a glob that matches nothing.
+    """
     if os.path.isdir(word):
         paths = [os.path.join(word, name) for name in sorted(os.listdir(word)) if name[0] not in "._"]
         if not paths:

@@ -37,7 +37,7 @@ UNFINISHED = ".warm-"  # how the names of files that are being written begin
 def samples_key(config: DataConfig, intercept: bool, cluster: Communicator) -> str:
     """Return a digest of all that the samples follow from but what is in the files: their states, and options.
 
-    Collective. No file is read.
+    Collective. No file is read. Where nodes have copies of their own, it follows from the states of all of them.
 
     Raises
     ------
@@ -52,7 +52,8 @@ def samples_key(config: DataConfig, intercept: bool, cluster: Communicator) -> s
             class_weights = astuple(FileState.of(str(config.class_weight)))
     options = {name: value for name, value in asdict(config).items() if name not in ("memory", "scratch")}
     known = [__version__, VERSION, options, intercept, files, cluster.broadcast(class_weights)]
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    keys = sorted({*cluster.allgather(hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest())})
+    return keys[0] if len(keys) == 1 else hashlib.sha256("".join(keys).encode()).hexdigest()
 
 
 class WarmFolder:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distsoftmax.supervision import slurm
-from distsoftmax.supervision.probes import PROBE_SECONDS, that_succeed
+from distsoftmax.supervision import remote, slurm
+from distsoftmax.supervision.job import say
 
 RANKS = ("-n", "-np", "--n", "--np", "-c")
 LISTS = ("--host", "-host", "-H", "-hosts", "--hosts")  # host or host:slots, separated by commas
@@ -104,14 +104,31 @@ def on_ranks(words: Sequence[str], n_ranks: int) -> list[str]:
 
 
 def that_answer(hosts: Sequence[Host], words: Sequence[str], environment: Mapping[str, str]) -> set[str]:
-    """Return the names of the hosts on which a command can be started, in the way that mpirun does it."""
+    """Return the names of the hosts on which a command can be started, in the way that mpirun does it.
+
+    What ssh says of each of the others is said on standard error.
+    """
+    agent = agent_of(words, environment)
+    names = {host.name: None for host in hosts}
+    answers = remote.ask({name: [*agent, name, "true"] for name in names if not is_here(name)}, remote.PROBE_SECONDS)
+    lost = {name: answer for name, answer in answers.items() if answer.status}
+    for name, answer in lost.items():
+        say(f"{name} cannot be reached: {answer.complaint or f'status {answer.status}'}")
+    return set(names) - set(lost)
+
+
+def agent_of(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the words by which mpirun reaches another host, whose name comes next; ssh asks for no password."""
     agent = shlex.split(_agent(words, environment))
     if os.path.basename(agent[0]) == "ssh":
-        agent += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={PROBE_SECONDS:.0f}"]
+        agent += ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={remote.PROBE_SECONDS:.0f}"]
+    return agent
+
+
+def is_here(name: str) -> bool:
+    """Return whether a name is that of this host, to which no ssh is needed."""
     node = os.uname().nodename
-    names = {host.name for host in hosts}
-    answering = names & {"localhost", "127.0.0.1", node, node.partition(".")[0]}
-    return answering | that_succeed({name: [*agent, name, "true"] for name in names - answering})
+    return name in ("localhost", "127.0.0.1", node, node.partition(".")[0])
 
 
 def keeping_alive(words: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from distsoftmax.supervision.probes import lines_of, that_succeed
+from distsoftmax.supervision import remote
 
 STEP_NAME = "--job-name="  # srun's option by which its step is known
 
@@ -16,12 +16,13 @@ def nodes(environment: Mapping[str, str]) -> tuple[list[str], set[str]]:
     Slurm needs minutes to find out that a node is lost. So each node that it does not call lost is tried.
     """
     nodelist = environment.get("SLURM_JOB_NODELIST", "")
-    names = lines_of(["scontrol", "show", "hostnames", nodelist]) if nodelist else []
-    states = dict(line.split() for line in lines_of(["sinfo", "-h", "-N", "-n", nodelist, "-o", "%N %t"]) if names)
+    names = _lines(["scontrol", "show", "hostnames", nodelist]) if nodelist else []
+    states = dict(line.split() for line in _lines(["sinfo", "-h", "-N", "-n", nodelist, "-o", "%N %t"]) if names)
     lost = {name for name, state in states.items() if state.endswith("*") or state.startswith(("down", "fail"))}
     likely = [name for name in names if name not in lost]
     one = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--mpi=none"]
-    started = that_succeed({name: [*one, f"--nodelist={name}", "true"] for name in likely})
+    answers = remote.ask({name: [*one, f"--nodelist={name}", "true"] for name in likely}, remote.PROBE_SECONDS)
+    started = {name for name, answer in answers.items() if answer.status == 0}
     return names, started or set(likely)  # an srun that starts nothing anywhere tells nothing of the nodes
 
 
@@ -35,7 +36,13 @@ def end_steps(words: Sequence[str], environment: Mapping[str, str]) -> None:
     job = environment.get("SLURM_JOB_ID")
     if name is None or job is None or os.path.basename(words[0]) != "srun":
         return
-    steps = [line.split(maxsplit=1) for line in lines_of(["squeue", "-h", "-s", "-j", job, "-o", "%i %j"])]
+    steps = [line.split(maxsplit=1) for line in _lines(["squeue", "-h", "-s", "-j", job, "-o", "%i %j"])]
     left_over = [step[0] for step in steps if step[1:] == [name] and step[0].rpartition(".")[2].isdecimal()]
     if left_over:
-        lines_of(["scancel", *left_over])
+        _lines(["scancel", *left_over])
+
+
+def _lines(words: Sequence[str]) -> list[str]:
+    """Return what a command prints, by lines; none where it fails."""
+    answer = remote.ask({words[0]: words}, remote.PROBE_SECONDS)[words[0]]
+    return answer.out.splitlines() if answer.status == 0 else []

@@ -1,4 +1,4 @@
-"""Two nodes and a machine to log in on, joined by a switch: three network namespaces of Linux, and a sshd on each node.
+"""Nodes and a machine to log in on, joined by a switch: network namespaces of Linux, and a sshd on each node.
 
 Each has its own host name, processes, memory (/dev/shm) and disk (/var/tmp, TMPDIR); all share the rest of the file
 system, as by NFS. The first process of each ends with the process of the tests, however that ends, and everything goes
@@ -20,9 +20,9 @@ from pathlib import Path
 
 import psutil
 
-LOGIN, RED, BLUE = "login", "red", "blue"
-ADDRESSES = {LOGIN: "10.77.0.1", RED: "10.77.0.2", BLUE: "10.77.0.3"}
-NEEDED = ("sshd", "ssh", "ssh-keygen", "ip", "nsenter", "unshare", "setpriv")
+LOGIN, RED, BLUE, GREEN = "login", "red", "blue", "green"
+ADDRESSES = {LOGIN: "10.77.0.1", RED: "10.77.0.2", BLUE: "10.77.0.3", GREEN: "10.77.0.4"}
+NEEDED = ("sshd", "ssh", "ssh-keygen", "ip", "tc", "nsenter", "unshare", "setpriv")
 START_SECONDS = 10.0
 SBIN = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 OPTIONS = ("PYTHONPATH", "OMPI_", "PRTE_", "HYDRA_", "DISTSOFTMAX_")  # of the environment, which the nodes have, too
@@ -109,26 +109,32 @@ class Node:
 
 
 class Cluster:
-    """The three of them. Used as a context.
+    """All of them. Used as a context.
 
     Parameters
     ----------
     folder : Path
         For keys, configuration and logs.
+    names : sequence of str
+        Of the nodes.
+    bare : bool
+        Whether those who log in find nothing of the environment of the tests.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, names=(RED, BLUE), *, bare=False):
         self._folder = folder
+        self._names = names
+        self._bare = bare
         self._first = []
         self._all = {}
 
     def __enter__(self):
         try:
             self._write_files()
-            self._all = {name: Node(name, self._start(name)) for name in ADDRESSES}
-            for name in (RED, BLUE):
+            self._all = {name: Node(name, self._start(name)) for name in (LOGIN, *self._names)}
+            for name in self._names:
                 self._plug_in(name)
-            for name in (RED, BLUE):
+            for name in self._names:
                 self._wait_for_sshd(name)
         except BaseException:
             self.__exit__()
@@ -145,12 +151,12 @@ class Cluster:
 
     @property
     def nodes(self):
-        """The two that ranks run on."""
-        return [self[RED], self[BLUE]]
+        """Those that ranks run on."""
+        return [self[name] for name in self._names]
 
     def ranks(self):
-        """Return the ranks of both, by their number at the start."""
-        return self[RED].ranks() | self[BLUE].ranks()
+        """Return the ranks of all, by their number at the start."""
+        return {number: rank for node in self.nodes for number, rank in node.ranks().items()}
 
     def command(self, *words, cwd):
         """Return the words that start a command on the machine to log in on, with this ssh first on the PATH."""
@@ -173,6 +179,16 @@ class Cluster:
         """Disconnect a node at the switch. It goes on by itself."""
         self._in(LOGIN, "ip", "link", "set", name, "down")
 
+    def limit(self, rate):
+        """Let each node send no faster than a rate, in the words of `tc tbf`, such as 100mbit."""
+        for name in self._names:
+            words = ["dev", "eth0", "root", "tbf", "rate", rate, "burst", "4kb", "latency", "50ms"]
+            self._in(name, "tc", "qdisc", "replace", *words)
+
+    def hide(self, name, folder):
+        """Let a node see an empty folder in place of one that all share."""
+        self._in(name, "mount", "-t", "tmpfs", "tmpfs", str(folder))
+
     def _in(self, name, *words):
         inside = ["nsenter", "--target", str(self._all[name].pid), "--mount", "--uts", "--net", "--"]
         return subprocess.run([*inside, *words], env={**os.environ, "PATH": SBIN}, capture_output=True, check=True)
@@ -185,8 +201,9 @@ class Cluster:
         (folder / "hosts").write_text("".join(["127.0.0.1 localhost\n", *hosts]))
         public = (folder / "host_key.pub").read_text()
         (folder / "known_hosts").write_text("".join(f"{name} {public}" for name in ADDRESSES))
-        environment = {name: text for name, text in os.environ.items() if name.startswith(OPTIONS)}
-        environment |= {"PATH": os.environ["PATH"], "TMPDIR": "/var/tmp", "HOME": "/var/tmp"}
+        environment = {"TMPDIR": "/var/tmp", "HOME": "/var/tmp"}
+        if not self._bare:
+            environment |= {name: text for name, text in os.environ.items() if name.startswith((*OPTIONS, "PATH"))}
         words = " ".join(f'"{name}={text}"' for name, text in environment.items())
         (folder / "sshd_config").write_text(SSHD.format(folder=folder, environment=words))
         (folder / "ssh_config").write_text(SSH.format(folder=folder))

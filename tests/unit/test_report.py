@@ -265,3 +265,22 @@ def test_the_opening_names_what_each_kind_of_rank_computes_with(monkeypatch):
     dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = 4, 100, 0, 0
     for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
         assert "arithmetic 1 on aarch64, arithmetic 1 on x86-64-v4" in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("n_shards", "n_rows", "note"),
+    [
+        (3, 100, None),
+        (2, 100, "note: 1 ranks have no shard; --shards 12 gives each at least one (another sum, so the model's bits "
+                 "change); with 2 shards no more than 2 ranks are of use"),
+        (2, 5, "note: 1 ranks have no shard; --shards 5 gives each at least one (another sum, so the model's bits "
+               "change); with 2 shards no more than 2 ranks are of use"),
+        (2, 2, "note: 1 ranks have no shard; there are 2 samples, and more ranks than samples are of no use"),
+    ],
+)  # fmt: skip
+def test_more_ranks_than_shards_are_told_how_many_shards_to_ask_for(n_shards, n_rows, note):
+    dataset = SimpleNamespace(n_training=n_rows, n_held_out=0, dtype=np.dtype("float32"), classes="xy", sparse=False)
+    dataset.encoding, dataset.notes = SimpleNamespace(feature_names=("a",)), ()
+    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = n_shards, n_rows, 0, 0
+    for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
+        assert [line for line in text.splitlines() if "no shard" in line] == ([note] if note else [])

@@ -54,6 +54,7 @@ PICKLED = {
     "data/readers/text/files.py": "a few integers for each part, range and shard",
     "data/shards_again.py": "two numbers of shards",
     "data/spool.py": "a size; a truth value",
+    "data/sightings.py": "a node and a folder; a line for each word that names a file",
     "data/standardization.py": "the kinds of features, of which there are three",
     "data/survey.py": "names of types; a number",
     "data/warm_files.py": "names of nodes, sizes, truth values, the state of a file",

@@ -14,7 +14,7 @@ import pytest
 
 from distsoftmax.run_folder import Position, position
 from distsoftmax.supervision import job as job_module
-from distsoftmax.supervision import probes
+from distsoftmax.supervision import remote
 from distsoftmax.supervision.command import Command
 from distsoftmax.supervision.hosts import (
     Host,
@@ -413,7 +413,7 @@ def test_the_programs_own_words_are_none_of_the_launchers(tmp_path):
     "by", ["HYDRA_LAUNCHER_EXEC", "PRTE_MCA_plm_ssh_agent", "-launcher-exec", "--prtemca plm_ssh_agent"]
 )
 def test_a_host_answers_where_the_launchers_own_agent_reaches_it(by, tmp_path, monkeypatch):
-    monkeypatch.setattr(probes, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(remote, "PROBE_SECONDS", 0.5)
     agent = tmp_path / "agent"
     agent.write_text('#!/bin/bash\ncase $1 in red) shift; "$@" ;; blue) exit 255 ;; *) exec sleep 100 ;; esac\n')
     agent.chmod(0o755)

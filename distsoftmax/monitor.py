@@ -1,6 +1,6 @@
 """Watch a run from another terminal, or see afterwards where its time went; or measure the nodes of an allocation.
 
-    python -m distsoftmax.monitor RUN                            the run's nodes and ranks, again and again on a terminal
+    python -m distsoftmax.monitor RUN                            its nodes and ranks, again and again on a terminal
     python -m distsoftmax.monitor RUN --json                     one JSON document
     python -m distsoftmax.monitor RUN --watch --prometheus FILE  renews a file for node_exporter's textfile collector
     mpirun -n 8 python -m distsoftmax.monitor --nodes            without a run: measures every node, and ranks them
@@ -61,6 +61,8 @@ def _options(words: list[str]) -> argparse.Namespace:
     options = parser.parse_args(words)
     if not 0.1 <= options.interval < math.inf:
         parser.error(f"--interval is {options.interval:g}; it must be at least 0.1 seconds")
+    if options.prometheus and not Path(options.prometheus).absolute().parent.is_dir():
+        parser.error(f"--prometheus {options.prometheus}: its folder does not exist; make it, or name another file")
     if options.json and options.watch:
         parser.error("--json prints one document: leave out --watch, or ask again")
     return options

@@ -16,8 +16,14 @@ MESSAGES = 0.25  # of the time, from which on messages may be what a step consis
 SCARCE = 0.05  # of a node's memory, below which it is about to run out
 
 
-def advice(report: ClusterReport) -> list[str]:
+def advice(report: ClusterReport, balance: str = "") -> list[str]:
     """Return what to do about what costs most time; nothing where the ranks are busy.
+
+    Parameters
+    ----------
+    report : ClusterReport
+    balance : str
+        The run's --balance; empty where it is not known.
 
     Examples
     --------
@@ -34,7 +40,7 @@ def advice(report: ClusterReport) -> list[str]:
     """
     if report.seconds <= 0:
         return []
-    everything = [*_crowded(report), *_slow(report), *_uneven(report), *_messages(report), *_idle(report)]
+    everything = [*_crowded(report), *_slow(report, balance), *_uneven(report), *_messages(report), *_idle(report)]
     return [*everything, *_scarce(report)][:MOST]
 
 
@@ -62,8 +68,9 @@ def _crowded(report: ClusterReport) -> Iterator[str]:
             yield f"{many}{of_threads} on node {node.node} share {_cores(node.cores)}: {remedy}"
 
 
-def _slow(report: ClusterReport) -> Iterator[str]:
+def _slow(report: ClusterReport, balance: str) -> Iterator[str]:
     """Yield a sentence on each node's slow ranks, the slowest first."""
+    remedy = "more --shards divide more finely" if balance == "dynamic" else "--balance dynamic"
     speeds = report.speeds()
     slow: dict[str, list[RankState]] = {}
     for rank in sorted(report.ranks, key=lambda state: speeds.get(state.rank, 1.0)):
@@ -82,7 +89,7 @@ def _slow(report: ClusterReport) -> Iterator[str]:
             why = f", as others take {taken:.0%} of the cores: end them, or"
         else:
             why = ":"
-        yield f"{who} at {mean([speeds[rank.rank] for rank in ranks]):.2f} of the others' speed{why} --balance dynamic"
+        yield f"{who} at {mean([speeds[rank.rank] for rank in ranks]):.2f} of the others' speed{why} {remedy}"
 
 
 def _uneven(report: ClusterReport) -> Iterator[str]:

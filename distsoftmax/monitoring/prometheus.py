@@ -6,13 +6,11 @@ samples. node_exporter reads a file at any moment, so it is replaced as a whole.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from distsoftmax.errors import OutputError
+from distsoftmax.durable import write_atomically
 from distsoftmax.monitoring.run_state import RunState
 from distsoftmax.monitoring.summary import Shares
 
@@ -38,15 +36,7 @@ def write_exposition(path: Path, state: RunState) -> None:
     ------
     OutputError
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(exposition(state))
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise OutputError(f"--prometheus {path}: could not be written: {error.strerror}") from None
+    write_atomically(path, exposition(state).encode())
 
 
 def _metrics(state: RunState) -> Iterator[tuple[str, str, list[Sample]]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,9 @@ class RunState:
         The last report, and all of them as one, as long as the run was on the same ranks, without the time before the
         first step.
     read_seconds, save_seconds : float
-        Of the rank that read longest, and of all saves, since the run was started last and in all.
+        Of the rank that read longest, when the run was started last; and of all saves.
+    balance : str
+        How the shards are dealt out, as in its config.toml; empty where that does not tell.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class RunState:
     whole: ClusterReport | None
     read_seconds: float
     save_seconds: float
+    balance: str
 
     @property
     def is_live(self) -> bool:
@@ -122,9 +126,10 @@ class RunReader:
             process=str(named.get("process", "")) if is_held else "",
             age=age,
             latest=lines.latest,
-            whole=lines.whole,
+            whole=lines.whole_with_reading,
             read_seconds=lines.read_seconds,
             save_seconds=lines.save_seconds,
+            balance=_balance(folder),
         )
 
     def _status(self, is_held: bool, is_left: bool, last: Mapping[str, Any]) -> Status:
@@ -149,6 +154,7 @@ class _Lines:
         self.last: Mapping[str, Any] = {}
         self.latest: ClusterReport | None = None
         self.whole: ClusterReport | None = None
+        self._reading: dict[int, float] = {}
         self.read_seconds = self.save_seconds = 0.0
 
     def read(self) -> None:
@@ -189,6 +195,16 @@ class _Lines:
         self.save_seconds += max(state.save_seconds for state in report.ranks)
         if report.steps:
             self.whole = merged(self.whole, report)
+        else:
+            self._reading = {state.rank: state.read_seconds for state in report.ranks}
+
+    @property
+    def whole_with_reading(self) -> ClusterReport | None:
+        """The reports on the steps as one, with the seconds of reading, which come before them."""
+        if self.whole is None:
+            return None
+        ranks = (replace(rank, read_seconds=self._reading.get(rank.rank, 0.0)) for rank in self.whole.ranks)
+        return replace(self.whole, ranks=tuple(ranks))
 
 
 def _parsed(line: bytes) -> Mapping[str, Any]:
@@ -203,6 +219,15 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def _balance(folder: Path) -> str:
+    """Return the option's value, without a reader of TOML, which takes longer to load than all else here."""
+    try:
+        match = re.search(r'^balance = "([a-z-]+)"$', (folder / "config.toml").read_text("utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return match[1] if match else ""
 
 
 def _newest_checkpoint(folder: Path) -> int:

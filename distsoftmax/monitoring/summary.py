@@ -84,7 +84,7 @@ def summary(state: RunState) -> dict[str, object]:
         "save_seconds": state.save_seconds,
         "nodes": [] if report is None else [asdict(node) for node in report.nodes],
         "ranks": ranks,
-        "advice": advice(report) if report else [],
+        "advice": advice(report, state.balance) if report else [],
     }
     rounded: dict[str, object] = _rounded(document)  # type: ignore[assignment]
     return rounded

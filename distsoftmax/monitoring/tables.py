@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from distsoftmax.monitoring.advice import advice
@@ -36,7 +37,7 @@ def as_lines(state: RunState, report: ClusterReport | None, *, width: int = 80, 
         return [line[:width] for line in lines]
     lines += _shares(state, report)
     lines += ["", *_nodes(report, min(most, NODES_SHOWN)), "", *_ranks(report, min(most, RANKS_SHOWN))]
-    words = advice(report)
+    words = advice(report, state.balance)
     if words:
         lines += ["", *(wrapped for text in words for wrapped in _wrapped(text, width))]
     return [line[:width].rstrip() for line in lines]
@@ -78,16 +79,15 @@ def _shares(state: RunState, report: ClusterReport) -> Iterator[str]:
         f"{percent(shares.messages)}, rest {percent(shares.rest)}"
     )
     lost = shares.waiting * report.seconds
-    yield (
-        f"the slowest rank computes {shares.imbalance:.2f} times as long as the mean; {lost:.1f} s lost by waiting; "
-        f"read {state.read_seconds:.1f} s"
-    )
+    yield f"the slowest rank computes {shares.imbalance:.2f} times as long as the mean; {lost:.1f} s lost by waiting"
+    saved = f", {state.save_seconds:.1f} s writing checkpoints beside the steps" if state.save_seconds else ""
+    yield f"{state.read_seconds:.1f} s reading the data{saved}"
 
 
 def _nodes(report: ClusterReport, most: int) -> Iterator[str]:
     shown = sorted(report.nodes, key=lambda node: -node.slowest_compute_seconds)[:most]
     chosen = [node for node in report.nodes if node in shown]
-    yield from _columns(NODE_HEAD, [_node_row(node, report) for node in chosen], names=(0,))
+    yield from columns(NODE_HEAD, [_node_row(node, report) for node in chosen], names=(0,))
     yield from _rest(report.n_nodes - len(chosen), "node")
 
 
@@ -96,21 +96,21 @@ def _ranks(report: ClusterReport, most: int) -> Iterator[str]:
     chosen = [rank for rank in report.ranks if rank in shown]
     speeds = report.speeds()
     rows = [_rank_row(rank, report, speeds.get(rank.rank)) for rank in chosen]
-    yield from _columns(RANK_HEAD, rows, names=(1,))
+    yield from columns(RANK_HEAD, rows, names=(1,))
     yield from _rest(report.n_ranks - len(chosen), "rank")
 
 
 def _node_row(node: NodeState, report: ClusterReport) -> list[str]:
     return [
-        _name(node.node),
+        name(node.node),
         str(node.ranks),
         f"{node.cores:.3g}",
-        _number(node.load, "{:.1f}"),
+        number(node.load, "{:.1f}"),
         percent(node.others_share),
-        _number(node.memory_available_bytes, "{:.1f}", GIB),
-        _number(node.memory_bytes, "{:.1f}", GIB),
-        _number(node.frequency_mhz, "{:.0f}"),
-        _number(node.temperature_celsius, "{:.0f}"),
+        number(node.memory_available_bytes, "{:.1f}", GIB),
+        number(node.memory_bytes, "{:.1f}", GIB),
+        number(node.frequency_mhz, "{:.0f}"),
+        number(node.temperature_celsius, "{:.0f}"),
         percent(node.compute_seconds, report.seconds),
         percent(node.wait_seconds, report.seconds),
     ]
@@ -120,18 +120,18 @@ def _rank_row(rank: RankState, report: ClusterReport, speed: float | None) -> li
     taken = None if rank.others_share is None else min(1.0, rank.others_share + (rank.steal_share or 0.0))
     return [
         str(rank.rank),
-        _name(rank.node),
+        name(rank.node),
         str(rank.shards),
         str(rank.rows),
         percent(rank.compute_seconds, report.seconds),
         percent(rank.wait_seconds, report.seconds),
-        _number(speed, "{:.2f}"),
+        number(speed, "{:.2f}"),
         percent(taken),
-        _number(rank.rss_bytes, "{:.0f}", MIB),
+        number(rank.rss_bytes, "{:.0f}", MIB),
     ]
 
 
-def _columns(head: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[int]) -> Iterator[str]:
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[int]) -> Iterator[str]:
     """Yield the lines of a table: columns of names are flush left, numbers right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
@@ -152,9 +152,11 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent="- ", subsequent_indent="  ")
 
 
-def _name(node: str) -> str:
+def name(node: str) -> str:
+    """Return a node's name, cut where it is long."""
     return node if len(node) <= LONGEST_NAME else f"{node[: LONGEST_NAME - 1]}~"
 
 
-def _number(value: float | None, form: str, unit: float = 1.0) -> str:
-    return "-" if value is None else form.format(value / unit)
+def number(value: float | None, form: str, unit: float = 1.0) -> str:
+    """Return a number in a unit; `-` for what is not known."""
+    return "-" if value is None or math.isnan(value) else form.format(value / unit)

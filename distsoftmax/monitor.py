@@ -106,7 +106,7 @@ def _draw(state: RunState, n_drawn: int, *, is_terminal: bool, is_over: bool) ->
     report = recent if state.is_live and not is_over else state.whole or state.latest
     lines = as_lines(state, report, width=width, most=most)
     if n_drawn:
-        print(f"\x1b[{n_drawn}F\x1b[J", end="")
+        print(f"\x1b[{n_drawn}F\x1b[J" if is_terminal else "\n", end="")
     print("\n".join(lines))
     return len(lines)
 

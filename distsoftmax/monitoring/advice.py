@@ -40,8 +40,9 @@ def advice(report: ClusterReport, balance: str = "") -> list[str]:
     """
     if report.seconds <= 0:
         return []
-    everything = [*_crowded(report), *_slow(report, balance), *_uneven(report), *_messages(report), *_idle(report)]
-    return [*everything, *_scarce(report)][:MOST]
+    crowded = list(_crowded(report))
+    slow = [] if crowded else [*_slow(report, balance), *_uneven(report), *_messages(report)]  # it follows from that
+    return [*crowded, *slow, *_idle(report), *_scarce(report)][:MOST]
 
 
 def waiting_share(report: ClusterReport) -> float:

@@ -6,6 +6,7 @@ from distsoftmax.monitoring.report import ClusterReport, NodeState, RankState
 
 NOTABLE = 1.25  # times the mean that the slowest rank computes, from which on it is named
 RANKS_IN_A_LINE = 16
+LONGEST_NAME = 24  # of a node
 
 
 def node_lines(report: ClusterReport, most: int) -> list[str]:
@@ -19,7 +20,7 @@ def node_lines(report: ClusterReport, most: int) -> list[str]:
         return [_of_one_node(report)]
     slow = sorted(report.nodes, key=lambda node: -node.slowest_compute_seconds)[:most]
     is_uneven = notable(report)
-    width = max(len(node.node) for node in slow)
+    width = min(LONGEST_NAME, max(len(node.node) for node in slow))
     lines = [_of_node(node, report, width, mark=is_uneven and node is slow[0]) for node in slow]
     hidden = report.n_nodes - len(lines)
     if hidden:
@@ -66,7 +67,7 @@ def _of_node(node: NodeState, report: ClusterReport, width: int, *, mark: bool) 
     compute, wait = (percent(part, report.seconds) for part in (node.slowest_compute_seconds, node.wait_seconds))
     ranks = "1 rank" if node.ranks == 1 else f"{node.ranks} ranks"
     slowest = "  <- slowest" if mark else ""
-    return f"  {node.node:{width}}  {ranks}  compute {compute}, wait {wait}{_others(node)}{slowest}"
+    return f"  {node.node[:width]:{width}}  {ranks}  compute {compute}, wait {wait}{_others(node)}{slowest}"
 
 
 def _others(node: NodeState) -> str:

@@ -17,7 +17,7 @@ from distsoftmax.cluster.cores import Grant, own_grant
 from distsoftmax.monitoring.node import UNKNOWN, NodeReader
 from distsoftmax.monitoring.report import ClusterReport, NodeState, RankState, mean
 
-REPORT_SECONDS = 5.0  # from one report to the next, at least
+FIRST_SECONDS, REPORT_SECONDS = 1.0, 5.0  # from one report to the next, at least: doubled from the first time on
 SHORTEST_SECONDS = 0.5  # over which shares of a core's time are told: the kernel counts it in hundredths of a second
 COUNTERS = (  # that only grow; a report has what came to them since the last one
     "compute_seconds",
@@ -84,7 +84,7 @@ class Reporter:
     def __init__(self, cluster: Communicator, threads: int, every: int) -> None:
         self._cluster = cluster
         self._every = every
-        self._next = 0.0  # when a report is due, by `time.monotonic`
+        self._next, self._pause = 0.0, FIRST_SECONDS  # when a report is due, by `time.monotonic`, and the one after it
         self._grant = own_grant()
         self._reader = NodeReader(self._grant.cores)
         self._since, self._last_step = time.monotonic(), -1
@@ -114,7 +114,8 @@ class Reporter:
         records = self._cluster.gather_records(own)
         start, step = self._since, self._last_step
         self._since, self._last_step = time.monotonic(), self._cluster.step
-        self._next = self._since + REPORT_SECONDS
+        self._next = self._since + self._pause
+        self._pause = min(2 * self._pause, REPORT_SECONDS)
         if self._cluster.rank != 0:
             return None
         steps = max(0, self._last_step - step) if step >= 0 else 0

@@ -12,9 +12,9 @@ from distsoftmax.monitoring.run_state import RunState
 from distsoftmax.monitoring.summary import Shares
 
 RANKS_SHOWN, NODES_SHOWN = 16, 16  # the slowest
-LONGEST_NAME = 16  # of a node
+LONGEST_NAME = 14  # of a node in a table
 GIB, MIB = 2.0**30, 2.0**20
-NODE_HEAD = ("node", "ranks", "cores", "load", "others", "free GiB", "of", "MHz", "C", "compute", "wait")
+NODE_HEAD = ("node", "ranks", "cores", "load", "others", "free GiB", "MHz", "C", "compute", "wait")
 RANK_HEAD = ("rank", "node", "shards", "rows", "compute", "wait", "speed", "others", "MiB")
 
 
@@ -108,7 +108,6 @@ def _node_row(node: NodeState, report: ClusterReport) -> list[str]:
         number(node.load, "{:.1f}"),
         percent(node.others_share),
         number(node.memory_available_bytes, "{:.1f}", GIB),
-        number(node.memory_bytes, "{:.1f}", GIB),
         number(node.frequency_mhz, "{:.0f}"),
         number(node.temperature_celsius, "{:.0f}"),
         percent(node.compute_seconds, report.seconds),

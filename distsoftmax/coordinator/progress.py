@@ -91,17 +91,16 @@ class ProgressLine:
 
     def leave(self) -> None:
         """Leave the moving line where it stands, without the nodes; what comes next is printed below it."""
-        self._report = None
         if self._bar is not None:
             if self._drawn > 1:
                 with contextlib.suppress(OSError, SystemExit):
-                    self._draw()
+                    self._draw(nodes=False)
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
         self._drawn = 0
         self._last = 0.0
 
-    def _draw(self) -> None:
+    def _draw(self, *, nodes: bool = True) -> None:
         """Draw the lines over the last ones. Each ends in a newline: Open MPI holds back one that has not ended."""
         from rich.control import Control
         from rich.segment import ControlType
@@ -111,7 +110,7 @@ class ProgressLine:
         for _ in range(self._drawn):
             self._console.control(Control.move(0, -1), Control((ControlType.ERASE_IN_LINE, 2)))
         self._console.print(self._bar.get_renderable(), no_wrap=True, overflow="crop")
-        below = [] if self._report is None else node_lines(self._report, self._most_nodes)
+        below = [] if self._report is None or not nodes else node_lines(self._report, self._most_nodes)
         for text in below:
             self._console.print(Text(text), no_wrap=True, overflow="crop")
         self._drawn = 1 + len(below)

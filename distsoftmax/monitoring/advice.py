@@ -24,19 +24,6 @@ def advice(report: ClusterReport, balance: str = "") -> list[str]:
     report : ClusterReport
     balance : str
         The run's --balance; empty where it is not known.
-
-    Examples
-    --------
-    >>> rank = dict(node="b", cores=1, threads=1, shards=8, rows=800, moved_shards=0, read_seconds=0.0, rss_bytes=None,
-    ...     save_seconds=0.0, others_share=None, steal_share=None, throttled_seconds=None)
-    >>> ranks = [RankState(rank=0, compute_seconds=4.0, wait_seconds=5.0, **rank),
-    ...     RankState(rank=1, compute_seconds=4.0, wait_seconds=5.0, **rank),
-    ...     RankState(rank=2, compute_seconds=8.0, wait_seconds=1.0, **rank)]
-    >>> node = NodeState(node="b", ranks=3, shards=24, rows=2400, cores=3.0, compute_seconds=5.3, wait_seconds=3.7,
-    ...     slowest_compute_seconds=8.0, load=None, others_share=None, memory_bytes=None, rss_bytes=None,
-    ...     memory_available_bytes=None, frequency_mhz=None, temperature_celsius=None)
-    >>> advice(ClusterReport.of(ranks, [node], seconds=10.0, steps=100))
-    ["rank 2 on node b computes at 0.50 of the others' speed: --balance dynamic"]
     """
     if report.seconds <= 0:
         return []

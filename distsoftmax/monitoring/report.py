@@ -10,9 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from types import NoneType
 from typing import Any, TypeVar
 
 MOST_LISTED = 32  # ranks, and nodes, of a report: the slowest
+KINDS: dict[str, tuple[type, ...]] = {  # of the values that a field of such a type may have
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "int | None": (int, NoneType),
+    "float | None": (int, float, NoneType),
+    "tuple[NodeState, ...]": (tuple,),
+    "tuple[RankState, ...]": (tuple,),
+}
 
 Record = TypeVar("Record", bound="RankState | NodeState")
 
@@ -131,27 +141,6 @@ class ClusterReport:
     nodes: tuple[NodeState, ...]
     ranks: tuple[RankState, ...]
 
-    @classmethod
-    def of(cls, ranks: Sequence[RankState], nodes: Sequence[NodeState], seconds: float, steps: int) -> ClusterReport:
-        """Return the report of all ranks and nodes, each in order."""
-        slowest = max(ranks, key=lambda state: state.compute_seconds)
-        slow_ranks = sorted(ranks, key=lambda state: -state.compute_seconds)[:MOST_LISTED]
-        slow_nodes = sorted(nodes, key=lambda state: -state.slowest_compute_seconds)[:MOST_LISTED]
-        listed = {state.node for state in slow_nodes}
-        return cls(
-            seconds=seconds,
-            steps=steps,
-            n_ranks=len(ranks),
-            n_nodes=len(nodes),
-            mean_compute_seconds=mean([state.compute_seconds for state in ranks]),
-            slowest_compute_seconds=slowest.compute_seconds,
-            slowest_rank=slowest.rank,
-            mean_wait_seconds=mean([state.wait_seconds for state in ranks]),
-            least_wait_seconds=min(state.wait_seconds for state in ranks),
-            nodes=tuple(state for state in nodes if state.node in listed),
-            ranks=tuple(sorted(slow_ranks, key=lambda state: state.rank)),
-        )
-
     def as_json(self) -> dict[str, object]:
         """Return what stands in metrics.jsonl: numbers rounded to what they are worth."""
         whole = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -165,11 +154,11 @@ class ClusterReport:
         try:
             nodes = tuple(NodeState(**_known(NodeState, state)) for state in content["nodes"])
             ranks = tuple(RankState(**_known(RankState, state)) for state in content["ranks"])
-            whole = _known(cls, content) | {"nodes": nodes, "ranks": ranks}
-            report = cls(**whole)
+            report = cls(**_known(cls, content) | {"nodes": nodes, "ranks": ranks})
         except (TypeError, KeyError, AttributeError):
             return None
-        return report if ranks and nodes and _has_numbers(report) else None
+        records: tuple[ClusterReport | NodeState | RankState, ...] = (report, *ranks, *nodes)
+        return report if ranks and nodes and all(map(_is_whole, records)) else None
 
     def speeds(self) -> dict[int, float]:
         """Return the rows a second of each listed rank that has rows, in multiples of the median."""
@@ -248,9 +237,6 @@ def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {item.name: values[item.name] for item in fields(kind) if item.name in values}
 
 
-def _has_numbers(report: ClusterReport) -> bool:
-    """Whether all that is computed with is a number."""
-    of_ranks = [(s.rank, s.cores, s.threads, s.shards, s.rows, s.compute_seconds, s.wait_seconds) for s in report.ranks]
-    of_nodes = [(s.ranks, s.cores, s.compute_seconds, s.slowest_compute_seconds) for s in report.nodes]
-    own = (report.seconds, report.steps, report.mean_compute_seconds, report.mean_wait_seconds)
-    return all(isinstance(number, (int, float)) for row in (own, *of_ranks, *of_nodes) for number in row)
+def _is_whole(record: ClusterReport | NodeState | RankState) -> bool:
+    """Whether each value is of the type that its field has: a file may hold anything."""
+    return all(isinstance(getattr(record, item.name), KINDS[str(item.type)]) for item in fields(record))

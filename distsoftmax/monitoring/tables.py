@@ -30,16 +30,16 @@ def as_lines(state: RunState, report: ClusterReport | None, *, width: int = 80, 
     most : int
         Ranks, and nodes, to list at most.
     """
-    lines = list(_head(state))
+    lines = [wrapped for text in _head(state) for wrapped in _wrapped(text, width)]
     if report is None:
         if state.step >= 0:
             lines.append("there is no report on its nodes: an earlier version has made this run")
         return [line[:width] for line in lines]
-    lines += _shares(state, report)
+    lines += [wrapped for text in _shares(state, report) for wrapped in _wrapped(text, width)]
     lines += ["", *_nodes(report, min(most, NODES_SHOWN)), "", *_ranks(report, min(most, RANKS_SHOWN))]
     words = advice(report, state.balance)
     if words:
-        lines += ["", *(wrapped for text in words for wrapped in _wrapped(text, width))]
+        lines += ["", *(wrapped for text in words for wrapped in _wrapped(f"- {text}", width))]
     return [line[:width].rstrip() for line in lines]
 
 
@@ -148,7 +148,7 @@ def _rest(count: int, what: str) -> list[str]:
 def _wrapped(text: str, width: int) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, width, initial_indent="- ", subsequent_indent="  ")
+    return textwrap.wrap(text, width, subsequent_indent="  ")
 
 
 def name(node: str) -> str:

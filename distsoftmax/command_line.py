@@ -23,7 +23,16 @@ end_the_job_with_this_process()  # before the imports of what may be missing on 
 
 Config = TypeVar("Config")
 
-FILES = ("data", "labels", "valid", "valid-labels", "class-weight", "init", "config")  # options that name files
+FILES = (
+    "data",
+    "labels",
+    "valid",
+    "valid-labels",
+    "class-weight",
+    "weights",
+    "init",
+    "config",
+)  # options that name files
 
 
 class UsageText(Exception):

@@ -86,36 +86,32 @@ def fit(config: TrainConfig, coordinator: Coordinator, session: Session, memory:
     DistSoftmaxError
         On every rank: a save that failed, an objective that left the finite numbers, a folder of another run.
     """
-    cluster, dataset, signals, objective = session.cluster, session.dataset, session.signals, session.objective
-    solver = make_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
-    stopping, clock = Stopping.of(config, dataset), Clock(objective, cluster, session.limit)
-    newest = memory.recall(cluster) or coordinator.restore(dataset, solver.state_type)
-    state, look = newest or (solver.init(objective, coordinator.start(dataset)), Look())
-    coordinator.open_folder(state, dataset, stopping.limit)
+    cluster, signals = session.cluster, session.signals
+    solver = make_solver(config.solver, config.objective, preconditioned=session.objective.is_preconditioned)
+    stopping, clock = Stopping.of(config, session.dataset), Clock(session, cluster, session.limit)
+    newest = memory.recall(cluster) or coordinator.restore(session.dataset, solver.state_type)
+    state, look = newest or (solver.init(session.objective, coordinator.start(session.dataset)), Look())
+    coordinator.open_folder(state, session.dataset, stopping.limit)
     while True:
         cluster.step = state.step
-        state = certified(objective, state, stopping.tolerance)
-        look = stopping.look(objective, state, look)
+        state = certified(session.objective, state, stopping.tolerance)
+        look = stopping.look(session.objective, state, look)
         memory.propose(state, look)
         lap = clock.lap(coordinator.save_seconds)
-        verdict = commit(
-            cluster,
-            state.parameters,
-            lap,
-            signal=signals.received,
-            failed=bool(coordinator.failure),
-            report_due=session.reporter.is_due(state.step),
-        )
+        due = session.reporter.is_due(state.step)
+        failed = bool(coordinator.failure)
+        verdict = commit(cluster, state.parameters, lap, signal=signals.received, failed=failed, report_due=due)
         memory.commit()
         if verdict.failed:
             coordinator.check_saved()
         is_last = look.reason is not None or verdict.interrupted
         if is_last:
-            look = stopping.last_look(objective, state, look)
+            look = stopping.last_look(session.objective, state, look)
         report = session.report(coordinator.seconds_saving) if verdict.report_due or is_last else None
         coordinator.record(state, look, lap, verdict, report, is_last=is_last)
         if is_last:
             break
-        state = solver.step(objective, state)
+        session.rebalance(verdict, state.step, stopping.limit.steps)
+        state = solver.step(session.objective, state)
     coordinator.check_saved()
     return look.result or Interruption(state.step, verdict.signal, verdict.out_of_time)

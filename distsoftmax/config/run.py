@@ -46,6 +46,12 @@ class RunConfig:
     """always: show a moving line. never: plain lines now and then. auto: always on a terminal, never in a log."""
     threads: int | Literal["auto"] = "auto"
     """How many shards a rank computes at once; auto: as many as the other ranks of the node leave it cores."""
+    balance: Literal["contiguous", "round-robin", "weighted", "dynamic"] = "dynamic"
+    """Which rank works on which shards. contiguous: as many on each, in order. round-robin: as many on each, in turn.
+    weighted: by --weights, or by a short measurement of each rank. dynamic: contiguous, and shards move from ranks
+    that turn out to be slow, once that pays. It changes the speed, and no bit."""
+    weights: Text = None
+    """With --balance weighted: a file with a host and its weight on each line, which its ranks share."""
     warm: bool = False
     """Keep the prepared samples in --scratch and the newest state in memory of the node, so that a run that is started
     again after a crash goes on at once; python -m distsoftmax.supervise sets it."""
@@ -65,6 +71,11 @@ class RunConfig:
         require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "it must be 0 or more")
         require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "it must be 0 or more")
         require_timeout(self.timeout)
+        if self.weights is not None and self.balance != "weighted":
+            raise InputError(
+                "--weights was given without --balance weighted: add it, or leave --weights out (a column of sample "
+                "weights is --weight)"
+            )
         if self.deadline is not None:
             parse_deadline(self.deadline)
 

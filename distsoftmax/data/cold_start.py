@@ -106,7 +106,7 @@ def start_cold(
         notes=(*source.notes, *_notes(config, preparation, survey.n_training, source.sparse, intercept)),
     )
     started = Started(facts, prepared, None)
-    return _with_held_out(started, config, cluster, show, folder) if config.valid else started
+    return _with_held_out(started, divided.weights, config, cluster, show, folder) if config.valid else started
 
 
 def _read(
@@ -145,12 +145,17 @@ def _notes(
 
 
 def _with_held_out(
-    started: Started, config: DataConfig, cluster: Communicator, show: ShowProgress, folder: WarmFolder | None
+    started: Started,
+    weights: NDArray[np.float64] | None,
+    config: DataConfig,
+    cluster: Communicator,
+    show: ShowProgress,
+    folder: WarmFolder | None,
 ) -> Started:
     """Add the samples of the source named by --valid, held out. Collective."""
     facts, training = started.facts, started.training
     preparation, encoding = facts.preparation.of_held_out_source, facts.encoding
-    divided = divide_source(held_out_source(config, encoding), config.shards, cluster, or_fewer=True)
+    divided = divide_source(held_out_source(config, encoding), config.shards, cluster, or_fewer=True, weights=weights)
     divided.require_columns(encoding, "the training data")
     source = divided.source
     if source.sparse != facts.sparse:

@@ -1,7 +1,7 @@
 """Each rank's part of the training set: read, held out, standardised and numbered; the same on any number of ranks.
 
 It comes from the source by a cold start, which reads all of it once; or, after a crash, from files in scratch. Ranks
-that are left when others are lost take their shards over.
+that are left when others are lost take their shards over. `moving.py` gives shards to other ranks in mid-run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from distsoftmax.cluster.assignment import lost_shards, owned_shards
+import numpy as np
+from numpy.typing import NDArray
+
+from distsoftmax.cluster.assignment import held_once, lost_shards, reading_runs
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.cold_start import start_cold
@@ -20,7 +23,7 @@ from distsoftmax.data.facts import Facts
 from distsoftmax.data.open_source import held_out_source, training_source, training_source_again
 from distsoftmax.data.preparation import PreparedShard, Samples
 from distsoftmax.data.shard_store import ShardStore
-from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
+from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, shard_bounds, show_nothing
 from distsoftmax.data.shards_again import Origin, SourceChanged
 from distsoftmax.data.spool import Spool
 from distsoftmax.data.warm_files import WarmFolder, WarmShards, samples_key
@@ -101,6 +104,7 @@ def load_dataset(
     cluster: Communicator,
     show: ShowProgress = show_nothing,
     warm: Path | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Dataset:
     """Open the source that the options name, and make it ready for training. Collective.
 
@@ -110,6 +114,8 @@ def load_dataset(
         The private folder of this node in scratch: prepared samples are kept there, and where an earlier start has
         kept them, they are mapped, and the source is not read. What is missing there or damaged is made again. None on
         a rank whose node has no such folder.
+    weights : ndarray of float64, (n_ranks,), or None
+        The speed of each rank, the same on every rank, by which the shards are dealt out; None: all are equal.
 
     Raises
     ------
@@ -124,10 +130,10 @@ def load_dataset(
         facts = folder.facts(cluster)
         if facts is not None:
             try:
-                return _told(_start_warm(facts, config, cluster, show, folder), config, cluster, folder)
+                return _told(_start_warm(facts, config, cluster, show, folder, weights), config, cluster, folder)
             except SourceChanged:  # although its files look as before
                 folder = WarmFolder(warm, samples_key(config, intercept, cluster))
-    divided = divide_source(training_source(config), config.shards, cluster)
+    divided = divide_source(training_source(config), config.shards, cluster, weights=weights)
     return prepare_dataset(divided, config, intercept, cluster, show, folder)
 
 
@@ -159,8 +165,9 @@ def take_over(
 ) -> Dataset:
     """Return a dataset with the shards of ranks that are lost dealt out to those that are left. Collective.
 
-    Nothing that a rank holds is read again, and the old dataset stays as it is: where more ranks are lost meanwhile,
-    it is called again with the same.
+    Where ranks were lost while shards were moved, two may hold the same one: the first of them keeps it. Nothing that a
+    rank holds is read again, and the old dataset stays as it is: where more ranks are lost meanwhile, it is called
+    again with the same.
 
     Parameters
     ----------
@@ -176,16 +183,54 @@ def take_over(
     InputError, OutputError
         On every rank: the source cannot be read any more, or has changed; scratch has no room.
     """
-    held_out = dataset.held_out_store
-    wanted = [
-        lost_shards(cluster.allgather([] if store is None else store.numbers), n_shards)[cluster.rank]
-        for store, n_shards in ((dataset.training.store, dataset.n_shards), (held_out, dataset.held_out_digests.size))
-    ]
-    return _with_more(dataset, wanted, config, cluster, show, None if warm is None else WarmFolder(warm, ""))
+    stores: list[ShardStore[PreparedShard] | None] = []
+    wanted = []
+    for store, n_shards in (
+        (dataset.training.store, dataset.n_shards),
+        (dataset.held_out_store, dataset.held_out_digests.size),
+    ):
+        held = held_once(cluster.allgather([] if store is None else store.numbers))
+        wanted.append(lost_shards(held, n_shards)[cluster.rank])
+        stores.append(store and store.without(set(store.numbers).difference(held[cluster.rank])))
+    training, held_out = stores
+    assert training is not None
+    kept = Dataset.of(dataset, training, held_out)
+    return _with_more(kept, wanted, config, cluster, show, None if warm is None else WarmFolder(warm, ""))
+
+
+def origin_of_training(dataset: Dataset, config: DataConfig, folder: WarmFolder | None) -> Origin:
+    """Return where the shards of --data come from, when they are made once more. Not collective."""
+    preparation = dataset.preparation
+    return Origin(
+        source=partial(training_source_again, config, preparation.encoding),
+        n_rows=dataset.n_rows,
+        digests=dataset.shard_digests,
+        preparation=preparation,
+        missing=config.impute != "error",
+        files=WarmShards(folder, "training", preparation, dataset.training.store.spool),
+    )
+
+
+def origin_of_held_out(dataset: Dataset, config: DataConfig, folder: WarmFolder | None) -> Origin:
+    """Return where the shards of --valid come from, when they are made once more. Not collective."""
+    preparation = dataset.preparation.of_held_out_source
+    return Origin(
+        source=partial(held_out_source, config, preparation.encoding),
+        n_rows=dataset.n_held_out,
+        digests=dataset.held_out_digests,
+        preparation=preparation,
+        missing=config.impute != "error",
+        files=WarmShards(folder, "held-out", preparation, dataset.training.store.spool),
+    )
 
 
 def _start_warm(
-    facts: Facts, config: DataConfig, cluster: Communicator, show: ShowProgress, folder: WarmFolder
+    facts: Facts,
+    config: DataConfig,
+    cluster: Communicator,
+    show: ShowProgress,
+    folder: WarmFolder,
+    weights: NDArray[np.float64] | None,
 ) -> Dataset:
     """Return the dataset that a record tells of. Collective."""
     bound, spool = None if config.memory is None else parse_memory(config.memory), Spool(config.scratch_folder)
@@ -193,10 +238,17 @@ def _start_warm(
     held_out = ShardStore[PreparedShard](bound, spool) if config.valid else None
     folder.prepare_for(facts.preparation, 0, cluster)
     wanted = [
-        owned_shards(cluster.rank, cluster.size, digests.size)
-        for digests in (facts.shard_digests, facts.held_out_digests)
+        _own_run(facts.n_rows, facts.shard_digests.size, cluster, weights),
+        _own_run(facts.n_held_out, facts.held_out_digests.size, cluster, weights),
     ]
     return _with_more(Dataset.of(facts, training, held_out), wanted, config, cluster, show, folder)
+
+
+def _own_run(n_rows: int, n_shards: int, cluster: Communicator, weights: NDArray[np.float64] | None) -> range:
+    """Return the shards of a source that this rank reads; there are none without --valid."""
+    if n_shards == 0:
+        return range(0)
+    return reading_runs(np.diff(shard_bounds(n_rows, n_shards)), cluster.size, weights)[cluster.rank]
 
 
 def _with_more(
@@ -208,26 +260,11 @@ def _with_more(
     folder: WarmFolder | None,
 ) -> Dataset:
     """Return a dataset with more shards, wanted of --data and of --valid. Collective."""
-    training, held_out, preparation = dataset.training.store, dataset.held_out_store, dataset.preparation
-    origin = Origin(
-        source=partial(training_source_again, config, preparation.encoding),
-        n_rows=dataset.n_rows,
-        digests=dataset.shard_digests,
-        preparation=preparation,
-        missing=config.impute != "error",
-        files=WarmShards(folder, "training", preparation, training.spool),
-    )
+    training, held_out = dataset.training.store, dataset.held_out_store
     others = 0 if held_out is None else held_out.bytes_held
-    training = origin.add_to(training, wanted[0], others, cluster, show)
+    training = origin_of_training(dataset, config, folder).add_to(training, wanted[0], others, cluster, show)
     if held_out is not None:
-        origin = replace(
-            origin,
-            source=partial(held_out_source, config, preparation.encoding),
-            n_rows=dataset.n_held_out,
-            digests=dataset.held_out_digests,
-            preparation=preparation.of_held_out_source,
-            files=WarmShards(folder, "held-out", preparation.of_held_out_source, held_out.spool),
-        )
+        origin = origin_of_held_out(dataset, config, folder)
         held_out = origin.add_to(held_out, wanted[1], training.bytes_held, cluster, show)
     return Dataset.of(dataset, training, held_out)
 

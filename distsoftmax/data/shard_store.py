@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
@@ -142,6 +142,14 @@ class ShardStore(Generic[Value]):
         for shard in shards:
             store.add(shard, others)
         store._shards.sort(key=lambda kept: kept[0].number)
+        return store
+
+    def without(self, numbers: Collection[int]) -> ShardStore[Value]:
+        """Return a store of these shards but those of some numbers; this one stays as it is."""
+        store = copy.copy(self)
+        store._shards = [kept for kept in self._shards if kept[0].number not in numbers]
+        store.bytes_held = sum(int(shard.nbytes) for shard, is_spooled in store._shards if not is_spooled)
+        store.bytes_spooled = sum(int(shard.nbytes) for shard, is_spooled in store._shards if is_spooled)
         return store
 
     def __iter__(self) -> Iterator[Value]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.assignment import owned_shards
+from distsoftmax.cluster.assignment import reading_runs
 from distsoftmax.data.features import first_marked, moved, size_of
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.source import RawRows, Source, SourceSpec, TextColumn
@@ -84,12 +84,15 @@ class DividedSource:
         The shards of this rank.
     cluster : Communicator
         Counts the shards that are read.
+    weights : ndarray of float64, (n_ranks,), or None
+        By which the shards are dealt out to the ranks; None: evenly.
     """
 
     source: Source
     bounds: NDArray[np.int64]
     own: range
     cluster: Communicator
+    weights: NDArray[np.float64] | None = None
 
     @property
     def n_shards(self) -> int:
@@ -189,6 +192,7 @@ def divide_source(
     *,
     or_fewer: bool = False,
     owned: Sequence[range] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> DividedSource:
     """Open a source where it is not open yet, find its rows and fix its shards. Collective.
 
@@ -199,7 +203,9 @@ def divide_source(
     or_fewer : bool
         Whether a source with fewer rows than that is cut into its rows.
     owned : sequence of range, or None
-        The shards that each rank reads; None: all shards, as even as they can be dealt out.
+        The shards that each rank reads; None: all shards, in proportion to the weights.
+    weights : ndarray of float64, (n_ranks,), or None
+        The speed of each rank, the same on every rank; None: all are equal.
 
     Raises
     ------
@@ -218,9 +224,9 @@ def divide_source(
         n_shards = opened.n_rows
     bounds = shard_bounds(opened.n_rows, n_shards or default_n_shards(opened.n_rows))
     if owned is None:
-        owned = [owned_shards(rank, cluster.size, bounds.size - 1) for rank in range(cluster.size)]
+        owned = reading_runs(np.diff(bounds), cluster.size, weights)
     opened.divide(bounds, owned, cluster)
-    return DividedSource(opened, bounds, owned[cluster.rank], cluster)
+    return DividedSource(opened, bounds, owned[cluster.rank], cluster, weights)
 
 
 def default_n_shards(n_rows: int) -> int:

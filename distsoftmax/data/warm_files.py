@@ -13,30 +13,22 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from numpy.typing import NDArray
 
 from distsoftmax import __version__
 from distsoftmax.arithmetic.library import VERSION
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig
 from distsoftmax.data.facts import Facts, facts_in, preparation_digest
-from distsoftmax.data.features import COMPACT, Compact, Prepared, SparseFeatures
 from distsoftmax.data.parts import FileState, find_parts
-from distsoftmax.data.preparation import Preparation, PreparedShard, Samples
+from distsoftmax.data.preparation import Preparation, PreparedShard
+from distsoftmax.data.shard_file import content_of, shard_in
 from distsoftmax.data.spool import Spool
 from distsoftmax.errors import InputError
-from distsoftmax.tensor_file import Buffer, map_file, tensor_file_content, tensors_in
+from distsoftmax.tensor_file import Buffer, map_file
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-KIND = "prepared shard"
-DIGEST = hashlib.blake2b  # twice as quick as SHA-256 where the processor has no instructions for that
 SHARD = ".shard"  # how the files' names end
 RECORD = ".record"
 UNFINISHED = ".warm-"  # how the names of files that are being written begin
@@ -208,9 +200,7 @@ class WarmShards:
         if folder is None:
             return shard
         path = self._path(folder, shard.number)
-        tensors = _tensors_of(shard.training, "training") | _tensors_of(shard.held_out, "held_out")
-        metadata = {"number": str(shard.number), "digest": str(digest)}
-        if not self._folder.write(path, tensor_file_content(KIND, tensors, metadata, DIGEST)):
+        if not self._folder.write(path, content_of(shard, digest)):
             return shard
         with contextlib.suppress(InputError):
             return self._mapped(path, shard.number, digest, is_known=True)
@@ -221,46 +211,8 @@ class WarmShards:
 
     def _mapped(self, path: Path, number: int, digest: int, *, is_known: bool) -> PreparedShard:
         content = map_file(path)
-        tensors, metadata = tensors_in(KIND, path, content, None if is_known else DIGEST)
-        if metadata != {"number": str(number), "digest": str(digest)}:
-            raise InputError(f"{path}: is of another shard")
+        shard = shard_in(content, path, number, digest, self._preparation, is_known=is_known)
         self._spool.adopt(content)
         if not is_known:  # all of it has been looked at
             self._spool.used(len(content))
-        training, held_out = (
-            _samples_in(tensors, prefix, number, self._preparation) for prefix in ("training", "held_out")
-        )
-        return PreparedShard(training, held_out)
-
-
-def _tensors_of(samples: Samples, prefix: str) -> dict[str, NDArray]:
-    features = samples.features
-    arrays: dict[str, NDArray | None] = {"classes": samples.classes, "weights": samples.weights}
-    if isinstance(features, SparseFeatures):
-        matrix = features.matrix
-        arrays |= {"columns": features.columns, "data": matrix.data}
-        arrays |= {"indices": matrix.indices, "indptr": matrix.indptr}
-    else:
-        arrays["features"] = features.stored if isinstance(features, Compact) else features
-    return {f"{prefix}.{name}": array for name, array in arrays.items() if array is not None}
-
-
-def _samples_in(tensors: Mapping[str, NDArray], prefix: str, number: int, preparation: Preparation) -> Samples:
-    own = {name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    features: Prepared
-    if "columns" in own:
-        features = SparseFeatures(own["columns"], _compressed_rows(own))
-    elif own["features"].dtype.name in COMPACT:
-        features = preparation.standardization.compact(own["features"], preparation.dtype)
-    else:
-        features = own["features"]
-    return Samples(number, features, own["classes"], own.get("weights"))
-
-
-def _compressed_rows(arrays: Mapping[str, NDArray]) -> csr_array:
-    from scipy.sparse import csr_array
-
-    shape = arrays["indptr"].size - 1, arrays["columns"].size
-    matrix = csr_array(shape, dtype=arrays["data"].dtype)
-    matrix.data, matrix.indices, matrix.indptr = arrays["data"], arrays["indices"], arrays["indptr"]  # as they are
-    return matrix
+        return shard

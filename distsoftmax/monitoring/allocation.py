@@ -12,7 +12,7 @@ import numpy as np
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.cores import Grant, own_grant, share
-from distsoftmax.cluster.probe import PROBE_SECONDS, copied_bytes, kernel_speed
+from distsoftmax.cluster.weights import PROBE_SECONDS, probe
 from distsoftmax.config.values import TIMEOUT, require, require_timeout
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError
@@ -23,6 +23,7 @@ from distsoftmax.monitoring.tables import columns, name, number
 BUSY_SECONDS = 0.5  # over which it is measured who else takes the cores, before the ranks themselves do
 MESSAGES = 50  # of a step, that are timed
 BLOCK_BYTES = 4 << 20  # sent to rank 0 and back, for the rate of the network
+COPIED_BYTES, COPIES = 16 << 20, 3  # of memory, more than a core's own cache, and how often; the quickest counts
 MOST_RATES = 32  # nodes whose network is measured, one after the other
 
 
@@ -32,7 +33,7 @@ class NodesConfig:
 
     nodes: bool = False
     """Measure the nodes of this job: start one rank a core, or as many as training will have."""
-    seconds: float = PROBE_SECONDS
+    seconds: float = 0.4
     """How long every rank computes."""
     hostfile: str | None = None
     """Write a host file for mpirun, the quickest nodes first, a slot for each core that nobody else takes."""
@@ -62,7 +63,7 @@ class Measured:
     n_cores : float
         Of the node that the rank may use, within the limit of its control group.
     speed : float
-        Rows a second.
+        Passes of the probe a second.
     copied : float
         Bytes a second that it reads and writes in memory.
     busy_share : float
@@ -90,8 +91,10 @@ class NodeMeasures:
     node : str
     ranks, cores : int
         The ranks there, and the cores that these may use.
+    speed : float
+        Of each of its ranks, their mean, in multiples of the quickest node's.
     weight : float
-        Of each of its ranks: rows a second, in multiples of the quickest node's ranks.
+        The speed of all its ranks together, in multiples of the quickest node's.
     slots : int
         Cores that nobody else takes, 1 at least.
     copied, busy_share, load, available : float
@@ -103,6 +106,7 @@ class NodeMeasures:
     node: str
     ranks: int
     cores: int
+    speed: float
     weight: float
     slots: int
     copied: float
@@ -141,12 +145,13 @@ def command(config: NodesConfig, cluster: Communicator) -> int:
 
 
 def ranked(measured: Sequence[Measured], rates: dict[str, float]) -> list[NodeMeasures]:
-    """Return the nodes, the quickest first. Pure."""
+    """Return the nodes, those with the quickest ranks first. Pure."""
     by_node: dict[str, list[Measured]] = {}
     for one in measured:
         by_node.setdefault(one.grant.node, []).append(one)
     speeds = {node: mean([one.speed for one in ranks]) for node, ranks in by_node.items()}
     quickest = max(speeds.values())
+    most = max(speeds[node] * len(ranks) for node, ranks in by_node.items())
     nodes = []
     for node, ranks in by_node.items():
         cores = frozenset[int]().union(*(one.grant.cores for one in ranks))
@@ -159,7 +164,8 @@ def ranked(measured: Sequence[Measured], rates: dict[str, float]) -> list[NodeMe
                 node=node,
                 ranks=len(ranks),
                 cores=len(cores),
-                weight=speeds[node] / quickest,
+                speed=speeds[node] / quickest,
+                weight=speeds[node] * len(ranks) / most,
                 slots=max(1, round(free)),
                 copied=mean([one.copied for one in ranks]) * len(ranks),
                 busy_share=busy,
@@ -168,7 +174,7 @@ def ranked(measured: Sequence[Measured], rates: dict[str, float]) -> list[NodeMe
                 rate=rates.get(node, np.nan),
             )
         )
-    return sorted(nodes, key=lambda node: -node.weight)
+    return sorted(nodes, key=lambda node: -node.speed)
 
 
 def host_file(nodes: Sequence[NodeMeasures], *, open_mpi: bool) -> str:
@@ -177,19 +183,23 @@ def host_file(nodes: Sequence[NodeMeasures], *, open_mpi: bool) -> str:
 
 
 def weights_file(nodes: Sequence[NodeMeasures]) -> str:
-    """Return a file of weights: a host and the weight of each of its ranks on a line."""
-    lines = [f"{node.node} {node.weight:.3f}\n" for node in nodes]
-    return "# the speed of a rank on each host, measured by python -m distsoftmax.monitor --nodes\n" + "".join(lines)
+    """Return a file of weights, as `cluster.weights` reads it: a host and its weight, which its ranks share."""
+    lines = [f"{node.node} {max(node.weight, 1e-3):.3f}\n" for node in nodes]
+    return (
+        "# the speed of all ranks of each host together, measured by python -m distsoftmax.monitor --nodes\n"
+        + "".join(lines)
+    )
 
 
 def as_lines(nodes: Sequence[NodeMeasures], measured: Sequence[Measured], latency: float) -> list[str]:
     """Return the table of the nodes, and below it what is to be said of the ranks."""
-    head = ("node", "ranks", "cores", "weight", "load", "others", "free GiB", "memory GB/s", "net MB/s")
+    head = ("node", "ranks", "cores", "speed", "weight", "load", "others", "free GiB", "copy GB/s", "net MB/s")
     rows = [
         [
             name(node.node),
             str(node.ranks),
             str(node.cores),
+            f"{node.speed:.2f}",
             f"{node.weight:.2f}",
             number(node.load, "{:.1f}"),
             number(100 * node.busy_share, "{:.0f} %"),
@@ -226,12 +236,30 @@ def _measure(seconds: float, cluster: Communicator) -> Measured:
         grant=grant,
         threads=threads,
         n_cores=reader.n_cores,
-        speed=kernel_speed(cluster, threads, seconds),
-        copied=copied_bytes(cluster),
+        speed=_speed(threads, seconds, cluster),
+        copied=_copied(cluster),
         busy_share=busy if np.isnan(busy) else min(1.0, max(0.0, busy)),
         load=gauges.load,
         available=gauges.available,
     )
+
+
+def _speed(threads: int, seconds: float, cluster: Communicator) -> float:
+    """Return how often a second this rank does the probe that --balance weighted does, all at once. Collective."""
+    cluster.barrier()
+    return mean([probe(threads) for _ in range(max(1, round(seconds / PROBE_SECONDS)))])
+
+
+def _copied(cluster: Communicator) -> float:
+    """Return the bytes a second that this rank reads and writes in memory, all ranks at once. Collective."""
+    source = np.ones(COPIED_BYTES, dtype=np.uint8)
+    target, quickest = np.empty_like(source), np.inf
+    cluster.barrier()
+    for _ in range(COPIES):
+        start = time.perf_counter()
+        np.copyto(target, source)
+        quickest = min(quickest, time.perf_counter() - start)
+    return 2 * COPIED_BYTES / quickest
 
 
 def _message_seconds(cluster: Communicator) -> float:

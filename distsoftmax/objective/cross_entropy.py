@@ -10,6 +10,7 @@ p_k (u_k - sum_l p_l u_l), of magnitude at most max |u| / 2, so |feature| max |u
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -97,6 +98,12 @@ class CrossEntropy:
         self.bounds = measure_features(dataset, by_class, cluster)
         self.sums = ShardSums(cluster, threads)
         self._gradient_scale = FixedPoint(self.bounds.magnitudes)
+
+    def over(self, dataset: Dataset) -> CrossEntropy:
+        """Return the same of other shards of the same samples; what all ranks know stays. Not collective."""
+        fit = copy.copy(self)
+        fit.dataset = dataset
+        return fit
 
     def scorer(self, stored: Doubles, dtype: np.dtype) -> Scorer:
         """Return parameters for the features as they are stored (`for_stored`), ready to score them."""

@@ -12,6 +12,7 @@ sums, as do those over all samples.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.arithmetic.sums import Sums
+from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.preparation import Samples
 from distsoftmax.objective.centring import for_stored
 from distsoftmax.objective.cross_entropy import CrossEntropy, Fit
@@ -52,7 +54,8 @@ class FitBatches:
         dataset, cluster = fit.dataset, fit.cluster
         self.n_batches = -(-dataset.n_training // batch_size)
         self._fit = fit
-        own = [samples for samples in dataset.training if len(samples)]
+        self._seed = seed
+        own = _with_rows(dataset)
         sizes = np.zeros(dataset.n_shards, dtype=np.int64)
         sizes[[samples.shard for samples in own]] = [len(samples) for samples in own]
         cluster.sum_integers(sizes)
@@ -63,6 +66,12 @@ class FitBatches:
         self._weight = min(batch_size * float(heaviest[0]), dataset.total_weight)  # a bound on a batch's
         magnitudes = np.minimum(ROOM * self._weight * fit.bounds.largest, fit.bounds.magnitudes)
         self._gradient_scale = FixedPoint(magnitudes)
+
+    def over(self, fit: CrossEntropy) -> FitBatches:
+        """Return the same mini-batches, of a fit whose ranks hold other shards. Not collective."""
+        batches = copy.copy(self)
+        batches._fit, batches._rows = fit, ShuffledRows(_with_rows(fit.dataset), self._seed)
+        return batches
 
     def estimate(self, parameters: NDArray[np.float64], epoch: int, batch: int) -> tuple[Fit, int]:
         """Return the estimate of the fit, and the samples it is made from. Collective: one Allreduce."""
@@ -123,6 +132,10 @@ class ShuffledRows:
             if count:
                 shards.append((samples, order[start : start + count]))
         return shards
+
+
+def _with_rows(dataset: Dataset) -> list[Samples]:
+    return [samples for samples in dataset.training if len(samples)]
 
 
 def _heaviest(samples: Samples) -> float:

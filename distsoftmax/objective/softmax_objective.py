@@ -79,6 +79,19 @@ class SoftmaxObjective:
         objective._penalise(config)
         return objective
 
+    def over(self, dataset: Dataset) -> SoftmaxObjective:
+        """Return the objective over the same samples, when this rank holds other shards of them. Not collective.
+
+        All ranks must go on with theirs at once. What is measured of the samples of all ranks does not depend on who
+        holds which, and is shared; what concerns this rank's samples alone is made anew.
+        """
+        objective = copy.copy(self)
+        objective.cross_entropy = self.cross_entropy.over(dataset)
+        if self._batches is not None:
+            size, batches = self._batches
+            objective._batches = size, batches.over(objective)
+        return objective
+
     def _penalise(self, config: ObjectiveConfig) -> None:
         self.config = config
         self._penalty = Penalty(config.l2, config.l1, config.group)
@@ -212,6 +225,12 @@ class SoftmaxBatches:
         self._objective, self._size = objective, size
         self._batches = FitBatches(objective.cross_entropy, size, seed)
         self.n_batches = self._batches.n_batches
+
+    def over(self, objective: SoftmaxObjective) -> SoftmaxBatches:
+        """Return the same mini-batches of the objective over other shards. Not collective."""
+        batches = copy.copy(self)
+        batches._objective, batches._batches = objective, self._batches.over(objective.cross_entropy)
+        return batches
 
     def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
         """Return the estimate from a mini-batch. Collective: one Allreduce."""

@@ -6,15 +6,12 @@ import math
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import Lap, TimeUp
 from distsoftmax.config.values import parse_deadline
 from distsoftmax.errors import InputError
-
-if TYPE_CHECKING:
-    from distsoftmax.objective.softmax_objective import SoftmaxObjective
 
 SLURM_END = "SLURM_JOB_END_TIME"  # when Slurm will end the job, in seconds since the epoch
 MARGIN_SECONDS = 5.0  # before a deadline, besides what a step and a save may take
@@ -65,25 +62,33 @@ def choose_deadline(wanted: str | None, cluster: Communicator) -> float:
     return cluster.broadcast(own)
 
 
+class Computing(Protocol):
+    """What counts this rank's seconds of computation."""
+
+    @property
+    def compute_seconds(self) -> float:
+        """Seconds this rank has spent on its own samples."""
+
+
 class Clock:
     """Measures one rank's time from step to step.
 
     Parameters
     ----------
-    objective : SoftmaxObjective
+    computing : Computing
         Counts this rank's seconds of computation.
     cluster : Communicator
         Counts those of communication.
     limit : TimeLimit
     """
 
-    def __init__(self, objective: SoftmaxObjective, cluster: Communicator, limit: TimeLimit) -> None:
-        self._objective = objective
+    def __init__(self, computing: Computing, cluster: Communicator, limit: TimeLimit) -> None:
+        self._computing = computing
         self._cluster = cluster
         self._limit = limit
         self._last: float | None = None  # the first lap holds no step
         self._longest = 0.0
-        self._compute, self._communication = objective.compute_seconds, cluster.communication_seconds
+        self._compute, self._communication = computing.compute_seconds, cluster.communication_seconds
 
     def lap(self, save_seconds: float = 0.0) -> Lap:
         """Return the time since the last lap, or since the start, and begin the next one. Not collective.
@@ -94,7 +99,7 @@ class Clock:
             What the longest save has taken beside the steps, if this rank has saved.
         """
         now = time.perf_counter()
-        compute, communication = self._objective.compute_seconds, self._cluster.communication_seconds
+        compute, communication = self._computing.compute_seconds, self._cluster.communication_seconds
         seconds = None if self._last is None else now - self._last
         self._longest = max(self._longest, seconds or 0.0)
         lap = Lap(

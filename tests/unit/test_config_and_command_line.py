@@ -90,6 +90,8 @@ OTHERS = {
     "evaluate_every": 0,
     "progress": "never",
     "threads": 4,
+    "balance": "weighted",
+    "weights": "weights.txt",
     "warm": None,  # of one start of the run
     "timeout": 2.5,
     "deadline": "2026-03-01T06:00",
@@ -101,6 +103,7 @@ NEEDED = {  # by an option, of other options
     "momentum": {"solver": "sgd"},
     "nesterov": {"solver": "sgd", "momentum": 0.5},
     "linear_scaling": {"solver": "sgd", "learning_rate": 0.5},
+    "weights": {"balance": "weighted"},
     **{name: {"solver": "sgd"} for name in ("batch", "epochs", "schedule", "warm_up", "average")},
 }
 
@@ -207,6 +210,7 @@ OUT_OF_RANGE = [
     (RunConfig, {"timeout": math.inf}, "--timeout is inf; it must be a finite number, 0 or more"),
     (RunConfig, {"timeout": math.nan}, "--timeout is nan; it must be a finite number, 0 or more"),
     (RunConfig, {"deadline": "tomorrow"}, "--deadline is tomorrow; give a time, as in 2026-03-01T06:00"),
+    (RunConfig, {"weights": "hosts.txt"}, "--weights was given without --balance weighted: add it, or leave"),
     (RunConfig, {"deadline": "nan"}, "--deadline is nan; give a time, as in 2026-03-01T06:00"),
 ]
 

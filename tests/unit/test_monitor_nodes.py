@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ranks import on_ranks
 
-from distsoftmax.cluster.communicator import Alone
 from distsoftmax.cluster.cores import Grant
-from distsoftmax.cluster.probe import copied_bytes, kernel_speed
+from distsoftmax.cluster.weights import weights_of_ranks
 from distsoftmax.errors import InputError
 from distsoftmax.monitoring import allocation
 from distsoftmax.monitoring.allocation import Measured, NodesConfig, as_lines, command, host_file, ranked, weights_file
@@ -22,11 +21,25 @@ def measured(node, speed, *, cores=(0, 1), busy=0.0, n_cores=None):
     )  # fmt: skip
 
 
-def test_the_quickest_node_comes_first_and_a_weight_is_that_of_each_of_its_ranks():
+def test_the_quickest_node_comes_first_and_a_weight_is_that_of_all_its_ranks_together():
     nodes = ranked([measured("a", 50.0), measured("b", 90.0), measured("b", 110.0)], {})
-    assert [(node.node, node.ranks, node.weight) for node in nodes] == [("b", 2, 1.0), ("a", 1, 0.5)]
-    assert weights_file(nodes).splitlines()[1:] == ["b 1.000", "a 0.500"]
-    assert weights_file(nodes).startswith("# ")
+    assert [(node.node, node.ranks, node.speed, node.weight) for node in nodes] == [
+        ("b", 2, 1.0, 1.0),
+        ("a", 1, 0.5, 0.25),
+    ]
+    assert weights_file(nodes).splitlines()[1:] == ["b 1.000", "a 0.250"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(1.0, 10.0)), min_size=1, max_size=12))
+def test_training_takes_the_file_of_weights_and_gives_each_rank_the_speed_of_its_node(tmp_path_factory, ranks):
+    nodes = ranked([measured(node, speed) for node, speed in ranks], {})
+    path = tmp_path_factory.mktemp("weights") / "weights"
+    path.write_text(weights_file(nodes))
+    weights, note = weights_of_ranks(str(path), [node for node, _ in ranks])
+    assert note == ""
+    speeds = {node.node: node.speed for node in nodes}
+    ratios = [weight / speeds[node] for weight, (node, _) in zip(weights, ranks, strict=True)]
+    assert max(ratios) < 1.1 * min(ratios)  # three decimal places are written
 
 
 @pytest.mark.parametrize(
@@ -51,15 +64,15 @@ def test_a_host_has_a_slot_for_each_core_that_nobody_takes(ranks, slots):
 def test_weights_lie_between_0_and_1_and_every_node_has_one(ranks):
     nodes = ranked([measured(node, speed) for node, speed in ranks], {})
     assert {node.node for node in nodes} == {node for node, _ in ranks}
-    assert max(node.weight for node in nodes) == nodes[0].weight == 1.0
-    assert all(0 < node.weight <= 1 for node in nodes)
+    assert max(node.weight for node in nodes) == nodes[0].speed == 1.0
+    assert all(0 < node.weight <= 1 and 0 < node.speed <= 1 for node in nodes)
     table = as_lines(nodes, [measured(node, speed) for node, speed in ranks], 1e-5)
     assert all(len(line) <= 80 for line in table)
 
 
 def test_what_a_node_does_not_tell_is_a_dash():
     nodes = ranked([measured("a", 1.0, busy=math.nan)], {})
-    assert as_lines(nodes, [measured("a", 1.0)], 0.0)[1].split()[5] == "-"
+    assert as_lines(nodes, [measured("a", 1.0)], 0.0)[1].split()[6] == "-"
 
 
 def test_ranks_measure_together_and_rank_0_says_what_comes_of_it(tmp_path, monkeypatch, capsys):
@@ -91,9 +104,3 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tm
 def test_a_call_that_measures_nothing_is_refused(options):
     with pytest.raises(InputError):
         NodesConfig(**options)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_probe_counts_rows_for_as_long_as_it_was_told(threads):
-    assert kernel_speed(Alone(), threads, 0.05) > 1e4
-    assert copied_bytes(Alone()) > 1e7

@@ -38,6 +38,7 @@ PICKLED = {
     "cluster/first_message.py": "what distinguishes a rank: options, versions, its node",
     "cluster/watchdog.py": "where a rank is reached",
     "cluster/startup.py": "the version and the description of the core",
+    "cluster/weights.py": "the name of a node; a number for each rank",
     "coordinator/mirror.py": "the name of a node",
     "coordinator/restoration.py": "the step of a checkpoint",
     "coordinator/rank_0.py": "what rank 0 has found: a path, a few lines of text",

@@ -18,6 +18,7 @@ PLACES = {
     "gradient": ("distsoftmax.arithmetic.kernels", "Scorer.add_loss_and_gradient"),
     "allreduce": ("distsoftmax.cluster.mpi", "MpiCommunicator.sum_integers"),
     "commit": ("distsoftmax.cluster.mpi", "MpiCommunicator.gather_records"),
+    "move": ("distsoftmax.data.shards_again", "Origin.add_to"),  # of shards, and of those of a lost rank
     "repair": ("distsoftmax.cluster.mpi", "MpiCommunicator.repair"),
     "save": ("os", "replace"),  # of a checkpoint: it is written, and has not its name yet
 }

@@ -1,0 +1,196 @@
+"""What --balance dynamic makes of ranks whose cores others use as well: python tests/benchmarks/balancing.py
+
+Each rank is bound to a core, in turn. Busy processes bound to the last core take half of it, or three quarters, from
+its ranks. The ideal step is the work of all shards divided by what the cores' speeds, as an undisturbed run of two
+ranks has them, sum up to, with what is left of the last one. A step is settled once no shard moves any more before the
+processes come or go. Undisturbed, shards should stay where they are, and looking should cost nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jobs import mpirun, output_of
+from numpy.typing import NDArray
+
+CORES = sorted(os.sched_getaffinity(0))[:2]
+BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
+ROWS, FEATURES, CLASSES, SHARDS = 400_000, 60, 10, 64  # about 15 ms a step on two cores
+LEAD_SECONDS = 4.0  # undisturbed, before the processes come
+SCENARIOS = {  # ranks, busy processes on the last core, and for how many seconds at a time (0: to the end)
+    "half": (2, 1, 0.0),
+    "a quarter": (2, 3, 0.0),
+    "half, coming and going": (2, 1, 12.0),
+    "a quarter, coming and going": (2, 3, 12.0),
+    "undisturbed, 3 ranks": (3, 0, 0.0),
+    "half, 3 ranks": (3, 1, 0.0),
+    "undisturbed, 4 ranks": (4, 0, 0.0),
+    "half, 4 ranks": (4, 1, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What rank 0 has noted of a run.
+
+    Attributes
+    ----------
+    ends : ndarray of float64, (n_steps,)
+        When each step was committed, by `time.time`.
+    rebalances, moved : ndarray of int64, (n_steps,)
+        Goes in which shards have moved by then, and the shards.
+    computing : ndarray of float64, (n_steps, n_ranks)
+        Seconds that each rank has computed.
+    looking : ndarray of float64, (n_steps,)
+        Seconds that rank 0 has looked at whether shards should move, or moved them.
+    """
+
+    ends: NDArray[np.float64]
+    rebalances: NDArray[np.int64]
+    moved: NDArray[np.int64]
+    computing: NDArray[np.float64]
+    looking: NDArray[np.float64]
+
+    def between(self, start: float, end: float) -> slice:
+        """Return the steps that were taken in a time."""
+        return slice(int(np.searchsorted(self.ends, start)) + 1, int(np.searchsorted(self.ends, end)))
+
+
+def be_a_rank(log: str, words: list[str]) -> None:
+    """Train, bound to a core, and note each step."""
+    os.sched_setaffinity(0, {CORES[int(os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]) % len(CORES)]})
+    from distsoftmax.cluster.control import Verdict
+    from distsoftmax.cluster.startup import join_job, load_core
+    from distsoftmax.command_line import parse
+    from distsoftmax.config import TrainConfig
+    from distsoftmax.session import Session
+    from distsoftmax.train import command
+
+    lines: list[tuple[float, int, int, list[float], float]] = []
+    rebalance = Session.rebalance
+
+    def noted(session: Session, verdict: Verdict, step: int, most_steps: int) -> None:
+        start, balancing = time.perf_counter(), session.balancing
+        rebalance(session, verdict, step, most_steps)
+        seconds = time.perf_counter() - start
+        counts = (0, 0) if balancing is None else (balancing.n_rebalances, balancing.n_moved)
+        lines.append((time.time(), *counts, verdict.compute_seconds.tolist(), seconds))
+
+    Session.rebalance = noted  # type: ignore[method-assign]
+    cluster = join_job()
+    load_core(cluster)
+    command(parse(TrainConfig, words, prog="balancing"), cluster)
+    if cluster.rank == 0:
+        Path(log).write_text(json.dumps(lines))
+    cluster.leave(0)
+
+
+def train(folder: Path, ranks: int, balance: str, *limits: str, meanwhile: Callable[[], None] | None = None) -> Steps:
+    """Train on ranks bound to cores, while something else goes on."""
+    log = folder / "steps.json"
+    words = ["--data", str(folder / "X.npy"), "--labels", str(folder / "y.npy"), "--shards", str(SHARDS)]
+    words += ["--solver", "gradient-descent", "--tolerance", "0", "--checkpoint-seconds", "1e9", "--threads", "1"]
+    words += ["--balance", balance, "--progress", "never", "--resume", "never", *limits]
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        command = mpirun(ranks, __file__, "--rank", str(log), *words, "--out", str(Path(out) / "run"))
+        if meanwhile is None:
+            output_of(command)
+        else:
+            job = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            meanwhile()
+            if job.wait():
+                raise RuntimeError(f"status {job.returncode}: {command}")
+    ends, rebalances, moved, computing, looking = zip(*json.loads(log.read_text()), strict=True)
+    return Steps(np.array(ends), np.array(rebalances), np.array(moved), np.array(computing), np.array(looking))
+
+
+def disturbed(
+    folder: Path, ranks: int, processes: int, period: float, seconds: float
+) -> tuple[Steps, list[tuple[float, float, int]]]:
+    """Return the steps of a run of so many seconds, and its times of (start, end, busy processes)."""
+    times: list[tuple[float, float, int]] = []
+
+    def disturb() -> None:
+        time.sleep(LEAD_SECONDS + 3.0)  # the ranks start, and read
+        end, come = time.time() + seconds - LEAD_SECONDS, True
+        while time.time() < end - 1.0:
+            wanted = processes if come else 0
+            busy = [subprocess.Popen([sys.executable, "-c", BUSY, str(CORES[-1])]) for _ in range(wanted)]
+            start, until = time.time(), min(time.time() + period, end) if period else end
+            time.sleep(max(until - start, 0.0))
+            times.append((start, time.time(), wanted))
+            for process in busy:
+                process.kill()
+                process.wait()
+            come = not come
+
+    return train(folder, ranks, "dynamic", "--max-seconds", str(seconds + 3.0), meanwhile=disturb), times
+
+
+def report(name: str, steps: Steps, times: list[tuple[float, float, int]], ranks: int, speeds: list[float]) -> None:
+    """Print what each time of a run has come to."""
+    on_last = sum(rank % len(CORES) == len(CORES) - 1 for rank in range(ranks))
+    for start, end, processes in times:
+        ideal = SHARDS / (speeds[0] + speeds[1] * on_last / (on_last + processes))
+        taken = steps.between(start, end)
+        counts, ends = steps.rebalances[taken], steps.ends[taken]
+        if ends.size < 10:
+            continue
+        before = steps.rebalances[max(taken.start - 1, 0)]
+        settled = int(np.flatnonzero(counts != counts[-1]).max(initial=-1)) + 1
+        seconds = np.diff(ends[settled:])
+        ratio = float(seconds.mean()) / ideal if seconds.size else float("nan")
+        print(
+            f"{name:28} {processes} busy: ideal step {1e3 * ideal:5.1f} ms, settled / ideal {ratio:5.3f} "
+            f"({seconds.size} steps), whole time / ideal {float(np.diff(ends).mean()) / ideal:5.3f}, "
+            f"settled after {ends[settled] - start:4.1f} s and {counts[-1] - before} rebalances, "
+            f"{steps.moved[taken][-1] - steps.moved[max(taken.start - 1, 0)]} shards",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=40.0, help="of a disturbed run")
+    parser.add_argument("--steps", type=int, default=1000, help="of an undisturbed run")
+    parser.add_argument("--only", default="", help="scenarios whose names contain this")
+    arguments = parser.parse_args()
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        features = generator.standard_normal((ROWS, FEATURES), dtype=np.float32)
+        np.save(folder / "X.npy", features)
+        np.save(folder / "y.npy", (features[:, :CLASSES] + generator.standard_normal((ROWS, CLASSES))).argmax(axis=1))
+        limit = ["--max-steps", str(arguments.steps)]
+        alone = [train(folder, 2, balance, *limit) for balance in ("contiguous", "dynamic") * 2]
+        of_step = ", ".join(f"{1e3 * statistics.median(np.diff(steps.ends)):.2f}" for steps in alone)
+        looking = statistics.median(np.concatenate([steps.looking for steps in alone[1::2]]))
+        moved = [int(steps.moved[-1]) for steps in alone[1::2]]
+        print(
+            f"undisturbed, 2 ranks: {moved} shards moved in {arguments.steps} steps; a step takes {of_step} ms without "
+            f"and with it in turn; looking takes {1e6 * looking:.1f} us, {100 * looking / 0.01:.3f} % of a step of 10 ms",
+            flush=True,
+        )
+        speeds = (SHARDS / 2 / np.median(alone[0].computing[1:], axis=0)).tolist()
+        for name, (ranks, processes, period) in SCENARIOS.items():
+            if arguments.only in name:
+                report(name, *disturbed(folder, ranks, processes, period, arguments.seconds), ranks, speeds)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--rank"]:
+        be_a_rank(sys.argv[2], sys.argv[3:])
+    else:
+        main()

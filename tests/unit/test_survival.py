@@ -1,7 +1,6 @@
 """Ranks die in the midst of training, at any of their collective calls: the survivors end with the same bits."""
 
 import json
-import math
 import random
 import signal
 import zlib
@@ -17,7 +16,6 @@ from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverCon
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.errors import RanksLost
-from distsoftmax.monitoring import reporter
 from distsoftmax.session import open_session
 from distsoftmax.trainer import fit_and_save
 from distsoftmax.training.result import Interruption
@@ -54,14 +52,6 @@ def configuration(table, folder, solver):
 def training(table, folder, solver):
     """A function that trains on a rank, and returns the model's digest."""
     return partial(trained, configuration(table, folder, solver))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_report_by_the_clock():
-    """A report on the nodes at the start and at the end alone, so that a rank's calls have the same numbers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporter, "FIRST_SECONDS", math.inf)
-        yield
 
 
 @pytest.fixture(scope="module")

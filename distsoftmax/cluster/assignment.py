@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect, bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, islice, pairwise
 from typing import Literal
 
@@ -137,33 +137,52 @@ def rebalanced(assignment: Assignment, costs: Sequence[int], pace: Sequence[floa
     >>> rebalanced(((0, 1, 2), (3, 4, 5)), [10] * 6, [2.0, 1.0])
     ((0, 1), (2, 3, 4, 5))
     """
-    shards: list[list[tuple[int, int]]] = [[(costs[shard], shard) for shard in of_rank] for of_rank in assignment]
-    loads = [math.fsum(cost for cost, _ in of_rank) for of_rank in shards]
+    loads = loads_of(assignment, costs)
+    owned = list(assignment)
+    priced: dict[int, list[tuple[int, int]]] = {}  # costs and shards, ascending, of ranks that have given
     usual = math.fsum(loads) / len(costs)
     soon_enough = NEAR * math.fsum(loads) / math.fsum(1 / seconds for seconds in pace)
     latest = _Queue(-load * seconds for load, seconds in zip(loads, pace, strict=True))
     soonest = _Queue((load + usual) * seconds for load, seconds in zip(loads, pace, strict=True))
-    gave = set[int]()  # their shards are sorted
+    moves: list[tuple[int, int, int]] = []  # giver, taker, shard
+    least, n_needed = math.inf, 0
     while True:
         giver, taker = latest.first(), soonest.first()
         end = loads[giver] * pace[giver]
+        if end < least:
+            least, n_needed = end, len(moves)
         if end <= soon_enough:
             break
-        if giver not in gave:
-            gave.add(giver)
-            shards[giver].sort()
+        if giver not in priced:
+            priced[giver] = sorted((costs[shard], shard) for shard in owned[giver])
         even = (end - loads[taker] * pace[taker]) / (pace[giver] + pace[taker])  # a shard that costs this makes it so
-        position = max(bisect(shards[giver], (even, len(costs))) - 1, 0)
-        cost, shard = shards[giver][position]
+        cost, shard = priced[giver][max(bisect(priced[giver], (even, len(costs))) - 1, 0)]
         if (loads[taker] + cost) * pace[taker] >= end:
             break
-        del shards[giver][position]
-        insort(shards[taker], (cost, shard)) if taker in gave else shards[taker].append((cost, shard))
+        moves.append((giver, taker, shard))
+        priced[giver].remove((cost, shard))
+        owned[taker] += (shard,)
+        if taker in priced:
+            insort(priced[taker], (cost, shard))
         for rank, change in ((giver, -cost), (taker, cost)):
             loads[rank] += change
             latest.change(rank, -loads[rank] * pace[rank])
             soonest.change(rank, (loads[rank] + usual) * pace[rank])
-    return tuple(tuple(sorted(shard for _, shard in of_rank)) for of_rank in shards)
+    owners = {shard: taker for _, taker, shard in moves[:n_needed]}  # after the others the last ends no earlier
+    return _with_moved(assignment, owners)
+
+
+def _with_moved(assignment: Assignment, owners: Mapping[int, int]) -> Assignment:
+    """Return an assignment with some shards moved, each to the rank that it is mapped to."""
+    taken: dict[int, list[int]] = {}
+    for shard, owner in owners.items():
+        taken.setdefault(owner, []).append(shard)
+    return tuple(
+        held
+        if rank not in taken and owners.keys().isdisjoint(held)
+        else tuple(sorted([shard for shard in held if shard not in owners] + taken.get(rank, [])))
+        for rank, held in enumerate(assignment)
+    )
 
 
 class _Queue:
@@ -188,10 +207,12 @@ class _Queue:
 
 def ends_of(assignment: Assignment, costs: Sequence[int], pace: Sequence[float]) -> list[float]:
     """Return the seconds that each rank takes for a step."""
-    return [
-        seconds * math.fsum(costs[shard] for shard in of_rank)
-        for of_rank, seconds in zip(assignment, pace, strict=True)
-    ]
+    return [load * seconds for load, seconds in zip(loads_of(assignment, costs), pace, strict=True)]
+
+
+def loads_of(assignment: Assignment, costs: Sequence[int]) -> list[float]:
+    """Return the cost of each rank's shards."""
+    return [math.fsum([costs[shard] for shard in of_rank]) for of_rank in assignment]
 
 
 def n_moved(before: Assignment, after: Assignment) -> tuple[int, int]:

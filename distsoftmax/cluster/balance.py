@@ -20,16 +20,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.assignment import Assignment, n_moved, rebalanced
+from distsoftmax.cluster.assignment import Assignment, loads_of, n_moved, rebalanced
 
 MEASUREMENT_SECONDS = 0.1  # shorter steps are taken together: what a scheduler does evens out over so long
+LEAST_WORK = 1e-6  # of that time: a rank that computes for less, as in an unlucky mini-batch, is not measured
 RECENT = 7  # measurements, whose median tells whether a rank's pace has changed: three outliers do not move it
 MEMORY, MEMORY_OF_NOISE = 256, 32  # measurements that a pace is the mean of, at most, and its noise
 FORGETTING = 1 / 256  # of what is known of a rank that holds no shard, at each measurement
 SHIFT = 3.0  # standard deviations of a measurement, by which a median is off when the pace has changed
 NOISE = 0.1  # relative standard deviation of a measurement, before any is known
 LEAST_NOISE, LARGEST_NOISE = 0.015, 0.5  # of a measurement, whatever it is
-DOUBT = 4.0  # standard errors, the benefit of the doubt
+# Standard errors of the benefit of the doubt, squared: a chance of e^(-DOUBT / 2) that one of all ranks exceeds it, as
+# the largest of n normal deviations grows with the root of 2 log n = 1.39 log2 n.
+DOUBT, DOUBT_BY_RANKS = 8.0, 1.39
 FEW = 3.0  # measurements that tell little of the noise
 LEAST_GAIN = 0.01  # of a step, for which shards move
 DEVIATION = 1.2533  # sqrt(pi / 2): standard deviations of a normal distribution in a mean absolute deviation
@@ -56,6 +59,7 @@ class Paces:
         self.mean = np.ones(n_ranks)
         self.noise = np.full(n_ranks, NOISE)
         self.seconds = 0.0
+        self._errors = math.sqrt(DOUBT + DOUBT_BY_RANKS * n_ranks.bit_length())
         self._count = np.zeros(n_ranks)  # measurements that the mean is made of
         self._recent = np.ones((RECENT, n_ranks))
         self._seconds = np.zeros(RECENT)
@@ -71,7 +75,7 @@ class Paces:
         """The benefit of the doubt: by how much a mean may be too high, relative to it, (n_ranks,)."""
         count = np.maximum(self._count, 1.0)
         unsure = 1 + FEW / count  # of the noise itself
-        doubt: NDArray[np.float64] = np.minimum(DOUBT * self.noise * unsure / np.sqrt(count), 1.0)
+        doubt: NDArray[np.float64] = np.minimum(self._errors * self.noise * unsure / np.sqrt(count), 1.0)
         return doubt
 
     def take(self, seconds: NDArray[np.float64], has_work: NDArray[np.bool_], n_steps: int) -> None:
@@ -94,8 +98,10 @@ class Paces:
         middle = np.sort(self._recent, axis=0)[RECENT // 2]
         room = SHIFT * self.noise * self.mean
         is_new = (self._count == 0) | (np.abs(middle - self.mean) > room)
-        deviation = DEVIATION * np.minimum(np.abs(relative / middle - 1), LARGEST_NOISE)
-        self.noise += (np.maximum(deviation, LEAST_NOISE) - self.noise) / min(self._taken, MEMORY_OF_NOISE)
+        rows = self._recent if self._taken == RECENT else relative[np.newaxis]
+        for number, of_ranks in enumerate(rows, self._taken - len(rows) + 1):
+            deviation = np.clip(DEVIATION * np.abs(of_ranks / middle - 1), LEAST_NOISE, LARGEST_NOISE)
+            self.noise += (deviation - self.noise) / min(number + FEW, MEMORY_OF_NOISE)
         self._count = np.where(is_new, RECENT // 2 + 1.0, np.minimum(self._count + has_work, MEMORY))
         nearer = self.mean + np.clip(relative - self.mean, -room, room) / np.maximum(self._count, 1.0)
         self.mean = np.where(is_new, middle, nearer)
@@ -136,7 +142,7 @@ class Balancer:
         self._steps += 1
         if self._spent.max() < MEASUREMENT_SECONDS:
             return
-        if self._has_work.any() and self._spent[self._has_work].min() > 0:
+        if self._has_work.any() and self._spent[self._has_work].min() > MEASUREMENT_SECONDS * LEAST_WORK:
             self.paces.take(self._spent / np.maximum(self._loads, 1.0), self._has_work, self._steps)
             self._steps_here += self._steps
             self._patience -= 1
@@ -161,7 +167,7 @@ class Balancer:
             return None
         self._patience = RECENT  # a look may take long where there are many ranks
         better = rebalanced(self.assignment, self._costs, pace.tolist())
-        end = float((_loads(better, self._costs) * pace).max())
+        end = float((np.array(loads_of(better, self._costs)) * pace).max())
         gain = (at_least - end) * self.paces.seconds
         cost = seconds_per_shard * n_moved(self.assignment, better)[1]
         pays = at_least > end * (1 + LEAST_GAIN) and gain * min(steps_left, self._steps_here) > cost
@@ -174,12 +180,7 @@ class Balancer:
 
     def _place(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        self._loads = _loads(assignment, self._costs)
+        self._loads = np.array(loads_of(assignment, self._costs))
         self._has_work = self._loads > 0
         self._steps_here = 0  # since the last move, as far as they are measured
         self._patience = 1  # measurements until shards may move
-
-
-def _loads(assignment: Assignment, costs: list[int]) -> NDArray[np.float64]:
-    """Return the cost of each rank's shards, (n_ranks,)."""
-    return np.array([math.fsum(costs[shard] for shard in of_rank) for of_rank in assignment])

@@ -178,8 +178,8 @@ def _moved(
     others += store.bytes_held - kept.bytes_held  # which stay in memory until all have arrived
     wanted = {move.shard for move in moves if move.receiver == cluster.rank}
     with cluster.agreement():
-        found = (origin.files.find(number, int(origin.digests[number])) for number in sorted(wanted))
-        kept = kept.with_more((shard for shard in found if shard is not None), others)
+        mapped = (origin.files.find(number, int(origin.digests[number])) for number in sorted(wanted))
+        kept = kept.with_more((shard for shard in mapped if shard is not None), others)
     absent = np.zeros(origin.digests.size, dtype=np.int64)
     absent[list(wanted.difference(kept.numbers))] = 1
     cluster.sum_integers(absent)

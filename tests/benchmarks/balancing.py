@@ -180,7 +180,7 @@ def main() -> None:
         moved = [int(steps.moved[-1]) for steps in alone[1::2]]
         print(
             f"undisturbed, 2 ranks: {moved} shards moved in {arguments.steps} steps; a step takes {of_step} ms without "
-            f"and with it in turn; looking takes {1e6 * looking:.1f} us, {100 * looking / 0.01:.3f} % of a step of 10 ms",
+            f"and with it in turn; looking takes {1e6 * looking:.1f} us, {1e4 * looking:.3f} % of a step of 10 ms",
             flush=True,
         )
         speeds = (SHARDS / 2 / np.median(alone[0].computing[1:], axis=0)).tolist()

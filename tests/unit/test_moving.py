@@ -25,6 +25,8 @@ from distsoftmax.data import moving
 from distsoftmax.data.dataset import take_over
 from distsoftmax.data.moving import in_proportion, move_shards, rounds
 from distsoftmax.data.source import Source
+from distsoftmax.data.spool import Spool
+from distsoftmax.errors import OutputError
 from distsoftmax.session import Session, open_session
 from distsoftmax.trainer import fit_and_save
 from distsoftmax.training import balancing
@@ -350,6 +352,27 @@ def test_what_was_given_away_leaves_the_memory_of_a_run_that_goes_on(sources, wh
     together(on_ranks(2, lambda rank: trained(configuration(sources, run, tmp_path), rank)))
     assert held == {0: [False] * 5, 1: [True] * 6}
     assert metrics(tmp_path) == expected
+
+
+def test_where_scratch_has_no_room_shards_stay_and_the_run_goes_on(sources, whole, tmp_path, monkeypatch, capsys):
+    (sha256, expected), rebalance = whole("scratch"), Session.rebalance
+
+    def full(spool, array):
+        raise OutputError("--scratch: is full")
+
+    def without_room(session, verdict, step, most_steps):
+        if step == 2:
+            monkeypatch.setattr(Spool, "keep", full)
+        rebalance(session, verdict, step, most_steps)
+
+    monkeypatch.setattr(Session, "rebalance", without_room)
+    monkeypatch.setattr(balancing, "Balancer", policy({2: ((), tuple(range(40))), 4: ((), tuple(range(40)))}))
+    sessions = []
+    digests = together(on_ranks(2, lambda rank: trained(configuration(sources, "scratch", tmp_path), rank, sessions)))
+    assert set(digests) == {sha256}
+    assert metrics(tmp_path) == expected
+    assert sorted(len(session.dataset.training.store.numbers) for session in sessions) == [20, 20]
+    assert capsys.readouterr().out.count("note: shards stay where they are: --scratch: is full") == 1
 
 
 def test_a_round_robin_start_changes_nothing_but_who_holds_what(sources, whole, tmp_path):

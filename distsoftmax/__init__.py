@@ -3,6 +3,7 @@
 The map of the house. Who stands higher may import who stands lower; tests/unit/test_architecture.py holds both true.
 
     train evaluate predict describe     commands: from arguments to a config, and one call
+    monitor                             a command: how a run and its nodes do, from outside; the nodes of an allocation
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
     supervision                         a job from outside: its command, hosts and processes
     command_line                        from argv and a TOML file to a config; exit statuses
@@ -16,6 +17,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     objective                           cross-entropy, penalties, their sum; certificate, preconditioner, mini-batches
     solvers                             one update rule a file, pure, and the protocol of the objective that they need
     data                                from files to shards to prepared samples, with a reader for each format
+    monitoring                          what every rank and node does, gathered, kept and shown beside the steps
     cluster                             the ranks: communicator, assignment of shards, exact sums, control message
     arithmetic                          the compiled core and its Python door: every operation, specified
     config model errors                 the options, a trained model, the errors a user can meet

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 TAIL_BYTES = 1 << 16  # of metrics.jsonl, in which its last whole line lies
+LOCK = ".lock"  # the file that the run which works in a folder holds locked
+HELD = (errno.EAGAIN, errno.EACCES)  # what the calls say of a lock that another process holds
 CHECKPOINT = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -56,6 +62,36 @@ def model_stamp(out: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
+
+
+def holder(out: Path) -> tuple[Literal["held", "left", "none", "unknown"], Mapping[str, object]]:
+    """Return whether a run works in a folder, and who says so: host, process and when it was started.
+
+    A lock that nobody holds was `left` by a run that has died. `unknown`: it cannot be told here.
+    """
+    try:
+        descriptor = os.open(out / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return "none", {}
+    except OSError:
+        return "unknown", {}
+    try:
+        named = lock_content(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return "held" if error.errno in HELD else "unknown", named
+    finally:
+        os.close(descriptor)
+    return "left", named
+
+
+def lock_content(descriptor: int) -> dict[str, object]:
+    """Return what the file of a lock says of who holds it; nothing where it says nothing yet."""
+    try:
+        content = json.loads(os.pread(descriptor, 1000, 0))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _last_step(folder: Path) -> int:

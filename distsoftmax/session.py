@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.report import opening
 from distsoftmax.data.dataset import Dataset, load_dataset, take_over
 from distsoftmax.data.moving import costs_of, move_shards
+from distsoftmax.data.shards import shard_bounds
+from distsoftmax.monitoring.report import ClusterReport
+from distsoftmax.monitoring.reporter import Reporter, Work
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.scratch import warm_folder
 from distsoftmax.solvers import choose_solver, make_solver
@@ -44,6 +48,10 @@ class Session:
         The folder in scratch where prepared samples are kept; None without --warm, or where it cannot be made.
     balancing : Balancing or None
         Has shards moved in mid-run; None where they stay.
+    reporter : Reporter
+        Tells rank 0 what this rank and its node do.
+    read_seconds : float
+        Spent on reading and preparing the data so far.
     """
 
     cluster: Communicator
@@ -55,6 +63,8 @@ class Session:
     progress: ProgressLine
     warm: Path | None
     balancing: Balancing | None
+    reporter: Reporter
+    read_seconds: float
 
     @property
     def compute_seconds(self) -> float:
@@ -98,12 +108,28 @@ class Session:
 
     def mend(self) -> None:
         """Let the survivors take over the shards of lost ranks. Collective, and as often as it takes."""
-        config = self.config
+        config, start = self.config, time.perf_counter()
         self.dataset = take_over(self.dataset, config.data, self.cluster, self.progress.show, self.warm)
         threads = choose_threads(config.run.threads, self.cluster)
         self.objective = SoftmaxObjective(self.dataset, config.objective, self.cluster, threads, config.data.seed)
         if self.balancing is not None:
             self.balancing.begin(self.dataset)
+        self.read_seconds += time.perf_counter() - start
+        self.reporter.meet(threads)
+
+    def report(self, save_seconds: float) -> ClusterReport | None:
+        """Return what the ranks measured since the last report; None on other ranks than 0. Collective."""
+        dataset, shards = self.dataset, self.dataset.training.store.numbers
+        rows = shard_bounds(dataset.n_rows, dataset.n_shards)
+        work = Work(
+            shards=len(shards),
+            rows=sum(int(rows[shard + 1] - rows[shard]) for shard in shards),
+            moved_shards=0 if self.balancing is None else self.balancing.n_received,
+            compute_seconds=self.compute_seconds,
+            read_seconds=self.read_seconds,
+            save_seconds=save_seconds,
+        )
+        return self.reporter.report(work)
 
 
 def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignals, coordinator: Coordinator) -> Session:
@@ -125,15 +151,30 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
         cluster.say(f"note: --scratch {config.data.scratch_folder} keeps nothing for a restart: name a folder of yours")
     deadline = choose_deadline(config.run.deadline, cluster)
     threads = choose_threads(config.run.threads, cluster)
+    start = time.perf_counter()
     weights = choose_weights(config.run, threads, cluster)
     dataset = load_dataset(config.data, config.objective.intercept, cluster, show, warm, weights)
     if config.run.balance == "round-robin":  # they were read in runs of consecutive ones
         dealt = initial_assignment(config.run.balance, costs_of(dataset, cluster), cluster.size)
         dataset = move_shards(dataset, dealt, config.data, cluster, show, warm)
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
+    read_seconds = time.perf_counter() - start
     coordinator.progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
     cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
     limit = TimeLimit.of(config.solver.max_seconds, deadline)
     balancing = Balancing(dataset, cluster) if config.run.balance == "dynamic" else None
-    return Session(cluster, signals, config, dataset, objective, limit, coordinator.progress, warm, balancing)
+    reporter = Reporter(cluster, threads, config.run.metrics_every)
+    return Session(
+        cluster=cluster,
+        signals=signals,
+        config=config,
+        dataset=dataset,
+        objective=objective,
+        limit=limit,
+        progress=coordinator.progress,
+        warm=warm,
+        balancing=balancing,
+        reporter=reporter,
+        read_seconds=read_seconds,
+    )

@@ -98,14 +98,17 @@ def fit(config: TrainConfig, coordinator: Coordinator, session: Session, memory:
         look = stopping.look(session.objective, state, look)
         memory.propose(state, look)
         lap = clock.lap(coordinator.save_seconds)
-        verdict = commit(cluster, state.parameters, lap, signal=signals.received, failed=bool(coordinator.failure))
+        due = session.reporter.is_due(state.step)
+        failed = bool(coordinator.failure)
+        verdict = commit(cluster, state.parameters, lap, signal=signals.received, failed=failed, report_due=due)
         memory.commit()
         if verdict.failed:
             coordinator.check_saved()
         is_last = look.reason is not None or verdict.interrupted
         if is_last:
             look = stopping.last_look(session.objective, state, look)
-        coordinator.record(state, look, lap, verdict, is_last=is_last)
+        report = session.report(coordinator.seconds_saving) if verdict.report_due or is_last else None
+        coordinator.record(state, look, lap, verdict, report, is_last=is_last)
         if is_last:
             break
         session.rebalance(verdict, state.step, stopping.limit.steps)

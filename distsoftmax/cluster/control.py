@@ -18,6 +18,7 @@ MESSAGE = np.dtype(  # of what a rank tells the others after a step
         ("signal", np.int32),
         ("out_of_time", np.uint8),
         ("failed", np.bool_),
+        ("report_due", np.bool_),
         ("compute_seconds", np.float64),
         ("communication_seconds", np.float64),
     ]
@@ -63,6 +64,8 @@ class Verdict:
         Whether a rank's clock says that the run must end, and why.
     failed : bool
         Whether rank 0 failed at one of its duties.
+    report_due : bool
+        Whether rank 0 wants the ranks' measures of themselves and their nodes now, in a call of its own.
     compute_seconds, communication_seconds : ndarray of float64, (n_ranks,)
         Of each rank, in the step: as in its `Lap`.
     """
@@ -70,6 +73,7 @@ class Verdict:
     signal: int
     out_of_time: TimeUp
     failed: bool
+    report_due: bool
     compute_seconds: NDArray[np.float64]
     communication_seconds: NDArray[np.float64]
 
@@ -86,6 +90,7 @@ def commit(
     *,
     signal: int = 0,
     failed: bool = False,
+    report_due: bool = False,
 ) -> Verdict:
     """Exchange the control message of a step. Collective.
 
@@ -99,6 +104,8 @@ def commit(
         The number of the last signal that this rank has received; 0 for none.
     failed : bool
         Whether this rank has failed at one of its duties.
+    report_due : bool
+        Whether this rank wants a report.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def commit(
         On every rank, when the parameters are not equal on all of them.
     """
     digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data, cluster.step & 0xFFFFFFFF)
-    own = (digest, signal, lap.out_of_time, failed, lap.compute_seconds, lap.communication_seconds)
+    own = (digest, signal, lap.out_of_time, failed, report_due, lap.compute_seconds, lap.communication_seconds)
     ranks = cluster.gather_records(np.array(own, dtype=MESSAGE))
     odd = np.flatnonzero(ranks["digest"] != ranks["digest"][0])
     if odd.size:
@@ -118,6 +125,7 @@ def commit(
         signal=int(ranks["signal"].max()),
         out_of_time=TimeUp(ranks["out_of_time"].max()),
         failed=bool(ranks["failed"].any()),
+        report_due=bool(ranks["report_due"].any()),
         compute_seconds=ranks["compute_seconds"].copy(),
         communication_seconds=ranks["communication_seconds"].copy(),
     )

@@ -25,6 +25,7 @@ from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import OutputError
 from distsoftmax.model import Model
+from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.scratch import MEMORY, warm_folder
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
@@ -120,6 +121,11 @@ class Coordinator:
         return self._saver.longest_seconds
 
     @property
+    def seconds_saving(self) -> float:
+        """What all saves so far have taken, beside the steps; 0 on other ranks than rank 0."""
+        return self._saver.seconds
+
+    @property
     def training_seconds(self) -> float:
         """Seconds spent in this run since its first step, by earlier processes, too."""
         return self._seconds_before + (0.0 if self._opened is None else time.perf_counter() - self._opened)
@@ -180,7 +186,9 @@ class Coordinator:
             self._opened = time.perf_counter()
         self.progress.leave()
 
-    def record(self, state: State, look: Look, lap: Lap, verdict: Verdict, *, is_last: bool) -> None:
+    def record(
+        self, state: State, look: Look, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
+    ) -> None:
         """Write what is due after a step. Not collective; a failure is kept for the next control message.
 
         Checkpoints are written while the steps go on; the last one is waited for.
@@ -191,6 +199,8 @@ class Coordinator:
             Where it has a result, the last line of metrics says what the closing lines will say.
         lap : Lap
             Rank 0's.
+        report : ClusterReport or None
+            Where one was due.
         """
         assert self._circumstances is not None, "restore comes first"
         # what was just restored may be an earlier run of a path, done already
@@ -201,10 +211,12 @@ class Coordinator:
         if self._cluster.rank != 0:
             return
         assert self._metrics is not None, "open_folder comes first"
-        run = self._config.run
+        run, n_samples = self._config.run, state.n_sampled or self._n_samples
+        if report is not None:
+            self.progress.watch(report)
         if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
             try:
-                self._metrics.write(metrics_of(state, look, lap, verdict, state.n_sampled or self._n_samples))
+                self._metrics.write(metrics_of(state, look, lap, verdict, n_samples, report))
             except OutputError as error:  # it does not cost the state
                 self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0

@@ -8,7 +8,6 @@ NFS, too, where Linux makes a lock of fcntl(2) of it (nfs(5), `local_lock`); on 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -20,13 +19,12 @@ from weakref import finalize
 
 from distsoftmax.durable import make_folder, open_regular, remedy
 from distsoftmax.errors import InputError
+from distsoftmax.run_folder import HELD, LOCK, lock_content
 
-NAME = ".lock"
 PATIENCE = 5.0  # seconds that are waited for a process of this node: one that was killed may not be gone yet
 PATIENCE_ELSEWHERE = 100.0  # for one of another node: an NFS server keeps a dead node's locks for a lease, 90 seconds
 ENDING_SECONDS = 30.0  # that a run whose network is lost may take to end, beyond its --timeout
 PAUSE = 0.05  # seconds between two tries
-HELD = (errno.EAGAIN, errno.EACCES)  # what the calls say of a lock that another process holds
 
 
 class FolderLock:
@@ -43,7 +41,7 @@ class FolderLock:
 
     def __init__(self, folder: Path, note: Callable[[str], None], timeout: float = 0.0) -> None:
         self._folder = folder
-        self._path = folder / NAME
+        self._path = folder / LOCK
         self._note = note
         self._timeout = timeout
         self._release: Callable[[], object] | None = None
@@ -92,7 +90,7 @@ class FolderLock:
                     return descriptor
                 os.close(descriptor)  # its last holder has removed it meanwhile
                 continue
-            holder = _holder(descriptor)
+            holder = lock_content(descriptor)
             os.close(descriptor)
             is_here = holder.get("host") in (None, os.uname().nodename)
             if time.monotonic() - start > (PATIENCE if is_here else elsewhere):
@@ -153,15 +151,6 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.lstat(path), os.fstat(descriptor))
     except OSError:
         return False
-
-
-def _holder(descriptor: int) -> dict[str, object]:
-    """Return what the lock's file says of who holds it; nothing where it says nothing yet."""
-    try:
-        holder = json.loads(os.pread(descriptor, 1000, 0))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return holder if isinstance(holder, dict) else {}
 
 
 def _in_words(holder: dict[str, object]) -> str:

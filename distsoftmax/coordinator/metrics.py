@@ -14,6 +14,7 @@ from pathlib import Path
 from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.durable import open_regular, remedy, write_atomically
 from distsoftmax.errors import OutputError
+from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.solvers.state import State
 from distsoftmax.training.stopping import Look
 
@@ -58,7 +59,7 @@ class MetricsFile:
         """See above."""
         return len(self._unwritten)
 
-    def write(self, values: Mapping[str, float | None]) -> None:
+    def write(self, values: Mapping[str, object]) -> None:
         """Append one line, whole or not at all. Numbers that are not finite become null.
 
         Raises
@@ -66,7 +67,10 @@ class MetricsFile:
         OutputError
             It could not be written.
         """
-        finite = {name: value if value is None or math.isfinite(value) else None for name, value in values.items()}
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
         self._unwritten.append(json.dumps(finite).encode() + b"\n")
         try:
             descriptor = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -77,9 +81,11 @@ class MetricsFile:
         self._unwritten.clear()
 
 
-def metrics_of(state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: int) -> dict[str, float | None]:
+def metrics_of(
+    state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: int, report: ClusterReport | None
+) -> dict[str, object]:
     """Return the line of a step that has looked at so many samples; of the last step, what the closing lines say."""
-    values = {
+    values: dict[str, object] = {
         "step": state.step,
         "objective": state.value if state.is_current else None,
         "batch_objective": None if state.is_current else state.latest_value,
@@ -98,6 +104,8 @@ def metrics_of(state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: 
     if look.result is not None:
         result = look.result
         values |= {"objective": result.objective, "certified_gap": result.gap, "model_step": result.step}
+    if report is not None:
+        values["cluster"] = report.as_json()
     return values
 
 

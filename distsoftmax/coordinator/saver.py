@@ -22,10 +22,12 @@ class Saver:
     ----------
     longest_seconds : float
         That a save has taken.
+    seconds : float
+        That all of them have taken.
     """
 
     def __init__(self) -> None:
-        self.longest_seconds = 0.0
+        self.longest_seconds = self.seconds = 0.0
         self._turn = threading.Lock()
         self._due: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
@@ -73,7 +75,9 @@ class Saver:
                 write()
             except Exception as error:  # the steps' thread raises it
                 self._errors.append(error)
-            self.longest_seconds = max(self.longest_seconds, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self.longest_seconds = max(self.longest_seconds, seconds)
+            self.seconds += seconds
 
 
 class SaveErrors:

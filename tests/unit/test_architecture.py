@@ -12,13 +12,13 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"train", "evaluate", "predict", "describe", "command_line", "supervise"},
+    {"train", "evaluate", "predict", "describe", "monitor", "command_line", "supervise"},
     {"inspection", "scoring", "regularization_path", "supervision"},
     {"trainer"},
     {"session"},
     {"coordinator"},
     {"training"},
-    {"cluster", "objective", "solvers", "data"},
+    {"cluster", "objective", "solvers", "data", "monitoring"},
     {"arithmetic"},
     {"config", "model", "tensor_file", "durable", "scratch", "run_folder", "errors"},
 ]

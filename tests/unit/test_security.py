@@ -61,6 +61,8 @@ PICKLED = {
     "data/encoding.py": "a count for each text column",
     "inspection/census.py": "distinct labels with a row each, categories up to their limit",
     "inspection/tally.py": "one cell, counts, names of types",
+    "monitoring/allocation.py": "measures of a rank: its node, cores, numbers",
+    "monitoring/reporter.py": "where a rank runs: its node, cores, memory, threads",
     "training/clock.py": "a time",
     "training/memory.py": "the number of a step",
 }

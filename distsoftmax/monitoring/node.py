@@ -1,0 +1,254 @@
+"""What a process can tell of the node it runs on: cores, memory, load, and who else takes its processor time.
+
+From /proc and /sys where there are such (Linux), else from psutil. What a system does not tell is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NAN = math.nan
+ROOT = Path("/")
+CORE_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "x86_pkg_temp")  # names that drivers give theirs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Processor time so far, in seconds.
+
+    Attributes
+    ----------
+    own : float
+        Of this process, on all its threads.
+    busy, stolen : float
+        Of the cores it may use: all work done there, its own included; and what a hypervisor gave to other machines.
+    throttled : float
+        For which a limit of its control group has kept it from running.
+    """
+
+    own: float
+    busy: float
+    stolen: float
+    throttled: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gauges:
+    """What a node shows at a moment.
+
+    Attributes
+    ----------
+    load : float
+        Processes that run or wait to, a mean of the last minute.
+    available : float
+        Bytes of memory that may still be taken, within the limit of the control group.
+    megahertz, celsius : float
+        Of a core that this process may use; the processor's temperature.
+    """
+
+    load: float
+    available: float
+    megahertz: float
+    celsius: float
+
+
+UNKNOWN = Gauges(load=NAN, available=NAN, megahertz=NAN, celsius=NAN)
+
+
+class NodeReader:
+    """Reads the state of this node. Not collective.
+
+    Parameters
+    ----------
+    cores : collection of int
+        Those that this process may use.
+    root : Path, optional
+        Where /proc and /sys lie.
+
+    Attributes
+    ----------
+    n_cores : float
+        How many it may use, and no more than the limit of its control group.
+    memory : float
+        Bytes of the node, and no more than that limit.
+    """
+
+    def __init__(self, cores: Collection[int], root: Path = ROOT) -> None:
+        self._cores = frozenset(cores)
+        self._root = root
+        self._groups = list(_control_groups(root))
+        self.n_cores = min([float(len(cores)), *filter(None, map(_cores_granted, self._groups))])
+        self._memory_limits = [(limit, group) for group in self._groups if (limit := _memory_limit(group)) is not None]
+        total, _ = self._memory()
+        self.memory = min([total, *(limit for limit, _ in self._memory_limits)])
+        self._frequency = root / f"sys/devices/system/cpu/cpu{min(cores, default=0)}/cpufreq/scaling_cur_freq"
+        self._sensor = _sensor(root)
+
+    def usage(self) -> Usage:
+        """Return the processor time so far."""
+        text = _text(self._root / "proc/stat")
+        busy, stolen = core_seconds(text, self._cores) if text else _core_seconds_elsewhere()
+        throttled = [seconds for group in self._groups if (seconds := _throttled(group)) is not None]
+        return Usage(own=time.process_time(), busy=busy, stolen=stolen, throttled=max(throttled, default=NAN))
+
+    def gauges(self) -> Gauges:
+        """Return what the node shows now."""
+        _, available = self._memory()
+        free = [limit - used for limit, group in self._memory_limits if (used := _memory_used(group)) is not None]
+        return Gauges(
+            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else NAN,
+            available=max(min([available, *free]), 0.0),  # in this order NaN stays
+            megahertz=_number(self._frequency) / 1e3,
+            celsius=NAN if self._sensor is None else _number(self._sensor) / 1e3,
+        )
+
+    def resident(self) -> float:
+        """Return the bytes of memory that this process occupies."""
+        words = _text(self._root / "proc/self/statm").split()
+        if len(words) > 1 and words[1].isdecimal():
+            return float(int(words[1]) * os.sysconf("SC_PAGE_SIZE"))
+        import psutil
+
+        return float(psutil.Process().memory_info().rss)
+
+    def _memory(self) -> tuple[float, float]:
+        """Return the bytes of memory of the node, and those that may still be taken."""
+        text = _text(self._root / "proc/meminfo")
+        if text:
+            return memory_bytes(text)
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return float(memory.total), float(memory.available)
+
+
+def core_seconds(text: str, cores: Collection[int]) -> tuple[float, float]:
+    r"""Return for how long cores have been busy, and for how long others had them, as /proc/stat says: proc(5).
+
+    Examples
+    --------
+    >>> core_seconds("cpu  0 0 0 0\ncpu0 100 0 50 900 10 0 0 20 0 0\ncpu1 7 0 0 0 0 0 0 0", {0}) == (
+    ...     150 / os.sysconf("SC_CLK_TCK"), 20 / os.sysconf("SC_CLK_TCK"))
+    True
+    """
+    busy = stolen = 0
+    is_known = False
+    for line in text.splitlines():
+        name, *words = line.split()
+        if not name.startswith("cpu"):
+            break  # they come first, and the line of interrupts is long
+        if name[3:].isdecimal() and int(name[3:]) in cores:
+            counts = [int(word) for word in words[:8]] + [0] * (8 - len(words))
+            user, nice, system, _idle, _waiting, interrupts, soft_interrupts, steal = counts
+            busy += user + nice + system + interrupts + soft_interrupts
+            stolen += steal
+            is_known = True
+    tick = os.sysconf("SC_CLK_TCK")
+    return (busy / tick, stolen / tick) if is_known else (NAN, NAN)
+
+
+def memory_bytes(text: str) -> tuple[float, float]:
+    r"""Return the memory in all, and what may still be taken, as /proc/meminfo says.
+
+    Examples
+    --------
+    >>> memory_bytes("MemTotal:  2048 kB\nMemFree:  100 kB\nMemAvailable:  1024 kB\n")
+    (2097152.0, 1048576.0)
+    """
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    total, available = (_kilobytes(fields, name) for name in ("MemTotal", "MemAvailable"))
+    return total, available
+
+
+def _kilobytes(fields: Mapping[str, str], name: str) -> float:
+    words = fields.get(name, "").split()
+    return float(int(words[0]) * 1024) if words and words[0].isdecimal() else NAN
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of this process's control groups, version 1 or 2, and of those around them: cgroups(7).
+
+    Within a container the path that the kernel tells may lie outside of what is mounted: then the mount itself counts.
+    """
+    mount = root / "sys/fs/cgroup"
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        for controller in controllers.split(","):
+            if controller in ("cpu", "memory", ""):
+                top = mount / controller if controller else mount
+                own = top / path.lstrip("/")
+                while own != top:
+                    if own.is_dir():
+                        yield own
+                    own = own.parent
+                if top.is_dir():
+                    yield top
+
+
+def _cores_granted(group: Path) -> float | None:
+    quota, _, period = _text(group / "cpu.max").strip().partition(" ")  # version 2
+    if not quota:
+        quota, period = (_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
+        return int(quota) / int(period)
+    return None
+
+
+def _memory_limit(group: Path) -> float | None:
+    text = (_text(group / "memory.max") or _text(group / "memory.limit_in_bytes")).strip()
+    return float(text) if text.isdecimal() and int(text) < 1 << 60 else None  # version 1 writes 2^63 for none
+
+
+def _memory_used(group: Path) -> float | None:
+    """Return what is taken of a limit, without files that are kept only as long as nobody needs the room."""
+    used = (_text(group / "memory.current") or _text(group / "memory.usage_in_bytes")).strip()
+    counts = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
+    files = counts.get("total_inactive_file", counts.get("inactive_file", "0"))
+    return float(int(used) - int(files)) if used.isdecimal() and files.isdecimal() else None
+
+
+def _throttled(group: Path) -> float | None:
+    counts = dict(line.split(" ", 1) for line in _text(group / "cpu.stat").splitlines() if " " in line)
+    for name, unit in (("throttled_usec", 1e-6), ("throttled_time", 1e-9)):
+        if counts.get(name, "").isdecimal():
+            return int(counts[name]) * unit
+    return None
+
+
+def _sensor(root: Path) -> Path | None:
+    """Return the file of a temperature of the processor, in thousandths of a degree."""
+    for pattern, name, reading in (
+        ("sys/class/hwmon/hwmon*", "name", "temp1_input"),
+        ("sys/class/thermal/thermal_zone*", "type", "temp"),
+    ):
+        for folder in sorted(root.glob(pattern)):
+            if _text(folder / name).strip() in CORE_SENSORS and _text(folder / reading):
+                return folder / reading
+    return None
+
+
+def _core_seconds_elsewhere() -> tuple[float, float]:
+    """Return for how long the machine's cores have been busy, where there is no /proc; nobody steals there."""
+    import psutil
+
+    times = psutil.cpu_times()
+    return times.user + times.system + getattr(times, "nice", 0.0), 0.0
+
+
+def _number(path: Path) -> float:
+    text = _text(path).strip()
+    return float(text) if text.lstrip("-").isdecimal() else NAN
+
+
+def _text(path: Path) -> str:
+    """Return what a file says; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

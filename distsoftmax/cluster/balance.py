@@ -5,10 +5,10 @@ much a step computes, one gradient or many products with the hessian, differs fr
 ranks, so only the paces' ratios are looked at.
 
 What is measured is noisy, and a move costs time. So nothing moves until the slowest rank ends later than need be even
-where its pace is given the benefit of the doubt, by several standard errors; and not before the steps at hand, and the
-steps that have been lost already, outweigh the move. The second rule keeps what is lost to disturbances that come and
-go at about twice what one who knew the future would lose (R. M. Karp, "On-line algorithms versus off-line algorithms",
-IFIP 1992, the ski rental problem).
+where its pace is given the benefit of the doubt, by several standard errors; and not before the gain in the steps left,
+and the time that waiting has cost since the last move, are both more than the move costs. So disturbances that come and
+go never cost more in moves than they have cost in waiting (the ski rental problem: R. M. Karp, "On-line algorithms
+versus off-line algorithms", IFIP 1992).
 
 Every rank must come to the same decision: see `assignment.py` for the arithmetic that makes it so.
 """
@@ -133,7 +133,7 @@ class Balancer:
         self._costs: list[int] = costs.tolist()
         self._spent = np.zeros(len(assignment))
         self._steps = 0  # in the measurement at hand
-        self._patience = 0  # measurements until the next look
+        self._patience = 0  # measurements until shards may move
         self._place(assignment)
 
     def note(self, compute_seconds: NDArray[np.float64]) -> None:
@@ -144,7 +144,9 @@ class Balancer:
             return
         if self._has_work.any() and self._spent[self._has_work].min() > MEASUREMENT_SECONDS * LEAST_WORK:
             self.paces.take(self._spent / np.maximum(self._loads, 1.0), self._has_work, self._steps)
-            self._steps_here += self._steps
+            self._end = float((self._loads * self.paces.mean * (1 - self.paces.doubt)).max())
+            self._ideal = math.fsum(self._loads) / math.fsum(1 / self.paces.mean)
+            self._lost += max(self._end - self._ideal, 0.0) * self.paces.seconds * self._steps
             self._patience -= 1
         self._spent[:], self._steps = 0.0, 0
 
@@ -160,17 +162,14 @@ class Balancer:
         """
         if self._steps or self._patience > 0 or not self.paces.known:  # nothing new has been measured
             return None
-        pace = self.paces.mean
-        at_least = float((self._loads * pace * (1 - self.paces.doubt)).max())
-        ideal = math.fsum(self._loads) / math.fsum(1 / pace)
-        if at_least <= ideal * (1 + LEAST_GAIN):
+        if self._end <= self._ideal * (1 + LEAST_GAIN):
             return None
         self._patience = RECENT  # a look may take long where there are many ranks
-        better = rebalanced(self.assignment, self._costs, pace.tolist())
-        end = float((np.array(loads_of(better, self._costs)) * pace).max())
-        gain = (at_least - end) * self.paces.seconds
+        better = rebalanced(self.assignment, self._costs, self.paces.mean.tolist())
+        end = float((np.array(loads_of(better, self._costs)) * self.paces.mean).max())
+        gain = (self._end - end) * self.paces.seconds
         cost = seconds_per_shard * n_moved(self.assignment, better)[1]
-        pays = at_least > end * (1 + LEAST_GAIN) and gain * min(steps_left, self._steps_here) > cost
+        pays = self._end > end * (1 + LEAST_GAIN) and gain * steps_left > cost and self._lost > cost
         return better if pays else None
 
     def moved(self, assignment: Assignment) -> None:
@@ -182,5 +181,6 @@ class Balancer:
         self.assignment = assignment
         self._loads = np.array(loads_of(assignment, self._costs))
         self._has_work = self._loads > 0
-        self._steps_here = 0  # since the last move, as far as they are measured
-        self._patience = 1  # measurements until shards may move
+        self._end = self._ideal = 0.0  # of a step: when the last rank ends at the least, and when all together would
+        self._lost = 0.0  # seconds since the last move, by that
+        self._patience = 1

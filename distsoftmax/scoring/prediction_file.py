@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import os
 import stat
 import sys
@@ -115,8 +114,8 @@ class PredictionTable:
                 predicted = np.frombuffer(content, np.int64, n_rows, offset + 8)
                 offset += 8 + predicted.nbytes
                 if self._with_probabilities:
-                    shape = (n_rows, self._classes.size)
-                    probabilities = np.frombuffer(content, np.float64, math.prod(shape), offset).reshape(shape)
+                    probabilities = np.frombuffer(content, np.float64, n_rows * self._classes.size, offset)
+                    probabilities = probabilities.reshape(n_rows, self._classes.size)
                     offset += probabilities.nbytes
                 yield predicted, probabilities
 

@@ -111,6 +111,7 @@ def by_rank(first, other):
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("first", "other", "words"),
     [

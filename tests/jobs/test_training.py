@@ -26,7 +26,7 @@ def models(shared_run, sample_of):
     """The sha256 of the model of each run in each job, which are (1, 1) and a sample of `JOBS`."""
     names = [name for name in RUNS if LETTER.exists() or "letter" not in name]
     models = {name: {} for name in names}
-    for ranks, threads in [(1, 1), *sample_of(__name__, JOBS, 3)]:
+    for ranks, threads in [(1, 1), *sample_of(__name__, JOBS, 2)]:
         runs = [f"{RUNS[name]} --threads {threads} --out '{ranks}-{threads}/{name}'" for name in names]
         ended = shared_run("mpirun", "-n", ranks, "python", TRAININGS, *runs)
         assert ended.status == 0, ended.err
@@ -39,7 +39,7 @@ def models(shared_run, sample_of):
 def test_bits_do_not_depend_on_the_number_of_ranks_or_threads(models, name):
     if name not in models:
         pytest.skip("the shared data set letter.csv is not here")
-    assert len(models[name]) >= 4
+    assert len(models[name]) >= 3
     assert len(set(models[name].values())) == 1, models[name]
 
 

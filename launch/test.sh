@@ -20,6 +20,7 @@ for word in "$@"; do
     esac
 done
 [ ${#mpis[@]} -gt 0 ] || mpis=(mpich openmpi)
+unset PYTHONDONTWRITEBYTECODE # or every rank of every job would compile the package anew
 export DISTSOFTMAX_TEST_SEED=${DISTSOFTMAX_TEST_SEED:-$RANDOM}
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

@@ -23,10 +23,10 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Start a worker for each core that this process may use, which xdist does not ask, and one, as some tests wait."""
+    """Start a worker for each core that this process may use; xdist itself counts all."""
     from distsoftmax.cluster.cores import own_grant
 
-    return len(own_grant().cores) + 1
+    return len(own_grant().cores)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -48,8 +48,10 @@ class BuildCore(Command):
         self.set_undefined_options("build_py", ("build_lib", "build_lib"))
 
     def run(self) -> None:
-        """Compile."""
+        """Compile, but not again what a source tree has already, as for a second environment."""
         assert self.build_lib is not None
+        if self.editable_mode and recipe.recorded_identity(recipe.HERE) == recipe.identity():
+            return
         try:
             recipe.compile_core(recipe.HERE if self.editable_mode else Path(self.build_lib, ARITHMETIC))
         except recipe.BuildFailed as error:

@@ -23,7 +23,7 @@ def undisturbed(shared_run, shared_folder):
 
 
 @pytest.mark.launcher
-@pytest.mark.sweep(20)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_run_survives_what_happens_to_it(case, undisturbed, run, tmp_path):
     chaos.write_samples(tmp_path)

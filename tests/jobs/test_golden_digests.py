@@ -109,6 +109,7 @@ def test_every_run_makes_the_model_of_the_file(printed):
     assert models == golden()
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.launcher
 @pytest.mark.parametrize(("ranks", "threads"), [(1, 1), (1, 3), (3, 1), (4, 3), (5, 1)])
 def test_digests_do_not_depend_on_the_number_of_ranks_or_threads(printed, runs, ranks, threads):
@@ -198,6 +199,7 @@ def compiled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.sweep(2)
 @KNOWS_NO_MPI
 @pytest.mark.parametrize("what", REORDERED)
 def test_a_sum_in_another_order_changes_the_digests(printed, compiled, tmp_path, what):

@@ -72,6 +72,7 @@ def test_signals_that_keep_coming_change_nothing(start_long):
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda number: number.name)
 def test_a_signal_to_any_rank_stops_them_all_in_order(start_long, number):
     process = start_long(3, "cut")
@@ -113,6 +114,7 @@ def test_ctrl_c_again_and_again_at_the_launch_script_ends_the_run_quietly_and_in
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_killed_rank_ends_the_job_and_the_run_goes_on_with_the_same_bits(mpirun, start_long, uninterrupted, rank):
     process = start_long(3, "cut")
@@ -125,6 +127,7 @@ def test_a_killed_rank_ends_the_job_and_the_run_goes_on_with_the_same_bits(mpiru
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("rank", [0, 1, 3])
 def test_an_uncaught_exception_ends_the_job_at_once_with_traceback_and_rank(start, rank):
     process = start(
@@ -182,48 +185,3 @@ def test_a_save_that_fails_is_an_error_on_all_ranks_and_the_earlier_checkpoint_s
     again = mpirun(2, "train", *options, "--out", "full")
     assert "resumed from full/checkpoints/step-" in again.out
     assert again.sha256 == mpirun(1, "train", *options, "--out", "fresh").sha256
-
-
-def test_a_damaged_checkpoint_is_passed_over_loudly_with_the_same_bits(mpirun, tmp_path):
-    options = ["--max-steps", 20, "--checkpoint-every", 5, "--tolerance", 0]
-    whole = mpirun(2, "train", *options, "--out", "run").sha256
-    *_, before, newest = sorted((tmp_path / "run" / "checkpoints").iterdir())  # of three steps, or of the last two
-    data = bytearray(newest.read_bytes())
-    data[-9] ^= 1
-    newest.write_bytes(data)
-    (tmp_path / "run" / "model.safetensors").unlink()
-    again = mpirun(3, "train", *options, "--out", "run")
-    assert newest.name in again.err
-    assert f"after step {int(before.stem.removeprefix('step-'))}" in again.out
-    assert again.sha256 == whole
-
-
-@pytest.fixture(scope="module")
-def longer_and_whole(shared_mpirun):
-    """A run of 7 steps that was extended to 19, in the folder run, and one of 19 steps, in the folder other."""
-    shared_mpirun(2, "train", "--max-steps", 7, "--tolerance", 0, "--out", "run")
-    longer = shared_mpirun(3, "train", "--max-steps", 19, "--tolerance", 0, "--out", "run")
-    return longer, shared_mpirun(1, "train", "--max-steps", 19, "--tolerance", 0, "--out", "other")
-
-
-def test_a_finished_run_can_be_extended_and_equals_a_longer_one(longer_and_whole):
-    longer, whole = longer_and_whole
-    assert longer.sha256 == whole.sha256
-
-
-def test_a_run_that_ended_on_its_tolerance_goes_on_to_a_smaller_one_with_the_same_bits(mpirun, letter):
-    options = ["--data", letter, "--label", "Letter", "--l2", 1e-4]
-    mpirun(2, "train", *options, "--tolerance", 1e-2, "--out", "run")
-    later = mpirun(3, "train", *options, "--tolerance", 1e-6, "--out", "run")
-    assert "resumed from" in later.out
-    assert later.sha256 == mpirun(1, "train", *options, "--tolerance", 1e-6, "--out", "whole").sha256
-
-
-def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(longer_and_whole, shared_folder):
-    import json
-
-    steps = {}
-    for out in ("run", "other"):
-        lines = [json.loads(line) for line in (shared_folder / out / "metrics.jsonl").read_text().splitlines()]
-        steps[out] = {line["step"]: line["objective"] for line in lines}
-    assert steps["run"] == steps["other"]

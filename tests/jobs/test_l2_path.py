@@ -1,4 +1,4 @@
-"""Paths of solutions for falling l2."""
+"""Paths of solutions for falling l2 that a signal ends; tests/unit/test_l2_path.py has the others."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from conftest import ROOT, TRAININGS
+from conftest import ROOT
 
 from distsoftmax.model import load_model
 
@@ -25,64 +25,6 @@ def whole(shared_mpirun):
     ended = shared_mpirun(2, "train", *PATH, "--out", "whole")
     assert ended.status == 0, ended.err
     return ended
-
-
-def test_bits_of_all_models_do_not_depend_on_the_number_of_ranks(mpirun, whole, shared_folder, tmp_path):
-    expected = models(shared_folder / "whole")
-    assert len(set(expected)) == 4
-    for ranks in (1, 3):
-        ended = mpirun(ranks, "train", *PATH, "--out", f"on-{ranks}")
-        assert models(tmp_path / f"on-{ranks}") == expected
-        assert ended.sha256 == whole.sha256
-
-
-def test_each_run_is_the_one_that_starts_from_the_model_before(run, whole, shared_folder):
-    common = "--solver gradient-descent --tolerance 1e-3 --shards 8"
-    l2s = (0.1, 0.01, 0.001, 0.0001)
-    runs = [f"{common} --l2 {l2} --out {name}" for l2, name in zip(l2s, NAMES, strict=True)]
-    starts = ["", *(f" --init {name}" for name in NAMES[:-1])]
-    ended = run("mpirun", "-n", 3, "python", TRAININGS, *map("".join, zip(runs, starts, strict=True)))
-    assert ended.status == 0, ended.err
-    assert ended.all_sha256 == models(shared_folder / "whole")
-
-
-def test_the_table_and_the_file_say_what_each_run_came_to_and_the_best_is_kept(whole, shared_folder):
-    lines = whole.out.splitlines()
-    (marked,) = [line for line in lines if line.endswith("< lowest held-out log loss")]
-    content = json.loads((shared_folder / "whole" / "path.json").read_text())
-    assert content["l2"] == [0.1, 0.01, 0.001, 0.0001]
-    runs = content["runs"]
-    assert [run["l2"] for run in runs] == content["l2"]
-    assert [run["folder"] for run in runs] == [f"path/{name}" for name in NAMES]
-    assert [run["model_sha256"] for run in runs] == models(shared_folder / "whole")
-    best = min(runs, key=lambda run: run["held_out_log_loss"])
-    assert content["chosen"] == best["folder"].removeprefix("path/")
-    assert float(marked.split()[0]) == best["l2"]
-    assert whole.sha256 == best["model_sha256"] == load_model(shared_folder / "whole" / "model.safetensors").sha256
-    for run in runs:
-        assert 0 <= run["certified_gap"] <= 1e-3 * run["objective"]
-        assert run["seconds"] > 0
-        metrics = (shared_folder / "whole" / run["folder"] / "metrics.jsonl").read_text().splitlines()
-        last = json.loads(metrics[-1])
-        assert (last["step"], last["held_out_log_loss"]) == (run["steps"], run["held_out_log_loss"])
-        assert (last["held_out_accuracy"], last["objective"]) == (run["held_out_accuracy"], run["objective"])
-
-
-def test_runs_after_the_first_are_shorter_than_from_0(mpirun, whole, shared_folder):
-    runs = json.loads((shared_folder / "whole" / "path.json").read_text())["runs"]
-    cold = mpirun(
-        2, "train", "--l2", runs[1]["l2"], "--solver", "gradient-descent", "--tolerance", 1e-3, "--out", "cold"
-    )
-    assert runs[1]["steps"] < int(re.search(r"after (\d+) steps", cold.out)[1])
-
-
-def test_without_held_out_samples_the_last_model_is_kept_and_the_table_says_so(mpirun, table, tmp_path):
-    ended = mpirun(2, "train", "--data", table, "--label", "kind", "--l2-path", "1e-1:1e-2:2", "--out", "run")
-    assert ended.status == 0, ended.err
-    assert "no samples are held out to choose by: the model is that of the last" in ended.out
-    runs = json.loads((tmp_path / "run" / "path.json").read_text())["runs"]
-    assert ended.sha256 == runs[1]["model_sha256"]
-    assert runs[1]["held_out_log_loss"] is None
 
 
 def go_on(run, ended, n):
@@ -108,15 +50,6 @@ def test_a_path_interrupted_by_a_signal_goes_on_with_the_same_bits(run, start, w
     assert again.sha256 == whole.sha256
 
 
-def test_a_path_that_is_out_of_time_again_and_again_comes_to_the_same_end(mpirun, run, whole, shared_folder, tmp_path):
-    ended = mpirun(2, "train", *PATH, "--max-seconds", 0.15, "--out", "cut")
-    assert ended.status == 75, ended.err
-    assert re.search(r"^stopped by --max-seconds 0.15 after step \d+ of l2 ", ended.out, re.MULTILINE)
-    again = go_on(run, ended, 3)
-    assert models(tmp_path / "cut") == models(shared_folder / "whole")
-    assert again.sha256 == whole.sha256
-
-
 def test_a_path_that_was_killed_goes_on_with_the_same_bits(mpirun, start, whole, shared_folder, tmp_path):
     process = start("mpirun", "-n", 3, "python", "-m", "distsoftmax.train", *PATH, "--out", "cut", env=FAULTS)
     third = tmp_path / "cut" / "path" / NAMES[2] / "metrics.jsonl"
@@ -126,14 +59,3 @@ def test_a_path_that_was_killed_goes_on_with_the_same_bits(mpirun, start, whole,
     again = mpirun(2, "train", *PATH, "--out", "cut")
     assert models(tmp_path / "cut") == models(shared_folder / "whole")
     assert again.sha256 == whole.sha256
-
-
-def test_patience_acts_in_each_run(mpirun, tmp_path):
-    options = ["--evaluate-every", 1, "--patience", 2, "--tolerance", 0, "--max-steps", 40]
-    ended = mpirun(2, "train", "--l2-path", "1e-4:1e-8:2", *options, "--out", "run")
-    assert ended.status == 0, ended.err
-    runs = json.loads((tmp_path / "run" / "path.json").read_text())["runs"]
-    assert any("the held-out log loss has not fallen" in run["stopped"] for run in runs)
-    for run in runs:
-        lines = (tmp_path / "run" / run["folder"] / "metrics.jsonl").read_text().splitlines()
-        assert run["held_out_log_loss"] == min(json.loads(line)["held_out_log_loss"] for line in lines)

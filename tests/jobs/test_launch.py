@@ -73,11 +73,22 @@ def test_setup_with_the_systems_mpi_needs_one(run, tmp_path):
     assert "no mpirun on PATH" in ended.err
 
 
+QUICK_COMPILER = """#!/bin/bash
+# optimizes nothing but what tells whether the core rounds as it must: an eighth of the time
+[[ $* = *ieee.c* ]] || set -- "${@/#-O3/-O0}"
+exec cc "$@"
+"""
+
+
 @pytest.mark.skipif(OPEN_MPI, reason="once is enough, and it takes half a minute")
 def test_a_path_with_a_space_is_no_obstacle(run, tmp_path):
     clone = tmp_path / "a path with spaces"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".venv*", ".git", "runs", "__pycache__", "*.egg-info"))
+    (clone / "compiler").write_text(QUICK_COMPILER)
+    (clone / "compiler").chmod(0o755)
     quick = {"PIP_NO_COMPILE": "1"}  # no byte code of what is not imported
+    if shutil.which("cc"):
+        quick["CC"] = f"'{clone / 'compiler'}'"
     ended = run("launch/local.sh", "-n", 2, "--max-steps", 2, cwd=clone, env=quick, deadline=300)
     assert ended.status == 0, ended.err
     assert list((clone / "runs").glob("*/model.safetensors"))

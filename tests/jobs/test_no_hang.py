@@ -84,7 +84,7 @@ def test_a_process_without_mpirun_is_watched_too(run):
 
 def test_waiting_for_a_rank_that_makes_progress_is_no_hang(run):
     """One rank's share of a step takes twice the timeout, in which the other waits for it."""
-    ended = run("mpirun", "-n", 2, *TRAIN, "--timeout", 1, "--max-steps", 1, "--shards", 6, env=hanging(1, "slow"))
+    ended = run("mpirun", "-n", 2, *TRAIN, "--timeout", 2, "--max-steps", 1, "--shards", 12, env=hanging(1, "slow"))
     assert ended.status == 0, ended.err
     assert "progress" not in ended.err
 
@@ -111,6 +111,7 @@ def by_rank(first, other):
 
 
 @pytest.mark.launcher
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("first", "other", "words"),
     [

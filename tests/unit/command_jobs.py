@@ -1,5 +1,6 @@
 """Jobs whose ranks are threads of this process: a command from its words to its exit status, without mpirun."""
 
+import re
 import threading
 from dataclasses import dataclass
 
@@ -25,6 +26,12 @@ class Ended:
     status: int
     out: str
     err: str
+
+    @property
+    def sha256(self):
+        """That of the model that was trained."""
+        (sha256,) = re.findall(r"^model sha256 ([0-9a-f]{64})$", self.out, re.MULTILINE)
+        return sha256
 
 
 def job_runner(monkeypatch, capsys):

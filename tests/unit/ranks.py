@@ -74,7 +74,7 @@ class ThreadCommunicator(Communicator):
 
 def on_ranks(size, work):
     """Return what `work(rank)` returns or raises on each of `size` threads."""
-    barrier, board, outcomes = threading.Barrier(size, timeout=20), [None] * size, [None] * size
+    barrier, board, outcomes = threading.Barrier(size, timeout=60), [None] * size, [None] * size
 
     def run(number):
         try:
@@ -90,7 +90,7 @@ def on_ranks(size, work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     assert not any(thread.is_alive() for thread in threads), "a rank hangs"
     return outcomes
 

@@ -118,7 +118,7 @@ def check(seed):
         assert Decimal(claim.gap) >= value - best, (seed, "gap", claim, value - best)
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("first", range(0, N_PROBLEMS, A_TEST))
 def test_nothing_is_proven_that_is_not_true(first):
     for seed in range(first, first + A_TEST):
@@ -270,7 +270,7 @@ def near_the_optimum(penalties, intercept):
     return pairs, at_optimum
 
 
-@pytest.mark.sweep(6)
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("penalties", PENALTIES)
 def test_near_the_optimum_the_certified_gap_is_about_the_true_one(penalties, intercept):

@@ -121,7 +121,7 @@ def check_bits(columns, weights, mean, classes):
     assert bits(door.sum_by_class(columns, classes, 3, weights)) == bits(sums_by_class(columns, classes, 3, weights))
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("stored", TYPES)
@@ -133,6 +133,7 @@ def test_sums_of_dense_columns_are_the_specified_bits(stored, shape, weighted):
     assert door.row_norms(columns).tobytes() == dense_norms(columns, np.ones(shape[1])).tobytes()
 
 
+@pytest.mark.sweep(18)
 @pytest.mark.parametrize("given", ["mean", "inverse", "mean and inverse"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("stored", SMALL_TYPES)

@@ -333,14 +333,12 @@ def test_every_compiler_makes_libraries_that_load(command, sources, tmp_path):
 
 
 @IN_A_TREE
-def test_a_wheel_holds_the_libraries_and_runs_without_a_compiler(tmp_path):
-    copy, without = tmp_path / "copy", shutil.ignore_patterns("_core*", "__pycache__")
-    shutil.copytree(TREE / "distsoftmax", copy / "distsoftmax", ignore=without)
+def test_a_wheel_holds_the_libraries_and_runs_without_a_compiler(tree, tmp_path):
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md"):
-        shutil.copy(TREE / name, copy)
+        shutil.copy(TREE / name, tree)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     made = subprocess.run(
-        [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(copy)],
+        [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(tree)],
         check=False, timeout=120, env=environment(), capture_output=True, text=True,
     )  # fmt: skip
     if "No matching distribution found for setuptools" in made.stderr or "NewConnectionError" in made.stderr:

@@ -6,7 +6,6 @@ each compiler and instruction set here, and cross-compiled for other architectur
 
 import importlib.util
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -65,43 +64,53 @@ def expected(tmp_path_factory):
     return digests_of_library(Path(library.core()._name), tmp_path_factory.mktemp("own"))
 
 
-@pytest.fixture(scope="module")
-def core_of(tmp_path_factory):
-    """Return the folder of the core that a compiler makes."""
-    folders = {}
-    if not os.environ.get("DISTSOFTMAX_CORE"):
-        folders[build.find_compiler().family] = Path(library.core()._name).parent
-
-    def core_of(compiler):
-        words = words_of(compiler)
-        if compiler not in folders:
-            folders[compiler] = tmp_path_factory.mktemp(compiler)
-            build.compile_core(folders[compiler], compiler=build.probe(words))
-        return folders[compiler]
-
-    return core_of
-
-
 @pytest.mark.parametrize("name", build.instruction_sets())
-@pytest.mark.parametrize("compiler", COMPILERS)
-def test_bits_do_not_depend_on_the_compiler_or_the_instruction_set(compiler, name, core_of, expected, tmp_path):
-    folder = core_of(compiler)
+def test_bits_do_not_depend_on_the_instruction_set(name, expected, tmp_path):
     if library.LEVELS[name] > library.core().ds_processor_level():
         pytest.skip(f"this processor cannot run {name}")
-    assert_same(digests_of_library(folder / build.library_name(name), tmp_path), expected)
+    core = Path(library.core()._name).parent
+    assert_same(digests_of_library(core / build.library_name(name), tmp_path), expected)
 
 
-@pytest.mark.parametrize("architecture", TARGETS)
-@pytest.mark.parametrize("compiler", ["zig", "gcc"])
-def test_bits_do_not_depend_on_the_architecture(compiler, architecture, expected, tmp_path):
-    emulator = f"qemu-{TARGETS[architecture]}"
-    if architecture != platform.machine() and shutil.which(emulator) is None:
-        pytest.skip(f"{emulator} is not installed (Debian: apt install qemu-user)")
-    words = words_of("zig" if compiler == "zig" else f"{architecture}-linux-gnu-gcc")
-    target = ["-target", f"{architecture}-linux-musl", "-mcpu=baseline"] if compiler == "zig" else []
-    flags = [*build.FLAGS, f"-ffp-contract={'off' if compiler == 'zig' else 'fast'}", *target]
-    objects = {file: str(tmp_path / f"{file.stem}.o") for file in [SOURCE, *build.SOURCES.glob("*.c")]}
-    run_all([*words, *flags, f"-I{build.SOURCES}", "-w", "-c", "-o", to, str(file)] for file, to in objects.items())
-    program = str(tmp_path / "digests")
-    build._run([*words, *flags, "-static", "-o", program, *objects.values()])
-    assert_same(digests(emulator, program), expected)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_bits_do_not_depend_on_the_compiler(compiler, expected, drawn, tmp_path):
+    words = words_of(compiler)
+    compiler = build.probe(words)
+    if compiler.family == build.find_compiler().family:
+        pytest.skip("it compiles what all other tests use")
+    level = library.core().ds_processor_level()
+    for name in drawn([name for name in build.instruction_sets() if library.LEVELS[name] <= level], 1):
+        folder, files = tmp_path / name, sorted(build.SOURCES.glob("*.c"))
+        folder.mkdir()
+        run_all(build._compile(compiler, folder, name, file, "by a test") for file in files)
+        build._run(build._link(compiler, folder, name, files))
+        assert_same(digests_of_library(folder / build.library_name(name), folder), expected)
+
+
+def cross_compilers():
+    """Return (architecture, compiler's words, its flags) for each that can be compiled for and run here."""
+    found = []
+    for architecture, emulated in TARGETS.items():
+        if shutil.which(f"qemu-{emulated}"):
+            if importlib.util.find_spec("ziglang") is not None:
+                target = ["-target", f"{architecture}-linux-musl", "-mcpu=baseline"]
+                found.append((architecture, COMPILERS["zig"], ["-ffp-contract=off", *target]))
+            if shutil.which(gcc := f"{architecture}-linux-gnu-gcc"):
+                found.append((architecture, [gcc], ["-ffp-contract=fast"]))
+    return found
+
+
+def test_bits_do_not_depend_on_the_architecture(expected, drawn, tmp_path):
+    """Of one in each run, drawn: that takes a minute."""
+    compilers = cross_compilers()
+    if not compilers:
+        pytest.skip("qemu, or a compiler for what it emulates, is not installed (Debian: apt install qemu-user)")
+    for number, (architecture, words, own_flags) in enumerate(drawn(compilers, 1)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        flags = [*build.FLAGS, *own_flags, f"-I{build.SOURCES}", "-w"]
+        objects = {file: str(folder / f"{file.stem}.o") for file in [SOURCE, *build.SOURCES.glob("*.c")]}
+        run_all([*words, *flags, "-c", "-o", to, str(file)] for file, to in objects.items())
+        program = str(folder / "digests")
+        build._run([*words, *flags, "-static", "-o", program, *objects.values()])
+        assert_same(digests(f"qemu-{TARGETS[architecture]}", program), expected)

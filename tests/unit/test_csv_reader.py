@@ -82,6 +82,7 @@ TABLES = {
 }
 
 
+@pytest.mark.sweep(60)
 @pytest.mark.parametrize("ranks", PARTS)
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_rows_do_not_depend_on_the_number_of_ranks(write, table, ranks):
@@ -93,6 +94,7 @@ def test_more_ranks_than_bytes_find_the_same_rows(write, table):
     assert_same(read(write(table), label="y", ranks=2 * len(table)), by_csv_module(table.encode(), "y"))
 
 
+@pytest.mark.sweep(60)
 @pytest.mark.parametrize("shards", SHARDS)
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_rows_do_not_depend_on_the_number_of_shards(write, table, shards):
@@ -291,6 +293,7 @@ def two_members(data):
     return gzip.compress(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])
 
 
+@pytest.mark.sweep(100)
 @pytest.mark.parametrize("ranks", PARTS)
 @pytest.mark.parametrize("compress", [gzip.compress, zstd, two_members])
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)

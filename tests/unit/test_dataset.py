@@ -76,6 +76,7 @@ def bits(state):
     return state.parameters.tobytes(), state.value
 
 
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("options", [{}, {"standardize": False}, {"center": "no"}, {"valid_fraction": 0.3}], ids=str)
 @pytest.mark.parametrize("kind", ["dense", "sparse", "uint8", "weighted", "categories", "streamed"])
 def test_the_model_has_the_same_bits_on_any_number_of_ranks(kind, options):

@@ -254,6 +254,7 @@ def test_memory_of_categories_is_that_of_a_run(tmp_path):
     assert need.parameters == 12 * 2 * 8 * 8
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize("bound", [*range(1190, 1210, 3), 1200, 2000, 5000, 10_000])
 def test_a_bound_on_memory_is_too_little_where_training_says_so(tmp_path, bound):
     np.savez(tmp_path / "d.npz", X=FEATURES, y=CLASSES)

@@ -113,6 +113,7 @@ def log_arguments(rng, n):
 # --- bounds ---
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("constant", "bound"),
     [

@@ -54,7 +54,7 @@ def expected(tmp_path_factory):
     return found
 
 
-@pytest.mark.sweep(48)
+@pytest.mark.sweep(24)
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("name", tables.FORMATS)

@@ -181,7 +181,7 @@ def is_weighted(request):
     return request.param
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 def test_loss_and_gradient_are_the_specified_bits(problem):
     totals = problem.sums.empty()
     problem.scorer.add_loss_and_gradient(problem.core_rows, totals)
@@ -191,7 +191,7 @@ def test_loss_and_gradient_are_the_specified_bits(problem):
     assert totals.array.tolist() == problem.expected(loss, gradient)
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 def test_a_hessian_product_is_the_specified_bits(problem):
     totals = problem.sums.empty()
     direction = Direction(problem.direction, problem.dtype, sparse=problem.sparse)
@@ -202,7 +202,7 @@ def test_a_hessian_product_is_the_specified_bits(problem):
     assert totals.array.tolist() == problem.expected(0.0, product)
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 def test_probabilities_and_predictions_are_the_specified_bits(problem):
     expected = [softmax(scores(problem.parameters, row, problem.kind), problem.kind) for row in problem.rows]
     np.testing.assert_array_equal(problem.scorer.probabilities(problem.core_rows), [p for _, _, p in expected])
@@ -216,7 +216,7 @@ def test_probabilities_and_predictions_are_the_specified_bits(problem):
     assert loss == oracle.total(unweighted, "float64")
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 def test_the_hessian_of_the_intercepts_is_the_specified_bits(problem):
     expected = intercept_hessian(problem.parameters, problem.rows, problem.weights, problem.kind)
     np.testing.assert_array_equal(problem.scorer.intercept_hessian(problem.core_rows), expected)

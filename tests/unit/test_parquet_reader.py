@@ -140,6 +140,7 @@ def test_columns_of_one_type_keep_it(save, dtype):
     np.testing.assert_array_equal(found, np.column_stack([values(dtype), values(dtype, seed=1)]), strict=True)
 
 
+@pytest.mark.sweep(48)
 @pytest.mark.parametrize("other", NUMBERS)
 @pytest.mark.parametrize("dtype", NUMBERS)
 def test_columns_of_several_types_come_in_the_one_that_holds_them(save, dtype, other):
@@ -149,6 +150,7 @@ def test_columns_of_several_types_come_in_the_one_that_holds_them(save, dtype, o
     np.testing.assert_array_equal(found, np.column_stack([values(dtype), values(other, seed=1)]))
 
 
+@pytest.mark.sweep(36)
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("at", [0, 30, N_ROWS - 1])
 @pytest.mark.parametrize("dtype", NUMBERS)

@@ -270,6 +270,7 @@ def test_a_feature_that_no_sampled_row_has_gets_its_curvature_from_its_mean_squa
     assert true / 4 <= computed <= 4 * true
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("kind", ["dense", "sparse", "centred"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_preconditioners_have_the_same_bits_on_any_number_of_ranks(model, kind, weighted):

@@ -219,7 +219,7 @@ def test_the_judges_find_what_satisfies_the_optimality_conditions(penalty, weigh
         assert {1, CLASSES} <= set((coef == 0).sum(axis=0))  # zeros in a feature that is in, and a feature that is out
 
 
-@pytest.mark.sweep(60)
+@pytest.mark.sweep(30)
 @pytest.mark.parametrize(("solver", "penalty", "kind", "weighted", "dtype"), CASES)
 def test_the_optimum_that_others_find_is_reached(solver, penalty, kind, weighted, dtype):
     state, _ = solved(solver, penalty, kind, weighted, dtype)
@@ -255,6 +255,7 @@ def test_coefficients_are_zero_where_the_judges_are_and_nowhere_else(solver, pen
     np.testing.assert_allclose(state.solution[:, :-1], parameters[:, :-1], atol=1e-4)
 
 
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize(("solver", "penalty"), BOTH)
 def test_without_an_intercept_none_is_fitted_and_the_optimum_is_reached(solver, penalty):
     """The bound that judges is Fenchel's, written down anew: the probabilities, scaled towards the labels."""
@@ -285,6 +286,7 @@ def test_without_an_intercept_none_is_fitted_and_the_optimum_is_reached(solver, 
 # --- properties of every step ---
 
 
+@pytest.mark.sweep(24)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize(("solver", "penalty"), BOTH)
 def test_a_step_leaves_the_earlier_state_as_it_was_and_can_be_repeated(solver, penalty, weighted):
@@ -306,6 +308,7 @@ def test_a_step_does_not_depend_on_what_the_objective_was_asked_before(solver, p
         assert bits_of(advance(rule, objective(penalty), states[number], 0.0)) == bits_of(states[number + 1])
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("solver", "penalty"), [pair for pair in BOTH if pair[0] not in FIXED_RATE])
 def test_a_certificate_that_does_not_suffice_yet_leaves_the_run_on_its_way(solver, penalty, dtype):
@@ -333,7 +336,7 @@ def bits_of(state):
     return bits
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 @pytest.mark.parametrize(("solver", "penalty"), BOTH)
 def test_the_model_has_the_same_bits_on_any_number_of_ranks(solver, penalty, kind):
@@ -353,6 +356,7 @@ def test_the_model_has_the_same_bits_on_any_number_of_ranks(solver, penalty, kin
     assert len(set(found)) == 1
 
 
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize(("solver", "penalty"), BOTH)
 def test_a_run_resumed_at_any_step_ends_with_the_bits_of_one_without_interruption(solver, penalty, tmp_path):
     function, rule = objective(penalty), solver_of(solver, penalty)
@@ -371,6 +375,7 @@ def test_a_run_resumed_at_any_step_ends_with_the_bits_of_one_without_interruptio
     assert state.solution.tobytes() == uninterrupted[-1].solution.tobytes()
 
 
+@pytest.mark.sweep(10)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("solver", "penalty"), [pair for pair in BOTH if pair[0] not in FIXED_RATE])
 def test_a_run_without_a_tolerance_says_itself_when_nothing_is_left_to_gain(solver, penalty, dtype):
@@ -421,6 +426,7 @@ def test_ten_dimensional_rosenbrock_is_minimised(minimise, seed):
         pytest.fail("the other minimum")
 
 
+@pytest.mark.sweep(2)
 def test_a_quadratic_of_condition_1e8_is_minimised(minimise):
     curvatures = np.geomspace(1, 1e8, 12).reshape(3, 4)
     minimiser = np.random.default_rng(0).standard_normal((3, 4))

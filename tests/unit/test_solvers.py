@@ -130,6 +130,7 @@ def test_auto_reaches_the_optimum_that_scikit_learn_finds(l2, intercept):
     assert state.value - optimum(objective) < 1e-9
 
 
+@pytest.mark.sweep(20)
 @pytest.mark.parametrize("seed", range(60))
 def test_the_estimated_gap_is_not_below_the_true_one_but_for_rounding(seed):
     generator = np.random.default_rng(seed)

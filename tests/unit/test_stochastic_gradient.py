@@ -206,7 +206,7 @@ def test_features_of_any_scale_are_summed_without_loss(scale):
     np.testing.assert_allclose(found.gradient, full.gradient, rtol=1e-10 if dtype == "float64" else 1e-4)
 
 
-@pytest.mark.sweep(24)
+@pytest.mark.sweep(12)
 @pytest.mark.parametrize("options", [{"momentum": 0.9}, {"momentum": 0.5, "nesterov": True, "average": True}], ids=str)
 @pytest.mark.parametrize(("size", "shards", "threads"), [(40, 7, 1), (5, 16, 1), (33, 5, 3), (203, None, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -76,7 +76,7 @@ def metrics(folder):
     return [{name: value for name, value in line.items() if not name.endswith(timed)} for line in lines]
 
 
-@pytest.mark.sweep(60)
+@pytest.mark.sweep(30)
 @pytest.mark.parametrize("number", range(600))
 def test_ranks_that_die_at_any_call_change_neither_the_model_nor_a_line_of_metrics(table, whole, tmp_path, number):
     chance = random.Random(number)

@@ -1,9 +1,10 @@
 """What --balance dynamic makes of ranks whose cores others use as well: python tests/benchmarks/balancing.py
 
 Each rank is bound to a core, in turn. Busy processes bound to the last core take half of it, or three quarters, from
-its ranks. The ideal step is the work of all shards divided by what the cores' speeds, as an undisturbed run of two
-ranks has them, sum up to, with what is left of the last one. A step is settled once no shard moves any more before the
-processes come or go. Undisturbed, shards should stay where they are, and looking should cost nothing.
+its ranks. The ideal step is the work of all shards divided by the ranks' speeds together: each rank's shards by the
+seconds that it has computed, in the steps that are judged, as a machine that others use changes its speed by the
+minute. A step is settled once no shard moves any more before the processes come or go. Undisturbed, shards should stay
+where they are, and looking should cost nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 CORES = sorted(os.sched_getaffinity(0))[:2]
 BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
-ROWS, FEATURES, CLASSES, SHARDS = 400_000, 60, 10, 64  # about 15 ms a step on two cores
+ROWS, FEATURES, CLASSES, SHARDS = 400_000, 200, 40, 64  # about 0.2 s a step on two cores
 LEAD_SECONDS = 4.0  # undisturbed, before the processes come
 SCENARIOS = {  # ranks, busy processes on the last core, and for how many seconds at a time (0: to the end)
     "half": (2, 1, 0.0),
@@ -52,6 +53,8 @@ class Steps:
         Goes in which shards have moved by then, and the shards.
     computing : ndarray of float64, (n_steps, n_ranks)
         Seconds that each rank has computed.
+    held : ndarray of int64, (n_steps, n_ranks)
+        The shards that each rank had in the step.
     looking : ndarray of float64, (n_steps,)
         Seconds that rank 0 has looked at whether shards should move, or moved them.
     """
@@ -60,6 +63,7 @@ class Steps:
     rebalances: NDArray[np.int64]
     moved: NDArray[np.int64]
     computing: NDArray[np.float64]
+    held: NDArray[np.int64]
     looking: NDArray[np.float64]
 
     def between(self, start: float, end: float) -> slice:
@@ -77,15 +81,16 @@ def be_a_rank(log: str, words: list[str]) -> None:
     from distsoftmax.session import Session
     from distsoftmax.train import command
 
-    lines: list[tuple[float, int, int, list[float], float]] = []
+    lines: list[tuple[float, int, int, list[float], list[int], float]] = []
     rebalance = Session.rebalance
 
     def noted(session: Session, verdict: Verdict, step: int, most_steps: int) -> None:
         start, balancing = time.perf_counter(), session.balancing
+        held = [0] if balancing is None else [len(own) for own in balancing._balancer.assignment]
         rebalance(session, verdict, step, most_steps)
         seconds = time.perf_counter() - start
         counts = (0, 0) if balancing is None else (balancing.n_rebalances, balancing.n_moved)
-        lines.append((time.time(), *counts, verdict.compute_seconds.tolist(), seconds))
+        lines.append((time.time(), *counts, verdict.compute_seconds.tolist(), held, seconds))
 
     Session.rebalance = noted  # type: ignore[method-assign]
     cluster = join_job()
@@ -100,7 +105,18 @@ def train(folder: Path, ranks: int, balance: str, *limits: str, meanwhile: Calla
     """Train on ranks bound to cores, while something else goes on."""
     log = folder / "steps.json"
     words = ["--data", str(folder / "X.npy"), "--labels", str(folder / "y.npy"), "--shards", str(SHARDS)]
-    words += ["--solver", "gradient-descent", "--tolerance", "0", "--checkpoint-seconds", "1e9", "--threads", "1"]
+    words += [
+        "--solver",
+        "gradient-descent",
+        "--learning-rate",
+        "0.01",
+        "--tolerance",
+        "0",
+        "--checkpoint-seconds",
+        "1e9",
+        "--threads",
+        "1",
+    ]
     words += ["--balance", balance, "--progress", "never", "--resume", "never", *limits]
     with tempfile.TemporaryDirectory(dir=folder) as out:
         command = mpirun(ranks, __file__, "--rank", str(log), *words, "--out", str(Path(out) / "run"))
@@ -111,8 +127,7 @@ def train(folder: Path, ranks: int, balance: str, *limits: str, meanwhile: Calla
             meanwhile()
             if job.wait():
                 raise RuntimeError(f"status {job.returncode}: {command}")
-    ends, rebalances, moved, computing, looking = zip(*json.loads(log.read_text()), strict=True)
-    return Steps(np.array(ends), np.array(rebalances), np.array(moved), np.array(computing), np.array(looking))
+    return Steps(*map(np.array, zip(*json.loads(log.read_text()), strict=True)))
 
 
 def disturbed(
@@ -135,20 +150,22 @@ def disturbed(
                 process.wait()
             come = not come
 
-    return train(folder, ranks, "dynamic", "--max-seconds", str(seconds + 3.0), meanwhile=disturb), times
+    limits = ["--max-steps", "1000000", "--max-seconds", str(seconds + 3.0)]
+    return train(folder, ranks, "dynamic", *limits, meanwhile=disturb), times
 
 
-def report(name: str, steps: Steps, times: list[tuple[float, float, int]], ranks: int, speeds: list[float]) -> None:
+def report(name: str, steps: Steps, times: list[tuple[float, float, int]]) -> None:
     """Print what each time of a run has come to."""
-    on_last = sum(rank % len(CORES) == len(CORES) - 1 for rank in range(ranks))
     for start, end, processes in times:
-        ideal = SHARDS / (speeds[0] + speeds[1] * on_last / (on_last + processes))
         taken = steps.between(start, end)
         counts, ends = steps.rebalances[taken], steps.ends[taken]
         if ends.size < 10:
             continue
         before = steps.rebalances[max(taken.start - 1, 0)]
         settled = int(np.flatnonzero(counts != counts[-1]).max(initial=-1)) + 1
+        judged = slice(taken.start + settled + 1, taken.stop)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ideal = SHARDS / float((steps.held[judged].mean(axis=0) / steps.computing[judged].mean(axis=0)).sum())
         seconds = np.diff(ends[settled:])
         ratio = float(seconds.mean()) / ideal if seconds.size else float("nan")
         print(
@@ -177,16 +194,15 @@ def main() -> None:
         alone = [train(folder, 2, balance, *limit) for balance in ("contiguous", "dynamic") * 2]
         of_step = ", ".join(f"{1e3 * statistics.median(np.diff(steps.ends)):.2f}" for steps in alone)
         looking = statistics.median(np.concatenate([steps.looking for steps in alone[1::2]]))
-        moved = [int(steps.moved[-1]) for steps in alone[1::2]]
+        moved, n_steps = [int(steps.moved[-1]) for steps in alone[1::2]], len(alone[1].ends)
         print(
-            f"undisturbed, 2 ranks: {moved} shards moved in {arguments.steps} steps; a step takes {of_step} ms without "
+            f"undisturbed, 2 ranks: {moved} shards moved in {n_steps} steps; a step takes {of_step} ms without "
             f"and with it in turn; looking takes {1e6 * looking:.1f} us, {1e4 * looking:.3f} % of a step of 10 ms",
             flush=True,
         )
-        speeds = (SHARDS / 2 / np.median(alone[0].computing[1:], axis=0)).tolist()
         for name, (ranks, processes, period) in SCENARIOS.items():
             if arguments.only in name:
-                report(name, *disturbed(folder, ranks, processes, period, arguments.seconds), ranks, speeds)
+                report(name, *disturbed(folder, ranks, processes, period, arguments.seconds))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from distsoftmax.run_folder import last_metrics_step
 TRAIN = [sys.executable, "-m", "distsoftmax.train", "--label", "y", "--solver", "gradient-descent", "--tolerance", "0"]
 TRAIN += ["--evaluate-every", "0", "--max-steps", "1000000", "--learning-rate", "0.01"]
 DEADLINE = 300  # seconds, for each kill
+SETTLED_SECONDS = 0.05  # after a kill, in which the step that was nearly done may still be committed
 
 
 def table(path, rows, columns=60):
@@ -77,8 +78,11 @@ def measure(name, launcher, data, folder, n_kills):
         for kill in range(n_kills):
             time.sleep(1)
             random.Random(kill).choice(ranks_of(process)).send_signal(signal.SIGKILL)
+            start = time.perf_counter()
+            time.sleep(SETTLED_SECONDS)
             step = last_metrics_step(metrics)
-            seconds.append(wait_for(lambda step=step: last_metrics_step(metrics) > step))
+            wait_for(lambda step=step: last_metrics_step(metrics) > step)
+            seconds.append(time.perf_counter() - start)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         for rank in psutil.process_iter():

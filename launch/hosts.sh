@@ -17,10 +17,15 @@ mpi=${MPI:-}
 options=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --hosts | --hostfile) named+=("$1" "${2:?"$1 needs a word"}") && shift 2 ;;
-        -n) ranks=${2:?"-n needs the number of ranks"} && shift 2 ;;
-        --mpi) mpi=${2:?"--mpi needs mpich or openmpi"} && shift 2 ;;
-        --max-restarts) restarts=${2:?"--max-restarts needs a number"} && shift 2 ;;
+        --hosts | --hostfile | -n | --mpi | --max-restarts)
+            [ -n "${2:-}" ] || { echo "hosts: $1 needs a word after it" >&2 && exit 2; }
+            ;;
+    esac
+    case $1 in
+        --hosts | --hostfile) named+=("$1" "$2") && shift 2 ;;
+        -n) ranks=$2 && shift 2 ;;
+        --mpi) mpi=$2 && shift 2 ;;
+        --max-restarts) restarts=$2 && shift 2 ;;
         *) options+=("$1") && shift ;;
     esac
 done

@@ -64,11 +64,12 @@ deadline=()
 start=(mpirun)
 # Open MPI 5 repairs a job that has lost a rank; any other MPI starts again, within this job.
 [[ $(mpirun --version 2>/dev/null) != *"Open MPI) 5"* ]] || start+=(--with-ft ulfm)
+deleted=""
+# by qdel, or because PBS itself requeues the job; set before there is a process, so that nothing comes in between
+trap 'deleted=1; [ -z "${!:-}" ] || kill -USR1 "$!" 2>/dev/null' TERM
 python -m distsoftmax.supervise -- "${start[@]}" --host "$hosts" -n "$((ranks))" \
     python -m distsoftmax.train ${deadline[@]+"${deadline[@]}"} "$@" &
 supervisor=$!
-deleted=""
-trap 'deleted=1; kill -USR1 "$supervisor" 2>/dev/null' TERM # by qdel, or because PBS itself requeues the job
 status=0
 while :; do
     wait "$supervisor" && status=0 || status=$?

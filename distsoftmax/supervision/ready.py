@@ -22,13 +22,15 @@ from distsoftmax.supervision.remote import UNREACHED, Answer, ask
 
 CHECK_SECONDS = 30.0  # for a host to answer and to import numpy, which may come from a slow file system
 NO_FOLDER, NO_PYTHON = 201, 202  # exit statuses of the script
-SCRIPT = """cd {folder} 2>/dev/null || exit {no_folder}
-[ -x {python} ] || exit {no_python}
-{pythonpath} exec {python} -c {program}"""
-PROGRAM = """import json, os, mpi4py, numpy, distsoftmax
-from distsoftmax.arithmetic import library
-cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-print(json.dumps([distsoftmax.__version__, library.VERSION, cores]))"""
+SCRIPT = (  # in one line: csh takes no quoted text of several
+    "cd {folder} 2>/dev/null || exit {no_folder}; [ -x {python} ] || exit {no_python}; "
+    "{pythonpath} exec {python} -c {program}"
+)
+PROGRAM = (
+    "import json, os, mpi4py, numpy, distsoftmax; from distsoftmax.arithmetic import library; "
+    'cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(); '
+    "print(json.dumps([distsoftmax.__version__, library.VERSION, cores]))"
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,11 @@ class Environment:
         package = os.path.dirname(os.path.dirname(distsoftmax.__file__))
         if answer.status:
             return f"{self.python} cannot be used there: {answer.complaint}; {_remedy(package, host)}"
-        versions = _facts(answer)[:2]
+        try:
+            versions = _facts(answer)[:2]
+        except (ValueError, IndexError, TypeError):  # as from an account that may run one command alone
+            last = answer.out.strip().rpartition("\n")[2]
+            return f"runs something else than it is asked to, and answers {last[:80]!r}; let it run any command by ssh"
         if versions != (distsoftmax.__version__, library.VERSION):
             return (
                 f"has distsoftmax {versions[0]} with arithmetic {versions[1]}, this host has "

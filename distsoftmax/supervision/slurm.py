@@ -17,7 +17,9 @@ def nodes(environment: Mapping[str, str]) -> tuple[list[str], set[str]]:
     """
     nodelist = environment.get("SLURM_JOB_NODELIST", "")
     names = _lines(["scontrol", "show", "hostnames", nodelist]) if nodelist else []
-    states = dict(line.split() for line in _lines(["sinfo", "-h", "-N", "-n", nodelist, "-o", "%N %t"]) if names)
+    if not names:
+        return [], set()
+    states = dict(line.split() for line in _lines(["sinfo", "-h", "-N", "-n", nodelist, "-o", "%N %t"]))
     lost = {name for name, state in states.items() if state.endswith("*") or state.startswith(("down", "fail"))}
     likely = [name for name in names if name not in lost]
     one = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--mpi=none"]

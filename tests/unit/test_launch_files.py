@@ -223,7 +223,7 @@ def pbs(tmp_path):
         "qstat": "echo '    Resource_List.walltime = 01:00:10'",
         "mpirun": "echo 'HYDRA build details:'",
         "python": 'printf "%s\\n" "$@" >words; if [ -e wait ]; then trap "exit 75" USR1; touch waits; '
-        "for i in $(seq 500); do sleep 0.02; done; fi; exit $(cat status)",
+        "for ((i = 0; i < 500; i++)); do sleep 0.02; done; fi; exit $(cat status)",
         "date": 'if [ "$1" = +%s ]; then echo 1000; else echo 2026-01-02-030405; fi',
     }
     for name, script in stand_ins.items():

@@ -9,12 +9,16 @@ import functools
 import os
 import random
 import secrets
+import signal
 
 import numpy as np
 import pytest
 
 SEED = "DISTSOFTMAX_TEST_SEED"
 os.environ.setdefault(SEED, str(secrets.randbelow(2**32)))  # in the environment, so that all workers draw the same
+# A shell that runs the tests in its background, or nohup, lets them ignore these, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser):

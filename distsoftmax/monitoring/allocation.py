@@ -50,6 +50,10 @@ class NodesConfig:
             raise InputError("nothing is asked for: give --nodes, or, without mpirun, the folder of a run")
         require(0.01 <= self.seconds <= 60, "seconds", self.seconds, "it must be at least 0.01 and at most 60")
         require_timeout(self.timeout)
+        if self.timeout and self.timeout < 2 * self.seconds:  # the measurement is one piece of work without a call
+            raise InputError(
+                f"--timeout is {self.timeout:g} and --seconds {self.seconds:g}; give a timeout of twice the seconds"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ class NodeReader:
         _, available = self._memory()
         free = [limit - used for limit, group in self._memory_limits if (used := _memory_used(group)) is not None]
         return Gauges(
-            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else NAN,
+            load=_load(),
             available=max(min([available, *free]), 0.0),  # in this order NaN stays
             megahertz=_number(self._frequency) / 1e3,
             celsius=NAN if self._sensor is None else _number(self._sensor) / 1e3,
@@ -114,7 +114,10 @@ class NodeReader:
             return float(int(words[1]) * os.sysconf("SC_PAGE_SIZE"))
         import psutil
 
-        return float(psutil.Process().memory_info().rss)
+        try:
+            return float(psutil.Process().memory_info().rss)
+        except (OSError, psutil.Error):
+            return NAN
 
     def _memory(self) -> tuple[float, float]:
         """Return the bytes of memory of the node, and those that may still be taken."""
@@ -123,7 +126,10 @@ class NodeReader:
             return memory_bytes(text)
         import psutil
 
-        memory = psutil.virtual_memory()
+        try:
+            memory = psutil.virtual_memory()
+        except (OSError, psutil.Error):
+            return NAN, NAN
         return float(memory.total), float(memory.available)
 
 
@@ -184,10 +190,10 @@ def _control_groups(root: Path) -> Iterator[Path]:
                 top = mount / controller if controller else mount
                 own = top / path.lstrip("/")
                 while own != top:
-                    if own.is_dir():
+                    if os.path.isdir(own):  # Path.is_dir raises where a folder above it is closed
                         yield own
                     own = own.parent
-                if top.is_dir():
+                if os.path.isdir(top):
                     yield top
 
 
@@ -237,8 +243,18 @@ def _core_seconds_elsewhere() -> tuple[float, float]:
     """Return for how long the machine's cores have been busy, where there is no /proc; nobody steals there."""
     import psutil
 
-    times = psutil.cpu_times()
+    try:
+        times = psutil.cpu_times()
+    except (OSError, psutil.Error):
+        return NAN, NAN
     return times.user + times.system + getattr(times, "nice", 0.0), 0.0
+
+
+def _load() -> float:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # without /proc/loadavg
+        return NAN
 
 
 def _number(path: Path) -> float:

@@ -125,6 +125,12 @@ class ClusterReport:
     slowest_rank : int
     mean_wait_seconds, least_wait_seconds : float
         In messages; the rank that waits least waits for nobody, so its is what the messages themselves take.
+    median_per_row : float
+        Seconds that the median of all ranks computes on one of its rows; 0 where none has.
+    moved_shards : int
+        That have come to any rank.
+    read_seconds, save_seconds : float
+        Of the rank that read, or saved, longest.
     nodes, ranks : tuple
         Of many the slowest, `MOST_LISTED` of each; in order.
     """
@@ -138,6 +144,10 @@ class ClusterReport:
     slowest_rank: int
     mean_wait_seconds: float
     least_wait_seconds: float
+    median_per_row: float
+    moved_shards: int
+    read_seconds: float
+    save_seconds: float
     nodes: tuple[NodeState, ...]
     ranks: tuple[RankState, ...]
 
@@ -161,12 +171,14 @@ class ClusterReport:
         return report if ranks and nodes and all(map(_is_whole, records)) else None
 
     def speeds(self) -> dict[int, float]:
-        """Return the rows a second of each listed rank that has rows, in multiples of the median."""
-        rates = {s.rank: s.rows / s.compute_seconds for s in self.ranks if s.rows and s.compute_seconds > 0}
-        if not rates:
+        """Return the rows a second of each listed rank that has rows, in multiples of the median of all ranks."""
+        if self.median_per_row <= 0:
             return {}
-        middle = sorted(rates.values())[len(rates) // 2]
-        return {rank: rate / middle for rank, rate in rates.items()}
+        return {
+            s.rank: self.median_per_row / (s.compute_seconds / s.rows)
+            for s in self.ranks
+            if s.rows and s.compute_seconds > 0
+        }
 
 
 def merged(earlier: ClusterReport | None, later: ClusterReport) -> ClusterReport:
@@ -197,6 +209,10 @@ def merged(earlier: ClusterReport | None, later: ClusterReport) -> ClusterReport
         slowest_rank=max(ranks, key=lambda state: state.compute_seconds).rank,
         mean_wait_seconds=earlier.mean_wait_seconds + later.mean_wait_seconds,
         least_wait_seconds=earlier.least_wait_seconds + later.least_wait_seconds,
+        median_per_row=earlier.median_per_row + later.median_per_row,
+        moved_shards=earlier.moved_shards + later.moved_shards,
+        read_seconds=earlier.read_seconds + later.read_seconds,
+        save_seconds=earlier.save_seconds + later.save_seconds,
         ranks=ranks,
         nodes=nodes,
     )
@@ -229,7 +245,9 @@ def _rounded(values: dict[str, object]) -> dict[str, object]:
 def _round(name: str, value: object) -> object:
     if not isinstance(value, float):
         return value
-    return round(value, 6 if name.endswith("seconds") else 4) if math.isfinite(value) else None
+    if not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}") if name.endswith("per_row") else round(value, 6 if name.endswith("seconds") else 4)
 
 
 def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

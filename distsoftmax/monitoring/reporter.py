@@ -84,13 +84,17 @@ class Reporter:
     def __init__(self, cluster: Communicator, threads: int, every: int) -> None:
         self._cluster = cluster
         self._every = every
-        self._next, self._pause = 0.0, FIRST_SECONDS  # when a report is due, by `time.monotonic`, and the one after it
         self._grant = own_grant()
         self._reader = NodeReader(self._grant.cores)
-        self._since, self._last_step = time.monotonic(), -1
+        self.begin()
         nothing = Work(shards=0, rows=0, moved_shards=0, compute_seconds=0.0, read_seconds=0.0, save_seconds=0.0)
         self._before = self._counters(nothing)
         self.meet(threads)
+
+    def begin(self) -> None:
+        """Count time and steps anew, as for the next run of a path; its first step is reported. Not collective."""
+        self._next, self._pause = 0.0, FIRST_SECONDS  # when a report is due, by `time.monotonic`, and the one after it
+        self._since, self._last_step = time.monotonic(), -1
 
     def meet(self, threads: int) -> None:
         """Learn where the ranks run; again after some are lost. Collective."""
@@ -168,6 +172,10 @@ def assemble(posts: Sequence[Post], records: np.ndarray, seconds: float, steps: 
         slowest_rank=int(compute.argmax()),
         mean_wait_seconds=mean(wait.tolist()),
         least_wait_seconds=float(wait.min()),
+        median_per_row=_median_per_row(compute, records["rows"]),
+        moved_shards=int(records["moved_shards"].sum(dtype=np.int64)),
+        read_seconds=float(records["read_seconds"].max()),
+        save_seconds=float(records["save_seconds"].max()),
         nodes=tuple(
             _node_state(node, [posts[rank] for rank in numbers[node]], records[numbers[node]], shares[node], measured)
             for node in listed
@@ -179,6 +187,13 @@ def assemble(posts: Sequence[Post], records: np.ndarray, seconds: float, steps: 
             for rank in slow_ranks
         ),
     )
+
+
+def _median_per_row(compute: np.ndarray, rows: np.ndarray) -> float:
+    """Return the seconds for a row of the median rank of those that have any; of two, the quicker one's."""
+    busy = (rows > 0) & (compute > 0)
+    seconds = np.sort(compute[busy] / rows[busy])
+    return float(seconds[(len(seconds) - 1) // 2]) if len(seconds) else 0.0
 
 
 def _others_shares(

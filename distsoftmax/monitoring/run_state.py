@@ -190,9 +190,8 @@ class _Lines:
         if report is None:
             return
         self.latest = report
-        read = max(state.read_seconds for state in report.ranks)
-        self.read_seconds = read or self.read_seconds
-        self.save_seconds += max(state.save_seconds for state in report.ranks)
+        self.read_seconds = report.read_seconds or self.read_seconds
+        self.save_seconds += report.save_seconds
         if report.steps:
             self.whole = merged(self.whole, report)
         else:
@@ -212,7 +211,7 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
     try:
         values = json.loads(line)
         int(values["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -80,7 +80,7 @@ def _shares(state: RunState, report: ClusterReport) -> Iterator[str]:
     )
     lost = shares.waiting * report.seconds
     yield f"the slowest rank computes {shares.imbalance:.2f} times as long as the mean; {lost:.1f} s lost by waiting"
-    count = sum(int(rank.moved_shards) for rank in report.ranks)
+    count = report.moved_shards
     moved = f", {count} shard{'s' if count > 1 else ''} moved" if count else ""
     saved = f", {state.save_seconds:.1f} s writing checkpoints beside the steps" if state.save_seconds else ""
     yield f"{state.read_seconds:.1f} s reading the data{saved}{moved}"

@@ -20,8 +20,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LETTER = ROOT.parent / "shared" / "data" / "letter.csv"
 TRAININGS = Path(__file__).with_name("trainings.py")
-# A shell that runs the tests in its background lets them ignore Ctrl-C, and so would all that they start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 OPEN_MPI = "Open MPI" in subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False).stdout
 
 

@@ -1,6 +1,7 @@
 """The monitor beside a real job, and within one."""
 
 import json
+import signal
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 def test_a_run_is_seen_while_it_goes_on_and_after_it(start, run, tmp_path):
     training = start(
         "mpirun", "-n", 2, sys.executable, "-m", "distsoftmax.train", "--out", "run", "--tolerance", 0,
-        "--solver", "gradient-descent", "--max-steps", 10**7, "--l2", 1e-9, "--learning-rate", 1e-6, "--max-seconds", 6,
+        "--solver", "gradient-descent", "--max-steps", 10**7, "--l2", 1e-9, "--learning-rate", 1e-6,
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"
     training.wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b'"cluster"') >= 2, "a report came")
@@ -19,6 +20,7 @@ def test_a_run_is_seen_while_it_goes_on_and_after_it(start, run, tmp_path):
     assert seen["host"]
     assert [rank["shards"] for rank in seen["ranks"]] == [8, 8]
     assert 0 < seen["efficiency"] < 1
+    training.popen.send_signal(signal.SIGUSR1)
     ended = training.wait()
     assert ended.status == 75, ended.err
     after = run(sys.executable, "-m", "distsoftmax.monitor", "run")

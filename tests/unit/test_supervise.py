@@ -28,7 +28,6 @@ from distsoftmax.supervision.hosts import (
 from distsoftmax.supervision.job import Job
 from distsoftmax.supervision.slurm import end_steps
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which all that they start would inherit
 SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise", "--cold"]
 # what a command of training does at its n-th start: `step N` commits a step, `model` writes the model
 TRAINING = """

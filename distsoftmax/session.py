@@ -74,6 +74,7 @@ class Session:
     def turn_to(self, config: TrainConfig) -> None:
         """Go on with the next run of a path over the same samples. Not collective."""
         self.config, self.objective = config, self.objective.with_penalties(config.objective)
+        self.reporter.begin()
 
     def rebalance(self, verdict: Verdict, step: int, most_steps: int) -> None:
         """Let shards move where that is worth its time, once a step is committed. Collective; mostly no call.
@@ -88,6 +89,9 @@ class Session:
             dataset = self.balancing.carry_out(wanted, self._moved)
             if dataset is not None:
                 self.dataset, self.objective = dataset, self.objective.over(dataset)
+                if dataset.bytes_spooled:  # what was given away was in memory meanwhile
+                    self.dataset = dataset.settled()
+                    self.objective = self.objective.over(self.dataset)
             self._tell(step)
 
     def _moved(self, wanted: Assignment) -> Dataset:
@@ -113,7 +117,7 @@ class Session:
         threads = choose_threads(config.run.threads, self.cluster)
         self.objective = SoftmaxObjective(self.dataset, config.objective, self.cluster, threads, config.data.seed)
         if self.balancing is not None:
-            self.balancing.begin(self.dataset)
+            self.balancing.begin(self.dataset, threads)
         self.read_seconds += time.perf_counter() - start
         self.reporter.meet(threads)
 
@@ -157,13 +161,14 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     if config.run.balance == "round-robin":  # they were read in runs of consecutive ones
         dealt = initial_assignment(config.run.balance, costs_of(dataset, cluster), cluster.size)
         dataset = move_shards(dataset, dealt, config.data, cluster, show, warm)
+        dataset = dataset.settled()  # the others were in memory meanwhile
     objective = SoftmaxObjective(dataset, config.objective, cluster, threads, config.data.seed)
     read_seconds = time.perf_counter() - start
     coordinator.progress.leave()
     name, why = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
     cluster.say(opening(dataset, cluster, threads, f"solver: {name} ({why})" if why else ""))
     limit = TimeLimit.of(config.solver.max_seconds, deadline)
-    balancing = Balancing(dataset, cluster) if config.run.balance == "dynamic" else None
+    balancing = Balancing(dataset, cluster, threads) if config.run.balance == "dynamic" else None
     reporter = Reporter(cluster, threads, config.run.metrics_every)
     return Session(
         cluster=cluster,

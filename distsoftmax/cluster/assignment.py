@@ -138,7 +138,7 @@ def rebalanced(assignment: Assignment, costs: Sequence[int], pace: Sequence[floa
     ((0, 1), (2, 3, 4, 5))
     """
     loads = loads_of(assignment, costs)
-    owned = list(assignment)
+    owned = [list(held) for held in assignment]
     priced: dict[int, list[tuple[int, int]]] = {}  # costs and shards, ascending, of ranks that have given
     usual = math.fsum(loads) / len(costs)
     soon_enough = NEAR * math.fsum(loads) / math.fsum(1 / seconds for seconds in pace)
@@ -156,12 +156,13 @@ def rebalanced(assignment: Assignment, costs: Sequence[int], pace: Sequence[floa
         if giver not in priced:
             priced[giver] = sorted((costs[shard], shard) for shard in owned[giver])
         even = (end - loads[taker] * pace[taker]) / (pace[giver] + pace[taker])  # a shard that costs this makes it so
-        cost, shard = priced[giver][max(bisect(priced[giver], (even, len(costs))) - 1, 0)]
+        position = max(bisect(priced[giver], (even, len(costs))) - 1, 0)
+        cost, shard = priced[giver][position]
         if (loads[taker] + cost) * pace[taker] >= end:
             break
         moves.append((giver, taker, shard))
-        priced[giver].remove((cost, shard))
-        owned[taker] += (shard,)
+        del priced[giver][position]
+        owned[taker].append(shard)
         if taker in priced:
             insort(priced[taker], (cost, shard))
         for rank, change in ((giver, -cost), (taker, cost)):

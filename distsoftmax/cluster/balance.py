@@ -150,7 +150,9 @@ class Balancer:
             self._patience -= 1
         self._spent[:], self._steps = 0.0, 0
 
-    def proposal(self, steps_left: float, seconds_per_shard: float) -> Assignment | None:
+    def proposal(
+        self, steps_left: float, seconds_per_shard: float, seconds_left: float = math.inf
+    ) -> Assignment | None:
         """Return a better assignment, if moving to it pays; else None. Not collective.
 
         Parameters
@@ -159,6 +161,8 @@ class Balancer:
             Steps that the run will still take at most; infinity where that is unknown.
         seconds_per_shard : float
             What giving or taking a shard costs a rank, measured or estimated; ranks move theirs at the same time.
+        seconds_left : float
+            Until the time of the run is up. What pays takes less than that.
         """
         if self._steps or self._patience > 0 or not self.paces.known:  # nothing new has been measured
             return None
@@ -169,6 +173,7 @@ class Balancer:
         end = float((np.array(loads_of(better, self._costs)) * self.paces.mean).max())
         gain = (self._end - end) * self.paces.seconds
         cost = seconds_per_shard * n_moved(self.assignment, better)[1]
+        steps_left = min(steps_left, max(seconds_left, 0.0) / (self._end * self.paces.seconds))
         pays = self._end > end * (1 + LEAST_GAIN) and gain * steps_left > cost and self._lost > cost
         return better if pays else None
 

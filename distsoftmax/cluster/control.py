@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,6 +22,7 @@ MESSAGE = np.dtype(  # of what a rank tells the others after a step
         ("report_due", np.bool_),
         ("compute_seconds", np.float64),
         ("communication_seconds", np.float64),
+        ("seconds_left", np.float64),
     ]
 )
 
@@ -44,12 +46,15 @@ class Lap:
     compute_seconds, communication_seconds : float
         On its own samples, and in calls of the communicator.
     out_of_time : TimeUp
+    seconds_left : float
+        Until the time is up, by this rank's clock; infinity where there is no limit.
     """
 
     seconds: float | None
     compute_seconds: float
     communication_seconds: float
     out_of_time: TimeUp
+    seconds_left: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,8 @@ class Verdict:
         Whether rank 0 wants the ranks' measures of themselves and their nodes now, in a call of its own.
     compute_seconds, communication_seconds : ndarray of float64, (n_ranks,)
         Of each rank, in the step: as in its `Lap`.
+    seconds_left : float
+        Until the time is up on the first rank on which it is.
     """
 
     signal: int
@@ -76,6 +83,7 @@ class Verdict:
     report_due: bool
     compute_seconds: NDArray[np.float64]
     communication_seconds: NDArray[np.float64]
+    seconds_left: float = math.inf
 
     @property
     def interrupted(self) -> bool:
@@ -113,7 +121,8 @@ def commit(
         On every rank, when the parameters are not equal on all of them.
     """
     digest = zlib.crc32(np.ascontiguousarray(parameters).view(np.uint8).data, cluster.step & 0xFFFFFFFF)
-    own = (digest, signal, lap.out_of_time, failed, report_due, lap.compute_seconds, lap.communication_seconds)
+    seconds = lap.compute_seconds, lap.communication_seconds, lap.seconds_left
+    own = (digest, signal, lap.out_of_time, failed, report_due, *seconds)
     ranks = cluster.gather_records(np.array(own, dtype=MESSAGE))
     odd = np.flatnonzero(ranks["digest"] != ranks["digest"][0])
     if odd.size:
@@ -128,4 +137,5 @@ def commit(
         report_due=bool(ranks["report_due"].any()),
         compute_seconds=ranks["compute_seconds"].copy(),
         communication_seconds=ranks["communication_seconds"].copy(),
+        seconds_left=float(ranks["seconds_left"].min()),
     )

@@ -73,8 +73,8 @@ class RunConfig:
         require_timeout(self.timeout)
         if self.weights is not None and self.balance != "weighted":
             raise InputError(
-                "--weights was given without --balance weighted: add it, or leave --weights out (a column of sample "
-                "weights is --weight)"
+                "--weights was given without --balance weighted: add it, or leave --weights out, of the file of "
+                "--config, too (a column of sample weights is --weight)"
             )
         if self.deadline is not None:
             parse_deadline(self.deadline)

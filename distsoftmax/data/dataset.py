@@ -93,6 +93,12 @@ class Dataset(Facts):
         store = self.held_out.store if isinstance(self.held_out, StoredSamples) else None
         return None if store is self.training.store else store
 
+    def settled(self) -> Dataset:
+        """Return the same, with what went to scratch while more was in memory taken out of it. Not collective."""
+        training, held_out = self.training.store, self.held_out_store
+        training = training.settled(0 if held_out is None else held_out.bytes_held)
+        return Dataset.of(self, training, held_out and held_out.settled(training.bytes_held))
+
     @property
     def _stores(self) -> list[ShardStore[PreparedShard]]:
         return [store for store in (self.training.store, self.held_out_store) if store is not None]

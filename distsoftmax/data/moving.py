@@ -186,9 +186,9 @@ def _moved(
     travelling, n_done = [move for move in moves if absent[move.shard]], 0
     given = {shard.number: shard for shard in store if absent[shard.number]}
     for of_round in rounds(travelling):
-        show("moving samples", n_done, len(travelling))
         arrived = _exchanged(of_round, given, origin, cluster)
-        with cluster.agreement():
+        with cluster.agreement():  # a signal may end it
+            show("moving samples", n_done, len(travelling))
             kept = kept.with_more(
                 (origin.files.keep(shard, int(origin.digests[shard.number])) for shard in arrived), others
             )

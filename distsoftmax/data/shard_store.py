@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.shards import DividedSource
@@ -150,6 +151,19 @@ class ShardStore(Generic[Value]):
         store._shards = [kept for kept in self._shards if kept[0].number not in numbers]
         store.bytes_held = sum(int(shard.nbytes) for shard, is_spooled in store._shards if not is_spooled)
         store.bytes_spooled = sum(int(shard.nbytes) for shard, is_spooled in store._shards if is_spooled)
+        return store
+
+    def settled(self, others: int = 0) -> ShardStore[Value]:
+        """Return a store of these shards, those in scratch in memory as far as there is room by now; see `add`."""
+        store = copy.copy(self)
+        store._shards = []
+        for shard, is_spooled in self._shards:
+            in_all = store.bytes_held + others + shard.nbytes + AT_HAND * self._largest
+            if is_spooled and self.bound is not None and in_all <= self.bound:
+                shard, is_spooled = shard.moved(np.array), False
+                store.bytes_held += shard.nbytes
+                store.bytes_spooled -= shard.nbytes
+            store._shards.append((shard, is_spooled))
         return store
 
     def __iter__(self) -> Iterator[Value]:

@@ -89,7 +89,7 @@ class SoftmaxObjective:
         objective.cross_entropy = self.cross_entropy.over(dataset)
         if self._batches is not None:
             size, batches = self._batches
-            objective._batches = size, batches.over(objective)
+            objective._batches = size, batches.over(objective.cross_entropy)
         return objective
 
     def _penalise(self, config: ObjectiveConfig) -> None:
@@ -97,7 +97,7 @@ class SoftmaxObjective:
         self._penalty = Penalty(config.l2, config.l1, config.group)
         self.penalty = None if self._penalty.is_smooth else self._penalty
         self._fitted: tuple[Array, Preconditioner | None] | None = None
-        self._batches: tuple[int, SoftmaxBatches] | None = None
+        self._batches: tuple[int, FitBatches] | None = None
 
     @property
     def compute_seconds(self) -> float:
@@ -193,8 +193,8 @@ class SoftmaxObjective:
     def mini_batches(self, size: int) -> SoftmaxBatches:
         """Return the mini-batches of so many samples. Collective at the first call with this size."""
         if self._batches is None or self._batches[0] != size:
-            self._batches = size, SoftmaxBatches(self, size, self._seed)
-        return self._batches[1]
+            self._batches = size, FitBatches(self.cross_entropy, size, self._seed)
+        return SoftmaxBatches(self, *self._batches)
 
     def scores(self, parameters: Array, *, held_out: bool) -> Scores:
         """Return accuracy and log loss on the held-out or on the training samples, unweighted. Collective."""
@@ -221,16 +221,9 @@ class SoftmaxCurvature:
 class SoftmaxBatches:
     """See `solvers.stochastic_gradient.MiniBatches`: the objective's mini-batches, the smooth part alone."""
 
-    def __init__(self, objective: SoftmaxObjective, size: int, seed: int) -> None:
-        self._objective, self._size = objective, size
-        self._batches = FitBatches(objective.cross_entropy, size, seed)
-        self.n_batches = self._batches.n_batches
-
-    def over(self, objective: SoftmaxObjective) -> SoftmaxBatches:
-        """Return the same mini-batches of the objective over other shards. Not collective."""
-        batches = copy.copy(self)
-        batches._objective, batches._batches = objective, self._batches.over(objective.cross_entropy)
-        return batches
+    def __init__(self, objective: SoftmaxObjective, size: int, batches: FitBatches) -> None:
+        self._objective, self._size, self._batches = objective, size, batches
+        self.n_batches = batches.n_batches
 
     def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
         """Return the estimate from a mini-batch. Collective: one Allreduce."""

@@ -17,6 +17,7 @@ from distsoftmax.data.moving import assignment_of, costs_of
 from distsoftmax.errors import OutputError
 
 BYTES_PER_SECOND = 1e8  # at which shards are taken to move, until it is measured
+LEAST_WAVES = 8  # shards for each thread of ranks with several: they take whole ones, so one more can double a step
 LEAST_SECONDS = 0.005  # that a shard is taken to need, until it is measured
 
 
@@ -28,6 +29,8 @@ class Balancing:
     dataset : Dataset
         What this rank holds.
     cluster : Communicator
+    threads : int
+        Of this rank.
 
     Attributes
     ----------
@@ -43,17 +46,19 @@ class Balancing:
     Collective.
     """
 
-    def __init__(self, dataset: Dataset, cluster: Communicator) -> None:
+    def __init__(self, dataset: Dataset, cluster: Communicator, threads: int) -> None:
         self.n_moved = self.n_rebalances = self.n_received = 0
         self._cluster = cluster
-        self.begin(dataset)
+        self.begin(dataset, threads)
 
-    def begin(self, dataset: Dataset) -> None:
+    def begin(self, dataset: Dataset, threads: int) -> None:
         """Begin anew with what the ranks hold, as after a loss; the counts go on. Collective."""
         self.trouble = ""
         self._balancer: Balancer | None = None
         self._seconds_per_shard = math.inf
-        if self._cluster.size > 1:
+        threads_of_ranks = self._cluster.allgather(threads)
+        is_fine = max(threads_of_ranks) == 1 or dataset.n_shards >= LEAST_WAVES * sum(threads_of_ranks)
+        if self._cluster.size > 1 and is_fine:
             self._balancer = Balancer(costs_of(dataset, self._cluster), assignment_of(dataset, self._cluster))
             largest = np.array([max((shard.nbytes for shard in dataset.training.store), default=0)])
             self._cluster.maximum(largest)
@@ -64,7 +69,7 @@ class Balancing:
         if self._balancer is None or self.trouble:
             return None
         self._balancer.note(verdict.compute_seconds)
-        return self._balancer.proposal(steps_left, self._seconds_per_shard)
+        return self._balancer.proposal(steps_left, self._seconds_per_shard, verdict.seconds_left)
 
     def carry_out(self, wanted: Assignment, move: Callable[[Assignment], Dataset]) -> Dataset | None:
         """Have shards moved, and return the dataset then; None where scratch has no room for them. Collective.

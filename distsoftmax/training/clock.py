@@ -107,6 +107,7 @@ class Clock:
             compute_seconds=compute - self._compute,
             communication_seconds=communication - self._communication,
             out_of_time=self._time_up(now, save_seconds),
+            seconds_left=min(self._limit.end - now, self._limit.deadline - time.time()),
         )
         self._last, self._compute, self._communication = now, compute, communication
         return lap

@@ -1,12 +1,13 @@
 """Shards that move from rank to rank in mid-run: neither the model nor a line of metrics changes by a bit."""
 
-import gc
 import json
+import math
 import random
 import tempfile
 import weakref
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -253,7 +254,7 @@ def policy(schedule):
             self.step += 1
             assert compute_seconds.shape == (len(self.assignment),)
 
-        def proposal(self, steps_left, seconds_per_shard):
+        def proposal(self, steps_left, seconds_per_shard, seconds_left):
             assert steps_left > 0 < seconds_per_shard
             if self.step not in schedule:
                 return None
@@ -327,10 +328,27 @@ def test_no_schedule_of_moves_changes_the_model_or_a_line_of_metrics(sources, wh
     expected = whole(run)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         patched.setattr(balancing, "Balancer", policy(schedule))
+        patched.setattr(balancing, "LEAST_WAVES", 0)
         config = configuration(sources, run, Path(folder), threads)
         digests = together(on_ranks(ranks, lambda rank: trained(config, rank)))
         assert set(digests) == {expected[0]}
         assert metrics(Path(folder)) == expected[1]
+
+
+@pytest.mark.parametrize(("threads", "shards", "moves"), [(1, 16, True), (2, 16, False), (2, 32, True)])
+def test_shards_move_only_where_one_more_is_a_small_part_of_what_a_thread_does(tmp_path, threads, shards, moves):
+    """Threads take whole shards: 17 for 16 threads would take them twice as long as 16."""
+    config = DataConfig(**write_source(tmp_path, "valid"), shards=shards)
+    datasets = load(config, 2)
+    verdict = SimpleNamespace(compute_seconds=np.array([0.4, 0.1]), seconds_left=math.inf)
+
+    def proposals(rank):
+        watched = balancing.Balancing(datasets[rank.rank], rank, threads)
+        return [watched.look(verdict, 1000) for _ in range(50)]
+
+    first, second = together(on_ranks(2, proposals))
+    assert first == second
+    assert any(first) == moves
 
 
 @pytest.mark.parametrize("run", ["lbfgs", "sgd", "sgd of sparse rows", "trust-region", "proximal"])
@@ -344,7 +362,6 @@ def test_what_was_given_away_leaves_the_memory_of_a_run_that_goes_on(sources, wh
         rebalance(session, verdict, step, most_steps)
         if step == 5:
             assert store.numbers == list(range(SHARDS)) * rank
-            gc.collect()
             held[rank] = [reference() is not None for reference in held[rank]]
 
     monkeypatch.setattr(Session, "rebalance", watched)

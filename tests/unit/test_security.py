@@ -63,6 +63,7 @@ PICKLED = {
     "inspection/tally.py": "one cell, counts, names of types",
     "monitoring/allocation.py": "measures of a rank: its node, cores, numbers",
     "monitoring/reporter.py": "where a rank runs: its node, cores, memory, threads",
+    "training/balancing.py": "a number of threads",
     "training/clock.py": "a time",
     "training/memory.py": "the number of a step",
 }

@@ -55,6 +55,7 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("data/readers/parquet/footer.py", "sum(self.groups)", ROWS),
     ("inspection/description.py", "sum((count for _, count in named))", CELLS),
     ("supervision/hosts.py", "sum((host.slots or equal for host in group))", "counts ranks"),
+    ("training/balancing.py", "sum(threads_of_ranks)", "counts threads"),
     ("scoring/prediction_file.py", "sum((table.num_rows for table in group))", ROWS),
     ("scoring/classification_report.py", "np.add.at(confusion, (samples.classes, predicted), 1)", ROWS),
     ("scoring/classification_report.py", "np.trace(self.confusion)", ROWS),

@@ -102,6 +102,10 @@ class Model:
         How the columns of a source become the columns of `coef`.
     arithmetic : int or None
         The arithmetic version that it was trained by; None for models older than these.
+    label : str or None
+        The column of labels in the training data, by name or number; None where it had no column of its own.
+    interim : bool
+        Whether the run that made it was stopped before its end.
 
     Examples
     --------
@@ -118,6 +122,8 @@ class Model:
     classes: tuple[str, ...]
     encoding: Encoding
     arithmetic: int | None = None
+    label: str | None = None
+    interim: bool = False
 
     @property
     def feature_names(self) -> Sequence[str]:
@@ -152,6 +158,10 @@ class Model:
         }
         if self.arithmetic is not None:
             metadata["arithmetic"] = str(self.arithmetic)
+        if self.label is not None:
+            metadata["label"] = self.label
+        if self.interim:
+            metadata["interim"] = "yes"
         tensors = {
             "coef": np.ascontiguousarray(self.coef, dtype="<f8"),
             "intercept": np.ascontiguousarray(self.intercept, dtype="<f8"),
@@ -194,7 +204,8 @@ def load_model(path: Path) -> Model:
         arithmetic = int(metadata["arithmetic"]) if "arithmetic" in metadata else None
         classes = tuple(json.loads(metadata["classes"]))
         n_features = len(encoding.numeric) + sum(len(texts) for _, texts in encoding.categories)
-        model = Model(tensors["coef"], tensors["intercept"], classes, encoding, arithmetic)
+        label, interim = metadata.get("label"), metadata.get("interim") == "yes"
+        model = Model(tensors["coef"], tensors["intercept"], classes, encoding, arithmetic, label, interim)
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise DamagedFile(f"{path}: is damaged: {error}") from None
     shapes = (len(classes), n_features), (len(classes),)

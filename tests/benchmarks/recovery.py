@@ -1,5 +1,8 @@
 """From the death of a rank to the next committed step: python tests/benchmarks/recovery.py [--rows N] [--ranks N]
 
+With --minutes N it says what a kill a minute costs a run of so many minutes instead: the part of its time in which it
+took no steps that last. In place a rank that is lost stays lost: give more --ranks than minutes.
+
 Under Open MPI the job is repaired in place (mpirun --with-ft ulfm) and, as a second case, started again warm by
 `distsoftmax.supervise`; under MPICH it is started again. Of the mpirun on PATH. The data are a CSV file whose reading
 takes a while, which is timed, too.
@@ -66,8 +69,8 @@ def wait_for(condition):
     return time.perf_counter() - start
 
 
-def measure(name, launcher, data, folder, n_kills):
-    """Kill a rank now and then, and return the seconds to the step after the last one before, each time."""
+def measure(name, launcher, data, folder, n_kills, minutes=0):
+    """Kill a rank now and then, or once a minute, and print what that costs."""
     out = folder / name
     command = [*launcher, *TRAIN, "--data", str(data), "--out", str(out), "--scratch", str(folder)]
     log = (folder / f"{name}.log").open("w")
@@ -75,6 +78,9 @@ def measure(name, launcher, data, folder, n_kills):
     metrics, seconds = out / "metrics.jsonl", []
     try:
         first = wait_for(lambda: last_metrics_step(metrics) >= 5)
+        if minutes:
+            endure(name, process, metrics, minutes)
+            return
         for kill in range(n_kills):
             time.sleep(1)
             random.Random(kill).choice(ranks_of(process)).send_signal(signal.SIGKILL)
@@ -101,11 +107,37 @@ def measure(name, launcher, data, folder, n_kills):
     )
 
 
+def endure(name, process, metrics, minutes):
+    """Kill a rank in the middle of each minute, and print how much of the time went without steps that last.
+
+    The undisturbed step is taken from the same run, as the machine's speed changes: in each minute, from a second after
+    the run goes on to the end of the minute.
+    """
+    start, first = time.perf_counter(), last_metrics_step(metrics)
+    idle = []
+    for minute in range(minutes):
+        begin, before = time.perf_counter(), last_metrics_step(metrics)
+        time.sleep(max(0.0, start + 60 * minute + 30 - time.perf_counter()))
+        undisturbed = (time.perf_counter() - begin) / (last_metrics_step(metrics) - before)  # seconds a step
+        begin, before = time.perf_counter(), last_metrics_step(metrics)
+        random.Random(minute).choice(ranks_of(process)).send_signal(signal.SIGKILL)
+        time.sleep(max(0.0, start + 60 * minute + 60 - time.perf_counter()))
+        steps = last_metrics_step(metrics) - before
+        idle.append(time.perf_counter() - begin - steps * undisturbed)
+    total = time.perf_counter() - start
+    print(
+        f"{name}: {minutes} kills in {total:.0f} s, {last_metrics_step(metrics) - first} steps; without steps that last "
+        f"{sum(idle):.1f} s, {sum(idle) / total:.1%} (after each kill: {', '.join(f'{s:.2f}' for s in idle)})",
+        flush=True,
+    )
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--minutes", type=int, default=0)
     options = parser.parse_args()
     version = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False).stdout
     with tempfile.TemporaryDirectory() as name:
@@ -116,10 +148,12 @@ def main():
         supervise = [sys.executable, "-m", "distsoftmax.supervise", "--max-restarts", "100", "--"]
         if re.search("Open MPI", version):
             ulfm = ["mpirun", "--with-ft", "ulfm", *ranks]
-            measure("in-place", [*supervise, *ulfm], data, folder, min(options.kills, options.ranks - 1))
-            measure("restart-openmpi", [*supervise, "mpirun", *ranks], data, folder, options.kills)
+            n_kills = min(options.kills, options.ranks - 1)
+            measure("in-place", [*supervise, *ulfm], data, folder, n_kills, options.minutes)
+            if not options.minutes:
+                measure("restart-openmpi", [*supervise, "mpirun", *ranks], data, folder, options.kills)
         else:
-            measure("restart-mpich", [*supervise, "mpirun", *ranks], data, folder, options.kills)
+            measure("restart-mpich", [*supervise, "mpirun", *ranks], data, folder, options.kills, options.minutes)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def endure(name, process, metrics, minutes):
         idle.append(time.perf_counter() - begin - steps * undisturbed)
     total = time.perf_counter() - start
     print(
-        f"{name}: {minutes} kills in {total:.0f} s, {last_metrics_step(metrics) - first} steps; without steps that last "
+        f"{name}: {minutes} kills in {total:.0f} s, {last_metrics_step(metrics) - first} steps; without lasting steps "
         f"{sum(idle):.1f} s, {sum(idle) / total:.1%} (after each kill: {', '.join(f'{s:.2f}' for s in idle)})",
         flush=True,
     )

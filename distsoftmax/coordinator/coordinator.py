@@ -288,7 +288,7 @@ class Coordinator:
         make_results_folder(self.checkpoints, self.folder)
         remove_leftovers(self.folder)
         remove_result(self.folder)
-        write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
+        write_atomically(self.folder / "config.toml", resuming_options(self._config))
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._last_save = time.monotonic()
 

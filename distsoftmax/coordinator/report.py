@@ -90,7 +90,7 @@ def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, 
 
 
 def closing_notes(result: Result, config: SolverConfig, dtype: np.dtype) -> list[str]:
-    """Return what a user should know of how a run has ended: the solver's remark, and what meets a tolerance not met."""
+    """Return what a user should know of how a run has ended: the solver's remark, what meets a tolerance not met."""
     notes = [result.remark] if result.remark else []
     return notes if result.converged or config.tolerance == 0 else [*notes, _shortfall(result, config, dtype)]
 
@@ -133,7 +133,7 @@ def interrupted(ended: Interruption, config: TrainConfig, folder: Path, n_ranks:
     Parameters
     ----------
     folder : Path
-        The one that holds the options.
+        The one that holds the options, and the model so far.
     leg : str
         Which of several runs it was.
     """

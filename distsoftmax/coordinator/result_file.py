@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from distsoftmax import __version__
 from distsoftmax.arithmetic import library
 from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.metrics import utc_now
 from distsoftmax.coordinator.report import closing_notes, stop_cause
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remedy, sync_folder, write_atomically
@@ -93,7 +94,7 @@ def result_of(
         "model": "model.safetensors",
         "model_sha256": model.sha256,
         "interim": model.interim,
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "finished": utc_now("seconds"),
     }
 
 
@@ -108,7 +109,7 @@ def write_result(folder: Path, content: Mapping[str, object]) -> None:
     write_atomically(folder / NAME, "{{\n{}\n}}\n".format(",\n".join(lines)).encode())
 
 
-def read_result(folder: Path) -> dict[str, object]:
+def read_result(folder: Path) -> dict[str, Any]:
     """Return what stands in the file of a run that this one has written.
 
     Raises

@@ -158,7 +158,7 @@ class ClassificationCounts:
         self._fixed = FixedPoint(float(n_samples))  # a probability is at most 1
 
     def add(self, scorer: Scorer, rows: CoreRows, classes: Integers) -> float:
-        """Count the samples of a shard, and return the sum of their losses; where that is not finite, none is counted."""
+        """Count the samples of a shard, and return the sum of their losses; none are counted where it is not finite."""
         loss, predicted = scorer.loss_and_prediction(rows)
         if not math.isfinite(loss):
             return loss

@@ -16,6 +16,8 @@ from distsoftmax.config import SolverConfig, TrainConfig
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.training.result import Interruption, Result
 
+MINOR_WORK = 1 << 26  # bytes of features, times classes, over which a step takes a core some milliseconds
+
 
 def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str = "") -> str:
     """Return the lines on what is about to be done, with advice where the machine is not used well. Collective.
@@ -41,6 +43,8 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
     held, spooled = (sum(cluster.allgather(size)) for size in (dataset.bytes_held, dataset.bytes_spooled))
     if spooled:
         lines.append(f"memory: {_in_mib(held)} of features stay in memory, {_in_mib(spooled)} lie in scratch")
+    if (held + spooled) * len(dataset.classes) < MINOR_WORK:
+        return "\n".join(lines)  # more cores would not be felt
     if cluster.size > dataset.n_shards:
         lines.append(_idle_ranks(cluster.size, dataset.n_shards, dataset.n_rows))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))

@@ -1,4 +1,4 @@
-"""What a model gets right and wrong on labelled samples, and how it is shown."""
+"""What a model gets right and wrong on labelled samples."""
 
 from __future__ import annotations
 
@@ -40,26 +40,3 @@ def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationRepo
 def as_json(report: ClassificationReport) -> str:
     """Return one JSON object."""
     return json.dumps(report.as_json())
-
-
-def as_table(report: ClassificationReport) -> str:
-    """Return a table for people: the classes, and the confusion matrix."""
-    width = max(5, *(len(name) for name in report.classes))
-    rows = [
-        f"{name:<{width}}  {precision:9.4f}  {recall:6.4f}  {f1:6.4f}  {support:7d}"
-        for name, precision, recall, f1, support in report.rows()
-    ]
-    head = f"{'class':<{width}}  precision  recall      f1  samples"
-    summary = f"accuracy {report.accuracy:.4f}, log loss {report.log_loss:.6f} on {report.n_samples} samples"
-    return "\n".join([summary, "", head, *rows, "", *_confusion_lines(report)])
-
-
-def _confusion_lines(report: ClassificationReport) -> list[str]:
-    names, confusion = report.classes, report.confusion
-    assert confusion is not None
-    cell = max(len(str(confusion.max())), *(len(name) for name in names))
-    lines = ["confusion matrix, rows true, columns predicted"]
-    lines.append(" " * cell + "  " + " ".join(f"{name:>{cell}}" for name in names))
-    for name, row in zip(names, confusion, strict=True):
-        lines.append(f"{name:>{cell}}  " + " ".join(f"{count:>{cell}d}" for count in row))
-    return lines

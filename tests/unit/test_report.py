@@ -283,6 +283,6 @@ def test_the_opening_names_what_each_kind_of_rank_computes_with(monkeypatch):
 def test_more_ranks_than_shards_are_told_how_many_shards_to_ask_for(n_shards, n_rows, note):
     dataset = SimpleNamespace(n_training=n_rows, n_held_out=0, dtype=np.dtype("float32"), classes="xy", sparse=False)
     dataset.encoding, dataset.notes = SimpleNamespace(feature_names=("a",)), ()
-    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = n_shards, n_rows, 0, 0
+    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = n_shards, n_rows, 2**30, 0
     for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
         assert [line for line in text.splitlines() if "no shard" in line] == ([note] if note else [])

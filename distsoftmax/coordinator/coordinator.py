@@ -20,8 +20,9 @@ from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
-from distsoftmax.coordinator.result_file import remove_result, result_of, write_result
+from distsoftmax.coordinator.result_file import MODEL, remove_result, save_outcome
 from distsoftmax.coordinator.saver import SaveErrors, Saver
+from distsoftmax.coordinator.time_left import TimeLeft
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import OutputError
@@ -83,6 +84,7 @@ class Coordinator:
         self._opened: float | None = None  # when the first step was about to be taken
         self._saved_step = -1
         self._n_steps = self._n_samples = 0
+        self._time_left = TimeLeft(config.solver.tolerance)
         # what follows is rank 0's, whichever rank that is
         self._warn = partial(_warn, self.progress, cluster)
         self._lock = FolderLock(self.folder, self._warn, config.run.timeout)
@@ -140,7 +142,7 @@ class Coordinator:
     @property
     def model_path(self) -> Path:
         """Where the model goes."""
-        return self.folder / "model.safetensors"
+        return self.folder / MODEL
 
     @property
     def checkpoints(self) -> Path:
@@ -224,8 +226,10 @@ class Coordinator:
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
         if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
             self._save(state, look.best)
-        self.progress.show(self._task, state.step, self._n_steps, in_words(state))
+        left = "" if is_last else self._time_left.note(state, self._n_steps, verdict.seconds_left)
+        self.progress.show(self._task, state.step, self._n_steps, in_words(state, self._n_steps), left)
         if is_last:
+            self.progress.leave()
             self._saver.wait()
             if not self.failure:
                 self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._metrics.n_unwritten)
@@ -244,43 +248,16 @@ class Coordinator:
     def save_outcome(
         self, ended: Result | Interruption, dataset: Dataset, solver: str, evaluation: ClassificationReport | None
     ) -> str:
-        """Write the model and then result.json, and return the model's SHA-256. Collective.
-
-        The model of a run that was stopped early is marked as interim; it takes the place of an older one.
-
-        Parameters
-        ----------
-        solver : str
-            The one that was used.
-        evaluation : ClassificationReport or None
-            Of the model, where it was measured.
+        """Write the model and result.json, and return the model's SHA-256; see `result_file.save_outcome`. Collective.
 
         Raises
         ------
         OutputError
             On every rank.
         """
-        outcome, is_early = (ended.so_far, True) if isinstance(ended, Interruption) else (ended, False)
-        assert outcome is not None, "the loop gives it"
-        model = outcome.model(dataset, interim=is_early)
-
-        def write() -> None:
-            write_atomically(self.model_path, *model.file_content())
-            content = result_of(
-                ended,
-                outcome,
-                config=self._config,
-                dataset=dataset,
-                solver=solver,
-                evaluation=evaluation,
-                model=model,
-                n_ranks=self._cluster.size,
-                seconds=self.training_seconds,
-            )
-            write_result(self.folder, content)
-
-        on_rank_0(self._cluster, write)
-        return model.sha256
+        save = partial(save_outcome, self.folder, ended, evaluation, config=self._config, dataset=dataset)
+        n_ranks = self._cluster.size
+        return on_rank_0(self._cluster, lambda: save(solver=solver, n_ranks=n_ranks, seconds=self.training_seconds))
 
     def _fill_folder(self, state: State) -> None:
         self._saver.wait()

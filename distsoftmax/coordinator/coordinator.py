@@ -20,16 +20,19 @@ from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
+from distsoftmax.coordinator.result_file import MODEL, remove_result, save_outcome
 from distsoftmax.coordinator.saver import SaveErrors, Saver
+from distsoftmax.coordinator.time_left import TimeLeft
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import OutputError
-from distsoftmax.model import Model
 from distsoftmax.monitoring.report import ClusterReport
+from distsoftmax.objective.classification_report import ClassificationReport
 from distsoftmax.scratch import MEMORY, warm_folder
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
+from distsoftmax.training.result import Interruption, Result
 from distsoftmax.training.stopping import Look, StepLimit
 
 
@@ -81,6 +84,7 @@ class Coordinator:
         self._opened: float | None = None  # when the first step was about to be taken
         self._saved_step = -1
         self._n_steps = self._n_samples = 0
+        self._time_left = TimeLeft(config.solver.tolerance)
         # what follows is rank 0's, whichever rank that is
         self._warn = partial(_warn, self.progress, cluster)
         self._lock = FolderLock(self.folder, self._warn, config.run.timeout)
@@ -138,7 +142,7 @@ class Coordinator:
     @property
     def model_path(self) -> Path:
         """Where the model goes."""
-        return self.folder / "model.safetensors"
+        return self.folder / MODEL
 
     @property
     def checkpoints(self) -> Path:
@@ -222,8 +226,10 @@ class Coordinator:
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
         if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
             self._save(state, look.best)
-        self.progress.show(self._task, state.step, self._n_steps, in_words(state))
+        left = "" if is_last else self._time_left.note(state, self._n_steps, verdict.seconds_left)
+        self.progress.show(self._task, state.step, self._n_steps, in_words(state, self._n_steps), left)
         if is_last:
+            self.progress.leave()
             self._saver.wait()
             if not self.failure:
                 self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._metrics.n_unwritten)
@@ -239,22 +245,27 @@ class Coordinator:
             if self.failure:
                 raise OutputError(self.failure)
 
-    def save_model(self, model: Model) -> None:
-        """Write the model. Collective.
+    def save_outcome(
+        self, ended: Result | Interruption, dataset: Dataset, solver: str, evaluation: ClassificationReport | None
+    ) -> str:
+        """Write the model and result.json, and return the model's SHA-256; see `result_file.save_outcome`. Collective.
 
         Raises
         ------
         OutputError
             On every rank.
         """
-        on_rank_0(self._cluster, lambda: write_atomically(self.model_path, *model.file_content()))
+        save = partial(save_outcome, self.folder, ended, evaluation, config=self._config, dataset=dataset)
+        n_ranks = self._cluster.size
+        return on_rank_0(self._cluster, lambda: save(solver=solver, n_ranks=n_ranks, seconds=self.training_seconds))
 
     def _fill_folder(self, state: State) -> None:
         self._saver.wait()
         self._lock.take() if self._path is None else self._path.open()
         make_results_folder(self.checkpoints, self.folder)
         remove_leftovers(self.folder)
-        write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
+        remove_result(self.folder)
+        write_atomically(self.folder / "config.toml", resuming_options(self._config))
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._last_save = time.monotonic()
 

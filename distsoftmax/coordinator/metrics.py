@@ -8,6 +8,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def metrics_of(
     """Return the line of a step that has looked at so many samples; of the last step, what the closing lines say."""
     values: dict[str, object] = {
         "step": state.step,
+        "time": utc_now("milliseconds"),
         "objective": state.value if state.is_current else None,
         "batch_objective": None if state.is_current else state.latest_value,
         "gradient_norm": state.evaluation.gradient_norm,
@@ -109,11 +111,17 @@ def metrics_of(
     return values
 
 
-def in_words(state: State) -> str:
-    """Return what the progress line says of a step."""
+def utc_now(precision: str) -> str:
+    """Return the time of day in UTC, as ISO 8601 writes it: with "seconds" as 2026-03-01T06:00:00Z."""
+    return datetime.now(timezone.utc).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def in_words(state: State, n_steps: int | None = None) -> str:
+    """Return what the progress line says of a step, of so many at most: what matters most comes first."""
     gap = state.certified_gap if state.certified_gap is not None else state.estimated_gap
-    tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.evaluation.gradient_norm:.2e}"
-    return f"step {state.step}  objective {state.latest_value:.6f}  {tail}"
+    reached = f"gap {gap:.2e}" if gap is not None else f"gradient {state.evaluation.gradient_norm:.2e}"
+    step = f"step {state.step}" if n_steps is None else f"step {state.step} of {n_steps}"
+    return f"{step}  {reached}  objective {state.latest_value:.6f}"
 
 
 def _append(file: FileIO, content: bytes) -> None:

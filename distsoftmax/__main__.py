@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "measure a trained model on labelled samples",
     "predict": "predict the class of each sample",
     "describe": "look at samples before training on them",
-    "monitor": "watch a run from another terminal, or see afterwards where its time went",
+    "monitor": "watch a run from another terminal",
     "supervise": "start a job again where a rank or a node is lost",
 }
 OTHER_WORDS = (
@@ -55,14 +55,11 @@ def main(words: list[str] | None = None) -> int:
     if command in COMMANDS:
         _run(command, rest)
     if command == "completion" and rest in [[shell] for shell in SHELLS]:
-        _say(_completion(rest[0]))
-        return 0
+        return _say(_completion(rest[0]))
     if command in ("--version", "-V"):
-        _say(_version())
-        return 0
+        return _say(_version())
     if command in ("--help", "-h", "help"):
-        _say(_overview())
-        return 0
+        return _say(_overview())
     _refuse(command)
     return BAD_USAGE
 
@@ -83,7 +80,7 @@ def _overview() -> str:
 
     width = max(map(len, COMMANDS)) + 2
     lines = [
-        f"distsoftmax {__version__}: softmax regression with MPI, the same bits on any number of ranks",
+        f"distsoftmax {__version__}: softmax regression, the same bits on any number of ranks",
         "",
         "usage: distsoftmax COMMAND [OPTIONS], or python -m distsoftmax.COMMAND [OPTIONS]",
         "",
@@ -134,20 +131,22 @@ def _refuse(command: str) -> None:
     meant = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
     if command == "completion":
         meant = f"name a shell, {' or '.join(SHELLS)}"
-    if next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0":
+    if _is_first():
         print(f"error: there is no command {command!r}; {meant}", file=sys.stderr)
     if started_processes() > 1:
         end_before_joining(BAD_USAGE)
 
 
-def _say(text: str) -> None:
-    """Print a text that was asked for, once a job; whoever reads it may end before."""
-    if next((os.environ[name] for name in RANKS if name in os.environ), "0") != "0":
-        return
-    try:
-        print(text, flush=True)
-    except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (stays open to the end)
+def _say(text: str) -> int:
+    """Print a text that was asked for, in a job on rank 0 alone, and return the exit status."""
+    from distsoftmax.usage.output import print_text
+
+    return print_text(text) if _is_first() else 0
+
+
+def _is_first() -> bool:
+    """Whether this is rank 0, as its launcher says; MPI is not started for a text."""
+    return next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
 
 
 if __name__ == "__main__":

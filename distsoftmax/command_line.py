@@ -52,7 +52,9 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
         problem = error
     is_help = isinstance(problem, UsageText) and problem.status == 0
     if is_help and started_processes() == 1:  # without numpy and MPI, so that it is quick
-        _print_and_leave(str(problem))
+        from distsoftmax.usage.output import print_text
+
+        sys.exit(print_text(str(problem)))
     from distsoftmax.cluster.communicator import complain
     from distsoftmax.cluster.first_message import FirstMessage, compare_ranks, resolved_options
     from distsoftmax.cluster.startup import join_job, load_core
@@ -166,15 +168,6 @@ def _called_as() -> str:
     return f"python -m {module}"
 
 
-def _print_and_leave(text: str) -> NoReturn:
-    """Print a text that was asked for, and end; whoever reads it may end before."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (stays open to the end)
-    sys.exit(0)
-
-
 def _options_in_file(arguments: list[str], sections: Sections) -> Iterator[str]:
     """Yield the options of the TOML file named by --config as command-line arguments."""
     path = None
@@ -223,7 +216,7 @@ def _options(sections: Sections) -> dict[str, Option]:
 def _refuse_options_without_words(arguments: list[str], options: Sequence[Option]) -> None:
     """Raise an InputError where an option that takes several words has none, or one that names files an empty one."""
     several = {option.name for option in options if option.several}
-    files = {option.name for option in options if option.takes_files}
+    files = {option.name for option in options if option.takes_files and option.placeholder != "DIR"}
     for number, argument in enumerate(arguments):
         name, equals, word = argument.removeprefix("--").partition("=")
         words = [word] if equals else arguments[number + 1 : number + 2]

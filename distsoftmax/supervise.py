@@ -194,9 +194,11 @@ def _in_words(status: int) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command, those before the two dashes."""
+    from distsoftmax.usage.help import described
+
     form = argparse.RawDescriptionHelpFormatter
     usage = "python -m distsoftmax.supervise [--max-restarts N] [--cold] -- mpirun ..."
-    parser = argparse.ArgumentParser(usage=usage, description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(usage=usage, description=described(__doc__), formatter_class=form)
     parser.add_argument("--max-restarts", type=int, default=MAX_RESTARTS, metavar="N", help=f"default: {MAX_RESTARTS}")
     parser.add_argument(
         "--cold", action="store_true", help="leave out --warm: a restart reads and prepares the data anew"

@@ -29,7 +29,7 @@ def script(shell: str, commands: Mapping[str, Sequence[Option]]) -> str:
     Examples
     --------
     >>> from distsoftmax.usage.options import HELP
-    >>> "'train')" in script("bash", {"train": [HELP]})
+    >>> "train) REPLY='-h --help'" in script("bash", {"train": [HELP]})
     True
     """
     flags = [(command, " ".join(_flags(options))) for command, options in commands.items()]

@@ -1,18 +1,17 @@
 _distsoftmax() {
-  emulate -L zsh -o sh_word_split
   local REPLY KIND WORDS word current=$words[CURRENT]
   local -a found
   [[ $current != --*=* ]] || compset -P 1 '*='
   _distsoftmax_look "${(@)words[1,CURRENT-1]}" ${${(M)current:#--*=*}%%=*}
   if [[ $KIND == module && distsoftmax == ${current%%.*}* ]]; then
     found=(distsoftmax)
-    for word in $_distsoftmax_commands; do found+=("distsoftmax.$word"); done
+    for word in ${=_distsoftmax_commands}; do found+=("distsoftmax.$word"); done
     compadd -- $found
   elif [[ $KIND != words ]]; then
     local before=$_distsoftmax_before[${words[1]:t}]
     if [[ -n $before ]]; then $before; else _default; fi
   else
-    for word in $WORDS; do
+    for word in ${=WORDS}; do
       if [[ $word == @files ]]; then
         _files
       elif [[ $word != -* || -n $current || $WORDS != *@files* ]]; then

@@ -14,7 +14,7 @@ from distsoftmax.usage.options import Option
 # The options of the first group, in this order, beside those that the command has alone.
 COMMON = ("data", "label", "labels", "one-hot", "impute", "valid-fraction", "l2", "l2-path", "tolerance", "max-steps")
 COMMON_AT_THE_END = ("config", "out", "print-config", "help")
-MOST_COLUMNS, FEWEST_COLUMNS = 100, 50
+MOST_COLUMNS, FEWEST_COLUMNS = 100, 60
 INDENT = 22  # columns before the text of an option
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
@@ -42,13 +42,11 @@ def help_text(prog: str, doc: str, options: Sequence[Option]) -> str:
     options
       --verbose           Say more.
     """
-    width = min(max(shutil.get_terminal_size((80, 24)).columns, FEWEST_COLUMNS), MOST_COLUMNS)
+    width = _columns()
     leading = [option for option in options if not option.flags]
     needed = [f"{option.flags[0]} {option.placeholder}" for option in options if option.required and option.flags]
     usage = " ".join([f"usage: {prog}", *map(_value, leading), *needed, "[OPTIONS]"])
-    lines = [*_wrapped(usage, width, subsequent_indent="    "), ""]
-    for paragraph in _paragraphs(doc):
-        lines += [*_filled(paragraph, width), ""]
+    lines = [*_wrapped(usage, width, subsequent_indent="    "), "", described(doc), ""]
     bold = _takes_bold_type()
     for title, about, members in groups(options):
         lines.append(f"{BOLD}{title}{PLAIN}" if bold else title)
@@ -57,6 +55,11 @@ def help_text(prog: str, doc: str, options: Sequence[Option]) -> str:
             lines += _lines(option, width, bold=bold)
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def described(doc: str) -> str:
+    """Return a docstring as wide as the terminal; what is set in stays as it is."""
+    return "\n\n".join("\n".join(_filled(paragraph, _columns())) for paragraph in _paragraphs(doc))
 
 
 def groups(options: Sequence[Option]) -> list[tuple[str, str, list[Option]]]:
@@ -81,6 +84,10 @@ def groups(options: Sequence[Option]) -> list[tuple[str, str, list[Option]]]:
             for part, about in parts.items()
         ),
     ]
+
+
+def _columns() -> int:
+    return min(max(shutil.get_terminal_size((80, 24)).columns, FEWEST_COLUMNS), MOST_COLUMNS)
 
 
 def _value(option: Option) -> str:

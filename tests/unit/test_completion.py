@@ -1,11 +1,14 @@
 """Shell completion, in real shells, as far as they are installed."""
 
+import fcntl
 import os
 import pty
 import select
 import shlex
 import shutil
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -116,9 +119,10 @@ def test_zsh_completes_the_same(script):
         text, end = "", time.monotonic() + 20
         while not condition(text) and time.monotonic() < end:
             if select.select([terminal], [], [], 0.1)[0]:
-                text += os.read(terminal, 1 << 16).decode()
+                text += os.read(terminal, 1 << 16).decode().replace("\a", "")
         return text
 
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))  # a line that is longer scrolls
     os.write(terminal, f"autoload -Uz compinit; compinit -u -D; source {path}; echo rea''dy\n".encode())
     assert "ready" in shown_until(lambda text: "ready" in text)
     for line, word in unique:

@@ -16,7 +16,11 @@ from distsoftmax.command_line import UsageText, parse
 from distsoftmax.usage.help import groups
 
 PACKAGE = Path(distsoftmax.__file__).parent
-ALONE = ("monitor", "supervise")  # commands without a dataclass: their help is argparse's
+
+
+def config_of(command):
+    """The dataclass of a command's options; None where they are argparse's."""
+    return getattr(importlib.import_module(f"distsoftmax.{command}"), f"{command.capitalize()}Config", None)
 
 
 def run(*words, **variables):
@@ -28,9 +32,9 @@ def run(*words, **variables):
 def help_of(command, monkeypatch, columns=80):
     monkeypatch.setenv("COLUMNS", str(columns))
     module = importlib.import_module(f"distsoftmax.{command}")
-    if command in ALONE:
+    config_type = config_of(command)
+    if config_type is None:
         return module.parser().format_help()
-    config_type = getattr(module, f"{command.capitalize()}Config")
     with pytest.raises(UsageText) as caught:
         parse(config_type, ["--help"], f"python -m distsoftmax.{command}", module.__doc__)
     assert caught.value.status == 0
@@ -118,7 +122,7 @@ def test_help_names_every_option_once_and_the_common_ones_first(command, monkeyp
     named = [word.split()[0] for head in heads for word in head.split(", ")]
     options = command_options(command)
     assert sorted(named) == sorted(flag for option in options for flag in option.flags)
-    if command not in ALONE:
+    if config_of(command) is not None:
         titles = re.findall(r"^(\w+ )?options$", text, re.MULTILINE)
         assert titles[0] in ("common ", "")
         assert len(set(titles)) == len(titles)
@@ -126,7 +130,7 @@ def test_help_names_every_option_once_and_the_common_ones_first(command, monkeyp
         assert sorted(option.name for option in members) == sorted(option.name for option in options)
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ALONE])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if config_of(command)])
 def test_every_option_is_explained(command):
     for option in command_options(command):
         assert len(option.text.split()) >= 4, option.name

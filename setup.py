@@ -48,12 +48,16 @@ class BuildCore(Command):
         self.set_undefined_options("build_py", ("build_lib", "build_lib"))
 
     def run(self) -> None:
-        """Compile, but not again what a source tree has already, as for a second environment."""
+        """Compile, but not again what a source tree has already, as for a second environment or for a wheel."""
         assert self.build_lib is not None
-        if self.editable_mode and recipe.recorded_identity(recipe.HERE) == recipe.identity():
+        folder = recipe.HERE if self.editable_mode else Path(self.build_lib, ARITHMETIC)
+        if not os.environ.get("CC") and recipe.recorded_identity(recipe.HERE) == recipe.identity():
+            if not self.editable_mode:
+                for name in [*map(recipe.library_name, recipe.instruction_sets()), recipe.IDENTITY]:
+                    self.copy_file(str(recipe.HERE / name), str(folder / name))
             return
         try:
-            recipe.compile_core(recipe.HERE if self.editable_mode else Path(self.build_lib, ARITHMETIC))
+            recipe.compile_core(folder)
         except recipe.BuildFailed as error:
             raise CompileError(str(error)) from None
 

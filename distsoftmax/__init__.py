@@ -2,11 +2,13 @@
 
 The map of the house. Who stands higher may import who stands lower; tests/unit/test_architecture.py holds both true.
 
+    __main__                            the front door: the commands, the version, shell completion
     train evaluate predict describe     commands: from arguments to a config, and one call
     monitor                             a command: how a run and its nodes do, from outside; the nodes of an allocation
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
     supervision                         a job from outside: its command, hosts and processes
     command_line                        from argv and a TOML file to a config; exit statuses
+    usage                               what a command says of its options: help, a TOML file, shell completion
     inspection                          what a source holds, before anything is trained on it
     scoring                             a model over a source: predictions, and how good they are
     regularization_path                 the training loop, once for each value of l2

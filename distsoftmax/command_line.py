@@ -8,35 +8,27 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, get_type_hints
 
-from distsoftmax.cluster.early_exit import end_before_joining, end_the_job_with_this_process
+from distsoftmax.cluster.early_exit import end_before_joining, end_the_job_with_this_process, started_processes
 from distsoftmax.errors import DistSoftmaxError, InputError, RanksLost
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
+    from distsoftmax.usage.options import Option
 
 end_the_job_with_this_process()  # before the imports of what may be missing on a node: tyro, numpy, mpi4py
 
 Config = TypeVar("Config")
-
-FILES = (
-    "data",
-    "labels",
-    "valid",
-    "valid-labels",
-    "class-weight",
-    "weights",
-    "init",
-    "config",
-)  # options that name files
+Sections: TypeAlias = "dict[str, dict[str, Option]]"  # of a TOML file, each with its options by name
 
 
 class UsageText(Exception):
-    """The command line asked for nothing but a text, such as --help or a complaint about an option."""
+    """The command line asked for nothing but a text: help, the options themselves, or a complaint about one."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -55,10 +47,14 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     config: Config | None = None
     problem: UsageText | DistSoftmaxError | None = None
     try:
-        config = parse(config_type, sys.argv[1:], prog=f"python -m {_module_name()}")
+        config = parse(config_type, sys.argv[1:], _called_as(), sys.modules[command.__module__].__doc__)
     except (UsageText, DistSoftmaxError) as error:
         problem = error
-    # after parsing, so that --help is quick
+    is_help = isinstance(problem, UsageText) and problem.status == 0
+    if is_help and started_processes() == 1:  # without numpy and MPI, so that it is quick
+        from distsoftmax.usage.output import print_text
+
+        sys.exit(print_text(str(problem)))
     from distsoftmax.cluster.communicator import complain
     from distsoftmax.cluster.first_message import FirstMessage, compare_ranks, resolved_options
     from distsoftmax.cluster.startup import join_job, load_core
@@ -71,7 +67,6 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
         complain(f"error: {error}")
         end_before_joining(error.exit_status)
     try:
-        is_help = isinstance(problem, UsageText) and problem.status == 0
         compare_ranks(cluster, FirstMessage.of(cluster, options, str(problem or ""), is_help=is_help))
         if isinstance(problem, DistSoftmaxError):
             raise problem.on_all_ranks()
@@ -96,13 +91,22 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
     cluster.leave(status)
 
 
-def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
+def parse(config_type: type[Config], arguments: list[str], prog: str, doc: str | None = None) -> Config:
     """Turn arguments, and the TOML file that --config names, into a `config_type`.
+
+    Parameters
+    ----------
+    config_type : type
+        The dataclass of a command's options, flat or with a dataclass for each part.
+    arguments : list of str
+    prog, doc : str
+        How the command was called, and what it does, for its help; by default the dataclass's docstring.
 
     Raises
     ------
     UsageText
-        For --help (status 0) and for arguments that cannot be parsed (status 2), with the text to print.
+        For --help and --print-config (status 0) and for arguments that cannot be parsed (status 2), with the text to
+        print.
     InputError
         The TOML file is missing, malformed or has an unknown key; an option that takes words has none; or a value is
         out of range.
@@ -114,37 +118,57 @@ def parse(config_type: type[Config], arguments: list[str], prog: str) -> Config:
     >>> config.data.data, config.objective.l2
     (('wine.npz',), 0.001)
     """
-    import tyro
+    from distsoftmax.usage.options import HELP, PRINT_CONFIG, options_of
 
-    doc = sys.modules["__main__"].__doc__ or config_type.__doc__
-    settings = {"prog": prog, "description": doc, "config": (tyro.conf.OmitArgPrefixes,)}
-    sections = _sections(config_type)
-    options = get_type_hints(config_type) | _options(sections)
+    options = options_of(config_type)
+    if set(HELP.flags) & set(arguments):
+        from distsoftmax.usage.help import help_text
+
+        raise UsageText(0, help_text(prog, doc or config_type.__doc__ or "", options))
+    asking = PRINT_CONFIG.flags if PRINT_CONFIG in options else ()
+    is_asked = bool(set(asking) & set(arguments))
+    arguments = [argument for argument in arguments if argument not in asking]
+    sections = _sections(config_type, options)
     _refuse_options_without_words(arguments, options)
     from_file = list(_options_in_file(arguments, sections))
     _refuse_options_without_words(from_file, options)
+    config = _parsed(config_type, [*from_file, *arguments], prog)
+    if is_asked:
+        from distsoftmax.usage.toml import as_toml
+
+        raise UsageText(0, as_toml(config))
+    return config
+
+
+def _parsed(config_type: type[Config], arguments: list[str], prog: str) -> Config:
+    import tyro
+
+    from distsoftmax.usage.options import registry
+
+    settings = {"prog": prog, "config": (tyro.conf.OmitArgPrefixes,), "registry": registry()}
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-            return tyro.cli(config_type, args=[*from_file, *arguments], **settings)  # type: ignore[no-any-return, call-overload]
+            return tyro.cli(config_type, args=arguments, **settings)  # type: ignore[no-any-return, call-overload]
     except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 2
-        raise UsageText(status, _readable(text.getvalue())) from None
+        # where tyro shows an option, it also shows a default that says nothing
+        complaint = re.sub(r"\s*\(default:\s*(None)?\)", "", text.getvalue())
+        complaint = "\n".join(line.rstrip() for line in complaint.splitlines()).rstrip()
+        raise UsageText(end.code if isinstance(end.code, int) else 2, complaint) from None
 
 
-def _readable(text: str) -> str:
-    """Return a help text of tyro's without the defaults and types that say nothing."""
-    text = re.sub(r"\s*\(default:\s*(None)?\)", "", text)
-    text = re.sub(r"\{None\}\|(\S+)", r"\1       ", text)
-    return "\n".join(line.rstrip() for line in text.splitlines()).rstrip()
-
-
-def _module_name() -> str:
+def _called_as() -> str:
+    """Return how this command was called: by a module of its own, or as a word after distsoftmax."""
     spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else "distsoftmax"
+    module = spec.name if spec else "distsoftmax"
+    name = module.rpartition(".")[2]
+    for number, (word, following) in enumerate(pairwise(sys.orig_argv)):
+        if os.path.basename(word) == "distsoftmax" and following == name:
+            return f"{'python -m ' if sys.orig_argv[number - 1] == '-m' else ''}distsoftmax {name}"
+    return f"python -m {module}"
 
 
-def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]]) -> Iterator[str]:
+def _options_in_file(arguments: list[str], sections: Sections) -> Iterator[str]:
     """Yield the options of the TOML file named by --config as command-line arguments."""
     path = None
     for position, argument in enumerate(arguments):
@@ -176,9 +200,7 @@ def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]
         yield from _arguments(path, key, value, sections[section] if section else _options(sections))
 
 
-def _entries(
-    path: str, table: dict[str, object], sections: dict[str, dict[str, object]]
-) -> Iterator[tuple[str, object, str]]:
+def _entries(path: str, table: dict[str, object], sections: Sections) -> Iterator[tuple[str, object, str]]:
     """Yield each key of a TOML file with its value and its section; "" for none."""
     for key, value in table.items():
         if not isinstance(value, dict):
@@ -189,44 +211,44 @@ def _entries(
             raise InputError(f"{path}: unknown section [{key}]{_nearest(key, sections)}")
 
 
-def _options(sections: dict[str, dict[str, object]]) -> dict[str, object]:
-    """Return the options of all sections, each with its type."""
-    return {name: kind for part in sections.values() for name, kind in part.items()}
+def _options(sections: Sections) -> dict[str, Option]:
+    """Return the options of all sections by name."""
+    return {name: option for part in sections.values() for name, option in part.items()}
 
 
-def _refuse_options_without_words(arguments: list[str], options: dict[str, object]) -> None:
+def _refuse_options_without_words(arguments: list[str], options: Sequence[Option]) -> None:
     """Raise an InputError where an option that takes several words has none, or one that names files an empty one."""
-    several = {name.replace("_", "-") for name, kind in options.items() if kind is tuple}
+    several = {option.name for option in options if option.several}
+    files = {option.name for option in options if option.takes_files and option.placeholder != "DIR"}
     for number, argument in enumerate(arguments):
         name, equals, word = argument.removeprefix("--").partition("=")
         words = [word] if equals else arguments[number + 1 : number + 2]
         is_missing = name in several and (not words or (not equals and words[0].startswith("--")))
-        if argument.startswith("--") and (is_missing or (name in FILES and words == [""])):
+        if argument.startswith("--") and (is_missing or (name in files and words == [""])):
             raise InputError(
                 f"--{name} names nothing, as where a variable of the shell is not set; name it, or leave it out"
             )
 
 
-def _sections(config_type: type) -> dict[str, dict[str, object]]:
-    """The section names of a nested config, each with the names of its options and their types."""
-    hints = get_type_hints(config_type)
+def _sections(config_type: type, options: Sequence[Option]) -> Sections:
+    """Return the sections of a nested config, each with the options that a file may give, by name."""
     return {
-        name: {option.replace("_", "-"): kind for option, kind in get_type_hints(part).items() if option != "config"}
-        for name, part in hints.items()
-        if is_dataclass(part)
+        name: {option.name: option for option in options if option.part == name and option.name != "config"}
+        for name, kind in get_type_hints(config_type).items()
+        if is_dataclass(kind)
     }
 
 
-def _arguments(path: str, key: str, value: object, known: dict[str, object]) -> Iterator[str]:
+def _arguments(path: str, key: str, value: object, known: dict[str, Option]) -> Iterator[str]:
     name = key.replace("_", "-")
     if name not in known:
         raise InputError(f"{path}: unknown key {key}{_nearest(name, known)}")
-    if isinstance(value, bool) != (known[name] is bool):
-        expected = "true or false" if known[name] is bool else "a text or a number"
+    if isinstance(value, bool) != known[name].is_switch:
+        expected = "true or false" if known[name].is_switch else "a text or a number"
         raise InputError(f"{path}: {key} is {value!r}; it must be {expected}")
     if any("\0" in text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)):
         raise InputError(f"{path}: {key} holds a null character, which no option takes; leave it out")
-    takes_several = known[name] is tuple
+    takes_several = known[name].several
     if isinstance(value, bool):
         yield f"--{name}" if value else f"--no-{name}"
     elif takes_several and isinstance(value, list) and all(isinstance(item, str) for item in value):

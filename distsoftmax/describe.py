@@ -1,8 +1,8 @@
 """Look at samples before training on them: python -m distsoftmax.describe DATA ... --label L [--ranks R] [--json]
 
 Rows, features, classes, missing values, the memory a run will need, and what is wrong, with the options of training
-that say how files are read. Works alone and under mpirun, with the same output. Exit status: 0 if nothing would stop
-training, 2 otherwise.
+that say how files are read; at the end the command line that trains on them. Works alone and under mpirun, with the
+same output. Exit status: 0 if nothing would stop training, 2 otherwise.
 """
 
 from __future__ import annotations

@@ -47,9 +47,14 @@ def main(words: list[str]) -> int:
         return error.exit_status
 
 
-def _options(words: list[str]) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """Return the options of the command."""
+    from distsoftmax.usage.help import described
+
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m distsoftmax.monitor", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        "python -m distsoftmax.monitor", description=described(__doc__), formatter_class=form
+    )
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or of an --l2-path")
     parser.add_argument("--json", action="store_true", help="print one JSON document: see monitoring/summary.py")
     parser.add_argument("--prometheus", metavar="FILE", help="write a text file for node_exporter; renewed by --watch")
@@ -58,13 +63,18 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--nodes", action="store_true", help="measure the nodes of this job, under mpirun; see --nodes --help"
     )
-    options = parser.parse_args(words)
+    return parser
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    form = parser()
+    options = form.parse_args(words)
     if not 0.1 <= options.interval < math.inf:
-        parser.error(f"--interval is {options.interval:g}; it must be at least 0.1 seconds")
+        form.error(f"--interval is {options.interval:g}; it must be at least 0.1 seconds")
     if options.prometheus and not Path(options.prometheus).absolute().parent.is_dir():
-        parser.error(f"--prometheus {options.prometheus}: its folder does not exist; make it, or name another file")
+        form.error(f"--prometheus {options.prometheus}: its folder does not exist; make it, or name another file")
     if options.json and options.watch:
-        parser.error("--json prints one document: leave out --watch, or ask again")
+        form.error("--json prints one document: leave out --watch, or ask again")
     return options
 
 

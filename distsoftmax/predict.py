@@ -6,7 +6,9 @@ Works alone and under mpirun; the rows stand in the order of the data.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
 
 from distsoftmax.command_line import run_command
 from distsoftmax.config import ScoringConfig
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 class PredictConfig(ScoringConfig):
     """The options of `predict`. With --label the file's label column is left out."""
 
-    out: str
+    out: Annotated[str, arg(metavar="FILE")]
     """The file to write, .csv, .tsv or .parquet: a column prediction and, with --probabilities, one for each class.
     A .npy file holds the predicted classes or, with --probabilities, the probabilities alone, a column a class.
     With - the CSV file goes to standard output."""

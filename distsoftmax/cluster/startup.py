@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Alone, Communicator
@@ -11,13 +12,14 @@ from distsoftmax.cluster.watchdog import STDERR, Watchdog
 from distsoftmax.config.values import TIMEOUT
 from distsoftmax.errors import ClusterError, CoreError
 
-__all__ = ["SIZES", "join_job", "load_core"]
+__all__ = ["SIZES", "join_job", "load_core", "mpi_library"]
 
 
 def join_job(timeout: float = TIMEOUT) -> Communicator:
     """Join the job this process was started in, or stand alone where it was not started by mpirun, and be watched.
 
-    Collective: every rank of the job must call it. Without mpi4py a process stands alone.
+    Collective: every rank of the job must call it. Without mpi4py, or an MPI library that it finds, a process stands
+    alone.
 
     Parameters
     ----------
@@ -27,7 +29,7 @@ def join_job(timeout: float = TIMEOUT) -> Communicator:
     Raises
     ------
     ClusterError
-        Several processes were started, and mpi4py is missing: each would train alone.
+        Several processes were started, and mpi4py or the MPI library is missing: each would train alone.
     """
     cluster = _wait_for_all_ranks_to_start(timeout)
     Watchdog(cluster, timeout).start()
@@ -42,18 +44,47 @@ def _wait_for_all_ranks_to_start(timeout: float) -> Communicator:
         from distsoftmax.cluster.mpi import world
 
         return world()
-    except ModuleNotFoundError as error:
-        if error.name != "mpi4py":
+    except ImportError as error:
+        if not _is_without_mpi(error):
             raise
         started = started_processes()
         if started != 1:
-            raise ClusterError(
-                f"mpi4py is not installed, so the {started} processes of this job cannot talk to each other; install "
-                "it in the environment of every rank: pip install mpi4py"
-            ) from None
+            raise ClusterError(_no_mpi(error, started)) from None
         return Alone()
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def _is_without_mpi(error: ImportError) -> bool:
+    """Whether it is mpi4py that cannot be imported, or that finds no MPI library."""
+    return error.name in ("mpi4py", "mpi4py.MPI")
+
+
+def _no_mpi(error: ImportError, started: int) -> str:
+    """Return why so many processes cannot talk to each other, and what to do."""
+    if error.name == "mpi4py":
+        why, remedy = "mpi4py is not installed", "pip install mpi4py"
+    else:
+        why, remedy = "mpi4py finds no MPI library", "pip install mpich, or load the module of this site's MPI"
+    return (
+        f"{why}, so the {started} processes of this job cannot talk to each other; install it in the environment of "
+        f"every rank: {remedy}"
+    )
+
+
+def mpi_library() -> str | None:
+    """Return the versions of the MPI library and of mpi4py, without starting MPI; None where there is none.
+
+    For a process that does nothing else with MPI: it cannot be started afterwards.
+    """
+    os.environ["MPI4PY_RC_INITIALIZE"] = "0"
+    try:
+        from distsoftmax.cluster.mpi import library
+    except ImportError as error:
+        if not _is_without_mpi(error):
+            raise
+        return None
+    return library()
 
 
 def load_core(cluster: Communicator) -> None:

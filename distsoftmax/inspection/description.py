@@ -19,6 +19,7 @@ from distsoftmax.errors import InputError
 from distsoftmax.inspection.census import Census, take_census
 from distsoftmax.inspection.diagnosis import Diagnosis, Problem
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
+from distsoftmax.inspection.suggestion import suggest
 from distsoftmax.inspection.tally import BadNumbers, KindOf
 
 COLUMNS_SHOWN = 10  # those with the most bad cells
@@ -74,6 +75,8 @@ class Description:
         The rows of the smallest and the largest shard.
     memory_bound, least_memory : int
         What --memory is, where it is given, and the least that it may be; in bytes.
+    suggestion : str or None
+        A command line that trains on the source; None where no options make that possible.
     notes : tuple of str
         What the reader says of this reading, which may depend on the number of ranks; shown apart.
     """
@@ -102,6 +105,7 @@ class Description:
     memory_bound: int | None
     least_memory: int
     problems: tuple[Problem, ...]
+    suggestion: str | None
     notes: tuple[str, ...]
 
     @property
@@ -182,6 +186,7 @@ def describe(
         memory_bound=bound,
         least_memory=sizes.least_bound,
         problems=diagnosis.problems(),
+        suggestion=suggest(diagnosis, width, divided.n_shards, ranks),
         notes=source.notes,
     )
 

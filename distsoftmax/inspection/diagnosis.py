@@ -80,6 +80,11 @@ class Diagnosis:
         ]
         return tuple(sorted(problems, key=lambda problem: problem.severity))
 
+    def word(self, name: str) -> str:
+        """Return what names a column on the command line: its number, where the source has no names of its own."""
+        has_names = self.config.header != "no" and not self.source.headless_by_guess
+        return name if has_names else name.removeprefix("x")
+
     def _of_labels(self) -> Iterator[Problem]:
         path, labels = self.source.path, self.census.labels
         if self.no_labels is not None:
@@ -196,8 +201,7 @@ class Diagnosis:
             return error(f"{where}: {text} is not a number{_first_of(tally.words, 'cell')}")
         if len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES:
             return self._too_many(name)
-        has_names = self.config.header != "no" and not self.source.headless_by_guess
-        word = name if has_names else name.removeprefix("x")
+        word = self.word(name)
         remedy = f"declare it with --one-hot {word}, or leave it out with --features"
         if may_be_label:
             return note(f"{where}: it holds text ({text}); say --label {word} if it is the label; else {remedy}")

@@ -14,10 +14,20 @@ MIB = 1 << 20
 
 
 def as_table(description: Description) -> str:
-    """Return what is shown of a source: a few lines each on its shape, classes, cells, memory and problems."""
+    """Return what is shown of a source: its shape, classes, cells, memory, problems, and how to train on it."""
     sections = (_shape(description), _classes(description), _cells(description), _memory(description))
     problems = [f"{problem.severity}: {problem.text}" for problem in description.problems]
-    return "\n\n".join("\n".join(lines) for lines in (*sections, problems or ["nothing is wrong with it"]) if lines)
+    ending = (problems or ["nothing is wrong with it"], _suggestion(description))
+    return "\n\n".join("\n".join(lines) for lines in (*sections, *ending) if lines)
+
+
+def _suggestion(description: Description) -> list[str]:
+    if description.suggestion is None:
+        return []
+    return [
+        "with other options it can be trained on:" if description.stops_training else "to train on it:",
+        description.suggestion,
+    ]
 
 
 def _shape(description: Description) -> list[str]:

@@ -15,6 +15,7 @@ else:
     import tomli as tomllib
 
 TRAIN = "distsoftmax.train"
+FRONT_DOOR = "distsoftmax"  # the console script, or the package that python -m runs; the command's name follows
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Command:
         >>> Command.of(["mpirun", "python", "-m", "distsoftmax.train", "--out", "runs/wine"], warm=True).words[-3:]
         ('--out', 'runs/wine', '--warm')
         """
-        if TRAIN not in words:
+        options = _options_of_training(words)
+        if options is None:
             return cls(tuple(words), None)
-        options = words[words.index(TRAIN) + 1 :]
-        if "--help" in options or "-h" in options:
+        if {"--help", "-h", "--print-config"} & set(options):
             return cls(tuple(words), None)
         added = ["--warm"] if warm and not {"--warm", "--no-warm"} & set(options) else []
         out = _value("out", options) or _out_in_file(_value("config", options))
@@ -51,6 +52,22 @@ class Command:
             out = new_folder()
             added += ["--out", out]
         return cls((*words, *added), Path(out))
+
+
+def _options_of_training(words: Sequence[str]) -> Sequence[str] | None:
+    """Return the words after what starts a training; None where nothing does.
+
+    Examples
+    --------
+    >>> _options_of_training(["mpirun", "-n", "4", "/opt/bin/distsoftmax", "train", "--warm"])
+    ['--warm']
+    """
+    for number, word in enumerate(words):
+        if word == TRAIN:
+            return words[number + 1 :]
+        if Path(word).name == FRONT_DOOR and words[number + 1 : number + 2] == ["train"]:
+            return words[number + 2 :]
+    return None
 
 
 def _value(option: str, words: Sequence[str]) -> str | None:

@@ -159,7 +159,7 @@ def _agent(words: Sequence[str], environment: Mapping[str, str]) -> str:
 def _option(words: Sequence[str], names: Sequence[str]) -> int | None:
     """Return where one of mpirun's own options stands, before its value; None where it is not given."""
     for number, word in enumerate(words[:-1]):
-        if os.path.basename(word).startswith("python"):
+        if os.path.basename(word).startswith(("python", "distsoftmax")):
             return None  # the program begins here
         if word in names:
             return number

@@ -1,6 +1,10 @@
 """The look at samples before training, as a command: alone and on several ranks."""
 
 import json
+import shlex
+
+import numpy as np
+import pytest
 
 
 def test_it_says_what_a_user_wants_to_know(job, table):
@@ -49,3 +53,81 @@ def test_no_data_is_refused(job):
     ended = job(2, "describe", "--label", "kind")
     assert ended.status == 2
     assert "no samples are given" in ended.err
+
+
+def suggested(job, *words):
+    """The command line that describe suggests, and the words after the command; the same in both forms."""
+    shown, told = job(1, "describe", *words), json.loads(job(2, "describe", *words, "--json").out)
+    line = told["suggestion"]
+    assert line == shown.out.splitlines()[-1]
+    words = shlex.split(line)
+    return line, words[words.index("distsoftmax.train") + 1 :]
+
+
+def rows_of_a_table(n=160):
+    """Rows with missing numbers, a text column, a column that names the rows, weights and a label."""
+    return [f"{i % 5 or ''},{['red', 'light blue'][i % 2]},{i % 3},id{i},{'ab'[i % 7 > 3]}" for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("head", "words", "expected"),
+    [
+        (
+            "a size,colour,w,id,the kind",
+            ["--label", "the kind", "--weight", "w"],
+            "--data 'a table.csv' --label 'the kind' --weight w --features 'a size' --one-hot colour "
+            "--impute mean --valid-fraction 0.2 --l2 0.01",
+        ),
+        (
+            None,
+            ["--label", 4, "--weight", 2, "--header", "no"],
+            "--data 'a table.csv' --label 4 --weight 2 --features 0 --one-hot 1 --header no --impute mean "
+            "--valid-fraction 0.2 --l2 0.01",
+        ),
+    ],
+    ids=["names", "numbers"],
+)
+def test_the_command_that_is_suggested_trains(job, tmp_path, head, words, expected):
+    (tmp_path / "a table.csv").write_text("\n".join([*([head] if head else []), *rows_of_a_table()]) + "\n")
+    line, training = suggested(job, "a table.csv", *words)
+    assert line == f"python -m distsoftmax.train {expected}"
+    ended = job(1, "train", *training, "--out", "run")
+    assert (ended.status, ended.err) == (0, "")
+
+
+def test_the_one_column_of_text_is_suggested_as_the_label(job, table):
+    _, training = suggested(job, table)
+    assert training[:4] == ["--data", str(table), "--label", "kind"]
+    assert job(1, "train", *training, "--out", "run").status == 0
+
+
+def test_options_that_were_given_are_suggested_again(job, tmp_path):
+    np.save(tmp_path / "X.npy", np.arange(90.0).reshape(30, 3))
+    np.save(tmp_path / "y.npy", np.arange(30) % 3)
+    _, training = suggested(job, "X.npy", "--labels", "y.npy", "--dtype", "float32", "--shards", 4)
+    assert training == [
+        *("--data", "X.npy", "--labels", "y.npy", "--dtype", "float32", "--shards", "4", "--l2", "0.01"),
+    ]  # 6 held-out samples would tell nothing
+    assert job(1, "train", *training, "--out", "run").status == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["1,2,cat,3,inf", "1,two,cat,3,4", "1,2,cat,3,1e200"], ids=["infinite", "word", "large"]
+)
+def test_where_only_the_user_can_tell_the_remedy_nothing_is_suggested(job, table, line):
+    table.write_text(f"{table.read_text()}{line}\n")
+    ended = job(1, "describe", table, "--label", "kind", "--json")
+    assert (ended.status, json.loads(ended.out)["suggestion"]) == (2, None)
+    assert job(1, "describe", table, "--label", "kind").out.splitlines()[-1].startswith(("error: ", "note: "))
+
+
+def test_ranks_are_suggested_where_there_is_work_for_them(job, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    np.savez(tmp_path / "large.npz", X=np.arange(2_100_000.0).reshape(-1, 3), y=np.arange(700_000) % 2)
+    np.savez(tmp_path / "small.npz", X=np.arange(60.0).reshape(-1, 3), y=np.arange(20) % 2)
+    assert suggested(job, "large.npz")[0].startswith("mpirun -n 8 python -m distsoftmax.train --data large.npz ")
+    assert suggested(job, "small.npz")[0].startswith("python -m ")
+    assert suggested(job, "small.npz", "--ranks", 3)[0].startswith("mpirun -n 3 python -m ")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert suggested(job, "large.npz")[0].startswith("python -m ")

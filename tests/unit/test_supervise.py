@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -349,6 +350,16 @@ def test_a_run_without_a_folder_gets_one_and_keeps_it(options, tmp_path, monkeyp
     assert command.words[-1] == str(command.out)
     command.out.mkdir(parents=True)
     assert Command.of(MPIRUN, warm=False).out != command.out
+
+
+@pytest.mark.parametrize("program", ["distsoftmax train", "/opt/bin/distsoftmax train", "python -m distsoftmax train"])
+def test_the_front_door_starts_a_training_like_its_module(program):
+    launcher, program, options = ["mpirun", "-n", "4"], program.split(), ["--data", "wine.npz", "--out", "runs/wine"]
+    found = Command.of([*launcher, *program, *options], warm=True)
+    assert found == Command((*launcher, *program, *options, "--warm"), Path("runs/wine"))
+    assert ranks_of([*program, "-n", "9"]) is None  # which is no option of mpirun's
+    assert Command.of([*launcher, *program, "--help"], warm=True).out is None
+    assert Command.of([*launcher, *program[:-1], "evaluate", "train"], warm=True).out is None
 
 
 @pytest.mark.parametrize("words", [["mpirun", "python", "-m", "distsoftmax.evaluate", "run"], [*MPIRUN, "--help"]])

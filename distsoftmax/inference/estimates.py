@@ -177,13 +177,16 @@ def summarise(config: SummaryConfig, cluster: Communicator, show: ShowProgress) 
     likelihood, start = Likelihood(design, reference, show), design.in_standard_units(model.coef, model.intercept)
     start -= start[reference]
     newton = Newton(likelihood, options.l2)
-    found = newton.maximise(start) if config.polish else newton.stay(start)
+    # without a penalty there may be no optimum, and then the model's own standard errors mean nothing either
+    found = newton.maximise(start) if config.polish or not options.l2 else newton.stay(start)
     if isinstance(found, Separation):
         raise InputError(
             f"{labelled.path}: {found.describe(model, design)}, so the likelihood has no maximum: the coefficients "
             "would be infinite. Leave those features out (--features), merge the classes, or train with an L2 penalty, "
             "such as --l2 1e-4"
         ).on_all_ranks()
+    if not config.polish and not options.l2:
+        found = newton.stay(start)
     is_robust = config.covariance == "sandwich" or config.cluster is not None
     outer = likelihood.outer_products(found.parameters) if is_robust else None
     with cluster.agreement():

@@ -58,7 +58,12 @@ def _clusters(
     The source is read once more, as if the clusters were its labels.
     """
     others = tuple(name for name in (config.label or model.label, config.weight) if name is not None)
-    spec = replace(SourceSpec.of(config).expecting(model.encoding), label=config.cluster, weight=None, left_out=others)
+    spec = SourceSpec.of(config).expecting(model.encoding)
+    numeric = [name for name in model.encoding.numeric if name != config.cluster]
+    texts = tuple(name for name, _ in model.encoding.categories if name != config.cluster)
+    if len(numeric) < len(model.encoding.numeric):  # a feature of the model
+        spec = replace(spec, expected_names=tuple(numeric))
+    spec = replace(spec, expected_categories=texts, label=config.cluster, weight=None, left_out=others)
     try:
         again = divide_source(spec, None, cluster)
         with cluster.agreement():
@@ -66,7 +71,10 @@ def _clusters(
     except InputError as error:
         if not error.agreed:
             raise
-        text = str(error).replace("--label", "--cluster").replace("the label in column", "the cluster in column")
+        text = str(error).replace("--label", "--cluster")
+        for words in ("label column", "label in column", "array of labels"):
+            text = text.replace(f"the {words}", f"the {words.replace('label', 'cluster')}")
+            text = text.replace(f"no {words}", f"no {words.replace('label', 'cluster')}")
         raise InputError(text).on_all_ranks() from None
     names = find_classes((shard.rows.labels for shard in shards), cluster)
     if len(names) < 2:

@@ -17,7 +17,7 @@ cancels where p_a is near 1. Each G_ab is one weighted gram matrix a run of rows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
 from typing import TypeAlias
@@ -34,7 +34,7 @@ from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.shards import ShowProgress
 from distsoftmax.inference.design import Design
-from distsoftmax.inference.limbs import ROOM, add_limbs, values_of
+from distsoftmax.inference.limbs import AT_ONCE, ROOM, add_limbs, values_of
 from distsoftmax.objective.feature_bounds import bound_loss
 
 Shard: TypeAlias = "tuple[Samples, Integers | None]"  # its samples, and the numbers of their clusters
@@ -204,13 +204,15 @@ def _add_pairs(
     columns: Doubles,
     factors: Doubles,
     weights: Doubles | None,
-    pairs: Iterable[tuple[int, int]],
+    pairs: Sequence[tuple[int, int]],
 ) -> None:
     """Add the gram matrix of the rows for each pair, weighted by the product of two factors of each row."""
     by_number = np.ascontiguousarray(factors.T)  # (n_rows, n) -> (n, n_rows)
     weighted = by_number if weights is None else by_number * weights
-    for position, (a, b) in enumerate(pairs):
-        add_limbs(grams[:, position], fixed, gram(columns, weighted[a] * by_number[b]))
+    step = max(AT_ONCE // max(columns.shape[1] * columns.shape[1], 1), 1)  # many small matrices become integers together
+    for start in range(0, len(pairs), step):
+        together = [gram(columns, weighted[a] * by_number[b]) for a, b in pairs[start : start + step]]
+        add_limbs(grams[:, start : start + step], fixed, together[0] if step == 1 else np.stack(together))
 
 
 def _residuals(scorer: Scorer, samples: Samples, rows: slice, columns: Doubles) -> Doubles:

@@ -153,8 +153,8 @@ class Newton:
         step = self._step(start, evaluation)
         if not step.is_finite:
             raise InputError(
-                "the hessian at the model is singular: its probabilities are all but 0 and 1, as where the classes can "
-                "be separated. Train with --l2; without --no-polish the separating features are named"
+                "the hessian at the model is singular: its probabilities are all but 0 and 1. Leave --no-polish out, "
+                "which takes the optimum on these samples, or train with --l2"
             ).on_all_ranks()
         return Maximum(start, evaluation, step.factor, step.decrement, step.decrement, 0)
 

@@ -133,7 +133,7 @@ def _head(summary: Summary) -> list[str]:
 def _classes(summary: Summary, *, odds_ratios: bool) -> list[list[str]]:
     """Return the lines of each class."""
     level = f"{100 * summary.confidence:.6g}%"
-    head = ["odds ratio" if odds_ratios else "coefficient", "std. error", "z", "p", f"{level} from", "to", "odds ratio"]
+    head = ["odds ratio" if odds_ratios else "coef", "std. err.", "z", "p", f"{level} from", "to", "odds ratio"]
     cells = [_cells(row, odds_ratios=odds_ratios) for row in _rows(summary)]
     head = head[:-1] if odds_ratios else head
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]

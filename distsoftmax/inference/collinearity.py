@@ -61,13 +61,15 @@ def eliminate(correlation: Doubles) -> tuple[Integers, list[Omitted]]:
     lowered[np.diag_indices(n)] -= LEAST_RESIDUAL
     if cholesky(lowered) is not None:  # no pivot is smaller than the least eigenvalue
         return np.arange(n), []
-    rows, kept, omitted = np.zeros((n, n)), [], []
+    rows = np.zeros((n, n))
+    kept: list[int] = []
+    omitted: list[tuple[int, Doubles]] = []
     for feature in range(n):
         n_kept = len(kept)
         column = np.ascontiguousarray(rows[:n_kept, feature])
         pivot = float(correlation[feature, feature]) - squared_norm(column)
         if not pivot > LEAST_RESIDUAL * max(float(correlation[feature, feature]), LEAST_RESIDUAL):
-            omitted.append((feature, _back_substituted(rows[:n_kept, kept], column)))
+            omitted.append((feature, _back_substituted(rows[:n_kept, np.array(kept, dtype=np.int64)], column)))
             continue
         explained = product(column[None, :], rows[:n_kept, feature:])[0] if n_kept else 0.0
         rows[n_kept, feature:] = (correlation[feature, feature:] - explained) / np.sqrt(pivot)

@@ -1,14 +1,14 @@
 """The covariance of estimates, by the inverse hessian or the sandwich, of a likelihood with or without an L2 penalty.
 
-    classical            H^-1, the inverse information (frequency weights: a row of weight 2 is two rows)
-    with an L2 penalty   H^-1 I H^-1, where I is the information and H = I + the penalty's hessian: the variance of the
-                         penalised estimates, which are biased towards 0 (S. le Cessie and J. C. van Houwelingen,
-                         "Ridge estimators in logistic regression", Applied Statistics 41(1), 1992)
-    sandwich             H^-1 M H^-1, where M is the sum of the scores' outer products (H. White, "Maximum likelihood
-                         estimation of misspecified models", Econometrica 50(1), 1982): HC0, with no factor for small
-                         samples; the score of a sample is weighted, so it holds for sampling weights
-    by cluster           the same, each cluster's scores added before the product, times G / (G - 1) for G clusters
-                         (K.-Y. Liang and S. L. Zeger, Biometrika 73(1), 1986; the factor as in Stata)
+classical            H^-1, the inverse information (frequency weights: a row of weight 2 is two rows)
+with an L2 penalty   H^-1 I H^-1, where I is the information and H = I + the penalty's hessian: the variance of the
+                     penalised estimates, which are biased towards 0 (S. le Cessie and J. C. van Houwelingen,
+                     "Ridge estimators in logistic regression", Applied Statistics 41(1), 1992)
+sandwich             H^-1 M H^-1, where M is the sum of the scores' outer products (H. White, "Maximum likelihood
+                     estimation of misspecified models", Econometrica 50(1), 1982): HC0, with no factor for small
+                     samples; the score of a sample is weighted, so it holds for sampling weights
+by cluster           the same, each cluster's scores added before the product, times G / (G - 1) for G clusters
+                     (K.-Y. Liang and S. L. Zeger, Biometrika 73(1), 1986; the factor as in Stata)
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.arrays import Doubles, Integers
 from distsoftmax.arithmetic.parameters import matrix_vector
@@ -96,7 +97,7 @@ class Design:
         scaled = coef * self.scale
         parameters = np.empty((len(coef), self.width))
         parameters[:, : self.kept.size] = scaled[:, self.kept]
-        for omitted in self.omitted:
+        for omitted in (omitted for omitted in self.omitted if omitted.weights.any()):
             parameters[:, : self.kept.size] += np.outer(scaled[:, omitted.feature], omitted.weights)
         if self.intercept:
             parameters[:, -1] = intercept + matrix_vector(coef, self.mean)
@@ -104,12 +105,11 @@ class Design:
 
     def in_own_units(self, parameters: Doubles) -> Doubles:
         """Return parameters of the features as they are, the intercept last."""
-        result = parameters.copy()
+        result: Doubles = parameters.copy()
         result[:, : self.kept.size] /= self.scale[self.kept]
         if self.intercept:
             result[:, -1] -= matrix_vector(result[:, : self.kept.size], self.mean[self.kept])
         return result
-
 
 
 def rows_in_standard_units(
@@ -125,14 +125,13 @@ def rows_in_standard_units(
         yield rows, columns
 
 
-def _dense(features: object, kept: Integers) -> Doubles:
+def _dense(features: NDArray | SparseFeatures, kept: Integers) -> NDArray:
     """Return the kept columns of rows, as they are."""
     if not isinstance(features, SparseFeatures):
-        assert isinstance(features, np.ndarray)
         return features[:, kept]
     result = np.zeros((len(features), kept.size))
-    place = np.searchsorted(kept, features.columns)
-    known = place < kept.size
-    known[known] = kept[place[known]] == features.columns[known]
-    result[:, place[known]] = features.matrix.toarray()[:, known]
+    position = np.searchsorted(kept, features.columns)
+    known = position < kept.size
+    known[known] = kept[position[known]] == features.columns[known]
+    result[:, position[known]] = features.matrix.toarray()[:, known]
     return result

@@ -20,9 +20,7 @@ from distsoftmax.model import Model
 from distsoftmax.scoring.source_scorer import SourceScorer, open_for_scoring
 
 
-def open_labelled_samples(
-    config: SummaryConfig, cluster: Communicator, show: ShowProgress
-) -> tuple[Model, Labelled]:
+def open_labelled_samples(config: SummaryConfig, cluster: Communicator, show: ShowProgress) -> tuple[Model, Labelled]:
     """Read this rank's samples, with their labels, weights and clusters. Collective.
 
     Returns

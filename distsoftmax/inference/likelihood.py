@@ -150,10 +150,10 @@ class Likelihood:
                 for rows, columns in design.chunks(samples):
                     residuals = _residuals(scorer, samples, rows, columns)
                     numbers, local = np.unique(groups[rows], return_inverse=True)
-                    for place, number in enumerate(others):
+                    for position, number in enumerate(others):
                         weights = np.ascontiguousarray(residuals[:, number])
                         sums = sum_by_class(DenseColumns(columns), local.reshape(-1), numbers.size, weights)
-                        scores[:, numbers, place] += fixed.limbs(sums)
+                        scores[:, numbers, position] += fixed.limbs(sums)
             return scores
 
         scores = self._sum(work)
@@ -184,9 +184,9 @@ class Likelihood:
         """Return the information of the classes besides the reference."""
         width, n_others = self.design.width, len(self.others)
         matrix = np.zeros((n_others, width, n_others, width))
-        place = {number: position for position, number in enumerate(self.others)}
+        positions = {number: position for position, number in enumerate(self.others)}
         for (a, b), block in zip(self._pairs, self._blocks(grams, fixed), strict=True):
-            own = [place[number] for number in (a, b) if number != self.reference]
+            own = [positions[number] for number in (a, b) if number != self.reference]
             for position in own:
                 matrix[position, :, position] += block
             if len(own) == 2:
@@ -209,7 +209,9 @@ def _add_pairs(
     """Add the gram matrix of the rows for each pair, weighted by the product of two factors of each row."""
     by_number = np.ascontiguousarray(factors.T)  # (n_rows, n) -> (n, n_rows)
     weighted = by_number if weights is None else by_number * weights
-    step = max(AT_ONCE // max(columns.shape[1] * columns.shape[1], 1), 1)  # many small matrices become integers together
+    step = max(
+        AT_ONCE // max(columns.shape[1] * columns.shape[1], 1), 1
+    )  # many small matrices become integers together
     for start in range(0, len(pairs), step):
         together = [gram(columns, weighted[a] * by_number[b]) for a, b in pairs[start : start + step]]
         add_limbs(grams[:, start : start + step], fixed, together[0] if step == 1 else np.stack(together))

@@ -46,7 +46,8 @@ class Factor:
     def solve(self, vector: Doubles) -> Doubles:
         """Return the inverse's product with a vector."""
         scaled = cholesky_solve(self.triangle, np.ldexp(vector, -self.exponents))
-        return np.ldexp(scaled, -self.exponents)  # type: ignore[no-any-return]
+        result: Doubles = np.ldexp(scaled, -self.exponents)
+        return result
 
     def inverse(self) -> Doubles:
         """Return the inverse, exactly symmetric."""
@@ -133,7 +134,7 @@ class Newton:
         if not self._strength.any():
             return information
         width, n_classes = self._design.width, self._design.n_classes
-        result = information.copy()
+        result: Doubles = information.copy()
         blocks = result.reshape(n_classes - 1, width, n_classes - 1, width)
         along = np.arange(width)
         for a in range(n_classes - 1):
@@ -206,7 +207,8 @@ class Newton:
         return parameters
 
     def _centred(self, parameters: Doubles) -> Doubles:
-        return parameters - product(np.ones((1, len(parameters))), parameters) / len(parameters)  # type: ignore[no-any-return]
+        centred: Doubles = parameters - product(np.ones((1, len(parameters))), parameters) / len(parameters)
+        return centred
 
     def _objective(self, parameters: Doubles, evaluation: Evaluation) -> float:
         centred = self._centred(parameters)

@@ -18,7 +18,7 @@ from distsoftmax.data.column_sums import columns_of, extremes
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.standardization import Weighted, fit_standardization
 from distsoftmax.errors import InputError
-from distsoftmax.inference.collinearity import Omitted, elimination_order, eliminate
+from distsoftmax.inference.collinearity import Omitted, eliminate, elimination_order
 from distsoftmax.inference.design import Design, rows_in_standard_units
 from distsoftmax.inference.limbs import ROOM, add_limbs
 from distsoftmax.inference.run_options import RunOptions
@@ -69,7 +69,7 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
     InputError
         On every rank: a class has no samples, a feature is beyond what can be squared, or the table would be too large.
     """
-    labelled = labelled.that_weigh()
+    labelled, has_intercept = labelled.that_weigh(), bool(options.intercept)
     n_classes, names = len(model.classes), model.feature_names
     class_weights, largest_weight, n_samples = _weigh(labelled, n_classes, cluster)
     for empty in np.flatnonzero(class_weights == 0)[:1]:
@@ -86,29 +86,23 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
         rows, weight, names=names, path=labelled.path, wanted=True, centre=True, dtype=FLOAT64, cluster=cluster
     )
     candidates = np.arange(len(names)) if units.trained is None else units.trained
-    _require_size(n_classes, candidates.size + options.intercept, labelled, model)
+    _require_size(n_classes, candidates.size + has_intercept, labelled)
     mean, scale = units.mean, units.scale
-    if not options.intercept:  # a shift would bring one in
+    if not has_intercept:  # a shift would bring one in
         mean, scale = np.zeros_like(mean), np.sqrt(scale * scale + mean * mean)
     largest = _largest(labelled.samples, mean, scale, cluster)
     candidates = candidates[largest[candidates] > 0]
     threads = choose_threads("auto", cluster)
-    kept, omitted = candidates, []
-    if options.l2 == 0:
+    kept = candidates
+    omitted: list[Omitted] = []
+    if options.l2 == 0:  # with a penalty, every feature that varies has an estimate
         order = elimination_order(model.encoding)
         order = order[np.isin(order, candidates)]
-        sums = ShardSums(cluster, threads)
+        sums = ShardSums(cluster, _affordable(threads, order.size * order.size))
         kept, omitted = _eliminated(_correlation(labelled.samples, order, mean, scale, weight, sums), order)
-    constants = np.setdiff1d(np.arange(len(names)), candidates)
-    omitted += [Omitted(int(feature), np.zeros(kept.size)) for feature in constants]
-    width = kept.size + options.intercept
-    message = 2 * 16 * (n_classes * (n_classes - 1) // 2) * width * width
-    penalised, of_columns = np.zeros(width), np.ones(width)
-    penalised[: kept.size] = 1.0 if options.standardize else 1.0 / (scale[kept] * scale[kept])
-    if options.standardize and not options.intercept:
-        ratio = units.scale[kept] / scale[kept]
-        penalised[: kept.size] = ratio * ratio
-    of_columns[: kept.size] = largest[kept]
+    width, nothing = kept.size + has_intercept, np.zeros(kept.size)
+    constants = np.setdiff1d(np.arange(len(names)), candidates).tolist()
+    omitted = [*omitted, *(Omitted(feature, nothing) for feature in constants)]
     return Design(
         samples=labelled.samples,
         groups=labelled.groups,
@@ -121,19 +115,31 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
         omitted=tuple(sorted(omitted, key=lambda feature: feature.feature)),
         mean=mean,
         scale=scale,
-        penalised=penalised,
-        largest=of_columns,
-        intercept=options.intercept,
-        sums=ShardSums(cluster, max(1, min(threads, THREADS_BYTES // max(message, 1)))),
+        penalised=_penalised(units.scale[kept] if options.standardize else np.ones(kept.size), scale[kept], width),
+        largest=np.append(largest[kept], np.ones(width - kept.size)),
+        intercept=has_intercept,
+        sums=ShardSums(cluster, _affordable(threads, n_classes * n_classes // 2 * width * width)),
         cluster=cluster,
     )
+
+
+def _affordable(threads: int, n_numbers: int) -> int:
+    """Return how many threads may have sums of so many numbers each, in two limbs."""
+    return max(1, min(threads, THREADS_BYTES // (16 * n_numbers + 1)))
+
+
+def _penalised(of_training: Doubles, scale: Doubles, width: int) -> Doubles:
+    """Return the penalty's factor for each parameter in standard units: that of training acts in training's units."""
+    ratio, result = of_training / scale, np.zeros(width)
+    result[: scale.size] = ratio * ratio
+    return result
 
 
 def _that_weigh(samples: Samples, groups: Integers | None) -> tuple[Samples, Integers | None]:
     if samples.weights is None or (samples.weights > 0).all():
         return samples, groups
     rows = samples.weights > 0
-    kept = Samples(samples.shard, samples.features[rows], samples.classes[rows], samples.weights[rows])  # type: ignore[index]
+    kept = Samples(samples.shard, samples.features[rows], samples.classes[rows], samples.weights[rows])
     return kept, None if groups is None else groups[rows]
 
 
@@ -170,15 +176,14 @@ def _correlation(
 ) -> Doubles:
     """Return the weighted mean of z z^T over all samples, the features in this order. Collective."""
     fixed, n = FixedPoint(ROOM * weight), order.size
+    ascending, position = np.sort(order), np.argsort(np.argsort(order))
 
     def work(shards: Iterable[Samples]) -> Integers:
         message = np.zeros((2, n * n), dtype=np.int64)
         for of_shard in shards:
-            ascending = np.sort(order)
-            place = np.argsort(np.argsort(order))
             for rows, columns in rows_in_standard_units(of_shard, ascending, mean, scale, intercept=False):
                 weights = None if of_shard.weights is None else of_shard.weights[rows]
-                add_limbs(message, fixed, gram(np.ascontiguousarray(columns[:, place]), weights))
+                add_limbs(message, fixed, gram(np.ascontiguousarray(columns[:, position]), weights))
         return message
 
     message = sums.sum(work, samples)
@@ -193,14 +198,14 @@ def _eliminated(correlation: Doubles, order: Integers) -> tuple[Integers, list[O
     return kept[rank], [Omitted(int(order[feature.feature]), feature.weights[rank]) for feature in omitted]
 
 
-def _require_size(n_classes: int, width: int, labelled: Labelled, model: Model) -> None:
+def _require_size(n_classes: int, width: int, labelled: Labelled) -> None:
     """Refuse a table that is too large."""
     n_parameters = (n_classes - 1) * width
     if n_parameters > LARGEST:
         raise InputError(
             f"{labelled.path}: the table would have {n_parameters:,} parameters, {n_classes - 1} x {width}; their "
-            f"covariance alone takes {8 * n_parameters**2 / 1e9:,.1f} GB, and a table has {LARGEST:,} at most. Train "
-            "on fewer features (--features), or on fewer classes"
+            f"covariance alone takes {8e-9 * n_parameters * n_parameters:,.1f} GB, and a table has {LARGEST:,} at "
+            "most. Train on fewer features (--features), or on fewer classes"
         ).on_all_ranks()
     if n_parameters * labelled.n_groups > LARGEST_SUMS:
         raise InputError(
@@ -210,13 +215,16 @@ def _require_size(n_classes: int, width: int, labelled: Labelled, model: Model) 
         ).on_all_ranks()
 
 
-def memory_note(design: Design) -> str:
-    """Return what is said of the memory before the first pass; empty where it takes little."""
-    numbers = 8 * design.n_parameters**2
-    sums = 2 * 8 * (design.n_classes * (design.n_classes - 1) // 2) * design.width**2
-    if sums + 4 * numbers < WORTH_SAYING:
+def memory_note(design: Design, *, is_simple: bool) -> str:
+    """Return what is said of the memory before the first pass; empty where it takes little.
+
+    A covariance that is not simply the inverse hessian takes two matrices more.
+    """
+    matrices = (4 if is_simple else 6) * 8 * design.n_parameters * design.n_parameters
+    sums = 16 * (design.n_classes * (design.n_classes - 1) // 2) * design.width * design.width
+    if sums + matrices < WORTH_SAYING:
         return ""
     return (
-        f"{design.n_parameters:,} parameters: the hessian takes {sums / 1e9:.1f} GB on each rank, and its inverse "
-        f"{4 * numbers / 1e9:.1f} GB more on the first"
+        f"{design.n_parameters:,} parameters: the sums of the hessian take {sums / 1e9:.1f} GB on each rank, and the "
+        f"matrices of the table {matrices / 1e9:.1f} GB on the first"
     )

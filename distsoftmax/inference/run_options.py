@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from distsoftmax.errors import InputError
-from distsoftmax.model import Model
 
 
 @dataclass(frozen=True)
@@ -21,18 +20,19 @@ class RunOptions:
     l2 : float
     standardize : bool
         Whether the penalty acts on coefficients of standardised features.
-    intercept : bool
+    intercept : bool or None
+        None where it is not known.
     notes : tuple of str
         How the samples of the run may differ from its data.
     """
 
     l2: float = 0.0
     standardize: bool = True
-    intercept: bool = True
+    intercept: bool | None = None
     notes: tuple[str, ...] = ()
 
 
-def read_run_options(model_path: Path, model: Model) -> RunOptions:
+def read_run_options(model_path: Path) -> RunOptions:
     """Return the options of a model's run; without a config.toml those of one without penalty. Not collective.
 
     Raises
@@ -43,7 +43,7 @@ def read_run_options(model_path: Path, model: Model) -> RunOptions:
     path = model_path.parent / "config.toml"
     if not path.is_file():
         note = f"there is no config.toml beside {model_path}: the model is taken for one without penalty"
-        return RunOptions(intercept=bool(model.intercept.any()), notes=(note,))
+        return RunOptions(notes=(note,))
     try:
         table = _toml(path)
         objective, data = table["objective"], table["data"]
@@ -73,7 +73,8 @@ def _toml(path: Path) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return table
 
 
 def _chosen_l2(path: Path) -> float:

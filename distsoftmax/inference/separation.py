@@ -57,9 +57,9 @@ class Separation:
         difference = np.abs(rest - self.direction[number]).max(axis=0)[: design.kept.size]
         sizes = np.argsort(-difference, kind="stable")[:FEATURES_NAMED]
         names = [
-            model.feature_names[design.kept[place]]
-            for place in sizes.tolist()
-            if difference[place] > WORTH_NAMING * difference.max()
+            model.feature_names[design.kept[position]]
+            for position in sizes.tolist()
+            if difference[position] > WORTH_NAMING * difference.max()
         ]
         return f"class {model.classes[number]!r} is separated {how} {_listed(others)} by {_listed(names, quoted=False)}"
 

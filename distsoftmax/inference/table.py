@@ -76,11 +76,11 @@ def as_csv(summary: Summary) -> bytes:
     return text.getvalue().encode()
 
 
-def as_npy(matrix: Doubles) -> bytes:
-    """Return a .npy file of a matrix."""
-    file = io.BytesIO()
-    np.lib.format.write_array(file, matrix.astype("<f8"), version=(1, 0), allow_pickle=False)
-    return file.getvalue()
+def as_npy(matrix: Doubles) -> tuple[bytes, memoryview]:
+    """Return the header and the content of a .npy file."""
+    matrix, header = np.ascontiguousarray(matrix, dtype="<f8"), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(matrix))
+    return header.getvalue(), matrix.data.cast("B")
 
 
 def _test(summary: Summary) -> dict[str, float]:
@@ -92,8 +92,8 @@ def _rows(summary: Summary) -> Iterator[tuple[object, ...]]:
     """Yield class, feature and numbers of each row."""
     arrays = (summary.coef, summary.errors, summary.z, summary.p, *summary.interval, *summary.odds_ratios)
     for number, name in enumerate(summary.classes):
-        for place, feature in enumerate(summary.features):
-            yield (name, feature, *(float(array[number, place]) for array in arrays))
+        for column, feature in enumerate(summary.features):
+            yield (name, feature, *(float(array[number, column]) for array in arrays))
 
 
 def _finite(value: object) -> object:
@@ -137,15 +137,15 @@ def _classes(summary: Summary, *, odds_ratios: bool) -> list[list[str]]:
     cells = [_cells(row, odds_ratios=odds_ratios) for row in _rows(summary)]
     head = head[:-1] if odds_ratios else head
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    room = max(WIDTH - sum(widths) - len(widths), SHORTEST_NAME)
+    titles = " ".join(f"{title:>{width}}" for title, width in zip(head, widths, strict=True))
+    room = max(WIDTH - len(titles) - 1, SHORTEST_NAME)
     longest = max(len(name) for name in summary.features)
     room = min(room, max(longest, SHORTEST_NAME))
-    titles = " ".join(f"{title:>{width}}" for title, width in zip(head, widths, strict=True))
     sections, n_features = [], len(summary.features)
     for number, name in enumerate(summary.classes):
         lines = [_shortened(f"class {name} against {summary.reference}", WIDTH), " " * room + " " + titles]
-        for place, feature in enumerate(summary.features):
-            row = cells[number * n_features + place]
+        for column, feature in enumerate(summary.features):
+            row = cells[number * n_features + column]
             text = " ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
             lines.append(f"{_shortened(feature, room):<{room}} {text}")
         sections.append(lines)

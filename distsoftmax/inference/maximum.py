@@ -21,7 +21,8 @@ from distsoftmax.errors import InputError
 from distsoftmax.inference.likelihood import Evaluation, Likelihood
 from distsoftmax.inference.separation import Separation, find_separation
 
-CONVERGED = 1e-20  # Newton decrement, in squared standard errors: parameters are exact to 1e-10 of these
+# Newton decrement, in squared standard errors, for weights whose mean is 1: parameters are exact to 1e-10 of these
+CONVERGED = 1e-20
 STALLED = 1e-14  # below it, rounding may be why the decrement does not fall any more
 MOST_STEPS = 60  # separable data take 25: each step multiplies the odds by e
 MOST_HALVINGS = 30
@@ -128,6 +129,7 @@ class Newton:
     def __init__(self, likelihood: Likelihood, l2: float) -> None:
         self._likelihood, self._design = likelihood, likelihood.design
         self._strength = l2 * self._design.total_weight * self._design.penalised
+        self._mean_weight = self._design.total_weight / self._design.n_samples
 
     def hessian(self, information: Doubles) -> Doubles:
         """Return information plus the penalty's hessian, (n_parameters, n_parameters); the same where there is none."""
@@ -180,7 +182,8 @@ class Newton:
                 parameters, restarted, last = self._of_intercepts(), True, math.inf
                 evaluation = self._likelihood.evaluate(parameters)
                 continue
-            if step.decrement <= CONVERGED or (step.decrement <= STALLED and step.decrement > SLOW * last):
+            relative = step.decrement / self._mean_weight
+            if relative <= CONVERGED or (relative <= STALLED and step.decrement > SLOW * last):
                 return Maximum(parameters, evaluation, step.factor, step.decrement, first, n_steps, restarted)
             if n_steps >= FEWEST_STEPS and step.decrement > SLOW * last:
                 separation = self._separation(step.direction)
@@ -238,7 +241,7 @@ class Newton:
         evaluation = replace(evaluation, information=None)  # the memory is needed
         for _ in range(MOST_HALVINGS):
             trial = parameters + length * step.direction
-            if step.decrement <= NEAR:
+            if step.decrement <= NEAR * self._mean_weight:
                 break
             tried = self._likelihood.evaluate(trial, information=False)
             if self._objective(trial, tried) >= value + 1e-4 * length * step.decrement:

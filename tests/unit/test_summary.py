@@ -182,11 +182,12 @@ def test_weights_are_counts_of_rows(summary):
     assert (table["n_samples"], table["weight"]) == (np.count_nonzero(Anes.weights), Anes.weights.sum())
 
 
-def test_the_sandwich_does_not_depend_on_the_unit_of_the_weights(summary):
+@pytest.mark.parametrize("unit", [1e-90, 1e-3, 1e90])
+def test_the_sandwich_does_not_depend_on_the_unit_of_the_weights(summary, unit):
     write_anes()
     table = summary("--data", "anes.csv", "--weight", "w", "--covariance", "sandwich")
     columns = {name: Anes.features[:, number] for number, name in enumerate(COLUMNS)}
-    write_table("scaled.csv", **columns, label=Anes.labels, w=Anes.weights * 1e-3)
+    write_table("scaled.csv", **columns, label=Anes.labels, w=Anes.weights * unit)
     scaled = summary("--data", "scaled.csv", "--weight", "w", "--covariance", "sandwich")
     for column in ("coefficient", "std_error"):
         np.testing.assert_allclose(numbers(scaled, column), numbers(table, column), rtol=1e-8)

@@ -4,6 +4,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
 
     __main__                            the front door: the commands, the version, shell completion
     train evaluate predict describe     commands: from arguments to a config, and one call
+    summary                             a command: standard errors and tests of a model's coefficients
     monitor                             a command: how a run and its nodes do, from outside; the nodes of an allocation
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
     supervision                         a job from outside: its command, hosts and processes
@@ -11,6 +12,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     usage                               what a command says of its options: help, a TOML file, shell completion
     inspection                          what a source holds, before anything is trained on it
     scoring                             a model over a source: predictions, and how good they are
+    inference                           a model's exact hessian: standard errors, tests, and their table
     regularization_path                 the training loop, once for each value of l2
     trainer                             a run of training, and its loop, `fit`
     session                             what is set up before the first step: the samples, the objective

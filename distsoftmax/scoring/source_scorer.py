@@ -11,6 +11,7 @@ from distsoftmax.arithmetic import library
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ScoringConfig
+from distsoftmax.config.values import Words
 from distsoftmax.data.encoding import agree_on_unseen, count_unseen
 from distsoftmax.data.preparation import Preparation, Samples
 from distsoftmax.data.shards import DividedSource, divide_source
@@ -21,8 +22,10 @@ from distsoftmax.model import INTERIM_NOTE, Model, load_model
 DTYPE = np.dtype(np.float64)  # to compute in
 
 
-def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communicator) -> tuple[Model, DividedSource]:
-    """Open the model and the samples it is to be used on. Collective.
+def open_for_scoring(
+    config: ScoringConfig, needs_labels: bool, cluster: Communicator, *, weighted: bool = False, left_out: Words = ()
+) -> tuple[Model, DividedSource]:
+    """Open the model and the samples it is to be used on, with their weights where asked to. Collective.
 
     Raises
     ------
@@ -36,6 +39,8 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communi
         if text:
             cluster.say(f"note: {config.model_path} {text}", to_stderr=True)
     spec = replace(SourceSpec.of(config).expecting(model.encoding), needs_labels=needs_labels)
+    if weighted:
+        spec = replace(spec, weight=config.weight, left_out=left_out)
     divided = divide_source(spec, None, cluster)
     divided.require_columns(model.encoding, "the model")
     return model, divided

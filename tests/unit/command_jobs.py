@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ranks import on_ranks
 
-from distsoftmax import command_line, describe, evaluate, predict, train
+from distsoftmax import command_line, describe, evaluate, predict, summary, train
 from distsoftmax.cluster import startup
 from distsoftmax.config import TrainConfig
 from distsoftmax.training import signals
@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": (evaluate.EvaluateConfig, evaluate.command),
     "predict": (predict.PredictConfig, predict.command),
     "describe": (describe.DescribeConfig, describe.command),
+    "summary": (summary.SummaryConfig, summary.command),
 }
 
 

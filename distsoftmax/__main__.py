@@ -19,6 +19,9 @@ COMMANDS = {
     "evaluate": "measure a trained model on labelled samples",
     "predict": "predict the class of each sample",
     "describe": "look at samples before training on them",
+    "summary": "standard errors and tests of a model's coefficients",
+    "report": "show runs on a page of HTML",
+    "export": "write a model for onnxruntime, scikit-learn, PyTorch, or as a table",
     "monitor": "watch a run from another terminal",
     "supervise": "start a job again where a rank or a node is lost",
 }

@@ -18,7 +18,7 @@ class Cell:
     ----------
     text : str
     part : float or None
-        A bar of this part of the cell's width, from -1 to 1, is drawn behind it.
+        A bar beside it has this part of its full length, from 0 to 1; of a signed table from -1 to 1.
     is_best : bool
         It is the best of its column.
     """
@@ -37,14 +37,14 @@ class Table:
     head : tuple of str
     rows : tuple of (tuple of Cell)
     caption : str
-    numeric : bool
-        Whether all columns but the first hold numbers.
+    signed : bool
+        Whether its bars go to both sides.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
-    numeric: bool = True
+    signed: bool = False
 
 
 @dataclass(frozen=True)

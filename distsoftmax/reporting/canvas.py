@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MINUS = "\u2212"  # as long as a plus sign, and never broken from its number
+UNKNOWN = "\u2013"  # stands where there is no number
 MAKER = "distsoftmax"  # stands in each file, so that it is known again
 DOTS_PER_INCH = 220  # of a PNG
 WIDTH, HEIGHT = 4.5, 2.75  # inches
@@ -114,14 +116,25 @@ def plain_number(value: float, _: object = None) -> str:
     Examples
     --------
     >>> plain_number(0.25), plain_number(1e-07), plain_number(20000)
-    ('0.25', '1e−7', '20,000')
+    ('0.25', '1e\u22127', '20,000')
     """
     if value and not 1e-3 <= abs(value) < 1e7:
         mantissa, exponent = f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else f"{value:.2e}".split("e")
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
+        return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
     text = f"{value:,.6f}".rstrip("0").rstrip(".")
-    return text.replace("-", "−")
+    return text.replace("-", MINUS)
+
+
+def in_digits(value: float, digits: int = 3) -> str:
+    """Return a number in so many digits.
+
+    Examples
+    --------
+    >>> in_digits(0.00012345, 2)
+    '1.2e\u22124'
+    """
+    return plain_number(float(f"{value:.{digits - 1}e}"))
 
 
 def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
@@ -130,19 +143,38 @@ def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
 
     axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(numticks=6))
+    low, high = axis.get_data_interval()
+    is_short = high < 200 * low
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,), numticks=12 if is_short else 6))
     axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
 
-def linear(axes: Axes, which: Literal["x", "y"], most: int = 5) -> None:
+def linear(axes: Axes, which: Literal["x", "y"], most: int = 5, *, integers: bool = False) -> None:
     """Let an axis have few numbers, and plain ones."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=integers))
     axis.set_major_formatter(FuncFormatter(plain_number))
+
+
+def legend_below(figure: Figure, colours: Colours, n_columns: int, *, is_reversed: bool = False) -> None:
+    """Put the names of all lines and bars below the axes."""
+    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
+    handles, labels = zip(*[entry for of_axes in entries for entry in of_axes], strict=True)
+    order = slice(None, None, -1 if is_reversed else 1)
+    figure.legend(
+        handles[order],
+        labels[order],
+        loc="outside lower left",
+        labelcolor=colours["ink"],
+        ncols=n_columns,
+        handlelength=1.4,
+        borderaxespad=0.2,
+        columnspacing=1.6,
+    )
 
 
 def _drawn(picture: Picture, colours: Colours, salt: str) -> Figure:
@@ -156,7 +188,7 @@ def _drawn(picture: Picture, colours: Colours, salt: str) -> Figure:
     return figure
 
 
-def _style(colours: Colours, salt: str) -> dict[str, Any]:
+def _style(colours: Colours, salt: str) -> Any:
     from matplotlib import font_manager
 
     present = set(font_manager.get_font_names())

@@ -2,85 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from distsoftmax.reporting.blocks import Block, Cell, Section, Table
-from distsoftmax.reporting.canvas import plain_number
+from distsoftmax.reporting.canvas import UNKNOWN, in_digits
 from distsoftmax.reporting.curves import side_by_side
-from distsoftmax.reporting.headline import duration, scores_of, seconds_of, status_of
+from distsoftmax.reporting.headline import duration, numbers_of, status_of
 from distsoftmax.reporting.record import shown
 from distsoftmax.reporting.run_facts import option_differences
 from distsoftmax.reporting.runs import PathOfRuns, Run
-from distsoftmax.reporting.sections import runs_of
 
-MOST_OPTIONS = 10  # that have a column of their own
+MOST_OPTIONS = 8  # that have a column of their own
+LONGEST_OPTION = 24  # characters
 
 
 def comparison(read: Sequence[Run | PathOfRuns]) -> Section:
     """Return the section that has several runs side by side, with what differs between their options."""
     runs = runs_of(read)
-    options = option_differences([each.options for each in read if each.name in dict(runs)])
-    shown_options = dict(list(options.items())[:MOST_OPTIONS])
-    measured = [_Measured(run) for _, run in runs]
-    best_accuracy = max((each.accuracy for each in measured if each.accuracy is not None), default=None)
-    best_loss = min((each.log_loss for each in measured if each.log_loss is not None), default=None)
-    rows = []
-    for number, ((name, run), values) in enumerate(zip(runs, measured, strict=True)):
-        texts = (Cell(option[number]) for option in shown_options.values())
-        rows.append(
-            (
-                Cell(shown(name)),
-                Cell(status_of(run)[0]),
-                *texts,
-                Cell(f"{values.steps:,}" if values.steps is not None else "–"),
-                Cell(duration(values.seconds) if values.seconds is not None else "–"),
-                Cell(_text(values.objective, lambda value: f"{value:.6g}")),
-                Cell(_text(values.gap, lambda value: plain_number(float(f"{value:.1e}")))),
-                Cell(_text(values.accuracy, lambda value: f"{value:.4f}"), is_best=_is(values.accuracy, best_accuracy)),
-                Cell(_text(values.log_loss, lambda value: f"{value:.5f}"), is_best=_is(values.log_loss, best_loss)),
-            )
-        )
-    names = (f"--{name}" for name in shown_options)
-    head = ("run", "status", *names, "steps", "time", "objective", "certified gap", "accuracy", "log loss")
+    options = option_differences([whole.options for whole, _ in runs])
     sentences = [
-        "The table has the options that differ. Accuracy and log loss are of the held-out samples where there are any, "
-        "the best in bold; an objective contains its run's own penalty."
+        "Accuracy and log loss are of the held-out samples where there are any, the best in bold; an objective has "
+        "its run's own penalty. The last columns have the options that differ."
     ]
     if len(options) > MOST_OPTIONS:
         sentences.append(f"Of {len(options)} options that differ the first {MOST_OPTIONS} are shown.")
     if len({run.data_digest for _, run in runs if run.data_digest}) > 1:
         sentences.append("The prepared training samples are not the same in all of these runs.")
+    named = [(whole.name, run) for whole, run in runs]
     pictures = (
-        side_by_side(runs, "held_out_log_loss", "Held-out log loss", "steps"),
-        side_by_side(runs, "held_out_log_loss", "Held-out log loss", "seconds"),
-        side_by_side(runs, "objective", "Objective", "steps"),
-        side_by_side(runs, "objective", "Objective", "seconds"),
+        side_by_side(named, "held_out_log_loss", "Held-out log loss", "steps"),
+        side_by_side(named, "held_out_log_loss", "Held-out log loss", "seconds"),
+        side_by_side(named, "objective", "Objective", "steps"),
+        side_by_side(named, "objective", "Objective", "seconds"),
     )
-    block = Block(
-        "Side by side",
-        tuple(sentences),
-        pictures=tuple(picture for picture in pictures if picture is not None),
-        tables=(Table(head, tuple(rows)),),
+    drawn = tuple(picture for picture in pictures if picture is not None)
+    table = _table(named, dict(list(options.items())[:MOST_OPTIONS]))
+    blocks = [Block("Side by side", tuple(sentences), tables=(table,))]
+    blocks += [Block("Their courses", pictures=drawn)] if drawn else []
+    return Section(name=f"{len(read)} runs", subtitle="", blocks=tuple(blocks))
+
+
+def _table(runs: Sequence[tuple[str, Run]], options: Mapping[str, Sequence[str]]) -> Table:
+    """Return the numbers of the runs, and their options, each with its value in every run."""
+    numbers = [numbers_of(run) for _, run in runs]
+    accuracy = max((each.accuracy for each in numbers if each.accuracy is not None), default=None)
+    loss = min((each.log_loss for each in numbers if each.log_loss is not None), default=None)
+    rows = tuple(
+        (
+            Cell(shown(name)),
+            Cell(status_of(run)[0]),
+            Cell(_text(own.accuracy, ".4f"), is_best=own.accuracy is not None and own.accuracy == accuracy),
+            Cell(_text(own.log_loss, ".5f"), is_best=own.log_loss is not None and own.log_loss == loss),
+            Cell(_text(own.objective, ".6g")),
+            Cell(UNKNOWN if own.gap is None else in_digits(own.gap, 2)),
+            Cell(_text(own.n_steps, ",")),
+            Cell(UNKNOWN if own.seconds is None else duration(own.seconds)),
+            *(Cell(shown(values[number], LONGEST_OPTION)) for values in options.values()),
+        )
+        for number, ((name, run), own) in enumerate(zip(runs, numbers, strict=True))
     )
-    return Section(name=f"{len(read)} runs", subtitle="", blocks=(block,))
+    names = (f"--{name}" for name in options)
+    head = ("run", "status", "accuracy", "log loss", "objective", "certified gap", "steps", "time", *names)
+    return Table(head, rows)
 
 
-class _Measured:
-    """What the table has of a run."""
-
-    def __init__(self, run: Run) -> None:
-        result, line = run.result, run.history.last
-        _, scores = scores_of(run)
-        self.accuracy, self.log_loss = scores.number("accuracy"), scores.number("log_loss")
-        self.objective = result.number("objective") if "objective" in result else line.number("objective")
-        self.gap = result.number("certified_gap") if result else line.number("certified_gap")
-        self.steps = result.count("n_steps") if "n_steps" in result else line.count("step")
-        self.seconds = seconds_of(run)
+def runs_of(read: Sequence[Run | PathOfRuns]) -> list[tuple[Run | PathOfRuns, Run]]:
+    """Return what is to be compared, each with the run that speaks for it: of a path the chosen one."""
+    runs = ((whole, whole if isinstance(whole, Run) else whole.chosen) for whole in read)
+    return [(whole, run) for whole, run in runs if run is not None]
 
 
-def _text(value: float | None, form: Callable[[float], str]) -> str:
-    return "–" if value is None else form(value)
-
-
-def _is(value: float | None, best: float | None) -> bool:
-    return value is not None and value == best
+def _text(value: float | None, form: str) -> str:
+    return UNKNOWN if value is None else f"{value:{form}}"

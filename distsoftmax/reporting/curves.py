@@ -11,10 +11,11 @@ from distsoftmax.reporting.canvas import (
     N_SERIES,
     Colours,
     Picture,
+    in_digits,
+    legend_below,
     linear,
     logarithmic,
     plain_axes,
-    plain_number,
 )
 from distsoftmax.reporting.history import Curve
 from distsoftmax.reporting.record import shown
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE_RATIO = 30.0  # of the greatest to the least value, from which on an axis is logarithmic
+WIDE_RATIO = 10.0  # of the greatest to the least value, from which on an axis is logarithmic
 UNITS = ((1.0, "seconds"), (60.0, "minutes"), (3600.0, "hours"), (86400.0, "days"))
+MOST_MARKED = 40  # points of a line that are marked
 LONGEST_LABEL = 28  # characters of a run's name beside its line
 
 
@@ -69,12 +71,9 @@ def side_by_side(runs: Sequence[tuple[str, Run]], column: str, title: str, by: s
                 label=shown(name, LONGEST_LABEL) if is_named else None,
             )
         _scale_values(axes, np.concatenate([curve.values for _, curve in curves]))
-        linear(axes, "x")
+        linear(axes, "x", integers=by == "steps")
         axes.set_xlabel("step" if by == "steps" else f"{label} of training")
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(
-            handles[::-1], labels[::-1], loc="outside lower left", ncols=2, handlelength=1.2, labelcolor=colours["ink"]
-        )
+        legend_below(figure, colours, 2, is_reversed=True)
 
     rest = f", {len(curves) - N_SERIES} more in grey" if len(curves) > N_SERIES else ""
     words = "step" if by == "steps" else "time"
@@ -100,7 +99,7 @@ def _objective(objective: Curve, batches: Curve, by: str, words: str) -> Picture
         _scale_values(axes, np.concatenate([objective.values, batches.values]))
         _label_x(axes, objective if len(objective) else batches, by)
         if len(batches) > 1 and len(objective):
-            axes.legend(loc="upper right", handlelength=1.2, labelcolor=colours["ink"])
+            legend_below(figure, colours, 2)
 
     drawn = objective if len(objective) > 1 else batches
     first, last = drawn.values[0], drawn.values[-1]
@@ -119,20 +118,24 @@ def _gap(estimated: Curve, certified: Curve, wanted: float | None, by: str, word
         proven = certified.values > 0
         if proven.any():
             x = _x(certified, by)[proven]
-            style = {"marker": "o", "markersize": 3.5} if len(certified) < 40 else {}
-            axes.plot(x, certified.values[proven], color=colours["series-1"], label="certified", **style)
+            marker = "o" if len(certified) < MOST_MARKED else ""
+            axes.plot(
+                x, certified.values[proven], color=colours["series-1"], label="certified", marker=marker, markersize=3.5
+            )
         if wanted and wanted > 0:
             axes.axhline(wanted, color=colours["series-2"], linewidth=1.1, linestyle=(0, (4, 3)), label="asked for")
         if positive.any() or proven.any():
             logarithmic(axes, "y")
         _label_x(axes, estimated if len(estimated) else certified, by)
-        axes.legend(loc="upper right", handlelength=1.4, labelcolor=colours["ink"])
+        legend_below(figure, colours, 3)
 
     if len(certified):
-        description = f"Proven distance to the optimum: {certified.values[-1]:.3g} at step {certified.steps[-1]:,.0f}"
+        description = (
+            f"Proven distance to the optimum: {in_digits(certified.values[-1])} at step {certified.steps[-1]:,.0f}"
+        )
     else:
-        description = f"Nothing is proven yet; estimated at {estimated.values[-1]:.3g}"
-    description += f", asked for {wanted:.3g}." if wanted else "."
+        description = f"Nothing is proven yet; estimated at {in_digits(estimated.values[-1])}"
+    description += f", asked for {in_digits(wanted)}." if wanted else "."
     return Picture(name=f"gap-by-{words.split()[-1]}", title=f"Gap {words}", description=description, draw=draw)
 
 
@@ -144,7 +147,10 @@ def _held_out(curve: Curve, name: str, title: str) -> Picture:
         axes = plain_axes(figure, colours)
         axes.plot(curve.steps, curve.values, color=colours["series-3"])
         axes.plot(curve.steps[best], curve.values[best], "o", markersize=4.5, color=colours["series-3"])
-        _scale_values(axes, curve.values)
+        if is_loss:
+            _scale_values(axes, curve.values)
+        else:
+            linear(axes, "y")
         _label_x(axes, curve, "steps")
 
     extreme = "Lowest" if is_loss else "Highest"
@@ -165,7 +171,7 @@ def _unit(seconds: float) -> tuple[float, str]:
 
 
 def _label_x(axes: Axes, curve: Curve, by: str) -> None:
-    linear(axes, "x")
+    linear(axes, "x", integers=by == "steps")
     axes.set_xlabel("step" if by == "steps" else f"{_unit(curve.seconds[-1])[1]} of training")
 
 
@@ -181,7 +187,7 @@ def _mark_end(axes: Axes, curve: Curve, by: str, colours: Colours, name: str) ->
     x, value = _x(curve, by)[-1], curve.values[-1]
     axes.plot(x, value, "o", markersize=4, color=colours[name])
     axes.annotate(
-        plain_number(float(f"{value:.4g}")),
+        in_digits(value, 4),
         (x, value),
         xytext=(-2, 6),
         textcoords="offset points",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distsoftmax.monitoring.report import ClusterReport
-from distsoftmax.reporting.canvas import Colours, Picture, linear, logarithmic, plain_axes, quieten
+from distsoftmax.reporting.canvas import Colours, Picture, legend_below, linear, logarithmic, plain_axes, quieten
 from distsoftmax.reporting.evaluation import Evaluation
 from distsoftmax.reporting.record import Record, shown
 
@@ -34,15 +34,17 @@ def confusion_picture(evaluation: Evaluation, on: str) -> Picture | None:
         from matplotlib.path import Path
 
         axes = plain_axes(figure, colours, grid="")
-        shades = np.where(parts > 0, np.maximum(1, np.rint(parts * SHADES)), 0).astype(int)
+        diagonal = np.eye(n_classes, dtype=bool)
+        worst = float(parts[~diagonal].max()) or 1.0
+        shades = np.ceil(np.where(diagonal, parts, parts / worst) * SHADES).astype(int)
         for is_right, colour in ((True, "series-1"), (False, "series-2")):
-            on_diagonal = np.eye(n_classes, dtype=bool) == is_right
+            on_diagonal = diagonal == is_right
             for shade in range(1, SHADES + 1):
                 cells = np.argwhere((shades == shade) & on_diagonal)
                 if cells.size:
                     squares = [_square(column, row) for row, column in cells.tolist()]
                     path = Path.make_compound_path(*squares)
-                    opacity = 0.12 + 0.88 * shade / SHADES
+                    opacity = (0.1 + 0.9 * shade / SHADES) * (1.0 if is_right else 0.8)
                     axes.add_collection(PathCollection([path], facecolors=colours[colour], alpha=opacity, linewidths=0))
         for row, column in np.argwhere(matrix > 0).tolist() if n_classes <= MOST_NUMBERED else ():
             is_dark = shades[row, column] > SHADES // 2
@@ -67,7 +69,7 @@ def confusion_picture(evaluation: Evaluation, on: str) -> Picture | None:
     n_right = int(np.diag(matrix).sum(dtype=np.int64))
     description = (
         f"{n_right:,} of {evaluation.n_samples:,} {on} samples are on the diagonal, in blue, where the prediction is "
-        "right. Each row is one true class; a cell is as dark as its part of the row."
+        "right. Each row is one true class; mistakes are in orange, those that take most of a class the darkest."
     )
     return Picture(name="confusion", title="Confusion matrix", description=description, draw=draw, height=4.3)
 
@@ -106,7 +108,7 @@ def ranks_picture(report: ClusterReport) -> Picture:
 
     def draw(figure: Figure, colours: Colours) -> None:
         axes = plain_axes(figure, colours, grid="x")
-        places = np.arange(len(ranks), dtype=np.float64)
+        rows = np.arange(len(ranks), dtype=np.float64)
         parts = (
             ("reading", "series-3", [rank.read_seconds for rank in ranks]),
             ("computing", "series-1", [rank.compute_seconds for rank in ranks]),
@@ -114,22 +116,20 @@ def ranks_picture(report: ClusterReport) -> Picture:
         )
         start = np.zeros(len(ranks))
         for label, colour, seconds in parts:
-            axes.barh(places, seconds, left=start, height=0.66, color=colours[colour], label=label)
+            axes.barh(rows, seconds, left=start, height=0.66, color=colours[colour], label=label)
             start = start + np.array(seconds)
         saving = [rank.save_seconds for rank in ranks]
         if any(saving):
-            axes.barh(places + 0.38, saving, height=0.14, color=colours["series-2"], label="saving, beside the steps")
-        axes.set_yticks(places, [f"rank {rank.rank}" for rank in ranks], size=8 if len(ranks) <= 16 else 6)
+            axes.barh(rows + 0.38, saving, height=0.14, color=colours["series-2"], label="saving, beside the steps")
+        axes.set_yticks(rows, [f"rank {rank.rank}" for rank in ranks], size=8 if len(ranks) <= 16 else 6)
         axes.invert_yaxis()
         axes.set_xlabel("seconds")
         linear(axes, "x")
-        figure.legend(loc="outside lower left", ncols=2, handlelength=1.0, labelcolor=colours["ink"])
+        legend_below(figure, colours, 4)
 
-    some = "" if len(ranks) == report.n_ranks else f", the {len(ranks)} slowest of {report.n_ranks:,}"
+    listed = "" if len(ranks) == report.n_ranks else f", the {len(ranks)} slowest of {report.n_ranks:,}"
     slowest = max(ranks, key=lambda rank: rank.compute_seconds)
-    description = (
-        f"Over {report.steps:,} steps{some}. Rank {slowest.rank} computed longest, for {slowest.compute_seconds:.3g} s."
-    )
+    description = f"Over {report.steps:,} steps{listed}. Rank {slowest.rank} computed longest, for {slowest.compute_seconds:.3g} s."
     height = 1.35 + 0.24 * min(len(ranks), 8) + 0.13 * max(0, len(ranks) - 8)
     return Picture(name="ranks", title="Time of each rank", description=description, draw=draw, height=height)
 
@@ -158,16 +158,16 @@ def path_picture(legs: Sequence[Record], chosen_l2: float | None) -> Picture | N
         if counts:
             lower.plot(*zip(*counts, strict=True), "o-", color=colours["series-3"], markersize=3)
         upper.set_ylabel("log loss")
-        upper.legend(loc="best", handlelength=1.4, labelcolor=colours["ink"])
         lower.set(xlabel="l2", ylabel="coefficients\nnot 0", ylim=(0, None))
         for axes in (upper, lower):
             logarithmic(axes, "x")
             linear(axes, "y", 5 if axes is upper else 2)
+        legend_below(figure, colours, 3)
 
-    description = "Log loss over the L2 penalty, and below it the coefficients that are not 0."
+    description = "Of the training and the held-out samples; below it, the coefficients that are not 0."
     if chosen_l2 is not None:
         description += f" The model is that of l2 = {chosen_l2:g}."
-    return Picture(name="path", title="The path", description=description, draw=draw, height=3.6)
+    return Picture(name="path", title="Log loss over l2", description=description, draw=draw, height=3.6)
 
 
 def _square(column: int, row: int):  # type: ignore[no-untyped-def]

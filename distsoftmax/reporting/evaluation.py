@@ -127,8 +127,8 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def _scores(name: str, scores: Record) -> ClassScores:
-    values = (scores.number(score) for score in ("precision", "recall", "f1"))
-    return ClassScores(name, *values, scores.count("support") or 0)
+    precision, recall, f1 = (scores.number(score) for score in ("precision", "recall", "f1"))
+    return ClassScores(name, precision, recall, f1, scores.count("support") or 0)
 
 
 def _matrix(rows: list[object], n_classes: int) -> NDArray[np.int64] | None:

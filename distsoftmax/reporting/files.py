@@ -10,8 +10,8 @@ from pathlib import Path
 
 from distsoftmax.durable import make_folder, require_writable, write_atomically
 from distsoftmax.errors import InputError, OutputError
-from distsoftmax.reporting.canvas import MAKER, as_png
 from distsoftmax.reporting.blocks import Section
+from distsoftmax.reporting.canvas import MAKER, as_png
 from distsoftmax.reporting.page import pictures_of
 
 HEAD_BYTES = 1000  # of a file, in which its maker is named
@@ -108,5 +108,6 @@ def _require_ours(option: str, path: Path, name: str, mark: bytes) -> None:
         require_writable(path)
     except OSError as error:
         raise InputError(
-            f"{option} {name}: cannot be written there: {error.strerror}; name a file in a folder that can be written to"
+            f"{option} {name}: cannot be written there: {error.strerror}; name a file in a folder that can be"
+            " written to"
         ) from None

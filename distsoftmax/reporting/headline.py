@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from distsoftmax.reporting.blocks import Figure, Tone
-from distsoftmax.reporting.canvas import plain_number
+from distsoftmax.reporting.canvas import in_digits
 from distsoftmax.reporting.record import Record, shown
 from distsoftmax.reporting.run_facts import grouped, n_classes_of, n_features_of
 from distsoftmax.reporting.runs import Run
 
 LONGEST_REASON = 300  # characters
+NO_BREAK = "\u00a0"  # a space at which no line ends
 
 
 def status_of(run: Run) -> tuple[str, Tone]:
@@ -60,52 +62,79 @@ def subtitle_of(run: Run) -> str:
         ("features", n_features_of(run)),
         ("classes", n_classes_of(run)),
     )
-    return " × ".join(f"{grouped(count)} {name}" for name, count in parts if count is not None)
+    return " \u00d7 ".join(f"{grouped(count)} {name}" for name, count in parts if count is not None)
 
 
-def figures_of(run: Run, asked_for: bool) -> Iterator[Figure]:
-    """Yield the numbers to be shown large; `asked_for`: the evaluation is one that was asked for."""
-    result, line = run.result, run.history.last
-    on, scores = scores_of(run, asked_for)
-    if (accuracy := scores.number("accuracy")) is not None:
-        yield Figure(f"{accuracy:.2%}".replace("%", " %"), "accuracy", on)
-    if (log_loss := scores.number("log_loss")) is not None:
-        yield Figure(f"{log_loss:.4f}", "log loss", on)
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a run came to, or has come to so far; None is not known.
+
+    Attributes
+    ----------
+    on : str
+        The samples of `accuracy` and `log_loss`.
+    accuracy, log_loss, objective, gap, relative_gap : float or None
+        The gap is the certified one.
+    n_steps : int or None
+    seconds : float or None
+        Of training, by all processes that worked on the run.
+    """
+
+    on: str
+    accuracy: float | None
+    log_loss: float | None
+    objective: float | None
+    gap: float | None
+    relative_gap: float | None
+    n_steps: int | None
+    seconds: float | None
+
+
+def numbers_of(run: Run, *, asked_for: bool = False) -> Numbers:
+    """Return the numbers of a run; `asked_for`: its evaluation is one that was asked for."""
+    result, line, state = run.result, run.history.last, run.state
+    on, scores = _scores(run, asked_for)
     objective = result.number("objective") if "objective" in result else line.number("objective")
-    if objective is not None:
-        yield Figure(f"{objective:.6g}", "objective")
     gap = result.number("certified_gap") if result else line.number("certified_gap")
-    if gap is not None:
-        relative = result.number("relative_gap") or (gap / abs(objective) if objective else None)
-        yield Figure(plain_number(float(f"{gap:.2e}")), "certified gap", _relative(relative))
-    n_nonzero = result.count("n_nonzero")
+    relative = result.number("relative_gap")
+    if relative is None and gap is not None and objective:
+        relative = gap / abs(objective)
+    counted = float(run.history.seconds[-1]) if len(run.history.steps) else None
+    known = (result.number("seconds"), None if state.is_live else run.checkpoint.number("seconds"), counted)
+    return Numbers(
+        on=on,
+        accuracy=scores.number("accuracy"),
+        log_loss=scores.number("log_loss"),
+        objective=objective,
+        gap=gap,
+        relative_gap=relative,
+        n_steps=result.count("n_steps") if "n_steps" in result else line.count("step"),
+        seconds=next((seconds for seconds in known if seconds is not None), None),
+    )
+
+
+def figures_of(run: Run, *, asked_for: bool) -> Iterator[Figure]:
+    """Yield the numbers to be shown large; `asked_for`: the evaluation is one that was asked for."""
+    numbers = numbers_of(run, asked_for=asked_for)
+    if numbers.accuracy is not None:
+        yield Figure(f"{numbers.accuracy:.2%}", "accuracy", numbers.on)
+    if numbers.log_loss is not None:
+        yield Figure(f"{numbers.log_loss:.4f}", "log loss", numbers.on)
+    if numbers.objective is not None:
+        yield Figure(f"{numbers.objective:.6g}", "objective")
+    if numbers.gap is not None:
+        relative = numbers.relative_gap
+        word = "" if relative is None else f"{in_digits(relative, 2)} of the objective"
+        yield Figure(in_digits(numbers.gap), "certified gap", word)
+    n_nonzero = run.result.count("n_nonzero")
     n_in_all = (n_features_of(run) or 0) * (n_classes_of(run) or 0)
     if n_nonzero is not None and n_nonzero < n_in_all:
         yield Figure(f"{n_nonzero:,}", "coefficients not 0", f"of {n_in_all:,}")
-    n_steps = result.count("n_steps") if "n_steps" in result else line.count("step")
-    if n_steps is not None:
+    if numbers.n_steps is not None:
         limit = run.options.get("max-steps")
-        yield Figure(f"{n_steps:,}", "steps", f"of at most {limit:,}" if isinstance(limit, int) else "")
-    if (seconds := seconds_of(run)) is not None:
-        yield Figure(duration(seconds), "training")
-
-
-def scores_of(run: Run, asked_for: bool = False) -> tuple[str, Record]:
-    """Return the samples that a run's accuracy and log loss are of, and these."""
-    if asked_for and run.evaluation is not None:
-        return run.evaluated_on, Record({"accuracy": run.evaluation.accuracy, "log_loss": run.evaluation.log_loss})
-    for name, words in (("held_out", "held-out"), ("training", "training samples")):
-        if scores := run.result.record(name):
-            return words, scores
-    curves = {name: run.history.curve(f"held_out_{name}") for name in ("accuracy", "log_loss")}
-    return "held-out", Record({name: float(curve.values[-1]) for name, curve in curves.items() if len(curve)})
-
-
-def seconds_of(run: Run) -> float | None:
-    """Return the seconds of training, by all processes that worked on the run."""
-    known = (run.result.number("seconds"), run.checkpoint.number("seconds") if not run.state.is_live else None)
-    counted = float(run.history.seconds[-1]) if len(run.history.steps) else None
-    return next((seconds for seconds in known if seconds is not None), counted)
+        yield Figure(f"{numbers.n_steps:,}", "steps", f"of at most {limit:,}" if isinstance(limit, int) else "")
+    if numbers.seconds is not None:
+        yield Figure(duration(numbers.seconds), "training")
 
 
 def duration(seconds: float) -> str:
@@ -114,12 +143,14 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> duration(1.789), duration(95), duration(7380)
-    ('1.79 s', '1 min 35 s', '2 h 3 min')
+    ('1.79\xa0s', '1\xa0min\xa035\xa0s', '2\xa0h\xa03\xa0min')
     """
-    if seconds < 60:
-        return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+    if seconds < 60:
+        text = f"{seconds:.3g} s"
+    else:
+        text = f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+    return text.replace(" ", NO_BREAK)
 
 
 def last_heard(run: Run) -> str:
@@ -139,5 +170,12 @@ def _after(result: Record) -> str:
     return "" if n_steps is None else f", after {n_steps:,} steps"
 
 
-def _relative(relative: float | None) -> str:
-    return "" if relative is None else f"{plain_number(float(f'{relative:.1e}'))} of the objective"
+def _scores(run: Run, asked_for: bool) -> tuple[str, Record]:
+    """Return the samples that a run's accuracy and log loss are of, and these."""
+    if asked_for and run.evaluation is not None:
+        return run.evaluated_on, Record({"accuracy": run.evaluation.accuracy, "log_loss": run.evaluation.log_loss})
+    for name, words in (("held_out", "held-out"), ("training", "training samples")):
+        if scores := run.result.record(name):
+            return words, scores
+    curves = {name: run.history.curve(f"held_out_{name}") for name in ("accuracy", "log_loss")}
+    return "held-out", Record({name: float(curve.values[-1]) for name, curve in curves.items() if len(curve)})

@@ -81,7 +81,7 @@ class History:
 
     @property
     def seconds(self) -> NDArray[np.float64]:
-        """Seconds of training up to each line, (n_lines,); between lines, each step has taken what the next line says."""
+        """Seconds of training up to each line, (n_lines,); each step between two has taken what the later one says."""
         own = np.nan_to_num(self.columns["seconds"], nan=0.0)
         n_steps = np.diff(self.steps, prepend=self.steps[:1])
         return np.array(list(itertools.accumulate((own * np.maximum(n_steps, 0)).tolist())))
@@ -115,8 +115,9 @@ def read_history(path: Path) -> History:
                     n_unreadable += bool(line.strip())
                     continue
                 while steps and steps[-1] >= step:
-                    for values in (steps, *columns.values()):
-                        values.pop()
+                    steps.pop()
+                    for numbers in columns.values():
+                        numbers.pop()
                 steps.append(step)
                 for name, numbers in columns.items():
                     value = record.number(name)

@@ -23,7 +23,7 @@ def page(sections: Sequence[Section], together: Section | None) -> str:
     from markupsafe import Markup
 
     def drawn(picture: Picture) -> Markup:
-        return Markup(as_svg(picture))  # noqa: S704 (matplotlib has escaped its texts)
+        return Markup(as_svg(picture))  # matplotlib has escaped its texts
 
     environment = Environment(
         loader=PackageLoader("distsoftmax", "reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

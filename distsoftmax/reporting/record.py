@@ -129,12 +129,12 @@ def read_options(path: Path) -> dict[str, object]:
 
 
 def shown(text: str, longest: int = LONGEST_NAME) -> str:
-    """Return a text as it can be shown on a line: what is invisible is written out, what is long is cut.
+    r"""Return a text as it can be shown on a line: what is invisible is written out, what is long is cut.
 
     Examples
     --------
-    >>> shown("a\\nb"), shown("abcdefgh", 6)
-    ('a\\\\x0ab', 'abc…gh')
+    >>> shown("a\nb"), shown("abcdefgh", 6)
+    ('a\\x0ab', 'abc…gh')
     """
     visible = "".join(c if c.isprintable() or c in JOINERS else f"\\x{ord(c):02x}" for c in text[: 4 * longest])
     if len(text) <= 4 * longest and len(visible) <= longest:

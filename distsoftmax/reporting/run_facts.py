@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from distsoftmax.reporting.canvas import UNKNOWN
 from distsoftmax.reporting.record import shown
 from distsoftmax.reporting.runs import Run
 
@@ -44,17 +45,25 @@ def command_line(options: Mapping[str, object], n_ranks: int | None, out: str) -
       --no-standardize \
       --out again
     """
-    words = ["python -m distsoftmax.train"] if not n_ranks or n_ranks == 1 else [f"mpirun -n {n_ranks} python -m distsoftmax.train"]
+    words = (
+        ["python -m distsoftmax.train"]
+        if not n_ranks or n_ranks == 1
+        else [f"mpirun -n {n_ranks} python -m distsoftmax.train"]
+    )
     for name, value in (*chosen_options(options).items(), ("out", out)):
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
         elif isinstance(value, list):
             texts = [str(item) for item in value]
             several = len(texts) != 1 or texts[0].startswith("-")
-            words.append(" ".join([f"--{name}", *map(shlex.quote, texts)]) if several else f"--{name} {shlex.quote(texts[0])}")
+            words.append(
+                " ".join([f"--{name}", *map(shlex.quote, texts)]) if several else f"--{name} {shlex.quote(texts[0])}"
+            )
         else:
             text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-            words.append(shlex.quote(f"--{name}={text}") if text.startswith("-") or not text else f"--{name} {shlex.quote(text)}")
+            words.append(
+                shlex.quote(f"--{name}={text}") if text.startswith("-") or not text else f"--{name} {shlex.quote(text)}"
+            )
     return " \\\n  ".join(words)
 
 
@@ -72,7 +81,9 @@ def option_differences(runs: Sequence[Mapping[str, object]]) -> dict[str, list[s
     defaults = default_options()
     names = dict.fromkeys(name for options in runs for name in options if name not in OF_THE_FOLDER)
     values = {
-        name: [in_words(options[name]) if name in options else in_words(defaults.get(name, "–")) for options in runs]
+        name: [
+            in_words(options[name]) if name in options else in_words(defaults.get(name, UNKNOWN)) for options in runs
+        ]
         for name in names
     }
     return {name: texts for name, texts in values.items() if len(set(texts)) > 1}
@@ -108,7 +119,9 @@ def data_facts(run: Run) -> list[tuple[str, str]]:
 def version_facts(run: Run) -> list[tuple[str, str]]:
     """Return what the bits of the model depend on besides options and data, and what they are."""
     result = run.result
-    arithmetic = result.count("arithmetic") or run.checkpoint.count("arithmetic") or (run.model and run.model.arithmetic)
+    arithmetic = (
+        result.count("arithmetic") or run.checkpoint.count("arithmetic") or (run.model and run.model.arithmetic)
+    )
     rows = [
         ("distsoftmax", result.text("version")),
         ("arithmetic version", str(arithmetic) if arithmetic else None),

@@ -128,7 +128,9 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
             raise InputError(f"{folder} {problem}; name the folder of a run, the one given by --out, or one of several")
         below = [folder] if _is_run(folder) else list(_runs_below(folder))
         if not below:
-            raise InputError(f"{folder} holds no run; name the folder of one, the one given by --out, or one of several")
+            raise InputError(
+                f"{folder} holds no run; name the folder of one, the one given by --out, or one of several"
+            )
         runs += below
     distinct = {path.resolve(): path for path in reversed(runs)}
     return list(reversed(distinct.values()))
@@ -177,7 +179,9 @@ def _read_single(folder: Path, name: str) -> Run:
             model = load_model(folder / "model.safetensors")
     if n_unreadable := history.n_unreadable:
         lines = "1 line" if n_unreadable == 1 else f"{n_unreadable} lines"
-        remarks.texts.append(f"{lines} of metrics.jsonl could not be read and {'is' if n_unreadable == 1 else 'are'} left out.")
+        remarks.texts.append(
+            f"{lines} of metrics.jsonl could not be read and {'is' if n_unreadable == 1 else 'are'} left out."
+        )
     return Run(
         folder=folder,
         name=name,
@@ -198,7 +202,8 @@ def _read_path(folder: Path, name: str) -> PathOfRuns:
     remarks = _Remarks()
     state = RunReader(folder).read()
     options: dict[str, object] = {}
-    content, chosen, legs = Record(), None, ()
+    content, chosen = Record(), None
+    legs: tuple[Record, ...] = ()
     with remarks:
         options = read_options(folder / "config.toml")
     with remarks:

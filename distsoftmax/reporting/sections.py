@@ -9,7 +9,7 @@ from distsoftmax.monitoring.advice import advice
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.monitoring.summary import Shares
 from distsoftmax.reporting.blocks import Block, Cell, Code, Facts, Section, Table
-from distsoftmax.reporting.canvas import plain_number
+from distsoftmax.reporting.canvas import UNKNOWN, in_digits
 from distsoftmax.reporting.coefficients import coefficients_block
 from distsoftmax.reporting.curves import course_of
 from distsoftmax.reporting.diagrams import confusion_picture, path_picture, ranks_picture, reliability_picture
@@ -37,7 +37,7 @@ def _of_run(run: Run, whole: Run | PathOfRuns, asked_for: bool) -> Section:
         status=status,
         tone=tone,
         sentences=tuple(sentences_of(run)),
-        figures=tuple(figures_of(run, asked_for)),
+        figures=tuple(figures_of(run, asked_for=asked_for)),
         blocks=tuple(block for block in _blocks(run, whole) if block is not None),
     )
 
@@ -155,7 +155,7 @@ def _class_table(evaluation: Evaluation) -> Table:
 
 
 def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def _time_block(report: ClusterReport | None, balance: str) -> Block | None:
@@ -166,7 +166,7 @@ def _time_block(report: ClusterReport | None, balance: str) -> Block | None:
     if shares is not None:
         sentences.append(
             f"Of the time of the steps {shares.efficiency:.0%} went into computing, {shares.waiting:.0%} into waiting "
-            f"for slower ranks, {shares.messages:.0%} into messages, and {shares.rest:.0%} into what every rank does alike."
+            f"for slower ranks, {shares.messages:.0%} into messages, {shares.rest:.0%} into what every rank does alike."
         )
     sentences += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in advice(report, balance)]
     rows = tuple(
@@ -189,6 +189,7 @@ def _path_block(path: PathOfRuns) -> Block:
     chosen = _l2_of(path) if path.is_chosen else None
     picture = path_picture(path.legs, chosen)
     numbers = (
+        ("l2", ".1e"),
         ("objective", ".8g"),
         ("certified_gap", ".1e"),
         ("steps", ",.0f"),
@@ -200,20 +201,21 @@ def _path_block(path: PathOfRuns) -> Block:
         ("held_out_log_loss", ".5f"),
     )
     rows = tuple(
-        (Cell(_number(leg, "l2", "g"), is_best=chosen is not None and leg.number("l2") == chosen),)
-        + tuple(
+        tuple(
             Cell(_number(leg, name, form), is_best=chosen is not None and leg.number("l2") == chosen)
             for name, form in numbers
         )
         for leg in path.legs
     )
-    head = ("l2", *(name.replace("_", " ").replace("held out", "held-out") for name, _ in numbers))
+    head = tuple(name.replace("_", " ").replace("held out", "held-out") for name, _ in numbers)
     sentences = () if rows else ("No run of the path is done yet.",)
     return Block(
         "The path",
         sentences,
         pictures=(picture,) if picture else (),
-        tables=(Table(head, rows, "The chosen one is in bold" if chosen is not None else ""),) if rows else (),
+        tables=(Table(head, rows, "The runs of the path, the chosen one in bold" if chosen is not None else ""),)
+        if rows
+        else (),
     )
 
 
@@ -225,11 +227,5 @@ def _l2_of(path: PathOfRuns) -> float | None:
 def _number(leg: Record, name: str, form: str) -> str:
     value = leg.number(name)
     if value is None:
-        return "–"
-    return plain_number(float(f"{value:.1e}")) if form == ".1e" else f"{value:{form}}"
-
-
-def runs_of(sections: Sequence[Run | PathOfRuns]) -> list[tuple[str, Run]]:
-    """Return the runs to compare, each by its name: of a path the chosen one."""
-    runs = ((each.name, each if isinstance(each, Run) else each.chosen) for each in sections)
-    return [(name, run) for name, run in runs if run is not None]
+        return UNKNOWN
+    return in_digits(value, 2) if form == ".1e" else f"{value:{form}}"

@@ -129,7 +129,8 @@ def ranks_picture(report: ClusterReport) -> Picture:
 
     listed = "" if len(ranks) == report.n_ranks else f", the {len(ranks)} slowest of {report.n_ranks:,}"
     slowest = max(ranks, key=lambda rank: rank.compute_seconds)
-    description = f"Over {report.steps:,} steps{listed}. Rank {slowest.rank} computed longest, for {slowest.compute_seconds:.3g} s."
+    longest = f"Rank {slowest.rank} computed longest, for {slowest.compute_seconds:.3g} s."
+    description = f"Over {report.steps:,} steps{listed}. {longest}"
     height = 1.35 + 0.24 * min(len(ranks), 8) + 0.13 * max(0, len(ranks) - 8)
     return Picture(name="ranks", title="Time of each rank", description=description, draw=draw, height=height)
 

@@ -138,7 +138,7 @@ def figures_of(run: Run, *, asked_for: bool) -> Iterator[Figure]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it.
+    r"""Return a time as people say it.
 
     Examples
     --------

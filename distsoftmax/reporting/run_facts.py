@@ -45,26 +45,27 @@ def command_line(options: Mapping[str, object], n_ranks: int | None, out: str) -
       --no-standardize \
       --out again
     """
-    words = (
-        ["python -m distsoftmax.train"]
-        if not n_ranks or n_ranks == 1
-        else [f"mpirun -n {n_ranks} python -m distsoftmax.train"]
-    )
+    start = "python -m distsoftmax.train"
+    words = [f"mpirun -n {n_ranks} {start}" if n_ranks and n_ranks > 1 else start]
     for name, value in (*chosen_options(options).items(), ("out", out)):
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
-        elif isinstance(value, list):
-            texts = [str(item) for item in value]
-            several = len(texts) != 1 or texts[0].startswith("-")
-            words.append(
-                " ".join([f"--{name}", *map(shlex.quote, texts)]) if several else f"--{name} {shlex.quote(texts[0])}"
-            )
         else:
-            text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-            words.append(
-                shlex.quote(f"--{name}={text}") if text.startswith("-") or not text else f"--{name} {shlex.quote(text)}"
-            )
+            words.append(_option(name, value if isinstance(value, list) else [value]))
     return " \\\n  ".join(words)
+
+
+def _option(name: str, values: Sequence[object]) -> str:
+    """Return an option with its values; one that looks like an option itself is joined to it."""
+    texts = [_exactly(value) if isinstance(value, float) else str(value) for value in values]
+    if len(texts) == 1 and (texts[0].startswith("-") or not texts[0]):
+        return shlex.quote(f"--{name}={texts[0]}")
+    return " ".join([f"--{name}", *map(shlex.quote, texts)])
+
+
+def _exactly(value: float) -> str:
+    """Return the shortest text that means a number."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def in_words(value: object) -> str:
@@ -73,7 +74,7 @@ def in_words(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return shown(" ".join(str(item) for item in value), LONGEST_VALUE)
-    return shown(f"{value:g}" if isinstance(value, float) else str(value), LONGEST_VALUE)
+    return shown(_exactly(value) if isinstance(value, float) else str(value), LONGEST_VALUE)
 
 
 def option_differences(runs: Sequence[Mapping[str, object]]) -> dict[str, list[str]]:

@@ -6,11 +6,13 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     train evaluate predict describe     commands: from arguments to a config, and one call
     summary                             a command: standard errors and tests of a model's coefficients
     monitor                             a command: how a run and its nodes do, from outside; the nodes of an allocation
+    report                              a command: a page of runs to look at, without MPI
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
     supervision                         a job from outside: its command, hosts and processes
     command_line                        from argv and a TOML file to a config; exit statuses
     usage                               what a command says of its options: help, a TOML file, shell completion
     inspection                          what a source holds, before anything is trained on it
+    reporting                           runs read from their folders, pictures of them, and the page that holds both
     scoring                             a model over a source: predictions, and how good they are
     inference                           a model's exact hessian: standard errors, tests, and their table
     regularization_path                 the training loop, once for each value of l2

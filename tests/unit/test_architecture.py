@@ -12,8 +12,8 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"__main__", "train", "evaluate", "predict", "describe", "summary", "monitor", "command_line", "supervise"},
-    {"usage", "inspection", "scoring", "inference", "regularization_path", "supervision"},
+    {"__main__", "train", "evaluate", "predict", "describe", "summary", "monitor", "command_line", "supervise", "report"},
+    {"usage", "inspection", "scoring", "inference", "regularization_path", "supervision", "reporting"},
     {"trainer"},
     {"session"},
     {"coordinator"},

@@ -1,0 +1,76 @@
+"""Several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from distsoftmax.reporting.blocks import Block, Cell, Section, Table
+from distsoftmax.reporting.canvas import UNKNOWN, in_digits
+from distsoftmax.reporting.curves import side_by_side
+from distsoftmax.reporting.headline import duration, numbers_of, status_of
+from distsoftmax.reporting.record import shown
+from distsoftmax.reporting.run_facts import option_differences
+from distsoftmax.reporting.runs import PathOfRuns, Run
+
+MOST_OPTIONS = 8  # that have a column of their own
+LONGEST_OPTION = 24  # characters
+
+
+def comparison(read: Sequence[Run | PathOfRuns]) -> Section:
+    """Return the section that has several runs side by side, with what differs between their options."""
+    runs = runs_of(read)
+    options = option_differences([whole.options for whole, _ in runs])
+    sentences = [
+        "Accuracy and log loss are of the held-out samples where there are any, the best in bold; an objective has "
+        "its run's own penalty. The last columns have the options that differ."
+    ]
+    if len(options) > MOST_OPTIONS:
+        sentences.append(f"Of {len(options)} options that differ the first {MOST_OPTIONS} are shown.")
+    if len({run.data_digest for _, run in runs if run.data_digest}) > 1:
+        sentences.append("The prepared training samples are not the same in all of these runs.")
+    named = [(whole.name, run) for whole, run in runs]
+    pictures = (
+        side_by_side(named, "held_out_log_loss", "Held-out log loss", "steps"),
+        side_by_side(named, "held_out_log_loss", "Held-out log loss", "seconds"),
+        side_by_side(named, "objective", "Objective", "steps"),
+        side_by_side(named, "objective", "Objective", "seconds"),
+    )
+    drawn = tuple(picture for picture in pictures if picture is not None)
+    table = _table(named, dict(list(options.items())[:MOST_OPTIONS]))
+    blocks = [Block("Side by side", tuple(sentences), tables=(table,))]
+    blocks += [Block("Their courses", pictures=drawn)] if drawn else []
+    return Section(name=f"{len(read)} runs", subtitle="", blocks=tuple(blocks))
+
+
+def _table(runs: Sequence[tuple[str, Run]], options: Mapping[str, Sequence[str]]) -> Table:
+    """Return the numbers of the runs, and their options, each with its value in every run."""
+    numbers = [numbers_of(run) for _, run in runs]
+    accuracy = max((each.accuracy for each in numbers if each.accuracy is not None), default=None)
+    loss = min((each.log_loss for each in numbers if each.log_loss is not None), default=None)
+    rows = tuple(
+        (
+            Cell(shown(name)),
+            Cell(status_of(run)[0]),
+            Cell(_text(own.accuracy, ".4f"), is_best=own.accuracy is not None and own.accuracy == accuracy),
+            Cell(_text(own.log_loss, ".5f"), is_best=own.log_loss is not None and own.log_loss == loss),
+            Cell(_text(own.objective, ".6g")),
+            Cell(UNKNOWN if own.gap is None else in_digits(own.gap, 2)),
+            Cell(_text(own.n_steps, ",")),
+            Cell(UNKNOWN if own.seconds is None else duration(own.seconds)),
+            *(Cell(shown(values[number], LONGEST_OPTION)) for values in options.values()),
+        )
+        for number, ((name, run), own) in enumerate(zip(runs, numbers, strict=True))
+    )
+    names = (f"--{name}" for name in options)
+    head = ("run", "status", "accuracy", "log loss", "objective", "certified gap", "steps", "time", *names)
+    return Table(head, rows)
+
+
+def runs_of(read: Sequence[Run | PathOfRuns]) -> list[tuple[Run | PathOfRuns, Run]]:
+    """Return what is to be compared, each with the run that speaks for it: of a path the chosen one."""
+    runs = ((whole, whole if isinstance(whole, Run) else whole.chosen) for whole in read)
+    return [(whole, run) for whole, run in runs if run is not None]
+
+
+def _text(value: float | None, form: str) -> str:
+    return UNKNOWN if value is None else f"{value:{form}}"

@@ -3,25 +3,29 @@
 The map of the house. Who stands higher may import who stands lower; tests/unit/test_architecture.py holds both true.
 
     train evaluate predict describe     commands: from arguments to a config, and one call
+    export                              a command without MPI: a model in the files of other programs
     monitor                             a command: how a run and its nodes do, from outside; the nodes of an allocation
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
     supervision                         a job from outside: its command, hosts and processes
     command_line                        from argv and a TOML file to a config; exit statuses
     inspection                          what a source holds, before anything is trained on it
     scoring                             a model over a source: predictions, and how good they are
+    exporting                           a model as other programs take it: ONNX, scikit-learn, PyTorch, CSV
     regularization_path                 the training loop, once for each value of l2
     trainer                             a run of training, and its loop, `fit`
     session                             what is set up before the first step: the samples, the objective
     coordinator                         rank 0 alone: the folder of a run, checkpoints, metrics, progress, reports
     training                            when a run stops, its result and its start, the same on all ranks; signals
+    model                               a trained model: its numbers, its file, its predictions
     objective                           cross-entropy, penalties, their sum; certificate, preconditioner, mini-batches
     solvers                             one update rule a file, pure, and the protocol of the objective that they need
     data                                from files to shards to prepared samples, with a reader for each format
     monitoring                          what every rank and node does, gathered, kept and shown beside the steps
     cluster                             the ranks: communicator, assignment of shards, exact sums, control message
     arithmetic                          the compiled core and its Python door: every operation, specified
-    config model errors                 the options, a trained model, the errors a user can meet
+    config encoding errors              the options, how columns become features, the errors a user can meet
     durable tensor_file scratch         files that are whole or not there; tensors in files; private folders
+    output_file                         the file that a command writes where --out says
     run_folder                          a run's folder from outside: its name, how far the run has come
 """
 

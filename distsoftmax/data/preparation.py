@@ -16,7 +16,7 @@ from distsoftmax.data.features import Prepared, SparseFeatures, core_rows, moved
 from distsoftmax.data.labels import class_codes
 from distsoftmax.data.shards import RawShard
 from distsoftmax.data.standardization import Standardization
-from distsoftmax.model import Encoding
+from distsoftmax.encoding import Encoding
 
 
 @dataclass(frozen=True)

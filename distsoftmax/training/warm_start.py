@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.dataset import Dataset
+from distsoftmax.encoding import NumberedNames
 from distsoftmax.errors import InputError
-from distsoftmax.model import Model, NumberedNames
+from distsoftmax.model import Model
 
 SHOWN = 3  # names that differ in a message, at most
 

@@ -12,15 +12,16 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"train", "evaluate", "predict", "describe", "monitor", "command_line", "supervise"},
-    {"inspection", "scoring", "regularization_path", "supervision"},
+    {"train", "evaluate", "predict", "describe", "export", "monitor", "command_line", "supervise"},
+    {"inspection", "scoring", "exporting", "regularization_path", "supervision"},
     {"trainer"},
     {"session"},
     {"coordinator"},
     {"training"},
+    {"model"},
     {"cluster", "objective", "solvers", "data", "monitoring"},
     {"arithmetic"},
-    {"config", "model", "tensor_file", "durable", "scratch", "run_folder", "errors"},
+    {"config", "encoding", "tensor_file", "durable", "output_file", "scratch", "run_folder", "errors"},
 ]
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

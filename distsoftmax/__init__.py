@@ -16,14 +16,13 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     session                             what is set up before the first step: the samples, the objective
     coordinator                         rank 0 alone: the folder of a run, checkpoints, metrics, progress, reports
     training                            when a run stops, its result and its start, the same on all ranks; signals
-    model                               a trained model: its numbers, its file, its predictions
     objective                           cross-entropy, penalties, their sum; certificate, preconditioner, mini-batches
     solvers                             one update rule a file, pure, and the protocol of the objective that they need
     data                                from files to shards to prepared samples, with a reader for each format
     monitoring                          what every rank and node does, gathered, kept and shown beside the steps
     cluster                             the ranks: communicator, assignment of shards, exact sums, control message
     arithmetic                          the compiled core and its Python door: every operation, specified
-    config encoding errors              the options, how columns become features, the errors a user can meet
+    config model errors                 the options, a trained model, the errors a user can meet
     durable tensor_file scratch         files that are whole or not there; tensors in files; private folders
     output_file                         the file that a command writes where --out says
     run_folder                          a run's folder from outside: its name, how far the run has come

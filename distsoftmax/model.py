@@ -5,27 +5,87 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.kernels import Scorer
-from distsoftmax.arithmetic.parameters import FLOAT64, product
-from distsoftmax.encoding import Encoding, NumberedNames, names_as_json, names_from_json
 from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.tensor_file import Buffer, read_tensor_file, tensor_file_content
 
-if TYPE_CHECKING:
-    from distsoftmax.data.preparation import Samples
-
-__all__ = ["Encoding", "Model", "NumberedNames", "load_model"]
-
 FORMAT_VERSION = 2
-ROWS_AT_ONCE = 256  # whose scores are computed together
+
+
+class NumberedNames(Sequence[str]):
+    """The names x0, x1, ... of features that have none; ten million of them take no memory.
+
+    Examples
+    --------
+    >>> NumberedNames(10_000_000)[-2:]
+    ('x9999998', 'x9999999')
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        numbers = range(self._count)[index]
+        return f"x{numbers}" if isinstance(numbers, int) else tuple(f"x{number}" for number in numbers)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, NumberedNames):
+            return self._count == other._count
+        return isinstance(other, Sequence) and len(other) == self._count and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(("NumberedNames", self._count))
+
+    def __repr__(self) -> str:
+        return f"NumberedNames({self._count})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the columns of a source become features; a model takes raw rows, so it keeps this.
+
+    Attributes
+    ----------
+    numeric : sequence of str
+        The columns taken as numbers.
+    fill : ndarray of float64, () or (n_numeric,), or None
+        What stands for a missing number; None: a missing cell is an error.
+    categories : tuple of (str, tuple of str)
+        The text columns, each with the categories seen in training; each category is a feature, 1 where it stands.
+    index_base : int or None
+        The index of the first column in svmlight files.
+
+    Examples
+    --------
+    >>> Encoding(numeric=("size",), categories=(("colour", ("blue", "red")),)).feature_names
+    ('size', 'colour=blue', 'colour=red')
+    """
+
+    numeric: Sequence[str]
+    fill: NDArray[np.float64] | None = None
+    categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    index_base: int | None = None
+
+    @property
+    def feature_names(self) -> Sequence[str]:
+        """The features' names: the numeric columns, then column=category."""
+        if not self.categories:
+            return self.numeric
+        return (*self.numeric, *(f"{column}={text}" for column, texts in self.categories for text in texts))
 
 
 @dataclass(frozen=True)
@@ -82,91 +142,6 @@ class Model:
         digest.update(self.intercept.astype("<f8").tobytes())
         return digest.hexdigest()
 
-    def predict_proba(self, rows: Any) -> NDArray[np.float64]:
-        """Return the probability of each class for each row, with the bits that ``predict --probabilities`` writes.
-
-        Needs no MPI, and is not collective. The model is used as it was trained: missing numbers are filled, categories
-        spread over columns; a category that training never saw, or a missing one, is none of the known ones.
-
-        Parameters
-        ----------
-        rows : array, sparse matrix or table
-            Features as an array of numbers, (rows, n_features), or a sparse matrix of scipy; or raw columns by name: a
-            dict of arrays, (rows,) each, or a table of pandas, polars or pyarrow, whose other columns are left alone.
-            For a model of svmlight files the column with the index `encoding.index_base` comes first.
-
-        Returns
-        -------
-        ndarray of float64, (rows, n_classes)
-            The columns in the order of `classes`.
-
-        Raises
-        ------
-        InputError
-            A column is missing, or a cell cannot be used: infinite, or missing where the model has no fill for it.
-
-        Examples
-        --------
-        >>> encoding = Encoding(numeric=("size",), fill=np.array([3.0]), categories=(("colour", ("blue", "red")),))
-        >>> model = Model(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), np.zeros(2), ("cat", "dog"), encoding)
-        >>> model.predict_proba({"size": [0.0, 1.0, np.nan], "colour": ["blue", "red", "green"]}).round(3)
-        array([[0.269, 0.731],
-               [0.881, 0.119],
-               [0.953, 0.047]])
-        """
-        scorer, shards = self._opened(rows)
-        return np.concatenate([scorer.probabilities(samples.rows(FLOAT64)) for samples in shards])
-
-    def predict(self, rows: Any) -> NDArray[np.str_]:
-        """Return the most probable class of each row, (rows,), as ``predict`` writes it; see `predict_proba`.
-
-        Examples
-        --------
-        >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
-        >>> model.predict([[2.0, 1.0], [2.0, 5.0]]).tolist()
-        ['cat', 'dog']
-        """
-        scorer, shards = self._opened(rows)
-        codes = np.concatenate([scorer.loss_and_prediction(samples.rows(FLOAT64))[1] for samples in shards])
-        predicted: NDArray[np.str_] = np.array(self.classes)[codes]
-        return predicted
-
-    def decision_function(self, rows: Any) -> NDArray[np.float64]:
-        """Return the scores coef x + intercept, (rows, n_classes), also of two classes; see `predict_proba`.
-
-        Examples
-        --------
-        >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
-        >>> model.decision_function([[2.0, 1.0]])
-        array([[2., 1.]])
-        """
-        _, shards = self._opened(rows)
-        return np.concatenate([block for samples in shards for block in self._scores(samples)])
-
-    def _opened(self, rows: Any) -> tuple[Scorer, Iterator[Samples]]:
-        """Return what scores rows, and their samples, some thousands at a time."""
-        from distsoftmax.data.given_rows import given_rows
-        from distsoftmax.data.preparation import Preparation
-
-        divided, encoding = given_rows(rows, self.encoding)
-        preparation = Preparation.for_scoring(encoding, None)
-        shards = divided.read_all(missing=encoding.fill is not None)
-        samples = (preparation.prepare(shard).training for shard in shards)
-        return Scorer(self.parameters, FLOAT64, sparse=divided.source.sparse), samples
-
-    def _scores(self, samples: Samples) -> Iterator[NDArray[np.float64]]:
-        from distsoftmax.data.features import SparseFeatures
-
-        features = samples.features
-        for start in range(0, max(len(samples), 1), ROWS_AT_ONCE):
-            rows, coef = slice(start, start + ROWS_AT_ONCE), self.coef
-            if isinstance(features, SparseFeatures):  # few columns occur in so few rows
-                block = SparseFeatures.from_csr(features.matrix[rows])
-                coef, values = coef[:, features.columns[block.columns]], block.matrix.toarray()
-            else:
-                values = np.asarray(features[rows])
-            yield product(values.astype(np.float64), coef.T) + self.intercept
-
     def file_content(self) -> list[Buffer]:
         """Return the content of the model's file, with the names as JSON in its metadata; see `tensor_file_content`."""
         encoding = self.encoding
@@ -197,7 +172,7 @@ class Model:
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a model's file. Needs no MPI.
+    """Read a model's file.
 
     Parameters
     ----------
@@ -214,13 +189,11 @@ def load_model(path: str | Path) -> Model:
     >>> from distsoftmax.durable import write_atomically
     >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
     >>> write_atomically(Path("model.safetensors"), *model.file_content())
-    >>> load_model("model.safetensors").feature_names
+    >>> load_model(".").feature_names
     ('size', 'age')
-    >>> load_model(".").predict([[2.0, 5.0]]).tolist()
-    ['dog']
     """
     path = Path(path, "model.safetensors") if os.path.isdir(path) else Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such model; give the model.safetensors of a run, or the run's folder")
     tensors, metadata = read_tensor_file("model", path, needs_checksum=False)  # the first models had none
     version = metadata.get("format_version")
@@ -245,3 +218,13 @@ def load_model(path: str | Path) -> Model:
     if (model.coef.shape, model.intercept.shape) != shapes:
         raise DamagedFile(f"{path}: is damaged: its names do not fit its tensors")
     return model
+
+
+def names_as_json(names: Sequence[str]) -> list[str] | dict[str, int]:
+    """Return names as JSON takes them; those that are only numbered as their number."""
+    return {"numbered": len(names)} if isinstance(names, NumberedNames) else list(names)
+
+
+def names_from_json(value: list[str] | dict[str, int]) -> Sequence[str]:
+    """Return the names that `names_as_json` has made this of."""
+    return NumberedNames(value["numbered"]) if isinstance(value, dict) else tuple(value)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.library import VERSION
 from distsoftmax.config import TrainConfig
 from distsoftmax.data.dataset import Dataset
-from distsoftmax.encoding import NumberedNames
 from distsoftmax.errors import InputError
+from distsoftmax.model import NumberedNames
 
 
 @dataclass(frozen=True)

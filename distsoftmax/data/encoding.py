@@ -14,8 +14,8 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.source import Features, RawRows, Source, TextColumn
-from distsoftmax.encoding import Encoding
 from distsoftmax.errors import InputError
+from distsoftmax.model import Encoding
 
 Impute = Literal["error", "mean", "zero"]
 LARGEST_NUMBER_OF_CATEGORIES = 10_000

@@ -16,8 +16,8 @@ from distsoftmax import __version__
 from distsoftmax.arithmetic.library import VERSION
 from distsoftmax.data.preparation import Preparation
 from distsoftmax.data.standardization import Standardization
-from distsoftmax.encoding import Encoding, names_as_json, names_from_json
 from distsoftmax.errors import DamagedFile
+from distsoftmax.model import Encoding, names_as_json, names_from_json
 from distsoftmax.tensor_file import tensor_file_content, tensors_in
 
 KIND = "record of a dataset"

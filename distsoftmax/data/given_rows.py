@@ -14,8 +14,8 @@ from distsoftmax.data.class_names import number_text
 from distsoftmax.data.readers.text_columns import take_rows, text_column
 from distsoftmax.data.shards import LARGEST_SHARD_ROWS, DividedSource, shard_bounds
 from distsoftmax.data.source import Features, RawRows, Source, TextColumn
-from distsoftmax.encoding import Encoding
 from distsoftmax.errors import InputError
+from distsoftmax.model import Encoding
 
 NAME = "X"  # what an error calls the rows
 

@@ -9,8 +9,8 @@ from distsoftmax.config import DataConfig, Format
 from distsoftmax.data.formats import find_format
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.source import Source, SourceSpec
-from distsoftmax.encoding import Encoding
 from distsoftmax.errors import InputError
+from distsoftmax.model import Encoding
 
 
 def open_source(spec: SourceSpec, cluster: Communicator) -> Source:

@@ -16,7 +16,7 @@ from distsoftmax.data.features import Prepared, SparseFeatures, core_rows, moved
 from distsoftmax.data.labels import class_codes
 from distsoftmax.data.shards import RawShard
 from distsoftmax.data.standardization import Standardization
-from distsoftmax.encoding import Encoding
+from distsoftmax.model import Encoding
 
 SCORING_DTYPE = np.dtype(np.float64)  # to compute in where a model scores rows: raw features may be far from 0
 

@@ -13,8 +13,8 @@ from distsoftmax.cluster.assignment import reading_runs
 from distsoftmax.data.features import first_marked, moved, size_of
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.source import RawRows, Source, SourceSpec, TextColumn
-from distsoftmax.encoding import Encoding
 from distsoftmax.errors import InputError
+from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator

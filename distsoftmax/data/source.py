@@ -14,7 +14,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, SourceConfig
 from distsoftmax.data.bad_cell import bad_cells_named
 from distsoftmax.data.parts import FileState
-from distsoftmax.encoding import Encoding
+from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

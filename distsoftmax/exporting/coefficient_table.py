@@ -23,7 +23,7 @@ def write_coefficients(model: Model, file: BinaryIO) -> None:
     Examples
     --------
     >>> import numpy as np
-    >>> from distsoftmax.encoding import Encoding
+    >>> from distsoftmax.model import Encoding
     >>> model = Model(np.array([[0.1, -2.0]]), np.array([1.5]), ("cat",), Encoding(numeric=("size", "age")))
     >>> content = io.BytesIO()
     >>> write_coefficients(model, content)

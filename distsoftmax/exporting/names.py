@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from distsoftmax.encoding import NumberedNames, names_as_json
 from distsoftmax.errors import InputError
-from distsoftmax.model import Model
+from distsoftmax.model import Model, NumberedNames, names_as_json
 
 
 def columns_as_json(model: Model) -> dict[str, object]:

@@ -65,7 +65,7 @@ def input_names(model: Model) -> list[str]:
 
     Examples
     --------
-    >>> from distsoftmax.encoding import Encoding
+    >>> from distsoftmax.model import Encoding
     >>> encoding = Encoding(numeric=("size", "label"), categories=(("colour", ("blue", "red")),))
     >>> input_names(Model(np.zeros((2, 4)), np.zeros(2), ("cat", "dog"), encoding))
     ['size', 'label_', 'colour']

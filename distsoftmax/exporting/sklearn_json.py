@@ -31,7 +31,7 @@ def write_sklearn_json(model: Model, file: BinaryIO) -> None:
     --------
     >>> import io
     >>> import numpy as np
-    >>> from distsoftmax.encoding import Encoding
+    >>> from distsoftmax.model import Encoding
     >>> model = Model(np.array([[0.1], [0.5]]), np.array([0.0, -1.0]), ("cat", "dog"), Encoding(numeric=("size",)))
     >>> content = io.BytesIO()
     >>> write_sklearn_json(model, content)

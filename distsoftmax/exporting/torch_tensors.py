@@ -36,7 +36,7 @@ def write_torch_tensors(model: Model, file: BinaryIO, dtype: np.dtype) -> None:
     --------
     >>> import io
     >>> from safetensors.numpy import load
-    >>> from distsoftmax.encoding import Encoding
+    >>> from distsoftmax.model import Encoding
     >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
     >>> content = io.BytesIO()
     >>> write_torch_tensors(model, content, np.dtype("float32"))

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.dataset import Dataset
-from distsoftmax.encoding import NumberedNames
 from distsoftmax.errors import InputError
-from distsoftmax.model import Model
+from distsoftmax.model import Model, NumberedNames
 
 SHOWN = 3  # names that differ in a message, at most
 

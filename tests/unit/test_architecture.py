@@ -18,10 +18,9 @@ FLOORS = [
     {"session"},
     {"coordinator"},
     {"training"},
-    {"model"},
     {"cluster", "objective", "solvers", "data", "monitoring"},
     {"arithmetic"},
-    {"config", "encoding", "tensor_file", "durable", "output_file", "scratch", "run_folder", "errors"},
+    {"config", "model", "tensor_file", "durable", "output_file", "scratch", "run_folder", "errors"},
 ]
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

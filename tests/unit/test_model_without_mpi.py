@@ -14,8 +14,9 @@ from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data import given_rows
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError
-from distsoftmax.model import Encoding, Model, NumberedNames, load_model
+from distsoftmax.model import Encoding, Model, NumberedNames
 from distsoftmax.predict import PredictConfig, command
+from distsoftmax.scoring.predictor import load_model
 
 COLOURS = ("blue", "red", "é")
 N_ROWS = 90
@@ -195,7 +196,7 @@ def test_a_model_is_loaded_and_used_where_there_is_no_mpi4py():
     saved()
     program = (
         "import sys; sys.modules['mpi4py'] = None\n"
-        "from distsoftmax.model import load_model\n"
+        "from distsoftmax.scoring.predictor import load_model\n"
         "print(load_model('.').predict([[0.0] * 4]).tolist(), load_model('model.safetensors').classes)\n"
         "assert not {'tensorboard', 'mlflow', 'onnx', 'pandas'} & set(sys.modules)\n"
     )

@@ -19,8 +19,8 @@ from distsoftmax.data.readers.arrays.files import Arrays, Opener, open_array
 from distsoftmax.data.readers.joined_parts import JoinedParts
 from distsoftmax.data.readers.text_columns import join_columns, label_column
 from distsoftmax.data.source import Features, RawRows, Source, SourceSpec, TextColumn
-from distsoftmax.encoding import NumberedNames
 from distsoftmax.errors import InputError
+from distsoftmax.model import NumberedNames
 
 
 class ArraySource(Source):

@@ -20,8 +20,8 @@ from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.svmlight.lines import COMMENT, QUERY_ID, Lines, join_lines, parse_lines
 from distsoftmax.data.readers.text.files import PartText, TextFiles
 from distsoftmax.data.source import RawRows, Source, SourceSpec
-from distsoftmax.encoding import NumberedNames
 from distsoftmax.errors import InputError
+from distsoftmax.model import NumberedNames
 
 KEPT_BYTES = 2 << 30  # Kept by a rank of the shards it parsed before they are read; the others are parsed again.
 FEATURE_BYTES = 32  # The least that a feature takes: two classes, parameters and gradient, in float64.

@@ -158,6 +158,8 @@ def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]
         import tomllib
     else:
         import tomli as tomllib
+    from distsoftmax.config.file_paths import located
+
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -170,6 +172,7 @@ def _options_in_file(arguments: list[str], sections: dict[str, dict[str, object]
         if name in given:
             raise InputError(f"{path}: {name} is given twice, {given[name]} and {where}; keep one of them")
         given[name] = where
+        value = located(path, name, value, is_given=any(word.split("=")[0] == f"--{name}" for word in arguments))
         yield from _arguments(path, key, value, sections[section] if section else _options(sections))
 
 

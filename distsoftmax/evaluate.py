@@ -1,10 +1,12 @@
 """Measure a trained model on labelled samples: python -m distsoftmax.evaluate MODEL --data F --label L [--json]
 
-Accuracy, log loss, per-class precision, recall and F1, and the confusion matrix; the same on any number of ranks.
+Accuracy, log loss, calibration, per-class precision, recall and F1, and the confusion matrix; with --json the numbers of
+a reliability diagram, too. The same on any number of ranks.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,10 +33,12 @@ def command(config: EvaluateConfig, cluster: Communicator) -> int:
     InputError
         On every rank: the model or the data cannot be used, or a class is unknown to the model.
     """
-    from distsoftmax.scoring.classification_report import as_json, as_table, evaluate
+    from distsoftmax.scoring.classification_report import as_json, evaluate
+    from distsoftmax.scoring.report_table import as_table
 
     report = evaluate(config, cluster)
-    cluster.say(as_json(report) if config.json else as_table(report))
+    width = shutil.get_terminal_size().columns  # 80 where it is no terminal
+    cluster.say(as_json(report) if config.json else as_table(report, width))
     return 0
 
 

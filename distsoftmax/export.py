@@ -79,7 +79,7 @@ def _export(options: argparse.Namespace) -> None:
     """
     from distsoftmax.config.values import model_file
     from distsoftmax.exporting.names import encoding_note
-    from distsoftmax.model import load_model
+    from distsoftmax.model import INTERIM_NOTE, load_model
     from distsoftmax.output_file import STANDARD_OUTPUT, output_file, require_no_input, require_output
 
     if not options.out:
@@ -92,9 +92,11 @@ def _export(options: argparse.Namespace) -> None:
     require_no_input(options.out, [path])
     with output_file(options.out) as file:
         _write(options, model, file)
-    note = encoding_note(model) if options.to in ("sklearn-json", "torch-safetensors") else ""
-    if note:
-        print(f"note: {options.out}: {note}", file=sys.stderr)
+    notes = [f"{path} {INTERIM_NOTE}"] if model.interim else []
+    if encoding_note(model) and options.to in ("sklearn-json", "torch-safetensors"):
+        notes.append(f"{options.out}: {encoding_note(model)}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if options.out != STANDARD_OUTPUT:
         with contextlib.suppress(BrokenPipeError):
             print(f"{options.to}: {options.out}", flush=True)

@@ -17,6 +17,7 @@ from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.tensor_file import Buffer, read_tensor_file, tensor_file_content
 
 FORMAT_VERSION = 2
+INTERIM_NOTE = "is an interim model: its run was stopped early, and goes on when it is started again"
 
 
 class NumberedNames(Sequence[str]):

@@ -18,9 +18,9 @@ from distsoftmax.config import TrainConfig, parse_l2_path
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.path_table import choose, path_closing
-from distsoftmax.coordinator.report import interrupted
+from distsoftmax.coordinator.report import interrupted, stop_cause
 from distsoftmax.session import open_session
-from distsoftmax.trainer import RESUMABLE, fit_and_save
+from distsoftmax.trainer import NOT_CONVERGED, RESUMABLE, fit_and_save
 from distsoftmax.training.result import Interruption, Leg
 from distsoftmax.training.signals import StopSignals
 
@@ -62,6 +62,8 @@ def _train_runs(
             ended, sha256 = fit_and_save(run, coordinator, session)
         coordinator.progress.leave()
         if isinstance(ended, Interruption):
+            reason = f"stopped by {stop_cause(ended, config)}"
+            surviving(cluster, partial(folder.stop, legs, coordinator.folder, reason), session.mend)
             signals.ignore()
             cluster.say(interrupted(ended, config, folder.folder, cluster.size, _name(values, number)))
             return RESUMABLE
@@ -71,8 +73,9 @@ def _train_runs(
     signals.ignore()
     chosen = choose(legs)
     model_path = surviving(cluster, partial(folder.save, legs, chosen), session.mend)
-    cluster.say(path_closing(legs, chosen, model_path))
-    return 0
+    cluster.say(path_closing(legs, chosen, model_path, config.solver.tolerance))
+    has_converged = all(leg.result.converged for leg in legs)
+    return NOT_CONVERGED if config.run.strict and not has_converged else 0
 
 
 def _runs(config: TrainConfig, values: tuple[float, ...], folder: PathFolder) -> Iterator[TrainConfig]:

@@ -46,6 +46,24 @@ def new_folder() -> str:
     return name if not Path(name).exists() else f"{name}-{os.uname().nodename}-{os.getpid()}"
 
 
+def beside(file: str, name: str) -> str:
+    """Return the folder that a relative name in a file of options means: from the folder which that file lies in.
+
+    Where only the working directory has a folder of that name, or the file lies in that very folder, it is that one:
+    so did files mean it that older versions have saved.
+
+    Examples
+    --------
+    >>> beside("runs/wine/config.toml", "."), beside("wine.toml", "runs/wine")
+    ('runs/wine', 'runs/wine')
+    """
+    folder = os.path.dirname(file)
+    path = os.path.normpath(os.path.join(folder, name))
+    if os.path.isdir(name) and (os.path.realpath(name) == os.path.realpath(folder) or not os.path.isdir(path)):
+        return name
+    return path
+
+
 def position(out: Path) -> Position:
     """Return the last step that a checkpoint or a line of metrics in a folder of results tells of.
 

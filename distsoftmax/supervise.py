@@ -2,10 +2,10 @@
 
     python -m distsoftmax.supervise -- mpirun -n 4 python -m distsoftmax.train --data letter.csv --label Letter
 
-The statuses 0 (done), 2 (bad input or usage) and 75 (stopped early and resumable) are final. After any other end the
-job is started again, and goes on from where it was. Where it comes no further the cause is shown, and its status is
-returned. SIGTERM, SIGINT, SIGUSR1 and SIGHUP end the job in order; a second SIGTERM or SIGINT, after a second or more,
-ends it at once.
+The statuses 0 (done), 2 (bad input or usage), 3 (done, but with --strict and short of its --tolerance) and 75 (stopped
+early and resumable) are final. After any other end the job is started again, and goes on from where it was. Where it
+comes no further the cause is shown, and its status is returned. SIGTERM, SIGINT, SIGUSR1 and SIGHUP end
+the job in order; a second SIGTERM or SIGINT, after a second or more, ends it at once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from distsoftmax.supervision.job import Job, adopt_orphans, say
 from distsoftmax.supervision.slurm import end_steps
 
 FINAL = (0, 2, 75)
-BAD_USAGE, RESUMABLE = 2, 75
-NO_MODEL = 256  # stands for a status of 0 after which no model was written: no process can return it
+BAD_USAGE, NOT_CONVERGED, RESUMABLE = 2, 3, 75
+DONE = (0, NOT_CONVERGED)  # of a run: a model was written, else a rank alone has ended with this status
+NO_MODEL = 256  # is added to the status of a run that says it is done, but has written no model
 MAX_RESTARTS = 10
 FUTILE_RESTARTS = 2  # in a row that came no further: what they failed of does not go away by itself
 FIRST_PAUSE, MOST_DOUBLINGS = 0.25, 7  # seconds before a restart; doubled as long as nothing says that it helps
@@ -70,7 +71,7 @@ class Supervisor:
         restarts = futile = 0
         while True:
             status = self._run_once(words)
-            if status in FINAL:
+            if self._is_final(status):
                 return status
             reached = self._position()
             ended = f"the job ended {_in_words(status)}{f' {reached}' if self._command.out else ''}"
@@ -97,10 +98,13 @@ class Supervisor:
         if self._stop:  # the signal came while the job was started
             self._pass_on()
         status = self._job.wait()
-        if status not in FINAL:
+        if not self._is_final(status):
             end_steps(words, os.environ)
         self._last_lines, self._job = self._job.last_lines, None
-        return NO_MODEL if status == 0 and out and model_stamp(out) == stamp else status
+        return NO_MODEL + status if status in DONE and out and model_stamp(out) == stamp else status
+
+    def _is_final(self, status: int) -> bool:
+        return status in FINAL or (status == NOT_CONVERGED and self._command.out is not None)
 
     def _words_again(self, *, fewer: bool) -> list[str]:
         """Return the words of the next start, without the hosts that do not answer; with `fewer` on half the ranks."""
@@ -125,8 +129,8 @@ class Supervisor:
         say(f"{ended}; it is not started again: {why}")
         if self._last_lines:
             say("\n  ".join(["the last lines on its standard error were", *self._last_lines]))
-        if status == NO_MODEL:
-            return 1
+        if status >= NO_MODEL:
+            return status - NO_MODEL or 1
         return status if status > 0 else 128 - status
 
     def _asked(self, ended: str) -> int:
@@ -183,8 +187,8 @@ def _wake_up_at(numbers: Iterable[int], handler: Callable[[int, FrameType | None
 
 
 def _in_words(status: int) -> str:
-    if status == NO_MODEL:
-        return "with status 0, but without a model"
+    if status >= NO_MODEL:
+        return f"with status {status - NO_MODEL}, but without a model"
     if status < 0:
         return f"because its launcher was killed by {signal.Signals(-status).name},"
     number = status - 128 if status > 128 else status  # MPICH returns a signal's number as it is

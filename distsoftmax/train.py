@@ -1,7 +1,7 @@
 """Train softmax regression: mpirun -n 4 python -m distsoftmax.train --data letter.csv --label Letter
 
-The model's bits are the same on any number of ranks. Exit status: 0 done, 2 bad input or usage, 75 stopped early and
-resumable, 1 anything else.
+The model's bits are the same on any number of ranks. Exit status: 0 done, 2 bad input or usage, 3 done with --strict
+but short of its --tolerance, 75 stopped early and resumable, 1 anything else.
 """
 
 from __future__ import annotations

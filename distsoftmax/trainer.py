@@ -15,14 +15,15 @@ from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.report import closing, interrupted
 from distsoftmax.errors import Interrupted
 from distsoftmax.session import Session, open_session
-from distsoftmax.solvers import make_solver
+from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.training.clock import Clock
 from distsoftmax.training.memory import Memory
-from distsoftmax.training.result import Interruption, Result
+from distsoftmax.training.result import Interruption, Result, evaluated, so_far
 from distsoftmax.training.signals import StopSignals
 from distsoftmax.training.stopping import Look, Stopping, certified
 
 RESUMABLE = Interrupted.exit_status
+NOT_CONVERGED = 3  # the exit status of a run that ends without having reached its tolerance, with --strict
 
 
 def train(config: TrainConfig, cluster: Communicator) -> int:
@@ -31,8 +32,8 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
     Returns
     -------
     int
-        The exit status: 0 when the run has ended by itself, 75 when a signal, --max-seconds or --deadline ended it and
-        it can be resumed.
+        The exit status: 0 when the run has ended by itself, 3 when it did with --strict without having reached its
+        tolerance, 75 when a signal, --max-seconds or --deadline ended it and it can be resumed.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def train(config: TrainConfig, cluster: Communicator) -> int:
             cluster.say(interrupted(ended, config, coordinator.folder, cluster.size))
             return RESUMABLE
         cluster.say(closing(ended, config, session.dataset, sha256, coordinator.model_path))
-        return 0
+        return NOT_CONVERGED if config.run.strict and not ended.converged else 0
 
 
 def fit_and_save(config: TrainConfig, coordinator: Coordinator, session: Session) -> tuple[Result | Interruption, str]:
@@ -58,7 +59,7 @@ def fit_and_save(config: TrainConfig, coordinator: Coordinator, session: Session
     -------
     result : Result or Interruption
     sha256 : str
-        Of the model; empty where the run was interrupted.
+        Of the model.
 
     Raises
     ------
@@ -69,11 +70,10 @@ def fit_and_save(config: TrainConfig, coordinator: Coordinator, session: Session
 
     def work() -> tuple[Result | Interruption, str]:
         ended = fit(config, coordinator, session, memory)
-        if isinstance(ended, Interruption):
-            return ended, ""
-        model = ended.model(session.dataset)
-        coordinator.save_model(model)
-        return ended, model.sha256
+        objective = session.objective
+        name, _ = choose_solver(config.solver, config.objective, preconditioned=objective.is_preconditioned)
+        evaluation = evaluated(objective, ended) if isinstance(ended, Result) else None
+        return ended, coordinator.save_outcome(ended, session.dataset, name, evaluation)
 
     return surviving(session.cluster, work, session.mend)
 
@@ -114,4 +114,7 @@ def fit(config: TrainConfig, coordinator: Coordinator, session: Session, memory:
         session.rebalance(verdict, state.step, stopping.limit.steps)
         state = solver.step(session.objective, state)
     coordinator.check_saved()
-    return look.result or Interruption(state.step, verdict.signal, verdict.out_of_time)
+    if look.result is not None:
+        return look.result
+    outcome = so_far(session.objective, state, look.best, look.held_out)
+    return Interruption(state.step, verdict.signal, verdict.out_of_time, outcome)

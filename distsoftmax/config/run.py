@@ -60,6 +60,8 @@ class RunConfig:
     deadline: Text = None
     """Save and end before this time, as in 2026-03-01T06:00, or in seconds since the epoch; exit status 75, resumable.
     By default the end of the Slurm job."""
+    strict: bool = False
+    """Exit with status 3 where the run ends without having reached its --tolerance. The model is saved all the same."""
 
     def __post_init__(self) -> None:
         """Refuse cadences that never come round."""
@@ -105,6 +107,8 @@ class TrainConfig:
                 raise InputError("--patience needs held-out samples: give --valid FILE or --valid-fraction F")
             if self.run.evaluate_every == 0:
                 raise InputError("--patience counts the evaluations that --evaluate-every 0 leaves out: set it above 0")
+        elif self.run.strict and self.solver.tolerance == 0:
+            raise InputError("--strict asks for the --tolerance to be reached, and it is 0: set it above 0")
 
     def sections(self) -> dict[str, dict[str, object]]:
         """Return the options by part and command-line name, without those that are None: what a TOML file holds."""

@@ -20,16 +20,18 @@ from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
+from distsoftmax.coordinator.result_file import remove_result, result_of, write_result
 from distsoftmax.coordinator.saver import SaveErrors, Saver
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import OutputError
-from distsoftmax.model import Model
 from distsoftmax.monitoring.report import ClusterReport
+from distsoftmax.objective.classification_report import ClassificationReport
 from distsoftmax.scratch import MEMORY, warm_folder
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
+from distsoftmax.training.result import Interruption, Result
 from distsoftmax.training.stopping import Look, StepLimit
 
 
@@ -239,22 +241,54 @@ class Coordinator:
             if self.failure:
                 raise OutputError(self.failure)
 
-    def save_model(self, model: Model) -> None:
-        """Write the model. Collective.
+    def save_outcome(
+        self, ended: Result | Interruption, dataset: Dataset, solver: str, evaluation: ClassificationReport | None
+    ) -> str:
+        """Write the model and then result.json, and return the model's SHA-256. Collective.
+
+        The model of a run that was stopped early is marked as interim; it takes the place of an older one.
+
+        Parameters
+        ----------
+        solver : str
+            The one that was used.
+        evaluation : ClassificationReport or None
+            Of the model, where it was measured.
 
         Raises
         ------
         OutputError
             On every rank.
         """
-        on_rank_0(self._cluster, lambda: write_atomically(self.model_path, *model.file_content()))
+        outcome, is_early = (ended.so_far, True) if isinstance(ended, Interruption) else (ended, False)
+        assert outcome is not None, "the loop gives it"
+        model = outcome.model(dataset, interim=is_early)
+
+        def write() -> None:
+            write_atomically(self.model_path, *model.file_content())
+            content = result_of(
+                ended,
+                outcome,
+                config=self._config,
+                dataset=dataset,
+                solver=solver,
+                evaluation=evaluation,
+                model=model,
+                n_ranks=self._cluster.size,
+                seconds=self.training_seconds,
+            )
+            write_result(self.folder, content)
+
+        on_rank_0(self._cluster, write)
+        return model.sha256
 
     def _fill_folder(self, state: State) -> None:
         self._saver.wait()
         self._lock.take() if self._path is None else self._path.open()
         make_results_folder(self.checkpoints, self.folder)
         remove_leftovers(self.folder)
-        write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
+        remove_result(self.folder)
+        write_atomically(self.folder / "config.toml", resuming_options(self._config))
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._last_save = time.monotonic()
 

@@ -9,6 +9,7 @@ import tomli_w
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
+from distsoftmax.config.file_paths import lasting
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.durable import make_folder, remove_leftovers
 from distsoftmax.errors import InputError
@@ -53,10 +54,13 @@ def make_results_folder(folder: Path, wanted: Path) -> None:
     remove_leftovers(folder)
 
 
-def resuming_options(config: TrainConfig, folder: Path) -> bytes:
-    """Return the content of a TOML file that resumes what a folder holds."""
-    settings = config.sections()
-    settings["run"] |= {"out": str(folder), "resume": "auto"}
+def resuming_options(config: TrainConfig) -> bytes:
+    """Return the content of a TOML file that resumes, from any folder, what its own holds, also where that was moved."""
+    settings = {
+        part: {name: lasting(name, value) for name, value in options.items()}
+        for part, options in config.sections().items()
+    }
+    settings["run"] |= {"out": os.curdir, "resume": "auto"}
     settings["run"].pop("deadline", None)  # it will have passed
     return tomli_w.dumps(settings).encode()
 

@@ -8,6 +8,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def metrics_of(
     """Return the line of a step that has looked at so many samples; of the last step, what the closing lines say."""
     values: dict[str, object] = {
         "step": state.step,
+        "time": utc_now("milliseconds"),
         "objective": state.value if state.is_current else None,
         "batch_objective": None if state.is_current else state.latest_value,
         "gradient_norm": state.evaluation.gradient_norm,
@@ -107,6 +109,11 @@ def metrics_of(
     if report is not None:
         values["cluster"] = report.as_json()
     return values
+
+
+def utc_now(precision: str) -> str:
+    """Return the time of day in UTC, as ISO 8601 writes it: with "seconds" as 2026-03-01T06:00:00Z."""
+    return datetime.now(timezone.utc).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def in_words(state: State) -> str:

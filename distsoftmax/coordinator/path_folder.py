@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from distsoftmax.coordinator.checkpoint import checkpoint_paths
 from distsoftmax.coordinator.circumstances import option_differences
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
+from distsoftmax.coordinator.path_table import choose
 from distsoftmax.coordinator.rank_0 import on_rank_0
+from distsoftmax.coordinator.result_file import read_result, remove_result, write_result
 from distsoftmax.durable import remedy, write_atomically
 from distsoftmax.errors import InputError, OutputError
+from distsoftmax.model import load_model
 from distsoftmax.training.result import Leg
 
 
@@ -77,7 +81,8 @@ class PathFolder:
         """
         self._lock.take()
         make_results_folder(self.folder, self.folder)
-        write_atomically(self.folder / "config.toml", resuming_options(self._config, self.folder))
+        remove_result(self.folder)
+        write_atomically(self.folder / "config.toml", resuming_options(self._config))
         if not (self.folder / "path.json").exists():
             self._write([], None)
 
@@ -97,6 +102,32 @@ class PathFolder:
         on_rank_0(self._cluster, lambda: self._write(legs, chosen))
         return self.folder / "model.safetensors"
 
+    def stop(self, legs: Sequence[Leg], stopped: Path, reason: str) -> None:
+        """Write the model and the result of a path that is stopped early. Collective.
+
+        The model is the one that is chosen of the runs that have ended; before the first has, that of the one stopped.
+
+        Parameters
+        ----------
+        legs : sequence of Leg
+            The runs that have ended.
+        stopped : Path
+            The folder of the one that has not.
+        reason : str
+
+        Raises
+        ------
+        OutputError
+            On every rank.
+        """
+
+        def write() -> None:
+            source = choose(legs).folder if legs else stopped
+            changes = {"status": "interrupted", "reason": reason, "interim": True}
+            self._write_model(source, [*(leg.folder for leg in legs), stopped], changes)
+
+        on_rank_0(self._cluster, write)
+
     def _write(self, legs: Sequence[Leg], chosen: Leg | None) -> None:
         chosen_by = None
         if chosen is not None:
@@ -110,12 +141,29 @@ class PathFolder:
         }
         write_atomically(self.folder / "path.json", json.dumps(content, indent=1).encode() + b"\n")
         if chosen is not None:
-            path = chosen.folder / "model.safetensors"
-            try:
-                model = path.read_bytes()
-            except OSError as error:
-                raise OutputError(f"{path}: cannot be read again: {error.strerror}{remedy(error)}") from None
-            write_atomically(self.folder / "model.safetensors", model)
+            self._write_model(chosen.folder, [leg.folder for leg in legs], {})
+
+    def _write_model(self, source: Path, runs: Sequence[Path], changes: Mapping[str, object]) -> None:
+        """Write the model of one of the runs as that of the path; then its result with what is that of all runs."""
+        path, results = source / "model.safetensors", {run: read_result(run) for run in runs}
+        content = {**results[source], **changes}
+        try:
+            model = path.read_bytes()
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be read again: {error.strerror}{remedy(error)}") from None
+        if content["interim"]:
+            model = b"".join(replace(load_model(path), interim=True).file_content())
+        write_atomically(self.folder / "model.safetensors", model)
+        content["converged"] = all(result["converged"] for result in results.values())
+        content["notes"] = [f"{run.name}: {note}" for run, result in results.items() for note in result["notes"]]
+        content["seconds"] = math.fsum(result["seconds"] for result in results.values())
+        content["path"] = {
+            "folder": f"path/{source.name}",
+            "l2": self._values[runs.index(source)],
+            "n_runs": len(self._values),
+            "not_converged": [f"path/{run.name}" for run, result in results.items() if not result["converged"]],
+        }
+        write_result(self.folder, content)
 
     def _claim(self) -> None:
         self._lock.take()

@@ -21,8 +21,8 @@ def choose(legs: Sequence[Leg]) -> Leg:
     return min(legs, key=_held_out_log_loss)
 
 
-def path_closing(legs: Sequence[Leg], chosen: Leg, path: Path) -> str:
-    """Return the last lines of a path."""
+def path_closing(legs: Sequence[Leg], chosen: Leg, path: Path, tolerance: float = 0.0) -> str:
+    """Return the last lines of a path whose runs have a tolerance; 0: none."""
     held_out = chosen.result.held_out
     width = len(HEAD[0]) if held_out is not None else len(HEAD[0]) - 2
     rows = [*(head[:width] for head in HEAD), *(_cells(leg)[:width] for leg in legs)]
@@ -34,7 +34,9 @@ def path_closing(legs: Sequence[Leg], chosen: Leg, path: Path) -> str:
     else:
         lines[best] += "  < lowest held-out log loss"
         choice = f"chosen: l2 {chosen.l2:g}, by its held-out log loss"
-    return "\n".join([*lines, choice, f"model: {path}", f"model sha256 {chosen.sha256}"])
+    short = [f"{leg.l2:.4g}" for leg in legs if tolerance > 0 and not leg.result.converged]
+    notes = [f"note: --tolerance {tolerance:g} was not reached for l2 {', '.join(short)}"] if short else []
+    return "\n".join([*lines, *notes, choice, f"model: {path}", f"model sha256 {chosen.sha256}"])
 
 
 def _held_out_log_loss(leg: Leg) -> float:

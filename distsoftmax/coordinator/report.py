@@ -16,6 +16,8 @@ from distsoftmax.config import SolverConfig, TrainConfig
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.training.result import Interruption, Result
 
+MINOR_WORK = 1 << 26  # bytes of features, times classes, over which a step takes a core some milliseconds
+
 
 def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str = "") -> str:
     """Return the lines on what is about to be done, with advice where the machine is not used well. Collective.
@@ -41,6 +43,8 @@ def opening(dataset: Dataset, cluster: Communicator, threads: int, solver: str =
     held, spooled = (sum(cluster.allgather(size)) for size in (dataset.bytes_held, dataset.bytes_spooled))
     if spooled:
         lines.append(f"memory: {_in_mib(held)} of features stay in memory, {_in_mib(spooled)} lie in scratch")
+    if (held + spooled) * len(dataset.classes) < MINOR_WORK:
+        return "\n".join(lines)  # more cores would not be felt
     if cluster.size > dataset.n_shards:
         lines.append(_idle_ranks(cluster.size, dataset.n_shards, dataset.n_rows))
     nodes = dict(cluster.allgather((os.uname().nodename, _cores())))
@@ -77,8 +81,7 @@ def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, 
         loss = result.held_out.log_loss
         lines.append(f"kept: the model of step {result.step}, with the lowest held-out log loss, {loss:.6g}")
     lines += [f"objective: {result.objective:.12g}", f"certified gap: {_certificate(result)}"]
-    lines += [f"note: {result.remark}"] if result.remark else []
-    lines += [f"note: {text}" for text in _shortfall(result, config.solver, dataset.dtype)]
+    lines += [f"note: {text}" for text in closing_notes(result, config.solver, dataset.dtype)]
     if config.objective.sparse:
         n_features = len(dataset.encoding.feature_names)
         n_coefficients = len(dataset.classes) * n_features
@@ -90,21 +93,24 @@ def closing(result: Result, config: TrainConfig, dataset: Dataset, sha256: str, 
     return "\n".join(lines)
 
 
+def closing_notes(result: Result, config: SolverConfig, dtype: np.dtype) -> list[str]:
+    """Return what a user should know of how a run has ended: the solver's remark, what meets a tolerance not met."""
+    notes = [result.remark] if result.remark else []
+    return notes if result.converged or config.tolerance == 0 else [*notes, _shortfall(result, config, dtype)]
+
+
 def _certificate(result: Result) -> str:
     if result.gap is None:
         return "none: it takes an L2 term (--l2)"
-    relative = f" ({result.gap / result.objective:.2g} of the objective)" if result.objective > 0 else ""
+    relative = f" ({result.relative_gap:.2g} of the objective)" if result.objective > 0 else ""
     return f"within {result.gap:.3g} of the optimum{relative}, certified"
 
 
-def _shortfall(result: Result, config: SolverConfig, dtype: np.dtype) -> list[str]:
-    """Say what meets the tolerance, where it was not met."""
-    if result.gap is None:
+def _shortfall(result: Result, config: SolverConfig, dtype: np.dtype) -> str:
+    """Say what would meet the tolerance that was not met."""
+    reached, what, unit = result.relative_gap, "the gap", "the objective"
+    if reached is None:
         reached, what, unit = result.relative_gradient, "the gradient's norm", "its first"
-    else:
-        reached, what, unit = result.gap / result.objective if result.objective > 0 else 0.0, "the gap", "the objective"
-    if not reached > config.tolerance > 0 or config.patience is not None:
-        return []
     if result.least_gap is not None and result.least_gap > config.tolerance * result.objective:
         remedy = f"float64 can prove no less than {result.least_gap:.2g} here; rescale or centre the features"
     elif result.exhausted:
@@ -113,7 +119,16 @@ def _shortfall(result: Result, config: SolverConfig, dtype: np.dtype) -> list[st
         remedy = "more --epochs come closer, other solvers reach it"
     else:
         remedy = "the same command with more --max-steps goes on from here"
-    return [f"--tolerance {config.tolerance:g} was not reached: {what} is {reached:.2g} of {unit}; {remedy}"]
+    return f"--tolerance {config.tolerance:g} was not reached: {what} is {reached:.2g} of {unit}; {remedy}"
+
+
+def stop_cause(ended: Interruption, config: TrainConfig) -> str:
+    """Return what has ended a run early."""
+    if ended.signal:
+        return signal.Signals(ended.signal).name
+    if ended.out_of_time == TimeUp.DEADLINE:
+        return f"--deadline {config.run.deadline}" if config.run.deadline else "the coming end of the Slurm job"
+    return f"--max-seconds {config.solver.max_seconds:g}"
 
 
 def interrupted(ended: Interruption, config: TrainConfig, folder: Path, n_ranks: int, leg: str = "") -> str:
@@ -122,19 +137,14 @@ def interrupted(ended: Interruption, config: TrainConfig, folder: Path, n_ranks:
     Parameters
     ----------
     folder : Path
-        The one that holds the options.
+        The one that holds the options, and the model so far.
     leg : str
         Which of several runs it was.
     """
     options = shlex.quote(str(folder / "config.toml"))
-    if ended.signal:
-        cause = signal.Signals(ended.signal).name
-    elif ended.out_of_time == TimeUp.DEADLINE:
-        cause = f"--deadline {config.run.deadline}" if config.run.deadline else "the coming end of the Slurm job"
-    else:
-        cause = f"--max-seconds {config.solver.max_seconds:g}"
     return (
-        f"stopped by {cause} after step {ended.step}{leg and f' of {leg}'}; go on with\n"
+        f"model so far: {folder / 'model.safetensors'}\n"
+        f"stopped by {stop_cause(ended, config)} after step {ended.step}{leg and f' of {leg}'}; go on with\n"
         f"{f'mpirun -n {n_ranks} ' if n_ranks > 1 else ''}python -m distsoftmax.train --config {options}"
     )
 

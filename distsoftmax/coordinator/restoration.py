@@ -16,7 +16,7 @@ from distsoftmax.coordinator.mirror import Mirror
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InputError
-from distsoftmax.model import Model, load_model
+from distsoftmax.model import INTERIM_NOTE, Model, load_model
 from distsoftmax.run_folder import last_metrics_step
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.training.warm_start import start_parameters
@@ -150,7 +150,7 @@ class Restoration:
         self._model = None  # it may be large
         if model is None:  # it was read by a rank that is lost
             model = load_model(model_file(init))
-        note = version_note(model.arithmetic)
-        if note:
-            self._cluster.say(f"note: --init {init} {note}", to_stderr=True)
+        for note in (version_note(model.arithmetic), INTERIM_NOTE if model.interim else ""):
+            if note:
+                self._cluster.say(f"note: --init {init} {note}", to_stderr=True)
         return np.ascontiguousarray(start_parameters(model, dataset, init, self._config.objective.intercept))

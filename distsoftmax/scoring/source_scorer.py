@@ -13,7 +13,7 @@ from distsoftmax.data.encoding import agree_on_unseen, count_unseen
 from distsoftmax.data.preparation import SCORING_DTYPE, Preparation, Samples
 from distsoftmax.data.shards import DividedSource, divide_source
 from distsoftmax.data.source import SourceSpec
-from distsoftmax.model import Model, load_model
+from distsoftmax.model import INTERIM_NOTE, Model, load_model
 
 DTYPE = SCORING_DTYPE  # to compute in
 
@@ -29,8 +29,9 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communi
     with cluster.agreement():
         model = load_model(config.model_path)
     note = library.version_note(model.arithmetic)
-    if note:
-        cluster.say(f"note: {config.model_path} {note}", to_stderr=True)
+    for text in (note, INTERIM_NOTE if model.interim else ""):
+        if text:
+            cluster.say(f"note: {config.model_path} {text}", to_stderr=True)
     spec = replace(SourceSpec.of(config).expecting(model.encoding), needs_labels=needs_labels)
     divided = divide_source(spec, None, cluster)
     divided.require_columns(model.encoding, "the model")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distsoftmax.run_folder import new_folder
+from distsoftmax.run_folder import beside, new_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -71,4 +71,4 @@ def _out_in_file(path: str | None) -> str | None:
     except (OSError, ValueError):
         return None
     sections = [table, *(section for section in table.values() if isinstance(section, dict))]
-    return next((str(section["out"]) for section in sections if "out" in section), None)
+    return next((beside(str(path), str(section["out"])) for section in sections if "out" in section), None)

@@ -139,8 +139,15 @@ class Stopping:
             held_out = objective.scores(state.solution, held_out=True)
         result = None
         if look.reason is not None:
+            by_patience = self.patience is not None and look.best.stop_reason(self.patience) is not None
             result = conclude(
-                objective, state, look.reason, best=look.best, held_out=held_out, tolerance=self.tolerance
+                objective,
+                state,
+                look.reason,
+                best=look.best,
+                held_out=held_out,
+                tolerance=self.tolerance,
+                by_patience=by_patience,
             )
         return replace(look, held_out=held_out, result=result)
 

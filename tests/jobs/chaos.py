@@ -141,7 +141,7 @@ def metrics(folder):
         steps = [line["step"] for line in lines]
         if not text.endswith("\n") or steps != list(range(len(steps))):
             raise ValueError(f"{path}: {steps}")
-        timed = re.compile("seconds|per_second|cluster")
+        timed = re.compile("^time$|seconds|per_second|cluster")
         found[path.parent.name if path.parent != folder else ""] = [
             {name: value for name, value in line.items() if not timed.search(name)} for line in lines
         ]

@@ -88,6 +88,7 @@ def test_digits_reach_a_held_out_accuracy_of_0_95_and_the_last_lines_say_how_it_
         "config.toml",
         "metrics.jsonl",
         "model.safetensors",
+        "result.json",
     ]
     assert ended.err == "" or OPEN_MPI
 

@@ -284,7 +284,7 @@ def trained(config, cluster, sessions=None):
 
 def metrics(folder):
     """The lines of all runs in a folder, but for the times; and the models."""
-    timed, found = ("seconds", "samples_per_second", "cluster"), {}
+    timed, found = ("time", "seconds", "samples_per_second", "cluster"), {}
     for path in sorted(folder.rglob("metrics.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         found[str(path.relative_to(folder))] = [

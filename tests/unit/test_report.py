@@ -24,6 +24,7 @@ from distsoftmax.training.result import Interruption, Leg, Result, conclude
 def result(**changes):
     facts = {
         "reason": "the certified gap is below 0.0001 of the objective",
+        "converged": True,
         "n_steps": 12,
         "exhausted": False,
         "step": 12,
@@ -74,27 +75,27 @@ def notes(found, **options):
 
 
 def test_a_tolerance_below_what_the_arithmetic_reaches_is_named_with_the_remedy():
-    (note,) = notes(result(exhausted=True, gap=1e-4), tolerance=1e-9)
+    (note,) = notes(result(converged=False, exhausted=True, gap=1e-4), tolerance=1e-9)
     assert note == (
         "note: --tolerance 1e-09 was not reached: the gap is 0.0002 of the objective; as close as float32 comes; take "
         "--dtype float64"
     )
-    (note,) = notes(result(exhausted=True, gap=1e-4), tolerance=1e-9, dtype="float64")
+    (note,) = notes(result(converged=False, exhausted=True, gap=1e-4), tolerance=1e-9, dtype="float64")
     assert note.endswith("as close as float64 comes")
-    (note,) = notes(result(exhausted=True, gap=None), tolerance=1e-9)
+    (note,) = notes(result(converged=False, exhausted=True, gap=None), tolerance=1e-9)
     assert "the gradient's norm is 1e-06 of its first" in note
 
 
 def test_a_limit_that_ended_the_run_before_its_tolerance_is_named_with_the_remedy():
-    (note,) = notes(result(gap=1e-4), tolerance=1e-9)
+    (note,) = notes(result(converged=False, gap=1e-4), tolerance=1e-9)
     assert note.endswith("the gap is 0.0002 of the objective; the same command with more --max-steps goes on from here")
-    (note,) = notes(result(gap=1e-4), tolerance=1e-9, solver="sgd")
+    (note,) = notes(result(converged=False, gap=1e-4), tolerance=1e-9, solver="sgd")
     assert note.endswith("more --epochs come closer, other solvers reach it")
 
 
 def test_a_tolerance_that_was_met_or_not_asked_for_needs_no_note():
     assert not notes(result(exhausted=True), tolerance=1e-4)
-    assert not notes(result(exhausted=True, gap=1.0), tolerance=0.0)
+    assert not notes(result(converged=False, exhausted=True, gap=1.0), tolerance=0.0)
     assert not notes(result(gap=None), tolerance=1e-4)
     assert not notes(result(gap=1.0), tolerance=1e-4, patience=3)
 
@@ -120,7 +121,7 @@ def test_with_patience_the_step_of_the_model_is_named():
 )
 def test_a_deadline_that_ended_a_run_is_named(run, cause):
     ended = Interruption(7, 0, TimeUp.DEADLINE)
-    assert interrupted(ended, TrainConfig(run=run), Path("run"), 1).startswith(cause)
+    assert interrupted(ended, TrainConfig(run=run), Path("run"), 1).splitlines()[1].startswith(cause)
 
 
 def test_what_the_solver_remarked_is_said():
@@ -135,6 +136,7 @@ def test_an_interruption_says_its_cause_and_how_to_go_on(number, cause):
     config = TrainConfig(solver=SolverConfig(max_seconds=2.5))
     lines = interrupted(Interruption(7, int(number)), config, Path("a run"), 3).splitlines()
     assert lines == [
+        "model so far: a run/model.safetensors",
         f"{cause} after step 7; go on with",
         "mpirun -n 3 python -m distsoftmax.train --config 'a run/config.toml'",
     ]
@@ -281,6 +283,6 @@ def test_the_opening_names_what_each_kind_of_rank_computes_with(monkeypatch):
 def test_more_ranks_than_shards_are_told_how_many_shards_to_ask_for(n_shards, n_rows, note):
     dataset = SimpleNamespace(n_training=n_rows, n_held_out=0, dtype=np.dtype("float32"), classes="xy", sparse=False)
     dataset.encoding, dataset.notes = SimpleNamespace(feature_names=("a",)), ()
-    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = n_shards, n_rows, 0, 0
+    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = n_shards, n_rows, 2**30, 0
     for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
         assert [line for line in text.splitlines() if "no shard" in line] == ([note] if note else [])

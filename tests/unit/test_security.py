@@ -291,7 +291,7 @@ def umask():
 def test_files_have_the_permissions_that_the_umask_leaves(job, tmp_path, umask):
     assert job(1, "train", "--max-steps", 1, "--out", "run").status == 0
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert len(modes) == 4
+    assert len(modes) == 5
     assert set(modes.values()) == {0o640}
 
 

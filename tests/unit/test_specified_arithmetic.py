@@ -57,8 +57,12 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("supervision/hosts.py", "sum((host.slots or equal for host in group))", "counts ranks"),
     ("training/balancing.py", "sum(threads_of_ranks)", "counts threads"),
     ("scoring/prediction_file.py", "sum((table.num_rows for table in group))", ROWS),
-    ("scoring/classification_report.py", "np.add.at(confusion, (samples.classes, predicted), 1)", ROWS),
-    ("scoring/classification_report.py", "np.trace(self.confusion)", ROWS),
+    ("objective/classification_report.py", "np.add.at(self._confusion, (classes, predicted), 1)", ROWS),
+    (
+        "objective/classification_report.py",
+        "np.add.at(self._confidence, bins, self._fixed.limbs(largest)[0])",
+        "adds integers",
+    ),
 )
 
 

@@ -72,7 +72,7 @@ def whole(table, tmp_path_factory):
 
 def metrics(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    timed = ("seconds", "samples_per_second", "compute_seconds", "communication_seconds", "cluster")
+    timed = ("time", "seconds", "samples_per_second", "compute_seconds", "communication_seconds", "cluster")
     return [{name: value for name, value in line.items() if not name.endswith(timed)} for line in lines]
 
 

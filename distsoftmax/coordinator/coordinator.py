@@ -22,6 +22,7 @@ from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
 from distsoftmax.coordinator.result_file import remove_result, result_of, write_result
 from distsoftmax.coordinator.saver import SaveErrors, Saver
+from distsoftmax.coordinator.sinks.feed import Sinks
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import OutputError
@@ -90,8 +91,8 @@ class Coordinator:
         self._errors = SaveErrors(stop=config.run.on_save_error == "stop", warn=self._warn)
         self._last_save = time.monotonic()
         self._metrics: MetricsFile | None = None
-        if path is None:  # which has locked its own for all its runs
-            on_rank_0(cluster, self._lock.take)
+        self._sinks = Sinks(config, self.folder)
+        on_rank_0(cluster, self._claim)
         try:
             self._restoration = Restoration(config, self.folder, cluster)
         except BaseException:  # ranks may be lost, too, and then it is made anew
@@ -104,6 +105,7 @@ class Coordinator:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._saver.wait()
+        self._sinks.close()
         if self._mirror is not None:
             self._mirror.wait()  # else it would write into the folder while that is removed
         if self._path is None:
@@ -115,6 +117,8 @@ class Coordinator:
         """What rank 0 could not do and must end the run for; it travels to the others with a control message."""
         for error in self._saver.errors():
             self._errors.add("checkpoints", error)
+        for name, error in self._sinks.errors():
+            self._errors.add(name, error)
         return self._errors.fatal
 
     @property
@@ -217,8 +221,10 @@ class Coordinator:
         if report is not None:
             self.progress.watch(report)
         if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
+            line = metrics_of(state, look, lap, verdict, n_samples, report)
+            self._sinks.write(line)
             try:
-                self._metrics.write(metrics_of(state, look, lap, verdict, n_samples, report))
+                self._metrics.write(line)
             except OutputError as error:  # it does not cost the state
                 self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
@@ -278,9 +284,17 @@ class Coordinator:
                 seconds=self.training_seconds,
             )
             write_result(self.folder, content)
+            self._sinks.end(content)
+            if self.failure:
+                raise OutputError(self.failure)
 
         on_rank_0(self._cluster, write)
         return model.sha256
+
+    def _claim(self) -> None:
+        self._sinks.require_packages()
+        if self._path is None:  # which has locked its own for all its runs
+            self._lock.take()
 
     def _fill_folder(self, state: State) -> None:
         self._saver.wait()
@@ -290,6 +304,7 @@ class Coordinator:
         remove_result(self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config))
         self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
+        self._sinks.begin(state.step)
         self._last_save = time.monotonic()
 
     def _save(self, state: State, best: EarlyStopping) -> None:

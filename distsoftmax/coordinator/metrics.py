@@ -137,13 +137,13 @@ def append_whole(file: FileIO, content: bytes) -> None:
 
 
 def earlier_lines(path: Path, step: int) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the steps before one, also while more are appended.
+    """Yield the lines of the steps before one, also while more are appended; none where there is no file yet.
 
     Raises
     ------
     OSError
     """
-    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+    with contextlib.suppress(FileNotFoundError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         yield from (json.loads(line) for line in file if _step_of(line) < step)
 
 

@@ -109,6 +109,8 @@ class Feed:
                 failures += 1
                 if failures % TRIES == 0:
                     self._errors.append(self._named(error))
+                    if result is not None:
+                        return
                 self._pause(min(PAUSE * 2 ** (failures - 1), LONGEST_PAUSE))
             else:
                 failures = 0

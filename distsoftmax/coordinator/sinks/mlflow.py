@@ -26,7 +26,7 @@ SETTINGS = {  # what a user's environment may say otherwise
 }
 MOST_METRICS, MOST_PARAMS = 1000, 100  # of a call
 LONGEST_VALUE = 500  # characters of a param
-EVERY_LINE = "seconds"  # a metric that every line has: its last step is the last that was told
+EVERY_LINE = "gradient_norm"  # a metric that every line has: its last step is the last that was told
 STATUSES = {"ended": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 TAGS = ("reason", "converged", "solver", "model_sha256", "interim")  # of a result
 ARTIFACTS = ("model.safetensors", "result.json", "config.toml")

@@ -10,10 +10,8 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 Line: TypeAlias = Mapping[str, Any]  # of metrics.jsonl
-NOT_MEASURED = frozenset(  # what is no metric in a line or a result
-    """step time cluster format_version arithmetic tolerance n_ranks n_shards n_training n_held_out n_features n_classes
-    n_samples""".split()
-)
+NOT_MEASURED = {"step", "time", "cluster", "format_version", "arithmetic", "tolerance"}  # in a line or a result
+NOT_MEASURED |= {f"n_{name}" for name in ("ranks", "shards", "training", "held_out", "features", "classes", "samples")}
 
 
 class Sink(ABC):

@@ -1,8 +1,9 @@
 """--tensorboard: an event file in the run's folder, which `tensorboard --logdir` shows; no TensorFlow is needed.
 
 An event file is a row of records (TFRecord): a length, its checksum, an `Event` as protocol buffers encode it, its
-checksum. A process that goes on with a run writes all of it anew, from metrics.jsonl, and removes the file before it. A
-reader that is watching drops what it has read from the step on which a START in the new file names.
+checksum. A process that goes on with a run begins a new file with all that came before, from metrics.jsonl, and empties
+the old one. A START in the new file has a reader that is watching drop what it knows; the old file is removed by the
+next process, for such a reader does not get over the loss of the file that it reads.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ class TensorBoard(Sink):
             event_pb2.Event(wall_time=now, step=0, session_log=start),
             event_pb2.Event(wall_time=now, summary=summary_v2.hparams_pb(given, start_time_secs=now)),
         ]
-        self._append(path, itertools.chain(head, map(_event, history)))
+        self._append(path, itertools.chain(head, map(_event, history)), os.O_CREAT | os.O_EXCL)
         self._path = path
         for earlier in older:
             with contextlib.suppress(OSError):
-                earlier.unlink()
+                os.truncate(earlier, 0) if earlier.stat().st_size else earlier.unlink()
 
     def write(self, lines: Sequence[Line]) -> None:
         """See `Sink.write`."""
@@ -67,7 +68,7 @@ class TensorBoard(Sink):
         if final:
             self._append(self._path, [_event({"step": result["n_steps"], **final})])
 
-    def _append(self, path: Path, events: Iterable[Any]) -> None:
+    def _append(self, path: Path, events: Iterable[Any], flags: int = 0) -> None:
         """Write events at the end of a file, all of them or none."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -75,7 +76,7 @@ class TensorBoard(Sink):
         records = RecordWriter(content)
         for event in events:
             records.write(event.SerializeToString())
-        with os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as file:
+        with os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | flags), "ab", buffering=0) as file:
             append_whole(file, content.getvalue())
 
 

@@ -1,7 +1,7 @@
 """Measure a trained model on labelled samples: python -m distsoftmax.evaluate MODEL --data F --label L [--json]
 
-Accuracy, log loss, calibration, per-class precision, recall and F1, and the confusion matrix; with --json the numbers of
-a reliability diagram, too. The same on any number of ranks.
+Accuracy, log loss, calibration, per-class precision, recall and F1, and the confusion matrix; with --json the numbers
+of a reliability diagram, too. The same on any number of ranks.
 """
 
 from __future__ import annotations

@@ -14,15 +14,16 @@ from distsoftmax.coordinator.checkpoint import checkpoint_paths, save_checkpoint
 from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
-from distsoftmax.coordinator.metrics import MetricsFile, in_words, metrics_of
+from distsoftmax.coordinator.metrics import in_words, metrics_of
 from distsoftmax.coordinator.mirror import Mirror
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
-from distsoftmax.coordinator.result_file import remove_result, result_of, write_result
+from distsoftmax.coordinator.result_file import MODEL, read_result, remove_result, save_outcome
 from distsoftmax.coordinator.saver import SaveErrors, Saver
 from distsoftmax.coordinator.sinks.feed import Sinks
+from distsoftmax.coordinator.time_left import TimeLeft
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
 from distsoftmax.errors import OutputError
@@ -84,15 +85,16 @@ class Coordinator:
         self._opened: float | None = None  # when the first step was about to be taken
         self._saved_step = -1
         self._n_steps = self._n_samples = 0
+        self._time_left = TimeLeft(config.solver.tolerance)
         # what follows is rank 0's, whichever rank that is
         self._warn = partial(_warn, self.progress, cluster)
         self._lock = FolderLock(self.folder, self._warn, config.run.timeout)
         self._saver = Saver()
         self._errors = SaveErrors(stop=config.run.on_save_error == "stop", warn=self._warn)
         self._last_save = time.monotonic()
-        self._metrics: MetricsFile | None = None
-        self._sinks = Sinks(config, self.folder)
-        on_rank_0(cluster, self._claim)
+        self._sinks = Sinks(config, self.folder, cluster)
+        if path is None:  # which has locked its own for all its runs
+            on_rank_0(cluster, self._lock.take)
         try:
             self._restoration = Restoration(config, self.folder, cluster)
         except BaseException:  # ranks may be lost, too, and then it is made anew
@@ -117,8 +119,7 @@ class Coordinator:
         """What rank 0 could not do and must end the run for; it travels to the others with a control message."""
         for error in self._saver.errors():
             self._errors.add("checkpoints", error)
-        for name, error in self._sinks.errors():
-            self._errors.add(name, error)
+        self._sinks.add_errors(self._errors)
         return self._errors.fatal
 
     @property
@@ -144,7 +145,7 @@ class Coordinator:
     @property
     def model_path(self) -> Path:
         """Where the model goes."""
-        return self.folder / "model.safetensors"
+        return self.folder / MODEL
 
     @property
     def checkpoints(self) -> Path:
@@ -216,25 +217,24 @@ class Coordinator:
             self._mirror.wait()
         if self._cluster.rank != 0:
             return
-        assert self._metrics is not None, "open_folder comes first"
         run, n_samples = self._config.run, state.n_sampled or self._n_samples
         if report is not None:
             self.progress.watch(report)
         if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
-            line = metrics_of(state, look, lap, verdict, n_samples, report)
-            self._sinks.write(line)
             try:
-                self._metrics.write(line)
+                self._sinks.write(metrics_of(state, look, lap, verdict, n_samples, report))
             except OutputError as error:  # it does not cost the state
                 self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
         if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
             self._save(state, look.best)
-        self.progress.show(self._task, state.step, self._n_steps, in_words(state))
+        left = "" if is_last else self._time_left.note(state, self._n_steps, verdict.seconds_left)
+        self.progress.show(self._task, state.step, self._n_steps, in_words(state, self._n_steps), left)
         if is_last:
+            self.progress.leave()
             self._saver.wait()
             if not self.failure:
-                self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._metrics.n_unwritten)
+                self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._sinks.n_unwritten)
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.
@@ -250,51 +250,19 @@ class Coordinator:
     def save_outcome(
         self, ended: Result | Interruption, dataset: Dataset, solver: str, evaluation: ClassificationReport | None
     ) -> str:
-        """Write the model and then result.json, and return the model's SHA-256. Collective.
-
-        The model of a run that was stopped early is marked as interim; it takes the place of an older one.
-
-        Parameters
-        ----------
-        solver : str
-            The one that was used.
-        evaluation : ClassificationReport or None
-            Of the model, where it was measured.
+        """Write the model and result.json, and return the model's SHA-256; see `result_file.save_outcome`. Collective.
 
         Raises
         ------
         OutputError
             On every rank.
         """
-        outcome, is_early = (ended.so_far, True) if isinstance(ended, Interruption) else (ended, False)
-        assert outcome is not None, "the loop gives it"
-        model = outcome.model(dataset, interim=is_early)
-
-        def write() -> None:
-            write_atomically(self.model_path, *model.file_content())
-            content = result_of(
-                ended,
-                outcome,
-                config=self._config,
-                dataset=dataset,
-                solver=solver,
-                evaluation=evaluation,
-                model=model,
-                n_ranks=self._cluster.size,
-                seconds=self.training_seconds,
-            )
-            write_result(self.folder, content)
-            self._sinks.end(content)
-            if self.failure:
-                raise OutputError(self.failure)
-
-        on_rank_0(self._cluster, write)
-        return model.sha256
-
-    def _claim(self) -> None:
-        self._sinks.require_packages()
-        if self._path is None:  # which has locked its own for all its runs
-            self._lock.take()
+        save = partial(save_outcome, self.folder, ended, evaluation, config=self._config, dataset=dataset)
+        n_ranks, cluster = self._cluster.size, self._cluster
+        sha256 = on_rank_0(cluster, lambda: save(solver=solver, n_ranks=n_ranks, seconds=self.training_seconds))
+        on_rank_0(cluster, lambda: self._sinks.end(read_result(self.folder)))
+        self.check_saved()
+        return sha256
 
     def _fill_folder(self, state: State) -> None:
         self._saver.wait()
@@ -303,7 +271,6 @@ class Coordinator:
         remove_leftovers(self.folder)
         remove_result(self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config))
-        self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
         self._sinks.begin(state.step)
         self._last_save = time.monotonic()
 

@@ -55,7 +55,7 @@ def make_results_folder(folder: Path, wanted: Path) -> None:
 
 
 def resuming_options(config: TrainConfig) -> bytes:
-    """Return the content of a TOML file that resumes, from any folder, what its own holds, also where that was moved."""
+    """Return the content of a TOML file that resumes what its folder holds, from anywhere, also where it was moved."""
     settings = {
         part: {name: lasting(name, value) for name, value in options.items()}
         for part, options in config.sections().items()

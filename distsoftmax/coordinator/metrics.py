@@ -117,11 +117,12 @@ def utc_now(precision: str) -> str:
     return datetime.now(timezone.utc).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def in_words(state: State) -> str:
-    """Return what the progress line says of a step."""
+def in_words(state: State, n_steps: int | None = None) -> str:
+    """Return what the progress line says of a step, of so many at most: what matters most comes first."""
     gap = state.certified_gap if state.certified_gap is not None else state.estimated_gap
-    tail = f"gap {gap:.2e}" if gap is not None else f"gradient {state.evaluation.gradient_norm:.2e}"
-    return f"step {state.step}  objective {state.latest_value:.6f}  {tail}"
+    reached = f"gap {gap:.2e}" if gap is not None else f"gradient {state.evaluation.gradient_norm:.2e}"
+    step = f"step {state.step}" if n_steps is None else f"step {state.step} of {n_steps}"
+    return f"{step}  {reached}  objective {state.latest_value:.6f}"
 
 
 def append_whole(file: FileIO, content: bytes) -> None:

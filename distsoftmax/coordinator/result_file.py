@@ -20,46 +20,51 @@ from distsoftmax.coordinator.report import closing_notes, stop_cause
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remedy, sync_folder, write_atomically
 from distsoftmax.errors import OutputError
-from distsoftmax.model import Model
 from distsoftmax.objective.classification_report import ClassificationReport
 from distsoftmax.objective.cross_entropy import Scores
-from distsoftmax.training.result import Interruption, Outcome, Result
+from distsoftmax.training.result import Interruption, Result
 
 FORMAT_VERSION = 1
-NAME = "result.json"
+NAME, MODEL = "result.json", "model.safetensors"
 
 
-def result_of(
+def save_outcome(
+    folder: Path,
     ended: Result | Interruption,
-    outcome: Outcome,
+    evaluation: ClassificationReport | None,
     *,
     config: TrainConfig,
     dataset: Dataset,
     solver: str,
-    evaluation: ClassificationReport | None,
-    model: Model,
     n_ranks: int,
     seconds: float,
-) -> dict[str, object]:
-    """Return the content of the file for a run.
+) -> str:
+    """Write the model of a run into its folder and then result.json, and return the model's SHA-256. Rank 0 alone.
+
+    The model of a run that was stopped early is marked as interim; it takes the place of an older one.
 
     Parameters
     ----------
-    outcome : Outcome
-        What it has come to: the result itself, or that of a run which was stopped.
-    solver : str
-        The one that was used.
     evaluation : ClassificationReport or None
         Of the held-out samples, or of the training samples where none are held out.
+    solver : str
+        The one that was used.
     seconds : float
         Of training, by all processes that have worked on the run.
+
+    Raises
+    ------
+    OutputError
     """
+    model = ended.model(dataset)
+    write_atomically(folder / MODEL, *model.file_content())
+    outcome = ended.outcome
     if isinstance(ended, Result):
         status, reason, is_converged = "ended", ended.reason, ended.converged
         notes = closing_notes(ended, config.solver, dataset.dtype)
     else:
         status, reason, is_converged, notes = "interrupted", f"stopped by {stop_cause(ended, config)}", False, []
-    return {
+    content = {
         "format_version": FORMAT_VERSION,
         "version": __version__,
         "arithmetic": library.VERSION,
@@ -91,11 +96,13 @@ def result_of(
         "held_out": _scores(outcome.held_out),
         "evaluation": None if evaluation is None else evaluation.as_json(),
         "evaluated_on": "held-out" if dataset.n_held_out else "training",
-        "model": "model.safetensors",
+        "model": MODEL,
         "model_sha256": model.sha256,
         "interim": model.interim,
         "finished": utc_now("seconds"),
     }
+    write_result(folder, content)
+    return model.sha256
 
 
 def write_result(folder: Path, content: Mapping[str, object]) -> None:

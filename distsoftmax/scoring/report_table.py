@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.objective.classification_report import ClassificationReport
 
-LEAST_WIDTH = 40  # characters, below which nothing is made narrower
+LEAST_WIDTH = 48  # characters, below which nothing is made narrower
 MOST_CLASSES = 40  # up to which all are shown
 WORST, PAIRS = 20, 20  # classes and pairs of them that are shown of more
 LONGEST_COLUMN_NAME, LONGEST_ROW_NAME = 8, 24  # characters, in the confusion matrix
@@ -19,7 +19,7 @@ SHORTENED = ".."  # stands for the middle of a long name
 
 
 def as_table(report: ClassificationReport, width: int) -> str:
-    """Return a report in lines of at most so many characters, 40 or more.
+    """Return a report in lines of at most so many characters, 48 or more.
 
     Of more than 40 classes the worst are shown, and the pairs that are confused most.
     """
@@ -60,7 +60,7 @@ def _class_lines(report: ClassificationReport, width: int) -> list[str]:
     rows = list(report.rows())
     title = []
     if len(rows) > MOST_CLASSES:
-        rows = [rows[place] for place in np.argsort(report.f1, kind="stable")[:WORST]]
+        rows = [rows[number] for number in np.argsort(report.f1, kind="stable")[:WORST]]
         title = [f"the {WORST} classes of lowest F1, of {len(report.classes)}"]
     most = max(width - len(HEAD) - 2, 4)
     names = [shortened(row[0], most) for row in rows]
@@ -104,8 +104,8 @@ def _pair_lines(report: ClassificationReport, width: int) -> list[str]:
     confusion = _matrix_of(report)
     errors = confusion.copy()
     np.fill_diagonal(errors, 0)
-    most = [int(place) for place in np.argsort(-errors, axis=None, kind="stable")[:PAIRS]]
-    pairs = [(*divmod(place, len(errors)), int(errors.flat[place])) for place in most if errors.flat[place]]
+    cells = [int(cell) for cell in np.argsort(-errors, axis=None, kind="stable")[:PAIRS]]
+    pairs = [(*divmod(cell, len(errors)), int(errors.flat[cell])) for cell in cells if errors.flat[cell]]
     if not pairs:
         return ["no class is confused with another"]
     size = max((width - 20) // 2, 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,10 +65,10 @@ class Outcome:
             return None
         return self.gap / self.objective if self.objective > 0 else 0.0
 
-    def model(self, dataset: Dataset, *, interim: bool = False) -> Model:
-        """Return the model in the user's own units; `interim` where its run was stopped early."""
+    def model(self, dataset: Dataset) -> Model:
+        """Return the model in the user's own units."""
         coef, intercept = dataset.standardization.in_own_units(self.parameters)
-        return Model(coef, intercept, dataset.classes, dataset.encoding, library.VERSION, interim=interim)
+        return Model(coef, intercept, dataset.classes, dataset.encoding, library.VERSION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,11 @@ class Result(Outcome):
     training: Scores
     remark: str = ""
 
+    @property
+    def outcome(self) -> Outcome:
+        """The result itself; see `Interruption.outcome`."""
+        return self
+
 
 @dataclass(frozen=True)
 class Interruption:
@@ -120,6 +125,17 @@ class Interruption:
     signal: int
     out_of_time: TimeUp = TimeUp.NO
     so_far: Outcome | None = field(default=None, compare=False)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What is known of the model so far."""
+        if self.so_far is None:
+            raise ValueError("the interruption has no model")
+        return self.so_far
+
+    def model(self, dataset: Dataset) -> Model:
+        """Return the model so far, in the user's own units."""
+        return replace(self.outcome.model(dataset), interim=True)
 
 
 def conclude(

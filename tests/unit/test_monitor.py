@@ -339,7 +339,7 @@ def test_a_plain_log_has_the_remark_at_its_own_cadence(monkeypatch, capsys):
         progress.show("training", 1, 9, "step 1")
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 6
-    assert err[0] == "training: 1 of 9 step 1"
+    assert err[0] == "training: step 1"
     assert err[1].startswith("slowest: rank 1 on node a")
 
 

@@ -111,6 +111,18 @@ def test_a_job_that_is_done_is_final(supervised, tmp_path):
     assert starts(tmp_path) == 1
 
 
+def test_a_job_that_is_done_but_has_not_converged_is_final_if_it_has_written_its_model(supervised, tmp_path):
+    """A rank alone may end with the status, too, and so may another program."""
+    assert supervised("step 0; model; exit 3") == (3, "", "")
+    assert starts(tmp_path) == 1
+    status, _, err = supervised("step $n; [ $n = 2 ] || model; exit 3")
+    assert (status, starts(tmp_path)) == (3, 3)
+    assert "the job ended with status 3, but without a model, after step 2; restart 1 of 10" in err
+    status, _, err = supervised("exit 3", "--max-restarts", "1", training=False)
+    assert status == 3
+    assert "restart 1 of 1" in err
+
+
 def test_any_other_end_starts_the_job_again_and_says_so(supervised, tmp_path):
     status, _, err = supervised('step $((n * 10)); [ $n = 4 ] || kill -9 $$; model; [ "${*: -2}" = "--resume auto" ]')
     assert (status, starts(tmp_path)) == (0, 4)
@@ -312,10 +324,15 @@ MPIRUN = ["mpirun", "-n", "4", "python", "-m", "distsoftmax.train"]
         (["--config", "sections.toml"], "in-run"),
         (["--config=plain.toml"], "plain"),
         (["--config", "plain.toml", "--out", "here"], "here"),
+        (["--config", "runs/wine/config.toml"], "runs/wine"),
+        (["--config", "runs/old/config.toml"], "runs/old"),
     ],
 )
 def test_the_folder_of_a_run_is_known(options, out, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name, inside in (("wine", "."), ("old", "runs/old")):  # older versions wrote it as it was given
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.toml").write_text(f'out = "{inside}"\n')
     (tmp_path / "sections.toml").write_text('[data]\ndata = ["x"]\n[run]\nout = "in-run"\n')
     (tmp_path / "plain.toml").write_text('out = "plain"\n')
     command = Command.of([*MPIRUN, *options], warm=True)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
@@ -117,6 +119,16 @@ def test_the_last_line_of_metrics_says_what_the_result_does(train, tmp_path):
     last = lines(tmp_path / "run")[-1]
     assert (last["step"], last["model_step"]) == (7, result.step)
     assert (last["objective"], last["certified_gap"]) == (result.objective, result.gap)
+
+
+def test_each_line_of_metrics_has_the_time_of_day(train, tmp_path):
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    train("run", max_steps=5)
+    times = [line["time"] for line in lines(tmp_path / "run")]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text) for text in times)
+    moments = [datetime.fromisoformat(text.replace("Z", "+00:00")) for text in times]
+    assert before <= moments[0]
+    assert moments == sorted(moments)
 
 
 def test_ranks_agree_and_rank_0_alone_writes(train, tmp_path):

@@ -7,12 +7,16 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
-from distsoftmax.coordinator.metrics import earlier_lines
+from distsoftmax.coordinator.metrics import MetricsFile, earlier_lines
+from distsoftmax.coordinator.rank_0 import on_rank_0
+from distsoftmax.coordinator.saver import SaveErrors
 from distsoftmax.coordinator.sinks.mlflow import Mlflow
 from distsoftmax.coordinator.sinks.sink import Line, Sink
 from distsoftmax.coordinator.sinks.tensorboard import TensorBoard
@@ -144,52 +148,68 @@ class Feed:
 
 
 class Sinks:
-    """The sinks that a run has asked for. Every rank makes them; rank 0 alone calls them.
+    """metrics.jsonl and the sinks that a run has asked for. Every rank makes them; rank 0 alone calls them.
+
+    metrics.jsonl is written before the next step, for the run is resumed by it; the others are fed beside the steps.
 
     Parameters
     ----------
     config : TrainConfig
     folder : Path
         The run's.
+    cluster : Communicator
+
+    Raises
+    ------
+    InputError
+        On every rank: the package of a sink is missing. Collective for this reason.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, folder: Path, cluster: Communicator) -> None:
         self._names = [name for name in KINDS if getattr(config.run, name)]
         self._options = {name: value for part in config.sections().values() for name, value in part.items()}
         self._timeout = config.run.timeout
         self._folder = folder
+        self._metrics: MetricsFile | None = None
         self._feeds: list[Feed] = []
+        on_rank_0(cluster, self._require_packages)
 
-    def require_packages(self) -> None:
-        """Refuse a sink whose package is missing, before anything is read.
+    @property
+    def n_unwritten(self) -> int:
+        """The lines that metrics.jsonl lacks."""
+        return 0 if self._metrics is None else self._metrics.n_unwritten
+
+    def begin(self, step: int) -> None:
+        """Begin, from a step on; also where ranks were lost, and the steps since are taken again.
 
         Raises
         ------
-        InputError
+        OutputError
+            metrics.jsonl cannot be read or written.
         """
-        for name in self._names:
-            spec = importlib.util.find_spec(name)
-            if spec is None or spec.origin is None:  # as of a folder of that name
-                raise InputError(f"--{name} needs the package {name}: pip install 'distsoftmax[{name}]'")
-
-    def begin(self, step: int) -> None:
-        """Begin, from a step on; also where ranks were lost, and the steps since are taken again."""
         self._stop({}, ABANDON_SECONDS)
-
-        def history() -> Iterator[Line]:
-            return earlier_lines(self._folder / "metrics.jsonl", step)
-
+        path = self._folder / "metrics.jsonl"
+        self._metrics, history = MetricsFile(path, step), partial(earlier_lines, path, step)
         self._feeds = [Feed(name, KINDS[name](self._folder), self._options, history) for name in self._names]
 
     def write(self, line: Line) -> None:
-        """Let each sink have a line of metrics. Never waits."""
+        """Write a line of metrics, and let each sink have it. Waits for metrics.jsonl alone.
+
+        Raises
+        ------
+        OutputError
+            It could not be written there; it is tried again with the next one.
+        """
+        assert self._metrics is not None, "begin comes first"
         for feed in self._feeds:
             feed.write(line)
+        self._metrics.write(line)
 
-    def errors(self) -> Iterator[tuple[str, OutputError]]:
-        """Yield what has gone wrong since the last call, each with the name of its sink."""
+    def add_errors(self, errors: SaveErrors) -> None:
+        """Add what has gone wrong with the feeds since the last call."""
         for feed in self._feeds:
-            yield from ((feed.name, error) for error in feed.errors())
+            for error in feed.errors():
+                errors.add(feed.name, error)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Let each sink have the result of the run, and wait until they have it, but not for ever."""
@@ -205,3 +225,9 @@ class Sinks:
         for feed in self._feeds:
             if not feed.has_ended:
                 feed.end(result, max(deadline - time.monotonic(), 0.0))
+
+    def _require_packages(self) -> None:
+        for name in self._names:
+            spec = importlib.util.find_spec(name)
+            if spec is None or spec.origin is None:  # as of a folder of that name
+                raise InputError(f"--{name} needs the package {name}: pip install 'distsoftmax[{name}]'")

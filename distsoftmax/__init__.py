@@ -5,6 +5,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     __main__                            the front door: the commands, the version, shell completion
     train evaluate predict describe     commands: from arguments to a config, and one call
     summary                             a command: standard errors and tests of a model's coefficients
+    export                              a command without MPI: a model in the files of other programs
     monitor                             a command: how a run and its nodes do, from outside; the nodes of an allocation
     report                              a command: a page of runs to look at, without MPI
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
@@ -15,6 +16,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     reporting                           runs read from their folders, pictures of them, and the page that holds both
     scoring                             a model over a source: predictions, and how good they are
     inference                           a model's exact hessian: standard errors, tests, and their table
+    exporting                           a model as other programs take it: ONNX, scikit-learn, PyTorch, CSV
     regularization_path                 the training loop, once for each value of l2
     trainer                             a run of training, and its loop, `fit`
     session                             what is set up before the first step: the samples, the objective
@@ -28,6 +30,7 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     arithmetic                          the compiled core and its Python door: every operation, specified
     config model errors                 the options, a trained model, the errors a user can meet
     durable tensor_file scratch         files that are whole or not there; tensors in files; private folders
+    output_file                         the file that a command writes where --out says
     run_folder                          a run's folder from outside: its name, how far the run has come
 """
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from distsoftmax.errors import OutputError
 
 OUR_TEMPORARY = re.compile(
-    r"\.(config\.toml|metrics\.jsonl|(path|result)\.json|model\.safetensors|step-\d+\.safetensors)\.\d+\.tmp"
+    r"\.(config\.toml|metrics\.jsonl|(path|result|mlflow)\.json|model\.safetensors|step-\d+\.safetensors)\.\d+\.tmp"
 )
 REMEDIES = {
     errno.ENOSPC: "free some space and start again",

@@ -172,8 +172,13 @@ class Model:
         return tensor_file_content("model", tensors, metadata)
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: str | Path) -> Model:
     """Read a model's file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The model.safetensors of a run, or the folder it stands in.
 
     Raises
     ------
@@ -185,9 +190,10 @@ def load_model(path: Path) -> Model:
     >>> from distsoftmax.durable import write_atomically
     >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
     >>> write_atomically(Path("model.safetensors"), *model.file_content())
-    >>> load_model(Path("model.safetensors")).feature_names
+    >>> load_model(".").feature_names
     ('size', 'age')
     """
+    path = Path(path, "model.safetensors") if os.path.isdir(path) else Path(path)
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such model; give the model.safetensors of a run, or the run's folder")
     tensors, metadata = read_tensor_file("model", path, needs_checksum=False)  # the first models had none

@@ -60,18 +60,13 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     >>> Path("predictions.csv").read_text().split()
     ['"prediction"', '"cat"', '"dog"']
     """
-    from distsoftmax.scoring.prediction_file import (
-        STANDARD_OUTPUT,
-        PredictionTable,
-        require_no_input,
-        require_output,
-        write_predictions,
-    )
+    from distsoftmax.output_file import STANDARD_OUTPUT, require_no_input
+    from distsoftmax.scoring.prediction_file import PredictionTable, require_predictions, write_predictions
     from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
 
     with cluster.agreement():
         if cluster.rank == 0:
-            require_output(config.out)
+            require_predictions(config.out)
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
     with cluster.agreement():
         if cluster.rank == 0:

@@ -60,6 +60,11 @@ class RunConfig:
     deadline: Text = None
     """Save and end before this time, as in 2026-03-01T06:00, or in seconds since the epoch; exit status 75, resumable.
     By default the end of the Slurm job."""
+    tensorboard: bool = False
+    """Write the metrics to an event file in OUT/tensorboard, too (pip install 'distsoftmax[tensorboard]')."""
+    mlflow: bool = False
+    """Tell MLflow of the run: options, metrics, and the model (pip install 'distsoftmax[mlflow]'). MLFLOW_TRACKING_URI
+    says where; by default a store in the current folder."""
     strict: bool = False
     """Exit with status 3 where the run ends without having reached its --tolerance. The model is saved all the same."""
 

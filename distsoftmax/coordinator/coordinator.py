@@ -14,14 +14,15 @@ from distsoftmax.coordinator.checkpoint import checkpoint_paths, save_checkpoint
 from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
-from distsoftmax.coordinator.metrics import MetricsFile, in_words, metrics_of
+from distsoftmax.coordinator.metrics import in_words, metrics_of
 from distsoftmax.coordinator.mirror import Mirror
 from distsoftmax.coordinator.path_folder import PathFolder
 from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
-from distsoftmax.coordinator.result_file import MODEL, remove_result, save_outcome
+from distsoftmax.coordinator.result_file import MODEL, read_result, remove_result, save_outcome
 from distsoftmax.coordinator.saver import SaveErrors, Saver
+from distsoftmax.coordinator.sinks.feed import Sinks
 from distsoftmax.coordinator.time_left import TimeLeft
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remove_leftovers, write_atomically
@@ -91,7 +92,7 @@ class Coordinator:
         self._saver = Saver()
         self._errors = SaveErrors(stop=config.run.on_save_error == "stop", warn=self._warn)
         self._last_save = time.monotonic()
-        self._metrics: MetricsFile | None = None
+        self._sinks = Sinks(config, self.folder, cluster)
         if path is None:  # which has locked its own for all its runs
             on_rank_0(cluster, self._lock.take)
         try:
@@ -106,6 +107,7 @@ class Coordinator:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._saver.wait()
+        self._sinks.close()
         if self._mirror is not None:
             self._mirror.wait()  # else it would write into the folder while that is removed
         if self._path is None:
@@ -117,6 +119,7 @@ class Coordinator:
         """What rank 0 could not do and must end the run for; it travels to the others with a control message."""
         for error in self._saver.errors():
             self._errors.add("checkpoints", error)
+        self._sinks.add_errors(self._errors)
         return self._errors.fatal
 
     @property
@@ -214,13 +217,12 @@ class Coordinator:
             self._mirror.wait()
         if self._cluster.rank != 0:
             return
-        assert self._metrics is not None, "open_folder comes first"
         run, n_samples = self._config.run, state.n_sampled or self._n_samples
         if report is not None:
             self.progress.watch(report)
         if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
             try:
-                self._metrics.write(metrics_of(state, look, lap, verdict, n_samples, report))
+                self._sinks.write(metrics_of(state, look, lap, verdict, n_samples, report))
             except OutputError as error:  # it does not cost the state
                 self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
@@ -232,7 +234,7 @@ class Coordinator:
             self.progress.leave()
             self._saver.wait()
             if not self.failure:
-                self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._metrics.n_unwritten)
+                self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._sinks.n_unwritten)
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.
@@ -256,8 +258,11 @@ class Coordinator:
             On every rank.
         """
         save = partial(save_outcome, self.folder, ended, evaluation, config=self._config, dataset=dataset)
-        n_ranks = self._cluster.size
-        return on_rank_0(self._cluster, lambda: save(solver=solver, n_ranks=n_ranks, seconds=self.training_seconds))
+        n_ranks, cluster = self._cluster.size, self._cluster
+        sha256 = on_rank_0(cluster, lambda: save(solver=solver, n_ranks=n_ranks, seconds=self.training_seconds))
+        on_rank_0(cluster, lambda: self._sinks.end(read_result(self.folder)))
+        self.check_saved()
+        return sha256
 
     def _fill_folder(self, state: State) -> None:
         self._saver.wait()
@@ -266,7 +271,7 @@ class Coordinator:
         remove_leftovers(self.folder)
         remove_result(self.folder)
         write_atomically(self.folder / "config.toml", resuming_options(self._config))
-        self._metrics = MetricsFile(self.folder / "metrics.jsonl", state.step)
+        self._sinks.begin(state.step)
         self._last_save = time.monotonic()
 
     def _save(self, state: State, best: EarlyStopping) -> None:

@@ -7,10 +7,11 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.durable import open_regular, remedy, write_atomically
@@ -76,7 +77,7 @@ class MetricsFile:
         try:
             descriptor = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             with os.fdopen(descriptor, "ab", buffering=0) as file:
-                _append(file, b"".join(self._unwritten))
+                append_whole(file, b"".join(self._unwritten))
         except OSError as error:
             raise OutputError(f"{self._path}: could not be written: {error.strerror}{remedy(error)}") from None
         self._unwritten.clear()
@@ -124,7 +125,7 @@ def in_words(state: State, n_steps: int | None = None) -> str:
     return f"{step}  {reached}  objective {state.latest_value:.6f}"
 
 
-def _append(file: FileIO, content: bytes) -> None:
+def append_whole(file: FileIO, content: bytes) -> None:
     """Write at the end of a file; where there is no room for all of it, nothing stays."""
     size, unwritten = os.fstat(file.fileno()).st_size, memoryview(content)
     try:
@@ -134,6 +135,17 @@ def _append(file: FileIO, content: bytes) -> None:
         with contextlib.suppress(OSError):
             file.truncate(size)
         raise
+
+
+def earlier_lines(path: Path, step: int) -> Iterator[dict[str, Any]]:
+    """Yield the lines of the steps before one, also while more are appended; none where there is no file yet.
+
+    Raises
+    ------
+    OSError
+    """
+    with contextlib.suppress(FileNotFoundError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        yield from (json.loads(line) for line in file if _step_of(line) < step)
 
 
 def _step_of(line: bytes) -> float:

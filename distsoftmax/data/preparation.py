@@ -18,6 +18,8 @@ from distsoftmax.data.shards import RawShard
 from distsoftmax.data.standardization import Standardization
 from distsoftmax.model import Encoding
 
+SCORING_DTYPE = np.dtype(np.float64)  # to compute in where a model scores rows: raw features may be far from 0
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -135,6 +137,12 @@ class Preparation:
     weight_exponent: int = 0
     held_out_fraction: float = 0.0
     seed: int = 0
+
+    @classmethod
+    def for_scoring(cls, encoding: Encoding, classes: tuple[str, ...] | None) -> Preparation:
+        """Return the one for rows that a trained model scores: features in their own units."""
+        as_they_are = Standardization.of_features_as_they_are(len(encoding.feature_names))
+        return cls(encoding=encoding, standardization=as_they_are, dtype=SCORING_DTYPE, classes=classes)
 
     @property
     def of_held_out_source(self) -> Preparation:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import stat
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -16,10 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from distsoftmax.durable import require_writable, whole_file
-from distsoftmax.errors import InputError, OutputError
+from distsoftmax.errors import InputError
+from distsoftmax.output_file import output_file, require_output
 
-STANDARD_OUTPUT = "-"
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 BINARY = (".parquet", ".pq", ".npy")
 NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
@@ -127,44 +122,17 @@ class PredictionTable:
         return pa.table(columns)
 
 
-def require_output(out: str) -> None:
+def require_predictions(out: str) -> None:
     """Refuse an --out that cannot be written, before anything is read.
 
     Raises
     ------
     InputError
-        It is a folder, a device or a pipe, its folder cannot be written to, or no such format is written.
+        See `require_output`; or no such format is written.
     """
-    if out == STANDARD_OUTPUT:
-        return
     if _ending(out) in NOT_WRITTEN:
         raise InputError(f"--out {out}: no {_ending(out)} file is written; name one in .csv, .tsv, .parquet or .npy")
-    path = _behind_links(out)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            mode = path.stat().st_mode
-            if not stat.S_ISREG(mode):
-                kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-                raise InputError(f"--out {out}: is {kind}; name a file, or - for standard output")
-        require_writable(path)
-    except OSError as error:
-        raise InputError(
-            f"--out {out}: cannot be written there: {error.strerror}; name a file in a folder that can be written to"
-        ) from None
-
-
-def require_no_input(out: str, inputs: Iterable[str | Path]) -> None:
-    """Refuse an --out that is one of the files that are read.
-
-    Raises
-    ------
-    InputError
-        It is, by this name or another.
-    """
-    path = _behind_links(out)
-    for name in inputs if out != STANDARD_OUTPUT and path.exists() else ():
-        if os.path.exists(name) and path.samefile(name):
-            raise InputError(f"--out {out}: is {name}, which is read; name another file")
+    require_output(out)
 
 
 def write_predictions(out: str, table: PredictionTable, n_rows: int, contents: Iterable[bytes]) -> None:
@@ -175,21 +143,8 @@ def write_predictions(out: str, table: PredictionTable, n_rows: int, contents: I
     OutputError
         They could not be written.
     """
-    if out != STANDARD_OUTPUT:
-        with whole_file(_behind_links(out)) as file:
-            table.write(file, n_rows, contents)
-        return
-    try:
-        table.write(sys.stdout.buffer, n_rows, contents)
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
-        if not isinstance(error, BrokenPipeError):  # a reader that has gone has what it wanted
-            raise OutputError(f"standard output could not be written: {error.strerror}") from None
-
-
-def _behind_links(out: str) -> Path:
-    return Path(os.path.realpath(out))
+    with output_file(out) as file:
+        table.write(file, n_rows, contents)
 
 
 def _ending(out: str) -> str:

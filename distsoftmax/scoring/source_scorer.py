@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from distsoftmax.arithmetic import library
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ScoringConfig
 from distsoftmax.config.values import Words
 from distsoftmax.data.encoding import agree_on_unseen, count_unseen
-from distsoftmax.data.preparation import Preparation, Samples
+from distsoftmax.data.preparation import SCORING_DTYPE, Preparation, Samples
 from distsoftmax.data.shards import DividedSource, divide_source
 from distsoftmax.data.source import SourceSpec
-from distsoftmax.data.standardization import Standardization
 from distsoftmax.model import INTERIM_NOTE, Model, load_model
 
-DTYPE = np.dtype(np.float64)  # to compute in
+DTYPE = SCORING_DTYPE  # to compute in
 
 
 def open_for_scoring(
@@ -64,12 +61,7 @@ class SourceScorer:
     """
 
     def __init__(self, model: Model, divided: DividedSource, *, labelled: bool) -> None:
-        self._preparation = Preparation(
-            encoding=model.encoding,
-            standardization=Standardization.of_features_as_they_are(len(model.feature_names)),
-            dtype=DTYPE,
-            classes=model.classes if labelled else None,
-        )
+        self._preparation = Preparation.for_scoring(model.encoding, model.classes if labelled else None)
         self._divided = divided
         self.scorer = Scorer(model.parameters, DTYPE, sparse=divided.source.sparse)
         self.n_unseen = 0

@@ -12,15 +12,15 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"__main__", "train", "evaluate", "predict", "describe", "summary", "monitor", "command_line", "supervise", "report"},
-    {"usage", "inspection", "scoring", "inference", "regularization_path", "supervision", "reporting"},
+    {"__main__", "train", "evaluate", "predict", "describe", "summary", "monitor", "command_line", "supervise", "report", "export"},
+    {"usage", "inspection", "scoring", "inference", "regularization_path", "supervision", "reporting", "exporting"},
     {"trainer"},
     {"session"},
     {"coordinator"},
     {"training"},
     {"cluster", "objective", "solvers", "data", "monitoring"},
     {"arithmetic"},
-    {"config", "model", "tensor_file", "durable", "scratch", "run_folder", "errors"},
+    {"config", "model", "tensor_file", "durable", "output_file", "scratch", "run_folder", "errors"},
 ]
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

@@ -95,6 +95,8 @@ OTHERS = {
     "weights": "weights.txt",
     "warm": None,  # of one start of the run
     "timeout": 2.5,
+    "tensorboard": True,
+    "mlflow": True,
     "deadline": "2026-03-01T06:00",
     "strict": True,
 }

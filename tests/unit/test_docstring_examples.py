@@ -8,7 +8,9 @@ import pytest
 
 import distsoftmax
 from distsoftmax import command_line, config, durable, model, predict, scratch, tensor_file
+from distsoftmax.exporting import coefficient_table, sklearn_json, torch_tensors
 from distsoftmax.inspection import description
+from distsoftmax.scoring import predictor
 
 TOP = Path(distsoftmax.__file__).parents[1]
 FILES = sorted(path for path in TOP.glob("distsoftmax/**/*.py") if path.name not in ("__init__.py", "__main__.py"))
@@ -33,6 +35,11 @@ PUBLIC = [
     durable.write_atomically,
     scratch.private_folder,
     predict.command,
+    predictor.Predictor,
+    predictor.load_model,
+    coefficient_table.write_coefficients,
+    sklearn_json.write_sklearn_json,
+    torch_tensors.write_torch_tensors,
     description.describe,
 ]
 

@@ -267,7 +267,7 @@ def test_of_a_line_of_metrics_that_does_not_fit_nothing_stays(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b"first\n")
     with path.open("ab", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        metrics._append(Full(file), b"a line of more than ten bytes\n")
+        metrics.append_whole(Full(file), b"a line of more than ten bytes\n")
     assert path.read_bytes() == b"first\n"
 
 

@@ -1,0 +1,131 @@
+"""Write a trained model as other programs take it: python -m distsoftmax.export MODEL --to onnx --out model.onnx
+
+onnx               a graph from raw columns to the class and its probabilities, for onnxruntime and others: missing
+                   numbers and text columns are dealt with inside; distsoftmax/exporting/onnx_graph.py names its inputs
+sklearn-json       the attributes of scikit-learn's LogisticRegression as JSON, and nothing pickled
+csv                class, feature, coefficient: a row for each, the intercepts among them
+torch-safetensors  weight and bias of a torch.nn.Linear
+
+Needs no MPI; onnx needs the package of that name (pip install 'distsoftmax[onnx]').
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+from distsoftmax.cluster.early_exit import started_processes
+from distsoftmax.errors import DistSoftmaxError, InputError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from distsoftmax.model import Model
+
+TEXT = ("sklearn-json", "csv")  # which standard output takes, too
+DTYPES = {"onnx": "float64", "torch-safetensors": "float32"}  # of the numbers, where the target has a choice
+TARGETS = ("onnx", "sklearn-json", "csv", "torch-safetensors")
+BAD_USAGE = 2
+
+
+def main(words: list[str]) -> int:
+    """Read the command line, write the file, and return the exit status.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from distsoftmax.durable import write_atomically
+    >>> from distsoftmax.model import Encoding, Model
+    >>> model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
+    >>> write_atomically(Path("model.safetensors"), *model.file_content())
+    >>> main(["model.safetensors", "--to", "csv", "--out", "coefficients.csv"])
+    csv: coefficients.csv
+    0
+    >>> Path("coefficients.csv").read_text().splitlines()[:3]
+    ['class,feature,coefficient', 'cat,(intercept),0.0', 'cat,size,1.0']
+    """
+    options = _options(words)
+    try:
+        _export(options)
+    except DistSoftmaxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m distsoftmax.export", description=__doc__, formatter_class=form)
+    parser.add_argument("model", metavar="MODEL", help="the model.safetensors of a run, or the folder it stands in")
+    parser.add_argument("--to", choices=TARGETS, required=True, help="what to write")
+    parser.add_argument("--out", metavar="FILE", required=True, help="the file to write; - for standard output (texts)")
+    default = ", ".join(f"{name} for {target}" for target, name in DTYPES.items())
+    parser.add_argument("--dtype", choices=("float32", "float64"), help=f"the type of the numbers (default: {default})")
+    options = parser.parse_args(words)
+    if options.dtype is not None and options.to not in DTYPES:
+        parser.error(f"--dtype is for {' and '.join(DTYPES)}; --to {options.to} writes every digit")
+    return options
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Write the file that was asked for.
+
+    Raises
+    ------
+    DistSoftmaxError
+    """
+    from distsoftmax.config.values import model_file
+    from distsoftmax.exporting.names import encoding_note
+    from distsoftmax.model import INTERIM_NOTE, load_model
+    from distsoftmax.output_file import STANDARD_OUTPUT, output_file, require_no_input, require_output
+
+    if not options.out:
+        raise InputError("--out names nothing, as where a variable of the shell is not set; name a file")
+    if options.out == STANDARD_OUTPUT and options.to not in TEXT:
+        raise InputError(f"--out -: {options.to} is no text, which standard output is for; name a file")
+    require_output(options.out)
+    path = model_file(options.model)
+    model = load_model(path)
+    require_no_input(options.out, [path])
+    with output_file(options.out) as file:
+        _write(options, model, file)
+    notes = [f"{path} {INTERIM_NOTE}"] if model.interim else []
+    if encoding_note(model) and options.to in ("sklearn-json", "torch-safetensors"):
+        notes.append(f"{options.out}: {encoding_note(model)}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if options.out != STANDARD_OUTPUT:
+        with contextlib.suppress(BrokenPipeError):
+            print(f"{options.to}: {options.out}", flush=True)
+
+
+def _write(options: argparse.Namespace, model: Model, file: BinaryIO) -> None:
+    import numpy as np
+
+    dtype = np.dtype(options.dtype or DTYPES.get(options.to, "float64"))
+    if options.to == "onnx":
+        from distsoftmax.exporting.onnx_graph import write_onnx
+
+        write_onnx(model, file, dtype)
+    elif options.to == "sklearn-json":
+        from distsoftmax.exporting.sklearn_json import write_sklearn_json
+
+        write_sklearn_json(model, file)
+    elif options.to == "csv":
+        from distsoftmax.exporting.coefficient_table import write_coefficients
+
+        write_coefficients(model, file)
+    else:
+        from distsoftmax.exporting.torch_tensors import write_torch_tensors
+
+        write_torch_tensors(model, file, dtype)
+
+
+if __name__ == "__main__":
+    if started_processes() > 1:
+        print("error: a model is exported by one process; leave mpirun out", file=sys.stderr)
+        sys.exit(BAD_USAGE)
+    sys.exit(main(sys.argv[1:]))

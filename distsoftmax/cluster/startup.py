@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+from typing import Any
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Alone, Communicator
@@ -39,9 +40,23 @@ def _wait_for_all_ranks_to_start(timeout: float) -> Communicator:
     if timeout:
         faulthandler.dump_traceback_later(timeout, exit=True, file=STDERR)
     try:
-        from distsoftmax.cluster.mpi import world
+        return start_mpi()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
-        return world()
+
+def start_mpi(communicator: Any = None) -> Communicator:
+    """Return the ranks of an mpi4py communicator, or all of the job; without mpi4py a process stands alone. Collective.
+
+    Raises
+    ------
+    ClusterError
+        See `join_job`.
+    """
+    try:
+        from distsoftmax.cluster.mpi import MpiCommunicator, world
+
+        return world() if communicator is None else MpiCommunicator(communicator)
     except ModuleNotFoundError as error:
         if error.name != "mpi4py":
             raise
@@ -52,8 +67,6 @@ def _wait_for_all_ranks_to_start(timeout: float) -> Communicator:
                 "it in the environment of every rank: pip install mpi4py"
             ) from None
         return Alone()
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def load_core(cluster: Communicator) -> None:

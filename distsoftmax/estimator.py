@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from distsoftmax.estimation.plain_descent import softmax_regression
 from distsoftmax.estimation.regression import SoftmaxRegression
+from distsoftmax.estimation.regression_cv import SoftmaxRegressionCV
 
-__all__ = ["SoftmaxRegression"]
+__all__ = ["SoftmaxRegression", "SoftmaxRegressionCV", "softmax_regression"]

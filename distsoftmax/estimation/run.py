@@ -34,7 +34,7 @@ from distsoftmax.training.stopping import Look, StepLimit
 
 Start = Callable[[Dataset], Array]  # the parameters to start from, in training's units
 
-SMALL_STEP = 8_000_000  # bytes of features times classes: a pass over less takes no longer than to wake threads
+SMALL_STEP = 16_000_000  # bytes of features times classes: a pass over less takes no longer than to wake threads
 
 
 class Interrupts:

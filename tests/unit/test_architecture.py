@@ -12,8 +12,8 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"train", "evaluate", "predict", "describe", "monitor", "command_line", "supervise"},
-    {"inspection", "scoring", "regularization_path", "supervision"},
+    {"train", "evaluate", "predict", "describe", "monitor", "command_line", "supervise", "estimator"},
+    {"inspection", "scoring", "regularization_path", "supervision", "estimation"},
     {"trainer"},
     {"session"},
     {"coordinator"},

@@ -19,7 +19,7 @@ def found_job(communicator: Any = None) -> Communicator:
 
     Parameters
     ----------
-    communicator : mpi4py.MPI.Comm, optional
+    communicator : mpi4py.MPI.Comm or Communicator, optional
 
     Raises
     ------
@@ -30,6 +30,9 @@ def found_job(communicator: Any = None) -> Communicator:
     -----
     Collective at the first call with a communicator, or with none.
     """
+    if hasattr(communicator, "sum_integers"):
+        given: Communicator = communicator
+        return given
     is_worker = multiprocessing.parent_process() is not None
     if communicator is None and (is_worker or started_processes() == 1):
         return Alone()

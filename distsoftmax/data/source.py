@@ -27,7 +27,7 @@ class TextColumn:
     """A column as read: distinct texts, and for each row the index of its text; -1 where the cell is missing."""
 
     texts: tuple[str, ...]
-    codes: NDArray[np.intp]
+    codes: NDArray[np.integer]
 
 
 @dataclass(frozen=True)

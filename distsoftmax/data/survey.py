@@ -113,9 +113,7 @@ def take_survey(
     class_weights, class_exponent = None, 0
     if config.class_weight is not None:
         with cluster.agreement():
-            class_weights = _class_weights(config.class_weight, classes, by_class)
-            class_exponent = math.frexp(class_weights.max())[1]
-            class_weights = np.ldexp(class_weights, -class_exponent)
+            class_weights, class_exponent = _class_weights(config.class_weight, classes, by_class)
     encoding = fit_encoding(source, config.impute, categories, means, divided.n_shards, cluster)
     preparation = Preparation(
         encoding=encoding,
@@ -212,7 +210,16 @@ def _weights_by_class(
     return exact_sum(partials, (n_classes,), n_shards, cluster)
 
 
-def _class_weights(word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]) -> NDArray[np.float64]:
+def _class_weights(
+    word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], int]:
+    """Return each class's weight, divided by a power of two that brings the largest near 1, and that power."""
+    weights = _weights_as_said(word, classes, by_class)
+    exponent = math.frexp(weights.max())[1]
+    return np.ldexp(weights, -exponent), exponent
+
+
+def _weights_as_said(word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each class's weight: as a JSON object or a file of it says, or by which all classes weigh the same."""
     if word == "balanced":
         balanced: NDArray[np.float64] = math.fsum(by_class) / (len(classes) * by_class)

@@ -53,21 +53,21 @@ def folds_of(cv: Any, dataset: Dataset, seed: int, cluster: Communicator) -> lis
     if isinstance(cv, (float, np.floating)):
         if not 0 < cv < 1:
             raise InvalidArgument(f"cv is {cv}; as a fraction it must be above 0 and less than 1")
-        folds = _by_class(dataset, seed, cluster, 1, lambda place, count: _is_first(place, count, float(cv)))
+        folds = _by_class(dataset, seed, cluster, 1, lambda position, count: _is_first(position, count, float(cv)))
     elif isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
         if cv < 2:
             raise InvalidArgument(f"cv is {cv}; give 2 folds or more, or a fraction such as 0.2")
         number = int(cv)
-        folds = _by_class(dataset, seed, cluster, number, lambda place, count: place % number)
+        folds = _by_class(dataset, seed, cluster, number, lambda position, count: position % number)
     else:
         folds = [_of_rows(dataset, *pair) for pair in _pairs(cv)]
     _require_samples(folds, dataset, cluster)
     return folds
 
 
-def _is_first(place: NDArray[np.int64], counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+def _is_first(position: NDArray[np.int64], counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
     """Return 0 for the first rows of each class, the fraction that is held out, and 1 for the others."""
-    return (place >= np.maximum((counts * fraction).astype(np.int64), 1)).astype(np.int64)
+    return (position >= np.maximum((counts * fraction).astype(np.int64), 1)).astype(np.int64)
 
 
 def _by_class(
@@ -77,7 +77,7 @@ def _by_class(
     n_folds: int,
     fold_of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]],
 ) -> list[Fold]:
-    """Return folds by the place that a row has among those of its class, drawn within each shard. Collective."""
+    """Return folds by the position that a row has among those of its class, drawn within each shard. Collective."""
     counts = np.zeros((dataset.n_shards, len(dataset.classes)), dtype=np.int64)
     for samples in dataset.training:
         counts[samples.shard] = np.bincount(samples.classes, minlength=counts.shape[1])
@@ -89,10 +89,10 @@ def _by_class(
         drawn = permutation(Purpose.HOLD_OUT, seed, samples.shard, 0, len(samples))
         order = drawn[np.argsort(classes[drawn], kind="stable")]  # by class, and within each as drawn
         own = counts[samples.shard]
-        place = np.empty(len(samples), dtype=np.int64)
-        place[order] = np.arange(len(samples)) - np.repeat(np.cumsum(own, dtype=np.int64) - own, own)
-        place += before[samples.shard][classes]
-        fold = np.where(totals[classes] > 1, fold_of(place, totals[classes]), n_folds)
+        position = np.empty(len(samples), dtype=np.int64)
+        position[order] = np.arange(len(samples)) - np.repeat(np.cumsum(own, dtype=np.int64) - own, own)
+        position += before[samples.shard][classes]
+        fold = np.where(totals[classes] > 1, fold_of(position, totals[classes]), n_folds)
         for number, masks in enumerate(chosen):
             masks[samples.shard] = fold == number
     return [Fold({shard: ~mask for shard, mask in masks.items()}, masks) for masks in chosen]

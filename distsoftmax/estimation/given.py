@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.class_names import class_names, number_text
-from distsoftmax.data.in_memory import RowsOfRanks, told_apart
+from distsoftmax.data.rows_of_ranks import RowsOfRanks, told_apart
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import DistSoftmaxError, InputError, InvalidArgument
 
@@ -43,7 +43,9 @@ def in_python_words() -> Iterator[None]:
     except DistSoftmaxError as error:
         text = re.sub(r"--([a-z][a-z0-9-]*)", _parameter, str(error))
         kind = InvalidArgument if isinstance(error, InputError) else type(error)
-        raise kind(text) from error
+        renamed = kind(text)
+        renamed.agreed, renamed.node = error.agreed, error.node
+        raise renamed from error
 
 
 def _parameter(option: re.Match[str]) -> str:
@@ -101,7 +103,9 @@ def given_rows(
     X, y = validate_data(estimator, X, y, accept_sparse="csr", ensure_min_samples=least, order=None)
     if len(y):
         check_classification_targets(y)
-    weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
+    weights = None
+    if sample_weight is not None:
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64) if len(y) else np.zeros(0)
     values, codes = _numbered(y)
     if cluster.size > 1 and values.dtype == object and not all(isinstance(value, str) for value in values):
         raise ValueError("y holds objects that are no texts; give numbers or texts")

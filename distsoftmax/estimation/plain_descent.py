@@ -12,8 +12,8 @@ from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.facts import Facts
-from distsoftmax.data.in_memory import RowsOfRanks
 from distsoftmax.data.preparation import Preparation, PreparedShard
+from distsoftmax.data.rows_of_ranks import RowsOfRanks
 from distsoftmax.data.shard_store import ShardStore
 from distsoftmax.data.shards import divide_source
 from distsoftmax.data.source import TextColumn

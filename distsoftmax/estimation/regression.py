@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from typing_extensions import Self
 
@@ -90,7 +89,9 @@ class TrainedClassifier(LinearClassifier):
         """Say how a run has ended where that is asked for, and warn where it has not come to its end."""
         if self.verbose:
             gap = "" if result.gap is None else f", certified gap {result.gap:.3g}"
-            cluster.say(f"stopped: {result.reason}, after {result.n_steps} steps; objective {result.objective:.6g}{gap}")
+            cluster.say(
+                f"stopped: {result.reason}, after {result.n_steps} steps; objective {result.objective:.6g}{gap}"
+            )
         limit = StepLimit.of_steps(config.solver.max_steps) if config.solver.max_steps is not None else None
         if self.interrupted_:
             text = f"the fit was interrupted after {result.n_steps} steps; the model is that of the last one"
@@ -107,9 +108,9 @@ class TrainedClassifier(LinearClassifier):
 class SoftmaxRegression(TrainedClassifier):
     """Softmax (multinomial logistic) regression with a proven bound on the distance to the optimum.
 
-    It minimises, with sample weights s, mean_i(s_i) cross-entropy + l2/2 |coef|² + l1 |coef|₁ + group Σ_j |coef[:, j]|₂,
-    by the training loop of ``python -m distsoftmax.train``: the model has the same bits as that of the command line for
-    the same rows and options, on any number of threads and ranks. The intercept is not penalised.
+    It minimises the weighted mean cross-entropy + l2/2 |coef|² + l1 |coef|₁ + group Σ_j |coef[:, j]|₂ by the training
+    loop of ``python -m distsoftmax.train``: the model has the same bits as the command line's for the same rows and
+    options, on any number of threads and ranks. The intercept is not penalised.
 
     A process alone needs no MPI. Under mpirun every rank calls `fit` with its own rows, and each gets the model of all
     rows, taken in the order of the ranks.

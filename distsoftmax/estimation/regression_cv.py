@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InvalidArgument
 from distsoftmax.estimation.folds import chosen_samples, folds_of, without_class_weights
 from distsoftmax.estimation.regression import TrainedClassifier
-from distsoftmax.estimation.run import Trainer
+from distsoftmax.estimation.run import Start, Trainer
 from distsoftmax.estimation.settings import l2_of_inverse
 from distsoftmax.objective.cross_entropy import CrossEntropy
 from distsoftmax.solvers.protocol import Array
@@ -50,7 +51,8 @@ verbose, n_jobs, shards, comm
     l2s_ : ndarray of float64, (n_l2s,)
         The path, descending.
     scores_ : ndarray of float64, (n_folds, n_l2s)
-        The mean log loss of the held-out samples, by their sample weights; NaN where Ctrl-C came before.
+        The mean log loss of the held-out samples, by their sample weights. Where Ctrl-C has come before all are
+        known, the rest is NaN, and the model is the one at hand.
     classes_, coef_, intercept_, n_iter_, objective_, certified_gap_, stop_reason_, interrupted_, model_, \
 n_features_in_, feature_names_in_
         As of `SoftmaxRegression`, of the last fit, on all samples.
@@ -66,7 +68,7 @@ n_features_in_, feature_names_in_
 
     def __init__(
         self,
-        l2s: str | Sequence[float] = "1e-1:1e-6:6",
+        l2s: str | Sequence[float] = "1:1e-5:6",
         *,
         Cs: Sequence[float] | None = None,
         cv: Any = 5,
@@ -110,36 +112,31 @@ n_features_in_, feature_names_in_
         runs = [replace(config, objective=replace(config.objective, l2=float(l2))) for l2 in path]
         folds = folds_of(self.cv, dataset, config.data.seed, trainer.cluster)
         judged = without_class_weights(dataset)
-        scores = np.full((len(folds), len(runs)), np.nan)
+        self.l2s_, self.scores_ = path, np.full((len(folds), len(runs)), np.nan)
         for number, fold in enumerate(folds):
-            if trainer.interrupts.received:
-                break
             held_out = CrossEntropy(
                 chosen_samples(judged, fold.held_out, trainer.cluster), trainer.cluster, trainer.threads, by_class=False
             )
             session = trainer.open(runs[0], chosen_samples(dataset, fold.training, trainer.cluster))
-            parameters: Array | None = None
+            start: Start | None = None
             for position, run in enumerate(runs):
                 session.turn_to(run)
                 task = f"fold {number + 1} of {len(folds)}, l2 {path[position]:.3g}"
-                start = None if parameters is None else (lambda dataset, parameters=parameters: parameters)
                 parameters = trainer.run(session, task, start).parameters
-                if trainer.interrupts.received:
-                    break
-                scores[number, position] = held_out.evaluate(parameters, np.dtype(np.float64)).loss
-        return self._train_on_all(runs, path, scores, dataset, trainer)
+                start = partial(_given, parameters)
+                if trainer.interrupts.received:  # the next run ends before its first step, where this one has
+                    return self._train_on_all(position, start, runs, dataset, trainer)
+                self.scores_[number, position] = held_out.evaluate(parameters, np.dtype(np.float64)).loss
+        means = [math.fsum(of_l2) / len(of_l2) for of_l2 in self.scores_.T.tolist()]
+        return self._train_on_all(int(np.argmin(means)), None, runs, dataset, trainer)
 
     def _train_on_all(
-        self, runs: Sequence[TrainConfig], path: NDArray[np.float64], scores: NDArray[np.float64], dataset: Dataset,
-        trainer: Trainer
+        self, chosen: int, start: Start | None, runs: Sequence[TrainConfig], dataset: Dataset, trainer: Trainer
     ) -> Result:
-        """Choose among the values that all folds which have been gone through know, and train on all samples."""
-        whole = scores[~np.isnan(scores).any(axis=1)] if np.isnan(scores).any() else scores
-        means = [math.fsum(of_l2) / len(of_l2) for of_l2 in whole.T.tolist()] if len(whole) else [0.0]
-        chosen = int(np.argmin(means))
-        self.l2s_, self.scores_, self.l2_ = path, scores, float(path[chosen])
+        """Train on all samples with a chosen value of the path."""
+        self.l2_ = float(self.l2s_[chosen])
         self.C_ = l2_of_inverse(self.l2_, dataset)
-        return trainer.run(trainer.open(runs[chosen], dataset), f"l2 {self.l2_:.3g}")
+        return trainer.run(trainer.open(runs[chosen], dataset), f"l2 {self.l2_:.3g}", start)
 
     def _path(self, dataset: Dataset) -> NDArray[np.float64]:
         """Return the values of l2, descending.
@@ -158,3 +155,7 @@ n_features_in_, feature_names_in_
         if self.Cs is not None:
             values = np.array([l2_of_inverse(inverse, dataset) for inverse in values.tolist()])
         return np.sort(values)[::-1]
+
+
+def _given(parameters: Array, _: Dataset) -> Array:
+    return parameters

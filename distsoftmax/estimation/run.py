@@ -35,6 +35,8 @@ from distsoftmax.training.stopping import Look, StepLimit
 Start = Callable[[Dataset], Array]  # the parameters to start from, in training's units
 
 SMALL_STEP = 16_000_000  # bytes of features times classes: a pass over less takes no longer than to wake threads
+SMALL_DATA = 8 << 20  # bytes of features, beside which a process takes more in any case
+MOST_KEPT = 0.12  # of the features' bytes, for probabilities: with all else a fit takes less than a fifth of them
 
 
 class Interrupts:
@@ -57,7 +59,7 @@ class Interrupts:
             yield self
             return
 
-        def note(number: int, frame: FrameType | None) -> None:
+        def note(number: int, _: FrameType | None) -> None:
             if self.received:
                 raise KeyboardInterrupt
             self.received = number
@@ -95,7 +97,9 @@ def progress_line(verbose: int, cluster: Communicator) -> ProgressLine:
     """Return what shows how far a run has come: nothing, a line of a terminal or a log, or one of a notebook."""
     if not verbose or cluster.rank != 0:
         return ProgressLine("never", silent=True)
-    return NotebookLine() if type(sys.stderr).__module__.startswith("ipykernel.") else ProgressLine("auto", silent=False)
+    return (
+        NotebookLine() if type(sys.stderr).__module__.startswith("ipykernel.") else ProgressLine("auto", silent=False)
+    )
 
 
 class Onlooker:
@@ -181,12 +185,15 @@ class Trainer:
         """
         make_solver(config.solver, config.objective).check(config.objective)
         threads = self.threads if _is_worth_threads(dataset) else 1
+        objective = SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed)
+        if dataset.bytes_held > SMALL_DATA:
+            objective.cross_entropy.most_kept = MOST_KEPT
         return Session(
             cluster=self.cluster,
             signals=self.interrupts,
             config=config,
             dataset=dataset,
-            objective=SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed),
+            objective=objective,
             limit=TimeLimit(),
             progress=self.progress,
             warm=None,
@@ -196,7 +203,7 @@ class Trainer:
         )
 
     def run(self, session: Session, task: str, start: Start | None = None) -> Result:
-        """Take the steps of the run at hand; a Ctrl-C ends it after a step, and what is there is the result. Collective.
+        """Take the steps of the run at hand; a Ctrl-C ends it after a step, with what is there. Collective.
 
         Raises
         ------

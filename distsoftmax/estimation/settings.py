@@ -101,9 +101,10 @@ def threads_of(n_jobs: int | None, cluster: Communicator) -> int:
     cores, limit = len(own_grant().cores), os.environ.get("OMP_NUM_THREADS", "")
     if n_jobs == 0:
         raise InvalidArgument("n_jobs is 0; give a number of threads, or None for all cores")
-    counted = "auto" if n_jobs in (None, -1) else n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
-    threads = choose_threads(counted, cluster)
-    return min(threads, int(limit)) if counted == "auto" and limit.isdecimal() and int(limit) > 0 else threads
+    if n_jobs is not None and n_jobs != -1:
+        return choose_threads(n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs), cluster)
+    threads = choose_threads("auto", cluster)
+    return min(threads, int(limit)) if limit.isdecimal() and int(limit) > 0 else threads
 
 
 def _refuse_other_words(config: DataConfig | SolverConfig, words: dict[str, tuple[str, ...]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import distsoftmax
-from distsoftmax import command_line, config, durable, model, predict, scratch, tensor_file
+from distsoftmax import command_line, config, durable, estimator, model, predict, scratch, tensor_file
 from distsoftmax.inspection import description
 
 TOP = Path(distsoftmax.__file__).parents[1]
@@ -31,6 +31,9 @@ PUBLIC = [
     tensor_file.read_tensor_file,
     tensor_file.tensor_file_content,
     durable.write_atomically,
+    estimator.SoftmaxRegression,
+    estimator.SoftmaxRegressionCV,
+    estimator.softmax_regression,
     scratch.private_folder,
     predict.command,
     description.describe,

@@ -68,7 +68,8 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the logarithm of `predict_proba`, finite where a probability is too small for float64."""
         scores = self._scores(X)
         scores -= scores.max(axis=1, keepdims=True)
-        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        odds = np.exp(scores)
+        scores -= np.log(odds.sum(axis=1, keepdims=True))
         return scores
 
     def _scores(self, X: Any) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     monitor                             a command: how a run and its nodes do, from outside; the nodes of an allocation
     report                              a command: a page of runs to look at, without MPI
     supervise                           a command without MPI: starts a job again where a rank or a node is lost
+    estimator                           scikit-learn's interface, over arrays in memory
+    estimation                          what it is made of: rows given, options, folds, a run without a folder
     supervision                         a job from outside: its command, hosts and processes
     command_line                        from argv and a TOML file to a config; exit statuses
     usage                               what a command says of its options: help, a TOML file, shell completion
@@ -34,4 +36,26 @@ The map of the house. Who stands higher may import who stands lower; tests/unit/
     run_folder                          a run's folder from outside: its name, how far the run has come
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distsoftmax.estimator import SoftmaxRegression, SoftmaxRegressionCV, softmax_regression
+    from distsoftmax.model import Model, load_model
+
 __version__ = "0.1.0"
+__all__ = ["Model", "SoftmaxRegression", "SoftmaxRegressionCV", "__version__", "load_model", "softmax_regression"]
+
+_HOMES = {"Model": "distsoftmax.model", "load_model": "distsoftmax.model"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for: to import this package takes no time."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "distsoftmax.estimator")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -36,6 +36,10 @@ class InputError(DistSoftmaxError):
     exit_status = 2
 
 
+class InvalidArgument(InputError, ValueError):
+    """An argument of a call from Python cannot be used as it is."""
+
+
 class DamagedFile(InputError):
     """A file of our own cannot be read, or its bytes are not the ones that were written."""
 

@@ -25,7 +25,7 @@ from distsoftmax.scratch import warm_folder
 from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.training.balancing import Balancing
 from distsoftmax.training.clock import TimeLimit, choose_deadline
-from distsoftmax.training.signals import StopSignals
+from distsoftmax.training.signals import ReceivedSignals, StopSignals
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Session:
     Attributes
     ----------
     cluster : Communicator
-    signals : StopSignals
+    signals : ReceivedSignals
     config : TrainConfig
         Of the run at hand.
     dataset : Dataset
@@ -55,7 +55,7 @@ class Session:
     """
 
     cluster: Communicator
-    signals: StopSignals
+    signals: ReceivedSignals
     config: TrainConfig
     dataset: Dataset
     objective: SoftmaxObjective

@@ -12,6 +12,7 @@ from distsoftmax.cluster.control import commit
 from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.coordinator import Coordinator
+from distsoftmax.coordinator.protocol import Recorder
 from distsoftmax.coordinator.report import closing, interrupted
 from distsoftmax.errors import Interrupted
 from distsoftmax.session import Session, open_session
@@ -78,7 +79,7 @@ def fit_and_save(config: TrainConfig, coordinator: Coordinator, session: Session
     return surviving(session.cluster, work, session.mend)
 
 
-def fit(config: TrainConfig, coordinator: Coordinator, session: Session, memory: Memory) -> Result | Interruption:
+def fit(config: TrainConfig, coordinator: Recorder, session: Session, memory: Memory) -> Result | Interruption:
     """Take the steps of a run, from its start or from where it was interrupted, to its end. Collective.
 
     Raises

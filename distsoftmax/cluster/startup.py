@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+from typing import Any
 
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Alone, Communicator
@@ -41,9 +42,23 @@ def _wait_for_all_ranks_to_start(timeout: float) -> Communicator:
     if timeout:
         faulthandler.dump_traceback_later(timeout, exit=True, file=STDERR)
     try:
-        from distsoftmax.cluster.mpi import world
+        return start_mpi()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
-        return world()
+
+def start_mpi(communicator: Any = None) -> Communicator:
+    """Return the ranks of an mpi4py communicator, or all of the job; without MPI a process stands alone. Collective.
+
+    Raises
+    ------
+    ClusterError
+        See `join_job`.
+    """
+    try:
+        from distsoftmax.cluster.mpi import MpiCommunicator, world
+
+        return world() if communicator is None else MpiCommunicator(communicator)
     except ImportError as error:
         if not _is_without_mpi(error):
             raise
@@ -51,8 +66,6 @@ def _wait_for_all_ranks_to_start(timeout: float) -> Communicator:
         if started != 1:
             raise ClusterError(_no_mpi(error, started)) from None
         return Alone()
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _is_without_mpi(error: ImportError) -> bool:

@@ -100,6 +100,7 @@ def start_cold(
         n_training=survey.n_training,
         n_held_out=source.n_rows - survey.n_training,
         total_weight=survey.total_weight,
+        unit_exponent=survey.unit_exponent,
         sparse=source.sparse,
         shard_digests=survey.shard_digests,
         held_out_digests=np.zeros(0, dtype=np.int64),

@@ -35,6 +35,8 @@ class Facts:
         Of the source named by --data.
     total_weight : float
         The sum of the training samples' weights.
+    unit_exponent : int
+        The power of two by which all weights were divided.
     shard_digests : ndarray of int64, (n_shards,)
         A digest of each shard as read; a changed source shows here.
     held_out_digests : ndarray of int64, (n_held_out_shards,)
@@ -52,6 +54,7 @@ class Facts:
     shard_digests: NDArray[np.int64]
     held_out_digests: NDArray[np.int64]
     notes: tuple[str, ...]
+    unit_exponent: int = 0
 
     @property
     def n_shards(self) -> int:

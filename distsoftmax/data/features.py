@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from distsoftmax.arithmetic.samples import STORAGE, CoreRows, dense_rows, sparse
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+WIDE = 16  # times as many columns as entries: to sort the entries takes no longer than to look at the columns
 COMPACT = frozenset({"bool", "uint8", "int8", "uint16", "int16", "float16"})
 
 
@@ -83,10 +85,26 @@ class SparseFeatures:
 
     @classmethod
     def from_csr(cls, rows: csr_array) -> SparseFeatures:
-        """Gather the columns of a matrix of any width, with indices of 32 or 64 bits."""
+        """Gather the columns of a matrix of any width, with indices of 32 or 64 bits.
+
+        Where most of them occur, all are taken, for then the arrays of the matrix serve as they are.
+        """
         from scipy.sparse import csr_array
 
-        columns, local = np.unique(rows.indices, return_inverse=True)
+        n_columns = rows.shape[1]
+        if n_columns <= WIDE * rows.indices.size:
+            number = np.zeros(n_columns, dtype=np.int64)  # of each column among those that occur
+            number[rows.indices] = 1
+            columns = np.flatnonzero(number)
+            if 2 * columns.size >= n_columns:
+                matrix = csr_array(rows.shape, dtype=rows.dtype)  # its constructor with arrays looks at all of them
+                matrix.data, matrix.indices = rows.data, rows.indices
+                matrix.indptr = rows.indptr.astype(rows.indices.dtype, copy=False)
+                return cls(_all_columns(n_columns), matrix)
+            number[columns] = np.arange(columns.size)
+            local = number[rows.indices]
+        else:
+            columns, local = np.unique(rows.indices, return_inverse=True)
         shape = (rows.shape[0], columns.size)
         small = np.int32 if rows.indptr[-1] < 2**31 else np.int64  # no shard has 2^31 columns without as many entries
         matrix = csr_array((rows.data, local.reshape(-1).astype(small), rows.indptr.astype(small)), shape=shape)
@@ -111,6 +129,14 @@ class SparseFeatures:
     def nbytes(self) -> int:
         """Bytes in memory."""
         return size_of(self.matrix) + self.columns.nbytes
+
+
+@lru_cache(maxsize=4)
+def _all_columns(n_columns: int) -> NDArray[np.int64]:
+    """Return the numbers of all columns, in one array for all shards."""
+    columns = np.arange(n_columns)
+    columns.flags.writeable = False
+    return columns
 
 
 def size_of(features: Prepared | csr_array) -> int:

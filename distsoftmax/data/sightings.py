@@ -113,4 +113,5 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _is_shared(name: str, word: str) -> bool:
-    return not word.startswith(PASSED_ON) and (name, word) != ("class-weight", "balanced")
+    is_word = name == "class-weight" and (word == "balanced" or word.startswith("{"))
+    return not word.startswith(PASSED_ON) and not is_word

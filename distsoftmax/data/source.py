@@ -27,7 +27,7 @@ class TextColumn:
     """A column as read: distinct texts, and for each row the index of its text; -1 where the cell is missing."""
 
     texts: tuple[str, ...]
-    codes: NDArray[np.intp]
+    codes: NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ class Source(ABC):
         Whether the numbers are stored as text, so that their type says nothing.
     index_base : int or None
         The first column's index in svmlight files, once found; None for other formats.
+    is_digested : bool
+        Whether a digest of each shard is taken as it is read, by which a changed source is told.
     headless_by_guess : bool
         Whether the first line was taken for a row although it might be a header.
     notes : tuple of str
@@ -180,6 +182,7 @@ class Source(ABC):
     sparse: bool = False
     is_text: bool = False
     index_base: int | None = None
+    is_digested: bool = True
     headless_by_guess: bool = False
     notes: tuple[str, ...] = ()
 

@@ -38,6 +38,8 @@ class Survey:
         Of the training samples, sample weight times class weight.
     sample_weight : float
         Of the training samples, class weights left out.
+    unit_exponent : int
+        See `Facts.unit_exponent`.
     shard_digests : ndarray of int64, (n_shards,)
     """
 
@@ -45,6 +47,7 @@ class Survey:
     n_training: int
     total_weight: float
     sample_weight: float
+    unit_exponent: int
     shard_digests: NDArray[np.int64]
 
 
@@ -85,7 +88,7 @@ def take_survey(
                 texts.update(column.texts[code] for code in training if code >= 0)
             if config.impute == "mean" and not source.sparse:
                 means.append(measure_columns(shard.number, rows, ~held_out))
-            digests[shard.number] = shard_digest(shard)
+            digests[shard.number] = shard_digest(shard) if source.is_digested else 0
             stored.add(rows.features.dtype.name)
             without_features = replace(rows, features=np.empty((len(shard), 0)), categories=())
             looked_at.append(_Labelled(replace(shard, rows=without_features), held_out))
@@ -107,11 +110,10 @@ def take_survey(
         by_class = _weights_by_class(looked_at, codes, len(classes), exponent, divided.n_shards, cluster)
     for number in np.flatnonzero(by_class <= 0)[:1]:
         raise weightless_class(path, classes[number]).on_all_ranks()
-    class_weights = None
+    class_weights, class_exponent = None, 0
     if config.class_weight is not None:
         with cluster.agreement():
-            class_weights = _class_weights(config.class_weight, classes, by_class)
-            class_weights = np.ldexp(class_weights, -math.frexp(class_weights.max())[1])
+            class_weights, class_exponent = _class_weights(config.class_weight, classes, by_class)
     encoding = fit_encoding(source, config.impute, categories, means, divided.n_shards, cluster)
     preparation = Preparation(
         encoding=encoding,
@@ -128,6 +130,7 @@ def take_survey(
         n_training=int(counts.sum(dtype=np.int64)),
         total_weight=math.fsum(by_class if class_weights is None else by_class * class_weights),
         sample_weight=math.fsum(by_class),
+        unit_exponent=(exponent or 0) + class_exponent,
         shard_digests=digests,
     )
 
@@ -207,13 +210,22 @@ def _weights_by_class(
     return exact_sum(partials, (n_classes,), n_shards, cluster)
 
 
-def _class_weights(word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each class's weight: as a JSON file says, or what makes all classes weigh the same in sum."""
+def _class_weights(
+    word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], int]:
+    """Return each class's weight, divided by a power of two that brings the largest near 1, and that power."""
+    weights = _weights_as_said(word, classes, by_class)
+    exponent = math.frexp(weights.max())[1]
+    return np.ldexp(weights, -exponent), exponent
+
+
+def _weights_as_said(word: str, classes: tuple[str, ...], by_class: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each class's weight: as a JSON object or a file of it says, or by which all classes weigh the same."""
     if word == "balanced":
         balanced: NDArray[np.float64] = math.fsum(by_class) / (len(classes) * by_class)
         return balanced
     try:
-        table = json.loads(Path(word).read_text(encoding="utf-8"))
+        table = json.loads(word if word.startswith("{") else Path(word).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--class-weight {word}: cannot be read: {error.strerror}; name a file or balanced") from None
     except (ValueError, RecursionError) as error:

@@ -260,7 +260,7 @@ def _renamed(counter: Counter[str], names: Mapping[str, str]) -> Counter[str]:
     return renamed
 
 
-def _count_texts(counter: Counter[str], texts: tuple[str, ...], codes: NDArray[np.intp]) -> None:
+def _count_texts(counter: Counter[str], texts: tuple[str, ...], codes: NDArray[np.integer]) -> None:
     counts = np.bincount(codes[codes >= 0], minlength=len(texts))
     for code in np.flatnonzero(counts).tolist():
         counter[texts[code]] += int(counts[code])

@@ -84,6 +84,8 @@ class CrossEntropy:
         See `Standardization.offset`.
     bounds : FeatureBounds
     sums : ShardSums
+    most_kept : float
+        What a hessian may keep in memory, as a part of what the features take.
 
     Notes
     -----
@@ -97,6 +99,7 @@ class CrossEntropy:
         self.offset = dataset.standardization.offset
         self.bounds = measure_features(dataset, by_class, cluster)
         self.sums = ShardSums(cluster, threads)
+        self.most_kept = 1.0
         self._gradient_scale = FixedPoint(self.bounds.magnitudes)
 
     def over(self, dataset: Dataset) -> CrossEntropy:
@@ -202,7 +205,7 @@ class Hessian:
     """The hessian of the mean loss at one point; see `CrossEntropy.hessian`.
 
     The probabilities are computed once and kept, where all features are in memory and the probabilities take no more
-    of it.
+    of it than they may; see `CrossEntropy.most_kept`.
     """
 
     def __init__(self, fit: CrossEntropy, parameters: Doubles) -> None:
@@ -212,7 +215,7 @@ class Hessian:
         self._keeps = False
         if dataset.bytes_spooled == 0:
             n_probabilities = len(parameters) * sum(of_shard.classes.size for of_shard in dataset.training)
-            self._keeps = n_probabilities * dataset.dtype.itemsize <= dataset.bytes_held
+            self._keeps = n_probabilities * dataset.dtype.itemsize <= fit.most_kept * dataset.bytes_held
         self._kept: dict[int, Reals] = {}
 
     def product(self, direction: Doubles) -> Doubles:

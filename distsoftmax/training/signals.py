@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from types import FrameType
+from typing import Protocol
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import Interrupted
@@ -14,6 +15,18 @@ from distsoftmax.errors import Interrupted
 URGENT = (signal.SIGTERM, signal.SIGINT)  # those of which a second one ends the run at once
 STOPPING = (*URGENT, signal.SIGUSR1)
 APART_SECONDS = 1.0  # between two that count as two: launchers and terminals may deliver one Ctrl-C twice
+
+
+class ReceivedSignals(Protocol):
+    """What the training loop asks of signals.
+
+    Attributes
+    ----------
+    received : int
+        The number of the last one that asks the run to end; 0 for none.
+    """
+
+    received: int
 
 
 class StopSignals:

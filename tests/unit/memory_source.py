@@ -1,9 +1,11 @@
 """A source whose rows are in memory, and what a dataset of it is made of."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from distsoftmax.data.source import RawRows, Source, TextColumn
-from distsoftmax.model import NumberedNames
+from distsoftmax.data.in_memory import InMemory
+from distsoftmax.data.source import TextColumn
 
 
 def text_column(texts):
@@ -14,33 +16,17 @@ def text_column(texts):
     )
 
 
-class MemorySource(Source):
-    """See `data.source.Source`. `categories` maps a text column's name to its cells."""
-
-    format = "npy"
+class MemorySource(InMemory):
+    """See `data.in_memory.InMemory`. `categories` maps a text column's name to its cells; reads are counted."""
 
     def __init__(self, features, labels, weights=None, categories=None):
-        super().__init__("memory")
-        self.features, self.labels, self.weights = features, np.asarray(labels).astype(str), weights
+        texts = [None if label is None else str(label) for label in np.asarray(labels).tolist()]
+        super().__init__("memory", features, text_column(texts), weights)
         self.categories = categories or {}
-        self.n_rows = features.shape[0]
-        self.feature_names = NumberedNames(features.shape[1])
         self.category_names = tuple(self.categories)
-        self.sparse = not isinstance(features, np.ndarray)
         self.reads = 0
-
-    def scan(self, cluster):
-        pass
-
-    def locate(self, row):
-        return self.path, row + 1
 
     def _read_shard(self, shard):
         self.reads += 1
-        rows = self._rows(shard)
-        return RawRows(
-            self.features[rows],
-            text_column(self.labels[rows].tolist()),
-            None if self.weights is None else self.weights[rows],
-            tuple(text_column(cells[rows]) for cells in self.categories.values()),
-        )
+        columns = tuple(text_column(cells[self._rows(shard)]) for cells in self.categories.values())
+        return replace(super()._read_shard(shard), categories=columns)

@@ -12,8 +12,31 @@ import distsoftmax
 
 PACKAGE = Path(distsoftmax.__file__).parent
 FLOORS = [
-    {"__main__", "train", "evaluate", "predict", "describe", "summary", "monitor", "command_line", "supervise", "report", "export"},
-    {"usage", "inspection", "scoring", "inference", "regularization_path", "supervision", "reporting", "exporting"},
+    {
+        "__main__",
+        "train",
+        "evaluate",
+        "predict",
+        "describe",
+        "summary",
+        "monitor",
+        "command_line",
+        "supervise",
+        "report",
+        "export",
+        "estimator",
+    },
+    {
+        "usage",
+        "inspection",
+        "scoring",
+        "inference",
+        "regularization_path",
+        "supervision",
+        "reporting",
+        "exporting",
+        "estimation",
+    },
     {"trainer"},
     {"session"},
     {"coordinator"},
@@ -76,6 +99,7 @@ def dependencies(module):
 
 def test_no_module_imports_itself_by_way_of_others():
     graph = {name_of(module): set(dependencies(module)) for module in MODULES}
+    graph["distsoftmax"] = set()  # it imports a public name when that is asked for, and is imported for its version
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 

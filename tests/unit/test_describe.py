@@ -63,17 +63,9 @@ def notes(description):
     return [problem.text for problem in description.problems if problem.severity == "note"]
 
 
-class Held(MemorySource):
-    """A source in memory, whose labels may be missing."""
-
-    def __init__(self, features, labels, weights=None, categories=None):
-        super().__init__(features, labels, weights, categories)
-        self.labels = np.array(labels, dtype=object)
-
-
 def counted(ranks, shards, *arguments):
     def work(cluster):
-        divided = divide_source(Held(*arguments), shards, cluster, or_fewer=True)
+        divided = divide_source(MemorySource(*arguments), shards, cluster, or_fewer=True)
         return take_census(divided, (), lambda text: "word", cluster, show_nothing)
 
     return together(ranks, work)

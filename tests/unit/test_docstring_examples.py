@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import distsoftmax
-from distsoftmax import command_line, config, durable, model, predict, scratch, tensor_file
+from distsoftmax import command_line, config, durable, estimator, model, predict, scratch, tensor_file
 from distsoftmax.exporting import coefficient_table, sklearn_json, torch_tensors
 from distsoftmax.inspection import description
 from distsoftmax.scoring import predictor
@@ -33,6 +33,9 @@ PUBLIC = [
     tensor_file.read_tensor_file,
     tensor_file.tensor_file_content,
     durable.write_atomically,
+    estimator.SoftmaxRegression,
+    estimator.SoftmaxRegressionCV,
+    estimator.softmax_regression,
     scratch.private_folder,
     predict.command,
     predictor.Predictor,

@@ -41,12 +41,16 @@ FORBIDDEN_MODULES = frozenset({"random", "statistics", "cmath", "numpy.random", 
 
 SHOWN = "p-values and quantiles, which are shown, rounded to 12 digits"
 BYTES, ROWS, CELLS = "counts bytes", "counts rows", "counts cells or texts"
+PREDICTS = "of a model's predictions, after training"
 EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a bit of the parameters
     ("coordinator/report.py", "sum(cluster.allgather(size))", BYTES),
     ("coordinator/report.py", "sum(cluster.allgather(threads))", "counts threads"),
     ("coordinator/report.py", "sum(nodes.values())", "counts processors"),
     ("coordinator/time_left.py", "math.log(number)", "is a time that is shown"),
     ("data/encoding.py", "sum(cluster.allgather(own))", CELLS),
+    ("estimation/classifier.py", "np.exp(scores)", PREDICTS),
+    ("estimation/classifier.py", "np.log(odds.sum(axis=1, keepdims=True))", PREDICTS),
+    ("estimation/classifier.py", "odds.sum(axis=1, keepdims=True)", PREDICTS),
     ("inspection/diagnosis.py", "sum(counts.values())", ROWS),
     ("inspection/memory_need.py", "np.add.reduceat(of_shard, first[:-1])", BYTES),
     ("inspection/tally.py", "sum(entries)", CELLS),

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.config import Format
 from distsoftmax.data.bad_cell import bad_cells_named, rows_before
+from distsoftmax.data.in_memory import InMemory
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.arrays.checks import PartSummary, require_alike, summarize, summarize_labels
 from distsoftmax.data.readers.arrays.files import Arrays, Opener, open_array
@@ -140,31 +139,7 @@ class ArraySource(Source):
         return csr_array(vstack(features, format="csr")) if features else csr_array(shape, dtype=self._dtype)
 
 
-class HeldArrays(Source):
-    """A source whose arrays are in memory; see `Source`."""
-
-    format: Format = "npy"
-
-    def __init__(self, path: str, features: NDArray, labels: NDArray) -> None:
-        super().__init__(path)
-        self.n_rows = len(features)
-        self.feature_names = NumberedNames(features.shape[1])
-        self._features = features
-        self._labels = labels
-
-    def scan(self, cluster: Communicator) -> None:
-        """See `Source.scan`. There is nothing to open."""
-
-    def locate(self, row: int) -> tuple[str, int]:
-        """See `Source.locate`."""
-        return self.path, row + 1
-
-    def _read_shard(self, shard: int) -> RawRows:
-        rows = self._rows(shard)
-        return RawRows(self._features[rows], label_column(self._labels[rows]))
-
-
-def digits() -> HeldArrays:
+def digits() -> InMemory:
     """Return scikit-learn's digits: 1,797 images of 8 x 8 pixels, 10 classes. The file comes with scikit-learn."""
     package = importlib.util.find_spec("sklearn")
     folder = package.submodule_search_locations[0] if package and package.submodule_search_locations else ""
@@ -172,7 +147,9 @@ def digits() -> HeldArrays:
     if path.is_file():  # importing scikit-learn for it takes every rank a second
         with gzip.open(path, "rt", encoding="ascii") as file:
             table = np.array([line.split(",") for line in file], dtype=np.float64)
-        return HeldArrays("digits", np.ascontiguousarray(table[:, :-1]), table[:, -1])
-    from sklearn.datasets import load_digits
+        features, labels = np.ascontiguousarray(table[:, :-1]), table[:, -1]
+    else:
+        from sklearn.datasets import load_digits
 
-    return HeldArrays("digits", *load_digits(return_X_y=True))
+        features, labels = load_digits(return_X_y=True)
+    return InMemory("digits", features, label_column(labels))

@@ -1,0 +1,209 @@
+"""What a user gives, looked at as scikit-learn does: X, y and sample_weight as rows that the training loop takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.data.class_names import class_names, number_text
+from distsoftmax.data.rows_of_ranks import RowsOfRanks, told_apart
+from distsoftmax.data.source import TextColumn
+from distsoftmax.errors import DistSoftmaxError, InputError, InvalidArgument
+
+Value = TypeVar("Value")
+
+NARROW = 1 << 16  # the largest difference of integers that are counted, not sorted
+PARAMETERS = {  # as the command line names them
+    "tolerance": "tol",
+    "max-steps": "max_iter",
+    "threads": "n_jobs",
+    "seed": "random_state",
+    "intercept": "fit_intercept",
+    "weight": "sample_weight",
+    "l2-path": "l2s",
+    "no-standardize": "standardize=False",
+}
+
+
+@contextmanager
+def in_python_words() -> Iterator[None]:
+    """Name parameters, not options of the command line, in errors of ours; those of input are ValueErrors then."""
+    try:
+        yield
+    except DistSoftmaxError as error:
+        text = re.sub(r"--([a-z][a-z0-9-]*)", _parameter, str(error))
+        kind = InvalidArgument if isinstance(error, InputError) else type(error)
+        renamed = kind(text)
+        renamed.agreed, renamed.node = error.agreed, error.node
+        raise renamed from error
+
+
+def _parameter(option: re.Match[str]) -> str:
+    return PARAMETERS.get(option[1], option[1].replace("-", "_"))
+
+
+def agreed(cluster: Communicator, work: Callable[[], Value]) -> Value:
+    """Return what `work` returns; where it raises a ValueError or TypeError on one rank, all raise that. Collective.
+
+    A process alone raises its own error as it is.
+    """
+    if cluster.size == 1:
+        return work()
+    values: list[Value] = []
+    with cluster.agreement():
+        try:
+            values.append(work())
+        except (ValueError, TypeError) as error:
+            raise InvalidArgument(f"rank {cluster.rank}: {error}") from error
+    return values[0]
+
+
+def require_alike(parameters: Mapping[str, object], cluster: Communicator) -> None:
+    """Refuse parameters that are not the same on all ranks. Collective.
+
+    Raises
+    ------
+    InvalidArgument
+        On every rank: names the first parameter that differs.
+    """
+    everyone = cluster.allgather({name: repr(value) for name, value in parameters.items()})
+    for rank, others in enumerate(everyone):
+        for name, value in everyone[0].items():
+            if others[name] != value:
+                raise InvalidArgument(
+                    f"{name} is {value} on rank 0 and {others[name]} on rank {rank}; give the same on all ranks"
+                ).on_all_ranks()
+
+
+def given_rows(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, cluster: Communicator
+) -> tuple[RowsOfRanks, NDArray]:
+    """Return the rows that this rank gives, and the distinct labels among them; nothing of X that can stay is copied.
+
+    Sets `n_features_in_` and, where X names its columns, `feature_names_in_`. Not collective.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As scikit-learn's checks say it.
+    """
+    least = 1 if cluster.size == 1 else 0
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    X, y = validate_data(estimator, X, y, accept_sparse="csr", ensure_min_samples=least, order=None)
+    if len(y):
+        check_classification_targets(y)
+    weights = None
+    if sample_weight is not None:
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64) if len(y) else np.zeros(0)
+    values, codes = _numbered(y)
+    if cluster.size > 1 and values.dtype == object and not all(isinstance(value, str) for value in values):
+        raise ValueError("y holds objects that are no texts; give numbers or texts")
+    names = tuple(estimator.feature_names_in_) if hasattr(estimator, "feature_names_in_") else None
+    labels = TextColumn(tuple(map(_spelled, values.tolist())), codes)
+    return RowsOfRanks(_usable(X), labels, values.dtype, weights, names), values
+
+
+def _usable(X: Any) -> Any:
+    """Return features as a source takes them, the same where they are such."""
+    if not isinstance(X, np.ndarray):
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        return X
+    if X.dtype.itemsize > 8:
+        return X.astype(np.float64)
+    return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+
+
+def _numbered(y: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
+    """Return the distinct labels, ascending, and for each row the number of its own among them."""
+    if y.dtype.kind in "iu" and y.size:
+        first, last = int(y.min()), int(y.max())
+        if last - first < NARROW:
+            shifted = y.astype(np.int64) - first if first else y
+            present = np.bincount(shifted) > 0
+            values = (np.flatnonzero(present) + first).astype(y.dtype)
+            number = np.zeros(present.size, dtype=np.uint16 if values.size > 256 else np.uint8)
+            number[present] = np.arange(values.size)
+            return values, number[shifted]
+    values, codes = np.unique(y, return_inverse=True)
+    return values, codes.reshape(-1)
+
+
+def _spelled(label: object) -> str:
+    return number_text(label) if isinstance(label, float) else str(label)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of all ranks.
+
+    Attributes
+    ----------
+    values : ndarray, (n_classes,)
+        As the user knows them, in the order of `numpy.unique`.
+    names : tuple of str
+        Of each, as the command line and the model's file call it.
+    """
+
+    values: NDArray
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, source: RowsOfRanks, own: NDArray, cluster: Communicator) -> Classes:
+        """Return the classes of a source that is scanned.
+
+        Parameters
+        ----------
+        own : ndarray
+            The distinct labels of this rank.
+        """
+        texts = told_apart(source.label_texts)
+        name = class_names(texts)
+        names = [name[text] for text in texts]
+        if cluster.size == 1:
+            return cls(own, tuple(names))
+        values = np.array([_value(text, source.label_dtype) for text in source.label_texts], dtype=source.label_dtype)
+        order = np.argsort(values, kind="stable")
+        return cls(values[order], tuple(names[number] for number in order))
+
+    def order_in(self, names: Sequence[str]) -> list[int]:
+        """Return where each class stands among names."""
+        number = {name: index for index, name in enumerate(names)}
+        return [number[name] for name in self.names]
+
+    def weights(self, class_weight: object) -> str | None:
+        """Return what `class_weight` says as the training data take it; a class that it leaves out weighs 1.
+
+        Raises
+        ------
+        InvalidArgument
+            It is neither None, nor "balanced", nor a mapping of classes to weights.
+        """
+        if class_weight is None or class_weight == "balanced":
+            return None if class_weight is None else "balanced"
+        if not isinstance(class_weight, Mapping):
+            raise InvalidArgument(f"class_weight is {class_weight!r}; give a dict of classes, 'balanced', or None")
+        own = {name: class_weight.get(value) for name, value in zip(self.names, self.values.tolist(), strict=True)}
+        unknown = [label for label in class_weight if label not in set(self.values.tolist())]
+        if unknown and None in own.values():
+            raise InvalidArgument(f"class_weight has no weight for some classes, and one for {unknown[0]!r}, not in y")
+        return json.dumps({name: 1.0 if weight is None else float(weight) for name, weight in own.items()})
+
+
+def _value(text: str, dtype: np.dtype) -> object:
+    """Return the label that a text spells."""
+    if dtype.kind == "b":
+        return text == "True"
+    return int(text) if dtype.kind in "iu" else float(text) if dtype.kind == "f" else text

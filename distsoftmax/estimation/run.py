@@ -1,0 +1,229 @@
+"""A run of the training loop in a user's own process: nothing on disk, the signals given back, a model in any case."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.control import Lap, Verdict
+from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.metrics import in_words
+from distsoftmax.coordinator.progress import REFRESH_SECONDS, ProgressLine
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.monitoring.report import ClusterReport
+from distsoftmax.monitoring.reporter import Reporter, Work
+from distsoftmax.objective.softmax_objective import SoftmaxObjective
+from distsoftmax.session import Session
+from distsoftmax.solvers import make_solver
+from distsoftmax.solvers.protocol import Array
+from distsoftmax.solvers.state import State
+from distsoftmax.trainer import fit
+from distsoftmax.training.clock import TimeLimit
+from distsoftmax.training.memory import Memory
+from distsoftmax.training.result import Interruption, Result, conclude
+from distsoftmax.training.stopping import Look, StepLimit
+
+Start = Callable[[Dataset], Array]  # the parameters to start from, in training's units
+
+SMALL_STEP = 16_000_000  # bytes of features times classes: a pass over less takes no longer than to wake threads
+SMALL_DATA = 8 << 20  # bytes of features, beside which a process takes more in any case
+MOST_KEPT = 0.12  # of the features' bytes, for probabilities: with all else a fit takes less than a fifth of them
+
+
+class Interrupts:
+    """Ctrl-C while a run goes on: the first ends it after the step, a second one at once, as without this.
+
+    Attributes
+    ----------
+    received : int
+        The number of the signal; 0 for none.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    @contextmanager
+    def noted(self) -> Iterator[Interrupts]:
+        """Note Ctrl-C within a block, where Python would raise KeyboardInterrupt, which the main thread alone sees."""
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+            yield self
+            return
+
+        def note(number: int, _: FrameType | None) -> None:
+            if self.received:
+                raise KeyboardInterrupt
+            self.received = number
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class NotebookLine(ProgressLine):
+    """A line that is written over itself, in the output of a notebook's cell, which knows no other way to move."""
+
+    def __init__(self) -> None:
+        super().__init__("never", silent=False)
+        self._width = 0
+
+    def _show(self, description: str, completed: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= REFRESH_SECONDS or completed >= total:
+            self._last = now
+            line = f"{description} {text or f'{completed} of {total}'}"
+            print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
+            self._width = len(line)
+
+    def leave(self) -> None:
+        """See `ProgressLine.leave`."""
+        if self._width:
+            print(file=sys.stderr, flush=True)
+        self._width, self._last = 0, 0.0
+
+
+def progress_line(verbose: int, cluster: Communicator) -> ProgressLine:
+    """Return what shows how far a run has come: nothing, a line of a terminal or a log, or one of a notebook."""
+    if not verbose or cluster.rank != 0:
+        return ProgressLine("never", silent=True)
+    return (
+        NotebookLine() if type(sys.stderr).__module__.startswith("ipykernel.") else ProgressLine("auto", silent=False)
+    )
+
+
+class Onlooker:
+    """A recorder that keeps nothing but shows the steps; see `coordinator.protocol.Recorder`."""
+
+    failure = ""
+    save_seconds = 0.0
+    seconds_saving = 0.0
+
+    def __init__(self, progress: ProgressLine, task: str, start: Start | None) -> None:
+        self._progress, self._task, self._start = progress, task, start
+        self._n_steps = 0
+
+    def restore(self, dataset: Dataset, state_type: type[State]) -> None:
+        """Return that nothing was kept."""
+
+    def start(self, dataset: Dataset) -> Array:
+        """Return the parameters that the run starts from."""
+        return np.zeros(dataset.shape) if self._start is None else self._start(dataset)
+
+    def open_folder(self, state: State, dataset: Dataset, limit: StepLimit) -> None:
+        """Note the number of steps; there is no folder."""
+        self._n_steps = limit.steps
+
+    def record(
+        self, state: State, look: Look, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
+    ) -> None:
+        """Show a step."""
+        if not self._progress.is_silent:
+            self._progress.show(self._task, state.step, self._n_steps, in_words(state))
+            if is_last:
+                self._progress.leave()
+
+    def check_saved(self) -> None:
+        """Find that nothing failed."""
+
+
+class NoReports(Reporter):
+    """Reports nothing on the ranks and their nodes, and measures nothing for it."""
+
+    def __init__(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        """See `Reporter.begin`."""
+
+    def meet(self, threads: int) -> None:
+        """See `Reporter.meet`."""
+
+    def is_due(self, step: int) -> bool:
+        """See `Reporter.is_due`."""
+        return False
+
+    def report(self, work: Work) -> None:
+        """See `Reporter.report`."""
+
+
+@dataclass
+class Trainer:
+    """Trains on datasets in memory, for as long as no Ctrl-C has come.
+
+    Attributes
+    ----------
+    cluster : Communicator
+    interrupts : Interrupts
+    progress : ProgressLine
+    threads : int
+        That may be used.
+    """
+
+    cluster: Communicator
+    interrupts: Interrupts
+    progress: ProgressLine
+    threads: int
+
+    def open(self, config: TrainConfig, dataset: Dataset) -> Session:
+        """Set up what is needed of a dataset before the first step. Collective.
+
+        Raises
+        ------
+        InputError
+            On every rank: the solver does not take the objective.
+        """
+        make_solver(config.solver, config.objective).check(config.objective)
+        threads = self.threads if _is_worth_threads(dataset) else 1
+        objective = SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed)
+        if dataset.bytes_held > SMALL_DATA:
+            objective.cross_entropy.most_kept = MOST_KEPT
+        return Session(
+            cluster=self.cluster,
+            signals=self.interrupts,
+            config=config,
+            dataset=dataset,
+            objective=objective,
+            limit=TimeLimit(),
+            progress=self.progress,
+            warm=None,
+            balancing=None,
+            reporter=NoReports(),
+            read_seconds=0.0,
+        )
+
+    def run(self, session: Session, task: str, start: Start | None = None) -> Result:
+        """Take the steps of the run at hand; a Ctrl-C ends it after a step, with what is there. Collective.
+
+        Raises
+        ------
+        DistSoftmaxError
+            See `trainer.fit`.
+        """
+        memory, config = Memory(), session.config
+        ended = fit(config, Onlooker(self.progress, task, start), session, memory)
+        if not isinstance(ended, Interruption):
+            return ended
+        newest = memory.recall(self.cluster)
+        assert newest is not None, "each step is committed before it may be the last"
+        self.interrupts.received = ended.signal  # it may have come to another rank
+        state, look = newest
+        tolerance = config.solver.tolerance
+        return conclude(
+            session.objective, state, "it was interrupted", best=look.best, held_out=None, tolerance=tolerance
+        )
+
+
+def _is_worth_threads(dataset: Dataset) -> bool:
+    """Return whether a pass over this rank's shards takes long enough to be divided. No bit depends on it."""
+    return dataset.bytes_held * dataset.shape[0] > SMALL_STEP

@@ -1,0 +1,115 @@
+"""From an estimator's parameters to the options that the training loop takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import fields, replace
+from typing import Any
+
+from sklearn.utils import check_random_state
+
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.cores import choose_threads, own_grant
+from distsoftmax.config import DataConfig, ObjectiveConfig, SolverConfig, TrainConfig
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.errors import InvalidArgument
+
+OF_A_SOLVER = {"learning_rate", "momentum", "nesterov", "batch", "epochs", "schedule", "warm_up"}
+OF_A_SOLVER |= {"linear_scaling", "average"}
+OF_THE_MACHINE = ("comm", "n_jobs", "verbose")  # parameters that may differ from rank to rank
+
+
+def options_of(estimator: Any, class_weight: str | None) -> TrainConfig:
+    """Return the options that an estimator's parameters mean, the weight of the L2 penalty left out. Not collective.
+
+    Parameters
+    ----------
+    class_weight : str or None
+        As `Classes.weights` returns it.
+
+    Raises
+    ------
+    InputError
+        A value is out of range, or two do not go together.
+    TypeError
+        A value is of another type.
+    """
+    given = dict(estimator.solver_options or {})
+    for name in given:
+        if name not in OF_A_SOLVER:
+            raise InvalidArgument(f"solver_options has {name!r}; it takes {', '.join(sorted(OF_A_SOLVER))}")
+    data = DataConfig(
+        valid_fraction=0.0,
+        standardize=estimator.standardize,
+        dtype=estimator.dtype,
+        shards=estimator.shards,
+        seed=seed_of(estimator.random_state),
+    )
+    objective = ObjectiveConfig(l1=estimator.l1, group=estimator.group, intercept=bool(estimator.fit_intercept))
+    solver = SolverConfig(solver=estimator.solver, tolerance=estimator.tol, max_steps=estimator.max_iter, **given)
+    _refuse_other_words(data, {"dtype": ("stored", "float32", "float64")})
+    known = ("auto", "gradient-descent", "lbfgs", "trust-region", "sgd")
+    _refuse_other_words(solver, {"solver": known, "schedule": ("constant", "step", "inverse", "cosine")})
+    return TrainConfig(data=replace(data, class_weight=class_weight), objective=objective, solver=solver)
+
+
+def l2_of(C: float | None, l2: float | None, dataset: Dataset) -> float:
+    """Return the weight of the L2 penalty: l2 itself, or what scikit-learn's C means for these samples.
+
+    scikit-learn minimises C * sum_i s_i loss_i + |coef|^2 / 2. The mean of the losses is their sum divided by that of
+    the weights, W, so l2 = 1 / (C W). For two classes scikit-learn has one row of coefficients w, where there are two
+    here, -w/2 and w/2 at the optimum: |coef|^2 is half as large, and l2 = 2 / (C W).
+
+    Raises
+    ------
+    InvalidArgument
+        Both are given, or C is not above 0.
+    """
+    if l2 is not None:
+        if C is not None:
+            raise InvalidArgument("C and l2 both set the L2 penalty; give one of them")
+        return float(l2)
+    inverse = 1.0 if C is None else float(C)
+    if not inverse > 0:
+        raise InvalidArgument(f"C is {C}; it must be a number above 0")
+    return l2_of_inverse(inverse, dataset)
+
+
+def l2_of_inverse(inverse: float, dataset: Dataset) -> float:
+    """Return the l2 that a C means, or the C that an l2 means: they are each other's inverse but for a factor."""
+    if math.isinf(inverse):
+        return 0.0
+    weight = math.ldexp(dataset.total_weight, dataset.unit_exponent)
+    return math.inf if inverse == 0 else (2.0 if len(dataset.classes) == 2 else 1.0) / (inverse * weight)
+
+
+def seed_of(random_state: Any) -> int:
+    """Return the seed that a `random_state` means: None is 0, so that a fit gives the same twice."""
+    if random_state is None:
+        return 0
+    if hasattr(random_state, "randint") or not hasattr(random_state, "__index__"):
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    return int(random_state)
+
+
+def threads_of(n_jobs: int | None, cluster: Communicator) -> int:
+    """Return the threads that `n_jobs` means, as scikit-learn counts; None is all cores that are free. Collective.
+
+    Where OMP_NUM_THREADS is set, as joblib does in its workers, None and -1 are no more than that.
+    """
+    cores, limit = len(own_grant().cores), os.environ.get("OMP_NUM_THREADS", "")
+    if n_jobs == 0:
+        raise InvalidArgument("n_jobs is 0; give a number of threads, or None for all cores")
+    if n_jobs is not None and n_jobs != -1:
+        return choose_threads(n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs), cluster)
+    threads = choose_threads("auto", cluster)
+    return min(threads, int(limit)) if limit.isdecimal() and int(limit) > 0 else threads
+
+
+def _refuse_other_words(config: DataConfig | SolverConfig, words: dict[str, tuple[str, ...]]) -> None:
+    """Refuse words that the command line's parser would have refused."""
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    for name, known in words.items():
+        if values[name] not in known:
+            raise InvalidArgument(f"{name} is {values[name]!r}; it must be one of {', '.join(known)}")

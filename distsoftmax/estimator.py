@@ -1,0 +1,9 @@
+"""scikit-learn's interface to softmax regression: `SoftmaxRegression`, and the function that the project began with."""
+
+from __future__ import annotations
+
+from distsoftmax.estimation.plain_descent import softmax_regression
+from distsoftmax.estimation.regression import SoftmaxRegression
+from distsoftmax.estimation.regression_cv import SoftmaxRegressionCV
+
+__all__ = ["SoftmaxRegression", "SoftmaxRegressionCV", "softmax_regression"]

@@ -103,6 +103,7 @@ def start_cold(
         sparse=source.sparse,
         shard_digests=survey.shard_digests,
         held_out_digests=np.zeros(0, dtype=np.int64),
+        label=source.label_name,
         notes=(*source.notes, *_notes(config, preparation, survey.n_training, source.sparse, intercept)),
     )
     started = Started(facts, prepared, None)

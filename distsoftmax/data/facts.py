@@ -41,6 +41,8 @@ class Facts:
         The same of the source named by --valid; empty where there is none.
     notes : tuple of str
         What the user should know.
+    label : str or None
+        The column of labels, see `Source.label_name`.
     """
 
     preparation: Preparation
@@ -52,6 +54,7 @@ class Facts:
     shard_digests: NDArray[np.int64]
     held_out_digests: NDArray[np.int64]
     notes: tuple[str, ...]
+    label: str | None = None
 
     @property
     def n_shards(self) -> int:

@@ -73,6 +73,8 @@ class SourceSpec:
         The number of columns of svmlight files; None finds the largest index over the whole source.
     left_out : tuple of str
         Columns that are not wanted, by number, in a CSV file without header: of weights, where a model is at hand.
+    known_label : str or None
+        The column of labels that a model was trained with: taken where none is named and the source has it.
     scratch : str or None
         Where --memory bounds what a rank keeps: the folder for the text of compressed files.
     expected_names, expected_categories : sequence of str or None
@@ -95,6 +97,7 @@ class SourceSpec:
     index_base: Literal["auto", "0", "1"] = "auto"
     n_features: int | None = None
     left_out: tuple[str, ...] = ()
+    known_label: str | None = None
     scratch: str | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
@@ -124,8 +127,8 @@ class SourceSpec:
             n_features=config.n_features,
         )
 
-    def expecting(self, encoding: Encoding) -> SourceSpec:
-        """Return the same source with what is known of its columns from training."""
+    def expecting(self, encoding: Encoding, label: str | None = None) -> SourceSpec:
+        """Return the same source with what is known of its columns, and of that of the labels, from training."""
         base: Literal["auto", "0", "1"] = self.index_base
         if base == "auto" and encoding.index_base is not None:
             base = "1" if encoding.index_base else "0"
@@ -137,6 +140,7 @@ class SourceSpec:
             index_base=base,
             weight=None,
             left_out=() if self.weight is None else (self.weight,),
+            known_label=label,
         )
 
 
@@ -165,6 +169,8 @@ class Source(ABC):
         Whether the numbers are stored as text, so that their type says nothing.
     index_base : int or None
         The first column's index in svmlight files, once found; None for other formats.
+    label_name : str or None
+        The column of labels, by its name or, where there are no names, its number; None where it has no column.
     headless_by_guess : bool
         Whether the first line was taken for a row although it might be a header.
     notes : tuple of str
@@ -180,6 +186,7 @@ class Source(ABC):
     sparse: bool = False
     is_text: bool = False
     index_base: int | None = None
+    label_name: str | None = None
     headless_by_guess: bool = False
     notes: tuple[str, ...] = ()
 

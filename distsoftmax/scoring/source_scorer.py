@@ -34,7 +34,7 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communi
     note = library.version_note(model.arithmetic)
     if note:
         cluster.say(f"note: {config.model_path} {note}", to_stderr=True)
-    spec = replace(SourceSpec.of(config).expecting(model.encoding), needs_labels=needs_labels)
+    spec = replace(SourceSpec.of(config).expecting(model.encoding, model.label), needs_labels=needs_labels)
     divided = divide_source(spec, None, cluster)
     divided.require_columns(model.encoding, "the model")
     return model, divided

@@ -42,6 +42,12 @@ def no_such_column(path: str, option: str, word: str, names: Collection[str], kn
     return InputError(f"{path}: there is no {option.removesuffix('s')} column {word}{meant}; {known}")
 
 
+def label_not_said(path: str, known: str | None, columns: str) -> InputError:
+    """Return the error for a source whose column of labels nobody names; `known` is that of the training data."""
+    lacks = f", as there is no {known}, which training had" if known is not None else ""
+    return InputError(f"{path}: say which column holds the label with --label{lacks}; {columns}")
+
+
 def listed(names: Sequence[str]) -> str:
     """Return the first names, and whether there are more."""
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

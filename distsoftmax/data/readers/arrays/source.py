@@ -39,6 +39,7 @@ class ArraySource(Source):
     ) -> None:
         super().__init__(called(spec.paths), (*parts, *labels_parts))
         self.format = spec.format
+        self.label_name = spec.label
         self._spec = spec
         self._parts = parts
         self._labels_parts = labels_parts if spec.needs_labels else ()

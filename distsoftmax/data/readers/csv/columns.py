@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
+from distsoftmax.data.readers.column_names import (
+    first_double,
+    label_not_said,
+    listed,
+    no_such_column,
+    refuse_two_roles,
+)
 from distsoftmax.data.readers.csv.head import NULL_TEXTS, is_number
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
@@ -60,6 +66,26 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
     return False in numeric
 
 
+def with_known_label(spec: SourceSpec, cells: Sequence[str]) -> SourceSpec:
+    """Name the column of labels that a model was trained with, where the user names none and the source has it.
+
+    `cells` are the first record. Where columns have numbers and no names, a source of as many columns as there are
+    features holds nothing else, and in a wider one each column has the number that it had in training.
+    """
+    label, wanted = spec.known_label, spec.expected_names
+    if spec.label is not None or label is None or wanted is None:
+        return spec
+    others = {spec.weight, *spec.left_out, *spec.features, *spec.one_hot}
+    wanted = (*wanted, *(spec.expected_categories or ()))
+    number = _number(label)
+    if number is None or not are_made_up(wanted):
+        has_label = label in cells
+    else:
+        largest = max(number, *(int(name[1:]) for name in wanted))
+        has_label = largest < len(cells) and len(cells) - len(spec.left_out) > len(wanted)
+    return replace(spec, label=label) if has_label and label not in others else spec
+
+
 def choose_columns(
     spec: SourceSpec, path: str, cells: Sequence[str], has_header: bool, holds_text: Collection[int]
 ) -> CsvColumns:
@@ -74,7 +100,7 @@ def choose_columns(
     """
     names = tuple(cells) if has_header else tuple(f"x{column}" for column in range(len(cells)))
     if spec.label is None and spec.needs_labels:
-        raise InputError(f"{path}: say which column holds the label with --label; {_list(names, has_header)}")
+        raise label_not_said(path, spec.known_label, _list(names, has_header))
 
     def find(option: str, words: Sequence[str]) -> list[int]:
         return [_find_column(path, option, word, names, has_header) for word in words]
@@ -190,7 +216,11 @@ def _pick_expected(
     if has_header and not missing:
         text = chosen[1] if categories is None else [column_of[name] for name in categories]
         return [column_of[name] for name in features], text
-    made_up = all(re.fullmatch(r"x\d+", name) for name in wanted)  # the model's source had no names
+    made_up = are_made_up(wanted)
+    has_places = spec.label is not None and spec.label == spec.known_label
+    has_places |= n_chosen != len(wanted) and {*wanted} != {f"x{number}" for number in range(len(wanted))}
+    if made_up and not has_header and not missing and has_places:
+        return [column_of[name] for name in features], [column_of[name] for name in categories or ()]
     if n_chosen != len(wanted):
         columns = "features and text columns" if categories else "features"
         raise InputError(
@@ -211,6 +241,11 @@ def _pick_expected(
     by_number = sorted(wanted, key=lambda name: int(name[1:]))
     column_of = dict(zip(by_number, sorted([*chosen[0], *chosen[1]]), strict=True))
     return [column_of[name] for name in features], [column_of[name] for name in categories]
+
+
+def are_made_up(names: Iterable[str]) -> bool:
+    """Return whether a model's features bear the numbers of their columns, as their source had no names."""
+    return all(re.fullmatch(r"x\d+", name) for name in names)
 
 
 def _refuse_double_names(path: str, names: Iterable[str]) -> None:

@@ -16,7 +16,13 @@ from distsoftmax.config import Format
 from distsoftmax.data.bad_cell import BadCell, rows_before
 from distsoftmax.data.parts import FileState, called
 from distsoftmax.data.readers.column_blocks import fill_columns
-from distsoftmax.data.readers.csv.columns import CsvColumns, choose_columns, is_header, require_same_columns
+from distsoftmax.data.readers.csv.columns import (
+    CsvColumns,
+    choose_columns,
+    is_header,
+    require_same_columns,
+    with_known_label,
+)
 from distsoftmax.data.readers.csv.head import (
     LONE_RETURN,
     NOT_UTF8,
@@ -77,6 +83,7 @@ class CsvSource(Source):
         with cluster.agreement():
             self._separator = find_separator(spec, first_path, record)
             cells = split_record(first_path, record, self._separator)
+            spec = with_known_label(spec, cells)
             has_header = is_header(spec, first_path, cells)
             for part, head in heads.items():
                 if head.record and part != first:
@@ -94,6 +101,8 @@ class CsvSource(Source):
             self._columns = choose_columns(spec, first_path, cells, has_header, holds_text)
         self.feature_names = tuple(self._columns.names[column] for column in self._columns.features)
         self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)
+        if (label := self._columns.label) is not None:
+            self.label_name = self._columns.names[label] if has_header else str(label)
         self.headless_by_guess = spec.header == "auto" and not has_header
         files.scan(cluster, self._skip)
         self.n_rows = int(files.n_records.sum(dtype=np.int64))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
+from distsoftmax.data.readers.column_names import (
+    first_double,
+    label_not_said,
+    listed,
+    no_such_column,
+    refuse_two_roles,
+)
 from distsoftmax.data.readers.parquet.types import (
     are_alike,
     is_text,
@@ -74,8 +80,10 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
     InputError
         A column is missing, named in two roles, or of a type that cannot be used; no feature is left.
     """
+    if spec.label is None and spec.known_label in types:
+        spec = replace(spec, label=spec.known_label)
     if spec.label is None and spec.needs_labels:
-        raise InputError(f"{path}: say which column holds the label with --label; {_list(types)}")
+        raise label_not_said(path, spec.known_label, _list(types))
     texts = spec.one_hot if spec.one_hot != AUTO else ()
     refuse_two_roles(path, _named(spec, path, texts, types))
     if spec.needs_labels and spec.label is not None:

@@ -52,6 +52,7 @@ class ParquetSource(Source):
                 if footer.n_rows:
                     path = self.parts[first].path
                     require_same_columns(self._columns, path, types, footer.path, footer.types, open_end=has_choice)
+        self.label_name = self._columns.label
         self._dtype = common_type(number_type(types[name]) or self._dtype for name in self._columns.numeric)
         self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self.parts))])
         self.n_rows = self._joined.n_rows

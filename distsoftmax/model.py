@@ -8,13 +8,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.tensor_file import Buffer, read_tensor_file, tensor_file_content
+
+if TYPE_CHECKING:
+    from distsoftmax.config import OnMissing
 
 FORMAT_VERSION = 2
 
@@ -68,6 +71,10 @@ class Encoding:
         The text columns, each with the categories seen in training; each category is a feature, 1 where it stands.
     index_base : int or None
         The index of the first column in svmlight files.
+    missing : tuple of str
+        What a missing cell says, besides what does so in every source.
+    drop_rows_missing : bool
+        Whether rows with a missing cell are left out.
 
     Examples
     --------
@@ -79,6 +86,15 @@ class Encoding:
     fill: NDArray[np.float64] | None = None
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     index_base: int | None = None
+    missing: tuple[str, ...] = ()
+    drop_rows_missing: bool = False
+
+    @property
+    def on_missing(self) -> OnMissing:
+        """What becomes of a missing cell."""
+        if self.drop_rows_missing:
+            return "drop row"
+        return "error" if self.fill is None else "fill"
 
     @property
     def feature_names(self) -> Sequence[str]:
@@ -149,6 +165,8 @@ class Model:
             "numeric": names_as_json(encoding.numeric),
             "categories": encoding.categories,
             "index_base": encoding.index_base,
+            **({"missing": encoding.missing} if encoding.missing else {}),
+            **({"drop_rows_missing": True} if encoding.drop_rows_missing else {}),
         }
         metadata = {
             "format_version": str(FORMAT_VERSION),
@@ -200,6 +218,8 @@ def load_model(path: Path) -> Model:
             fill=tensors.get("fill"),
             categories=tuple((name, tuple(texts)) for name, texts in columns["categories"]),
             index_base=columns["index_base"],
+            missing=tuple(columns.get("missing", ())),
+            drop_rows_missing=bool(columns.get("drop_rows_missing")),
         )
         arithmetic = int(metadata["arithmetic"]) if "arithmetic" in metadata else None
         classes = tuple(json.loads(metadata["classes"]))

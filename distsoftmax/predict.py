@@ -1,6 +1,7 @@
 """Predict the class of each sample: python -m distsoftmax.predict MODEL --data F --out predictions.csv
 
-Works alone and under mpirun; the rows stand in the order of the data.
+Works alone and under mpirun; the rows stand in the order of the data. A row with a missing cell has an empty prediction
+where the model was trained with --drop-rows-missing, and is an error where it was trained without and without --impute.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
         PredictionTable,
         require_no_input,
         require_output,
+        with_empty_rows,
         write_predictions,
     )
     from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
@@ -79,11 +81,13 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     source = SourceScorer(model, divided, labelled=False)
     own: list[bytes] = []
     with cluster.agreement():
-        for samples in source.samples():
+        for shard, samples in source.shards():
             rows = samples.rows(DTYPE)
             _, predicted = source.scorer.loss_and_prediction(rows)
             probabilities = source.scorer.probabilities(rows) if config.probabilities else None
-            own.append(table.encode(predicted, probabilities, header=samples.shard == 0))
+            if shard.complete is not None:
+                predicted, probabilities = with_empty_rows(predicted, probabilities, shard.complete)
+            own.append(table.encode(predicted, probabilities, header=shard.number == 0))
     received = cluster.in_rank_order(b"".join(own))
     with cluster.agreement():
         try:

@@ -145,6 +145,11 @@ def agree_on_unseen(own: int, cluster: Communicator) -> str:
     return f"{total} cells hold a category that training never saw; they count as none" if total else ""
 
 
+def dropped_rows(count: int, n_rows: int) -> str:
+    """Return what to say of rows that are left out for a missing cell, if there are any."""
+    return f"{count} of {n_rows} rows have a missing cell and are left out" if count else ""
+
+
 def _category_numbers(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.intp]:
     """Return for each row the number of its category; -1 where it is missing or unknown."""
     number = {text: category for category, text in enumerate(texts)}

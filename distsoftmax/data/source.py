@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, SourceConfig
-from distsoftmax.data.bad_cell import bad_cells_named
+from distsoftmax.data.bad_cell import BadCell, bad_cells_named
 from distsoftmax.data.parts import FileState
 from distsoftmax.model import Encoding
 
@@ -52,6 +52,10 @@ class RawRows:
     categories: tuple[TextColumn, ...] = ()
 
 
+MISSING_LABEL = (
+    "the label is missing (an empty cell, NA, nan, null or the like); leave the row out, as --drop-rows-missing does, "
+    "or give the class another name"
+)
 AUTO = ("auto",)  # --one-hot auto: the text columns are found, not named.
 
 
@@ -71,8 +75,15 @@ class SourceSpec:
         The first column's index in svmlight files; auto finds it over the whole source.
     n_features : int or None
         The number of columns of svmlight files; None finds the largest index over the whole source.
+    drop : tuple of str
+        The columns of a table that are not taken.
+    missing : tuple of str
+        What stands for a missing cell, besides what does so in the format.
+    rows_may_lack_labels : bool
+        Whether a row without label is read, as one that will be left out.
     left_out : tuple of str
-        Columns that are not wanted, by number, in a CSV file without header: of weights, where a model is at hand.
+        Where a model is at hand, which says what is wanted: the columns of a CSV file without header that hold weights
+        or are dropped.
     known_label : str or None
         The column of labels that a model was trained with: taken where none is named and the source has it.
     scratch : str or None
@@ -96,12 +107,15 @@ class SourceSpec:
     one_hot: tuple[str, ...] = ()
     index_base: Literal["auto", "0", "1"] = "auto"
     n_features: int | None = None
+    drop: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     known_label: str | None = None
     scratch: str | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
     needs_labels: bool = True
+    rows_may_lack_labels: bool = False
 
     @classmethod
     def of(cls, config: SourceConfig) -> SourceSpec:
@@ -118,6 +132,8 @@ class SourceSpec:
             separator=config.separator,
             decimal=config.decimal,
             index_base=config.index_base,
+            drop=config.drop,
+            missing=config.missing,
         )
         if not isinstance(config, DataConfig):
             return spec
@@ -125,6 +141,7 @@ class SourceSpec:
             spec,
             scratch=None if config.memory is None else config.scratch_folder,
             n_features=config.n_features,
+            rows_may_lack_labels=config.drop_rows_missing,
         )
 
     def expecting(self, encoding: Encoding, label: str | None = None) -> SourceSpec:
@@ -139,8 +156,11 @@ class SourceSpec:
             expected_categories=categories,
             index_base=base,
             weight=None,
-            left_out=() if self.weight is None else (self.weight,),
+            drop=(),
+            left_out=self.drop if self.weight is None else (self.weight, *self.drop),
             known_label=label,
+            missing=tuple(dict.fromkeys((*encoding.missing, *self.missing))),
+            rows_may_lack_labels=encoding.drop_rows_missing,
         )
 
 
@@ -173,6 +193,10 @@ class Source(ABC):
         The column of labels, by its name or, where there are no names, its number; None where it has no column.
     headless_by_guess : bool
         Whether the first line was taken for a row although it might be a header.
+    rows_may_lack_labels : bool
+        Whether a row without label is read, as one that will be left out; otherwise it is an error.
+    marked : callable
+        Returns rows with those cells missing that --missing names.
     notes : tuple of str
         What the user should know, once: that a compressed file cannot be divided, say.
     bounds : ndarray of int64, (n_shards + 1,)
@@ -188,11 +212,13 @@ class Source(ABC):
     index_base: int | None = None
     label_name: str | None = None
     headless_by_guess: bool = False
+    rows_may_lack_labels: bool = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: str, parts: tuple[FileState, ...] = ()) -> None:
         self.path = path
         self.parts = parts
+        self.marked: Callable[[RawRows], RawRows] = lambda rows: rows
         self.bounds = np.zeros(1, dtype=np.int64)
 
     @abstractmethod
@@ -221,12 +247,22 @@ class Source(ABC):
             Naming file, row (counted from 1 in its file, the header left out) and column; or the file has changed
             since it was scanned.
         """
-        with bad_cells_named(self.locate, int(self.bounds[shard])):
-            return self._read_shard(shard)
+        first = int(self.bounds[shard])
+        with bad_cells_named(self.locate, first):
+            rows = self.marked(self._read_shard(shard))
+        if rows.labels is not None and not self.rows_may_lack_labels:
+            with bad_cells_named(self._locate_label, first):
+                for row in np.flatnonzero(rows.labels.codes < 0)[:1]:
+                    raise BadCell(row, MISSING_LABEL, self.label_name)
+        return rows
 
     @abstractmethod
     def locate(self, row: int) -> tuple[str, int]:
         """Return the file of a row of the source, and the row's number in it, counted from 1."""
+
+    def _locate_label(self, row: int) -> tuple[str, int]:
+        """Return the file of a row's label, and its row there."""
+        return self.locate(row)
 
     @abstractmethod
     def _read_shard(self, shard: int) -> RawRows:

@@ -33,7 +33,8 @@ class Survey:
     ----------
     preparation : Preparation
         Complete but for the standardization.
-    n_training : int
+    n_training, n_dropped : int
+        The training samples, and the rows left out for a missing cell.
     total_weight : float
         Of the training samples, sample weight times class weight.
     sample_weight : float
@@ -43,6 +44,7 @@ class Survey:
 
     preparation: Preparation
     n_training: int
+    n_dropped: int
     total_weight: float
     sample_weight: float
     shard_digests: NDArray[np.int64]
@@ -77,6 +79,7 @@ def take_survey(
     means: list[ColumnMeans] = []
     digests = np.zeros(divided.n_shards, dtype=np.int64)
     stored: set[str] = set()
+    n_dropped = np.zeros(1, dtype=np.int64)
     with cluster.agreement():
         for shard in shards:
             rows, held_out = shard.rows, held_out_rows(shard, fraction, config.seed)
@@ -87,9 +90,13 @@ def take_survey(
                 means.append(measure_columns(shard.number, rows, ~held_out))
             digests[shard.number] = shard_digest(shard)
             stored.add(rows.features.dtype.name)
+            n_dropped += shard.n_dropped
             without_features = replace(rows, features=np.empty((len(shard), 0)), categories=())
             looked_at.append(_Labelled(replace(shard, rows=without_features), held_out))
     cluster.sum_integers(digests)
+    cluster.sum_integers(n_dropped)
+    if n_dropped == source.n_rows:
+        raise no_complete_row(path).on_all_ranks()
     classes = find_classes([labelled.shard.rows.labels for labelled in looked_at], cluster)
     if len(classes) < 2:
         raise one_class(path, classes[0]).on_all_ranks()
@@ -100,7 +107,7 @@ def take_survey(
     for of_shard, labelled in zip(codes, looked_at, strict=True):
         counts += np.bincount(of_shard[~labelled.held_out], minlength=len(classes))
     cluster.sum_integers(counts)
-    _check_counts(config, path, classes, counts, divided)
+    _check_counts(config, path, classes, counts, source.n_rows - int(n_dropped[0]))
     exponent = _weight_exponent([labelled.shard.rows.weights for labelled in looked_at], cluster)
     by_class = counts.astype(np.float64)
     if exponent is not None:
@@ -113,6 +120,7 @@ def take_survey(
             class_weights = _class_weights(config.class_weight, classes, by_class)
             class_weights = np.ldexp(class_weights, -math.frexp(class_weights.max())[1])
     encoding = fit_encoding(source, config.impute, categories, means, divided.n_shards, cluster)
+    encoding = replace(encoding, missing=config.missing, drop_rows_missing=config.drop_rows_missing)
     preparation = Preparation(
         encoding=encoding,
         standardization=Standardization.of_features_as_they_are(len(encoding.feature_names)),
@@ -126,6 +134,7 @@ def take_survey(
     return Survey(
         preparation=preparation,
         n_training=int(counts.sum(dtype=np.int64)),
+        n_dropped=int(n_dropped[0]),
         total_weight=math.fsum(by_class if class_weights is None else by_class * class_weights),
         sample_weight=math.fsum(by_class),
         shard_digests=digests,
@@ -135,6 +144,14 @@ def take_survey(
 def one_class(path: str, name: str) -> InputError:
     """Return the error for samples of one class alone."""
     return InputError(f"{path}: all samples are of one class, {name!r}; two are needed")
+
+
+def no_complete_row(path: str) -> InputError:
+    """Return the error for samples of which --drop-rows-missing leaves none."""
+    return InputError(
+        f"{path}: every row has a missing cell, so that --drop-rows-missing leaves none; leave the columns with many "
+        "of them out by --drop, or fill them by --impute"
+    )
 
 
 def weightless_class(path: str, name: str) -> InputError:
@@ -151,6 +168,8 @@ def shard_digest(shard: RawShard) -> int:
         arrays = [features]
     else:
         arrays = [features.data, features.indices.astype("<i8"), features.indptr.astype("<i8")]
+    if shard.complete is not None:
+        arrays.append(np.packbits(shard.complete))
     for array in arrays:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     if rows.weights is not None:
@@ -244,13 +263,13 @@ def compute_dtype(config: DataConfig, is_text: bool, stored: str) -> np.dtype:
 
 
 def _check_counts(
-    config: DataConfig, path: str, classes: tuple[str, ...], counts: NDArray[np.int64], divided: DividedSource
+    config: DataConfig, path: str, classes: tuple[str, ...], counts: NDArray[np.int64], n_samples: int
 ) -> None:
     """Refuse data from which nothing can be learnt. Every rank knows the same, and raises the same."""
     fraction = config.held_out_fraction
-    if fraction and counts.sum(dtype=np.int64) == divided.source.n_rows:
+    if fraction and counts.sum(dtype=np.int64) == n_samples:
         raise InputError(
-            f"--valid-fraction {fraction} of {divided.source.n_rows} samples holds none of them out; raise it"
+            f"--valid-fraction {fraction} of {n_samples} samples holds none of them out; raise it"
         ).on_all_ranks()
     for name, count in zip(classes, counts, strict=True):
         if count == 0:

@@ -140,7 +140,9 @@ def describe(
     divided, no_labels = _open(config, cluster)
     source = divided.source
     undeclared = () if config.one_hot else source.category_names
-    census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
+    census = take_census(
+        divided, undeclared, _kinds_of_text(config, source), cluster, show, drop_rows_missing=config.drop_rows_missing
+    )
     stored = np.result_type(*census.numbers.stored)
     computed = compute_dtype(config, source.is_text, stored.name)
     width = _width(source, census)
@@ -195,7 +197,7 @@ def as_json(description: Description) -> str:
 
 def _open(config: DataConfig, cluster: Communicator) -> tuple[DividedSource, str | None]:
     """Open the source, without labels where none are named and it has none of its own; tell why. Collective."""
-    spec = SourceSpec.of(config)
+    spec = replace(SourceSpec.of(config), rows_may_lack_labels=True)  # they are counted
     if not spec.one_hot:
         spec = replace(spec, one_hot=("auto",))  # text columns are to be seen, not to be in the way
     try:
@@ -209,10 +211,12 @@ def _open(config: DataConfig, cluster: Communicator) -> tuple[DividedSource, str
 def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:
     if not source.is_text:
         return lambda text: "word"
-    from distsoftmax.data.readers.csv.head import NULL_TEXTS, is_number
+    from distsoftmax.data.readers.csv.head import is_number, null_texts
+
+    nothing = null_texts(SourceSpec.of(config))
 
     def kind_of(text: str) -> Literal["number", "word", "nothing"]:
-        if text in NULL_TEXTS:
+        if text in nothing:
             return "nothing"
         return "number" if is_number(text, config.decimal) else "word"
 

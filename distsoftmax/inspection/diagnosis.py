@@ -10,12 +10,12 @@ import numpy as np
 
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
-from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES, double_name
+from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES, double_name, dropped_rows
 from distsoftmax.data.shard_store import AT_HAND, too_little_memory
 from distsoftmax.data.shards import bad_number, bad_weight, no_text
-from distsoftmax.data.source import Source
+from distsoftmax.data.source import MISSING_LABEL, Source
 from distsoftmax.data.standardization import too_large_value
-from distsoftmax.data.survey import one_class, weightless_class
+from distsoftmax.data.survey import no_complete_row, one_class, weightless_class
 from distsoftmax.inspection.census import Census
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes
 from distsoftmax.inspection.tally import BadNumbers, Spot, TextTally
@@ -71,6 +71,7 @@ class Diagnosis:
     def problems(self) -> tuple[Problem, ...]:
         """Return what is wrong, errors first."""
         problems = [
+            *self._of_dropped_rows(),
             *self._of_labels(),
             *self._of_bad_numbers(),
             *self._of_columns(),
@@ -80,6 +81,13 @@ class Diagnosis:
         ]
         return tuple(sorted(problems, key=lambda problem: problem.severity))
 
+    def _of_dropped_rows(self) -> Iterator[Problem]:
+        path, n_rows, n_dropped = self.source.path, self.source.n_rows, self.census.n_dropped
+        if n_dropped == n_rows:
+            yield error(str(no_complete_row(path)))
+        elif n_dropped:
+            yield note(f"{path}: {dropped_rows(n_dropped, n_rows)}")
+
     def _of_labels(self) -> Iterator[Problem]:
         path, labels = self.source.path, self.census.labels
         if self.no_labels is not None:
@@ -87,8 +95,9 @@ class Diagnosis:
         if labels is None:
             return
         if labels.first_missing is not None:
-            where = labels.first_missing.where
-            yield error(f"{where}: the label is missing; leave the row out{_first_of(labels.missing, 'row')}")
+            column = "" if self.source.label_name is None else f", column {self.source.label_name}"
+            complaint = f"{labels.first_missing.where}{column}: {MISSING_LABEL}"
+            yield error(f"{complaint}{_first_of(labels.missing, 'row')}")
         if len(labels.rows) == 1:
             yield error(str(one_class(path, *labels.rows)))
         if self.source.headless_by_guess and (first := labels.first_row) is not None:
@@ -120,7 +129,7 @@ class Diagnosis:
 
     def _of_bad_numbers(self) -> Iterator[Problem]:
         missing, impute = self.census.numbers.missing, self.config.impute
-        if impute == "error":
+        if self.config.on_missing != "fill":
             yield from self._refused(missing)
         elif missing.count:
             filler = "the mean of the column" if impute == "mean" and not self.source.sparse else "0"

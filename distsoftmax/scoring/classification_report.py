@@ -97,7 +97,7 @@ def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationRepo
     source.say_unseen(cluster)
     cluster.sum_integers(confusion)
     total = exact_sum(losses, (), divided.n_shards, cluster)
-    return ClassificationReport(model.classes, confusion, float(total) / divided.source.n_rows)
+    return ClassificationReport(model.classes, confusion, float(total) / int(confusion.sum(dtype=np.int64)))
 
 
 def as_json(report: ClassificationReport) -> str:

@@ -52,13 +52,29 @@ class PredictionTable:
     def __init__(self, out: str, classes: Sequence[str], with_probabilities: bool) -> None:
         self._ending = _ending(out)
         self._with_probabilities = with_probabilities
+        self._out = out
         self._classes = np.array(classes, dtype=object)
+        self._texts = np.array([*classes, None], dtype=object)  # a row without prediction, -1, takes the last
         for name in classes if self._ending == ".npy" and not with_probabilities else ():
             if name.endswith("\0"):
                 raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
 
     def encode(self, predicted: NDArray, probabilities: NDArray | None, *, header: bool) -> bytes:
-        """Return the rows of a shard, given its classes (rows,) and probabilities (rows, n_classes)."""
+        """Return the rows of a shard, given its classes (rows,) and probabilities (rows, n_classes).
+
+        The class of a row without prediction is -1, and its probabilities are NaN.
+
+        Raises
+        ------
+        InputError
+            A .npy file cannot hold a row without prediction.
+        """
+        n_empty = int(np.count_nonzero(predicted < 0))
+        if n_empty and self._ending == ".npy" and probabilities is None:
+            raise InputError(
+                f"--out {self._out}: {n_empty} rows at least have a missing cell, and a .npy file of classes has no "
+                "empty place; write .csv or .parquet"
+            )
         if self._ending in BINARY:
             numbers = np.concatenate([[len(predicted)], predicted]).astype(np.int64).tobytes()
             return numbers if probabilities is None else numbers + probabilities.tobytes()
@@ -120,11 +136,24 @@ class PredictionTable:
                 yield predicted, probabilities
 
     def _columns(self, predicted: NDArray, probabilities: NDArray | None) -> pa.Table:
-        columns = {"prediction": pa.array(self._classes[predicted], pa.string())}
+        columns = {"prediction": pa.array(self._texts[predicted], pa.string())}
         if probabilities is not None:
             for code, name in enumerate(self._classes):
-                columns[f"probability_{name}"] = pa.array(probabilities[:, code])
+                columns[f"probability_{name}"] = pa.array(probabilities[:, code], from_pandas=True)  # NaN: null
         return pa.table(columns)
+
+
+def with_empty_rows(
+    predicted: NDArray, probabilities: NDArray | None, complete: NDArray[np.bool_]
+) -> tuple[NDArray, NDArray | None]:
+    """Return the classes and probabilities of all rows of a shard, given those of its complete rows."""
+    classes = np.full(complete.size, -1, dtype=np.int64)
+    classes[complete] = predicted
+    if probabilities is None:
+        return classes, None
+    chances = np.full((complete.size, probabilities.shape[1]), np.nan)
+    chances[complete] = probabilities
+    return classes, chances
 
 
 def require_output(out: str) -> None:

@@ -11,11 +11,12 @@ from distsoftmax.arithmetic import library
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ScoringConfig
-from distsoftmax.data.encoding import agree_on_unseen, count_unseen
+from distsoftmax.data.encoding import agree_on_unseen, count_unseen, dropped_rows
 from distsoftmax.data.preparation import Preparation, Samples
-from distsoftmax.data.shards import DividedSource, divide_source
+from distsoftmax.data.shards import DividedSource, RawShard, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.data.standardization import Standardization
+from distsoftmax.data.survey import no_complete_row
 from distsoftmax.model import Model, load_model
 
 DTYPE = np.dtype(np.float64)  # to compute in
@@ -55,6 +56,8 @@ class SourceScorer:
     scorer : Scorer
     n_unseen : int
         Cells of this rank that hold a category the model never saw.
+    n_dropped : int
+        Rows of this rank that are left out for a missing cell.
     """
 
     def __init__(self, model: Model, divided: DividedSource, *, labelled: bool) -> None:
@@ -66,10 +69,14 @@ class SourceScorer:
         )
         self._divided = divided
         self.scorer = Scorer(model.parameters, DTYPE, sparse=divided.source.sparse)
-        self.n_unseen = 0
+        self.n_unseen = self.n_dropped = 0
 
     def samples(self) -> Iterator[Samples]:
-        """Yield the samples of this rank's shards. Not collective.
+        """Yield the samples of this rank's shards; see `shards`."""
+        return (samples for _, samples in self.shards())
+
+    def shards(self) -> Iterator[tuple[RawShard, Samples]]:
+        """Yield this rank's shards, as read and ready to be scored. Not collective.
 
         Raises
         ------
@@ -77,12 +84,24 @@ class SourceScorer:
             See `DividedSource.read` and `Preparation.prepare`.
         """
         encoding = self._preparation.encoding
-        for shard in self._divided.read_all(missing=encoding.fill is not None):
+        for shard in self._divided.read_all(on_missing=encoding.on_missing):
             self.n_unseen += count_unseen(shard.rows, encoding)
-            yield self._preparation.prepare(shard).training
+            self.n_dropped += shard.n_dropped
+            yield shard, self._preparation.prepare(shard).training
 
     def say_unseen(self, cluster: Communicator) -> None:
-        """Tell how many cells held categories that training never saw. Collective."""
-        unseen = agree_on_unseen(self.n_unseen, cluster)
-        if unseen:
-            cluster.say(f"note: {unseen}", to_stderr=True)
+        """Tell how many cells held categories that training never saw, and how many rows were left out. Collective.
+
+        Raises
+        ------
+        InputError
+            On every rank: of labelled samples none is left.
+        """
+        dropped = np.array([self.n_dropped])
+        cluster.sum_integers(dropped)
+        source = self._divided.source
+        if dropped[0] == source.n_rows and self._preparation.classes is not None:
+            raise no_complete_row(source.path).on_all_ranks()
+        for text in (agree_on_unseen(self.n_unseen, cluster), dropped_rows(int(dropped[0]), source.n_rows)):
+            if text:
+                cluster.say(f"note: {text}", to_stderr=True)

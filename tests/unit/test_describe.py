@@ -66,6 +66,8 @@ def notes(description):
 class Held(MemorySource):
     """A source in memory, whose labels may be missing."""
 
+    rows_may_lack_labels = True
+
     def __init__(self, features, labels, weights=None, categories=None):
         super().__init__(features, labels, weights, categories)
         self.labels = np.array(labels, dtype=object)

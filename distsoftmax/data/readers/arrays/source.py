@@ -68,6 +68,9 @@ class ArraySource(Source):
         """See `Source.locate`."""
         return self._features.locate(row)
 
+    def _locate_label(self, row: int) -> tuple[str, int]:
+        return self._labels.locate(row) if self._labels_parts else self.locate(row)
+
     def _read_shard(self, shard: int) -> RawRows:
         """Read features of the type stored, in the machine's byte order."""
         rows = self._rows(shard)

@@ -13,7 +13,7 @@ from distsoftmax.data.readers.column_names import (
     no_such_column,
     refuse_two_roles,
 )
-from distsoftmax.data.readers.csv.head import NULL_TEXTS, is_number
+from distsoftmax.data.readers.csv.head import is_number, null_texts
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
@@ -45,18 +45,22 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
     if spec.expected_names is not None and {*spec.expected_names, *(spec.expected_categories or ())} <= set(cells):
         return True
     texts = spec.one_hot if spec.one_hot != AUTO else ()
-    words = [word for word in (spec.label, spec.weight, *spec.features, *texts) if word is not None]
+    words = [word for word in (spec.label, spec.weight, *spec.drop, *spec.features, *texts) if word is not None]
     numbers = [_number(word) for word in words]
     if any(
         number is None or (number >= len(cells) and word in cells) for word, number in zip(words, numbers, strict=True)
     ):
         return True
-    no_numbers = {_number(word) for word in (spec.label, *texts) if word is not None}
+    no_numbers = {_number(word) for word in (spec.label, *spec.drop, *spec.left_out, *texts) if word is not None}
     looked_at = {_number(word) for word in (spec.weight, *spec.features) if word is not None} if spec.features else None
+    known = (*(spec.expected_names or ()), *(spec.expected_categories or ()))
+    if known and are_made_up(known) and len(known) < len(cells) > max(int(name[1:]) for name in known):
+        looked_at = {int(name[1:]) for name in spec.expected_names or ()}
+    nothing = null_texts(spec)
     numeric = {
         is_number(cell, spec.decimal)
         for column, cell in enumerate(cells)
-        if column not in no_numbers and (looked_at is None or column in looked_at) and cell not in NULL_TEXTS
+        if column not in no_numbers and (looked_at is None or column in looked_at) and cell not in nothing
     }
     if len(numeric) > 1 and spec.label not in cells:
         raise InputError(
@@ -107,10 +111,10 @@ def choose_columns(
 
     label = find("label", [spec.label] if spec.label is not None else [])
     weight = find("weight", [spec.weight] if spec.weight is not None else [])
-    left_out = find("weight", () if has_header else spec.left_out)
+    left_out = find("drop", spec.drop or (() if has_header else spec.left_out))
     features = find("features", spec.features)
     categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
-    roles = {"label": label, "weight": [*weight, *left_out], "features": features, "one-hot": categories}
+    roles = {"label": label, "weight": weight, "drop": left_out, "features": features, "one-hot": categories}
     refuse_two_roles(path, ((option, column, names[column]) for option, own in roles.items() for column in own))
     taken = {*label, *weight, *left_out}
     if not features:
@@ -151,7 +155,8 @@ def require_same_columns(
         is_unlike, begins, expected = has_numbers and not set(cells) & set(other_cells), "a row", "the columns' names"
     else:
         beside_numbers = [other_cell for cell, other_cell in pairs if is_number(cell, spec.decimal)]
-        are_names = [cell not in NULL_TEXTS and not is_number(cell, spec.decimal) for cell in beside_numbers]
+        nothing = null_texts(spec)
+        are_names = [cell not in nothing and not is_number(cell, spec.decimal) for cell in beside_numbers]
         is_unlike, begins, expected = bool(are_names) and all(are_names), "the columns' names", "a row"
     if is_unlike:
         raise InputError(

@@ -27,7 +27,6 @@ from distsoftmax.data.readers.csv.head import (
     LONE_RETURN,
     NOT_UTF8,
     NUL,
-    NULL_TEXTS,
     RETURN_ALONE,
     STRAY_QUOTE,
     Head,
@@ -36,6 +35,7 @@ from distsoftmax.data.readers.csv.head import (
     find_separator,
     first_rows,
     is_number,
+    null_texts,
     rows_until_damage,
     split_record,
     stray_quote,
@@ -53,9 +53,8 @@ TEXT = pa.dictionary(pa.int32(), pa.string())
 class CsvSource(Source):
     """CSV files with the same columns; see `Source`.
 
-    Features are float64. In every column a cell that is empty, or says NA, NaN, null or another of `NULL_TEXTS`, is
-    missing: NaN among the features and weights, no category, and an error as a label. Other labels and categories are
-    taken as they stand.
+    Features are float64. In every column a cell is missing that is empty, or says NA, NaN, null or another of
+    `null_texts`. Other labels and categories are taken as they stand.
     """
 
     is_text = True
@@ -67,6 +66,7 @@ class CsvSource(Source):
         self._files = TextFiles(parts, quoted=True, scratch=spec.scratch)
         self._separator = ","
         self._skip: list[int] = []
+        self._null_texts = null_texts(spec)
         self._columns = CsvColumns((), False, None, None, (), ())
 
     def scan(self, cluster: Communicator) -> None:
@@ -95,7 +95,7 @@ class CsvSource(Source):
         if spec.one_hot == AUTO and with_rows is not None:
             with cluster.agreement():
                 if with_rows in heads:
-                    holds_text = columns_of_text(self._first_rows(with_rows), spec.decimal)
+                    holds_text = columns_of_text(self._first_rows(with_rows), spec.decimal, self._null_texts)
             holds_text = set().union(*cluster.allgather(holds_text))
         with cluster.agreement():
             self._columns = choose_columns(spec, first_path, cells, has_header, holds_text)
@@ -169,7 +169,7 @@ class CsvSource(Source):
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=wanted,
                     include_columns=list(wanted),
-                    null_values=list(NULL_TEXTS),
+                    null_values=list(self._null_texts),
                     strings_can_be_null=True,
                     decimal_point=self._spec.decimal,
                 ),
@@ -184,13 +184,6 @@ class CsvSource(Source):
         """Return the labels; with --decimal , such as 1,5 is the number 1.5."""
         assert self._columns.label is not None
         labels = _texts(table, self._columns.label)
-        for row in np.flatnonzero(labels.codes < 0)[:1]:
-            name = self._columns.names[self._columns.label]
-            raise BadCell(
-                row,
-                f"the label in column {name} is missing: the cell is empty, or says NA or the like; leave the row out, "
-                "or give the class another name",
-            )
         if self._spec.decimal == ".":
             return labels
         texts = [text.replace(",", ".") if is_number(text, ",") else text for text in labels.texts]
@@ -223,7 +216,7 @@ class CsvSource(Source):
         return BadCell(0, f"from this row on: {reason}; quote fields as RFC 4180 says")
 
     def _may_be_number(self, cell: str) -> bool:
-        return cell in NULL_TEXTS or is_number(cell, self._spec.decimal)
+        return cell in self._null_texts or is_number(cell, self._spec.decimal)
 
     def _no_number(self, part: int, row: int, column: int, cell: str) -> BadCell:
         """Say what is wrong with a cell that is no number: the cell, or that its column is taken for numbers."""

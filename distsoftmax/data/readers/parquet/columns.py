@@ -49,6 +49,8 @@ class ParquetColumns:
     ----------
     runs : tuple of Run
         The features, in their order.
+    dropped : tuple of str
+        What the user leaves out.
     left_out : tuple of str
         What pandas wrote as its index, which is no feature unless named.
     """
@@ -58,7 +60,8 @@ class ParquetColumns:
     categories: tuple[str, ...]
     runs: tuple[Run, ...]
     feature_names: tuple[str, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -90,7 +93,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
         require_label(path, spec.label, types[spec.label])
     if spec.weight is not None:
         require_weight(path, spec.weight, types[spec.weight])
-    rest = [name for name in types if name not in (spec.label, spec.weight)]
+    rest = [name for name in types if name not in (spec.label, spec.weight, *spec.drop)]
     index = tuple(name for name in rest if PANDAS_INDEX.fullmatch(name))
     features = spec.features or tuple(name for name in rest if name not in (*index, *texts))
     if spec.one_hot == AUTO:
@@ -117,6 +120,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
         categories=tuple(texts),
         runs=tuple(runs),
         feature_names=names,
+        dropped=spec.drop,
         left_out=() if spec.features or spec.expected_names is not None else index,
     )
 
@@ -146,16 +150,17 @@ def require_same_columns(
                 "write all parts with one type"
             )
     for name in () if open_end else other_types:
-        if name not in types and not PANDAS_INDEX.fullmatch(name):
+        if name not in (*types, *columns.dropped) and not PANDAS_INDEX.fullmatch(name):
             raise InputError(
-                f"{other_path}: has a column {name}, which {path} lacks; give parts of one table, or choose the "
-                "columns with --features"
+                f"{other_path}: has a column {name}, which {path} lacks; give parts of one table, or leave the "
+                "column out with --drop"
             )
 
 
 def _named(spec: SourceSpec, path: str, texts: Sequence[str], types: Types) -> Iterator[tuple[str, str, str]]:
     """Yield the columns that options name, as `refuse_two_roles` takes them; each must be there."""
     words = [("label", spec.label), ("weight", spec.weight)]
+    words += [("drop", name) for name in spec.drop]
     words += [("features", name) for name in spec.features] + [("one-hot", name) for name in texts]
     for option, name in words:
         if name is None:

@@ -28,7 +28,7 @@ class ParquetSource(Source):
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         super().__init__(called(spec.paths), parts)
         self._spec = spec
-        self._columns = ParquetColumns(None, None, (), (), (), ())
+        self._columns = ParquetColumns(None, None, (), (), ())
         self._dtype = np.dtype(np.float64)  # that of the columns, where nothing is missing
         self._joined = self._join([0] * len(parts))
 

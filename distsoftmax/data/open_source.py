@@ -105,6 +105,7 @@ def _refuse_options_of_other_formats(spec: SourceSpec, file_format: str) -> None
         "weight": (spec.weight is not None, is_table or file_format in ("npz", "hdf5")),
         "features": (bool(spec.features), is_table),
         "drop": (bool(spec.drop), is_table),
+        "keep": (bool(spec.keep), is_table),
         "one-hot": (bool(spec.one_hot) and spec.one_hot != ("auto",), is_table),
         "n-features": (spec.n_features is not None, file_format == "svmlight"),
     }

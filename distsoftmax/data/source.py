@@ -17,6 +17,7 @@ from distsoftmax.data.parts import FileState
 from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from scipy.sparse import csr_array
 
 Features: TypeAlias = "NDArray | csr_array"
@@ -44,12 +45,16 @@ class RawRows:
         As read, NaN where missing; None where no column of weights was asked for.
     categories : tuple of TextColumn
         The text columns declared with --one-hot, in the order of `Source.category_names`.
+    kept : pyarrow.Table or None
+        The columns `Source.kept_names` as they stand; of a CSV file texts, null where nothing stands. None where none
+        are asked for.
     """
 
     features: Features
     labels: TextColumn | None = None
     weights: NDArray[np.float64] | None = None
     categories: tuple[TextColumn, ...] = ()
+    kept: pa.Table | None = None
 
 
 MISSING_LABEL = (
@@ -75,8 +80,8 @@ class SourceSpec:
         The first column's index in svmlight files; auto finds it over the whole source.
     n_features : int or None
         The number of columns of svmlight files; None finds the largest index over the whole source.
-    drop : tuple of str
-        The columns of a table that are not taken.
+    drop, keep : tuple of str
+        The columns of a table that are not taken; and those that are read as they stand, besides what else they are.
     missing : tuple of str
         What stands for a missing cell, besides what does so in the format.
     rows_may_lack_labels : bool
@@ -108,6 +113,7 @@ class SourceSpec:
     index_base: Literal["auto", "0", "1"] = "auto"
     n_features: int | None = None
     drop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     known_label: str | None = None
@@ -183,6 +189,8 @@ class Source(ABC):
         The columns of `RawRows.features`: in the source, or made up as x0, x1, ...
     category_names : tuple of str
         The text columns taken as categories.
+    kept_names : tuple of str
+        The columns that are read as they stand.
     sparse : bool
         Whether features come as csr_array.
     is_text : bool
@@ -207,6 +215,7 @@ class Source(ABC):
     n_rows: int = 0
     feature_names: Sequence[str] = ()
     category_names: tuple[str, ...] = ()
+    kept_names: tuple[str, ...] = ()
     sparse: bool = False
     is_text: bool = False
     index_base: int | None = None

@@ -71,7 +71,7 @@ def take_census(
     labels, weights = TextTally(), WeightTally()
     categories = tuple(TextTally() for _ in source.category_names)
     sums: list[ShardSum] = []
-    n_dropped = 0
+    n_dropped = np.zeros(1, dtype=np.int64)
     with cluster.agreement():
         for number in divided.own:
             show(f"reading {source.path}", number - divided.own.start, len(divided.own))
@@ -97,7 +97,7 @@ def take_census(
             numbers.add(number, rows, row_name, weighted)
     numbers.join(cluster)
     gathered = cluster.allgather((labels, weights, categories))
-    n_dropped = sum(cluster.allgather(n_dropped))
+    cluster.sum_integers(n_dropped)
     labels, weights, categories = TextTally(), WeightTally(), tuple(TextTally() for _ in source.category_names)
     for of_labels, of_weights, of_categories in gathered:  # in the order of the rows
         labels.merge(of_labels)
@@ -107,12 +107,12 @@ def take_census(
             tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)
     labels.rename(class_names(labels.rows))
     has_labels = labels.rows or labels.missing
-    total = exact_sum(sums, (), divided.n_shards, cluster) if weights.rows else source.n_rows - n_dropped
+    total = exact_sum(sums, (), divided.n_shards, cluster) if weights.rows else source.n_rows - int(n_dropped[0])
     return Census(
         numbers,
         labels if has_labels else None,
         weights if weights.rows else None,
         float(total),
         categories,
-        n_dropped,
+        int(n_dropped[0]),
     )

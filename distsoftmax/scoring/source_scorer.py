@@ -22,8 +22,10 @@ from distsoftmax.model import Model, load_model
 DTYPE = np.dtype(np.float64)  # to compute in
 
 
-def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communicator) -> tuple[Model, DividedSource]:
-    """Open the model and the samples it is to be used on. Collective.
+def open_for_scoring(
+    config: ScoringConfig, needs_labels: bool, cluster: Communicator, keep: tuple[str, ...] = ()
+) -> tuple[Model, DividedSource]:
+    """Open the model and the samples it is to be used on; `keep` are columns to read as they stand. Collective.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def open_for_scoring(config: ScoringConfig, needs_labels: bool, cluster: Communi
     note = library.version_note(model.arithmetic)
     if note:
         cluster.say(f"note: {config.model_path} {note}", to_stderr=True)
-    spec = replace(SourceSpec.of(config).expecting(model.encoding, model.label), needs_labels=needs_labels)
+    spec = replace(SourceSpec.of(config).expecting(model.encoding, model.label), needs_labels=needs_labels, keep=keep)
     divided = divide_source(spec, None, cluster)
     divided.require_columns(model.encoding, "the model")
     return model, divided

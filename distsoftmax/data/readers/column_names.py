@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from distsoftmax.errors import InputError
 
-KINDS = {"features": "feature", "drop": "such"}  # of columns, by the option that names them
+KINDS = {"features": "feature", "drop": "such", "keep": "such"}  # of columns, by the option that names them
 SHOWN = 20  # Names of columns in an error.
 
 

@@ -28,6 +28,7 @@ class CsvColumns:
     weight: int | None
     features: tuple[int, ...]
     categories: tuple[int, ...]
+    kept: tuple[int, ...] = ()
 
 
 def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
@@ -45,7 +46,9 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
     if spec.expected_names is not None and {*spec.expected_names, *(spec.expected_categories or ())} <= set(cells):
         return True
     texts = spec.one_hot if spec.one_hot != AUTO else ()
-    words = [word for word in (spec.label, spec.weight, *spec.drop, *spec.features, *texts) if word is not None]
+    words = [
+        word for word in (spec.label, spec.weight, *spec.drop, *spec.keep, *spec.features, *texts) if word is not None
+    ]
     numbers = [_number(word) for word in words]
     if any(
         number is None or (number >= len(cells) and word in cells) for word, number in zip(words, numbers, strict=True)
@@ -116,6 +119,8 @@ def choose_columns(
     categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
     roles = {"label": label, "weight": weight, "drop": left_out, "features": features, "one-hot": categories}
     refuse_two_roles(path, ((option, column, names[column]) for option, own in roles.items() for column in own))
+    kept = find("keep", spec.keep)
+    refuse_two_roles(path, (("keep", column, names[column]) for column in kept))
     taken = {*label, *weight, *left_out}
     if not features:
         features = [column for column in range(len(names)) if column not in taken and column not in categories]
@@ -135,6 +140,7 @@ def choose_columns(
         weight=weight[0] if weight else None,
         features=tuple(features),
         categories=tuple(categories),
+        kept=tuple(kept),
     )
 
 

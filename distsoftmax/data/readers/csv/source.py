@@ -101,6 +101,7 @@ class CsvSource(Source):
             self._columns = choose_columns(spec, first_path, cells, has_header, holds_text)
         self.feature_names = tuple(self._columns.names[column] for column in self._columns.features)
         self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)
+        self.kept_names = tuple(self._columns.names[column] for column in self._columns.kept)
         if (label := self._columns.label) is not None:
             self.label_name = self._columns.names[label] if has_header else str(label)
         self.headless_by_guess = spec.header == "auto" and not has_header
@@ -119,9 +120,12 @@ class CsvSource(Source):
 
     def _read_shard(self, shard: int) -> RawRows:
         columns, tables, n_before = self._columns, [], 0
+        kept: list[pa.Table] = []
         for records in self._files.texts(shard):
             with rows_before(n_before, records.n_records):
                 tables.append(self._parse(records))
+                if columns.kept:
+                    kept.append(self._parse_kept(records))
             n_before += records.n_records
         table = pa.concat_tables(tables) if tables else None
         return RawRows(
@@ -129,6 +133,7 @@ class CsvSource(Source):
             labels=self._labels(table) if columns.label is not None else None,
             weights=_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
             categories=tuple(_texts(table, column) for column in columns.categories),
+            kept=pa.concat_tables(kept or [self._nothing_kept()]) if columns.kept else None,
         )
 
     def _find_starts(
@@ -155,24 +160,51 @@ class CsvSource(Source):
             if byte >= 0:
                 before = data[:byte].decode("utf-8", errors="replace") + "."
                 raise BadCell(sum(1 for _ in rows_until_damage(before, self._separator)) - 1, complaint)
-        wanted = {f"c{column}": TEXT for column in (columns.label, *columns.categories) if column is not None}
+        wanted: dict[str, pa.DataType] = {
+            f"c{column}": TEXT for column in (columns.label, *columns.categories) if column is not None
+        }
         wanted |= {f"c{column}": pa.float64() for column in (columns.weight, *columns.features) if column is not None}
+        return self._table(
+            records,
+            arrow_csv.ConvertOptions(
+                column_types=wanted,
+                include_columns=list(wanted),
+                null_values=list(self._null_texts),
+                strings_can_be_null=True,
+                decimal_point=self._spec.decimal,
+            ),
+        )
+
+    def _parse_kept(self, records: PartText) -> pa.Table:
+        """Parse the columns that are kept as they stand."""
+        nothing = self._nothing_kept()
+        wanted = [f"c{column}" for column in self._columns.kept]
+        options = arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(wanted, pa.string()),
+            include_columns=wanted,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+        return self._table(records, options).rename_columns(nothing.column_names)
+
+    def _nothing_kept(self) -> pa.Table:
+        """Return the columns that are kept, without rows."""
+        return pa.table({name: pa.array([], pa.string()) for name in self.kept_names})
+
+    def _table(self, records: PartText, options: arrow_csv.ConvertOptions) -> pa.Table:
+        """Parse whole records of which it is known that no byte is one that parsers understand differently."""
+        data = records.data
         try:
             table = arrow_csv.read_csv(
                 pa.py_buffer(data),
                 read_options=arrow_csv.ReadOptions(
                     use_threads=False,
                     block_size=len(data) + 1,
-                    column_names=[f"c{column}" for column in range(len(columns.names))],
+                    column_names=[f"c{column}" for column in range(len(self._columns.names))],
                 ),
                 parse_options=arrow_csv.ParseOptions(delimiter=self._separator, newlines_in_values=b'"' in data),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=wanted,
-                    include_columns=list(wanted),
-                    null_values=list(self._null_texts),
-                    strings_can_be_null=True,
-                    decimal_point=self._spec.decimal,
-                ),
+                convert_options=options,
             )
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             raise self._bad_cell(records, str(error)) from None

@@ -49,6 +49,8 @@ class ParquetColumns:
     ----------
     runs : tuple of Run
         The features, in their order.
+    kept : tuple of str
+        What is read as it stands, besides what else it is.
     dropped : tuple of str
         What the user leaves out.
     left_out : tuple of str
@@ -62,6 +64,7 @@ class ParquetColumns:
     feature_names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ class ParquetColumns:
     def wanted(self) -> tuple[str, ...]:
         """All columns to read, each once."""
         others = (name for name in (self.label, self.weight) if name is not None)
-        return tuple(dict.fromkeys((*self.numeric, *self.categories, *others)))
+        return tuple(dict.fromkeys((*self.numeric, *self.categories, *others, *self.kept)))
 
 
 def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
@@ -89,6 +92,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
         raise label_not_said(path, spec.known_label, _list(types))
     texts = spec.one_hot if spec.one_hot != AUTO else ()
     refuse_two_roles(path, _named(spec, path, texts, types))
+    refuse_two_roles(path, _existing(path, (("keep", name) for name in spec.keep), types))
     if spec.needs_labels and spec.label is not None:
         require_label(path, spec.label, types[spec.label])
     if spec.weight is not None:
@@ -121,6 +125,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
         runs=tuple(runs),
         feature_names=names,
         dropped=spec.drop,
+        kept=spec.keep,
         left_out=() if spec.features or spec.expected_names is not None else index,
     )
 
@@ -144,7 +149,8 @@ def require_same_columns(
     for name in columns.wanted:
         if name not in other_types:
             raise InputError(f"{other_path}: lacks the column {name}, which {path} has; give parts of one table")
-        if not are_alike(types[name], other_types[name], name in numeric):
+        is_alike = are_alike(types[name], other_types[name], name in numeric)
+        if not is_alike or (name in columns.kept and types[name] != other_types[name]):
             raise InputError(
                 f"{other_path}: column {name} is of type {other_types[name]}, but in {path} of type {types[name]}; "
                 "write all parts with one type"
@@ -158,13 +164,15 @@ def require_same_columns(
 
 
 def _named(spec: SourceSpec, path: str, texts: Sequence[str], types: Types) -> Iterator[tuple[str, str, str]]:
-    """Yield the columns that options name, as `refuse_two_roles` takes them; each must be there."""
-    words = [("label", spec.label), ("weight", spec.weight)]
+    """Return the columns that options name, as `refuse_two_roles` takes them; each must be there."""
+    words = [(option, name) for option, name in (("label", spec.label), ("weight", spec.weight)) if name is not None]
     words += [("drop", name) for name in spec.drop]
     words += [("features", name) for name in spec.features] + [("one-hot", name) for name in texts]
+    return _existing(path, words, types)
+
+
+def _existing(path: str, words: Iterable[tuple[str, str]], types: Types) -> Iterator[tuple[str, str, str]]:
     for option, name in words:
-        if name is None:
-            continue
         if name not in types:
             raise no_such_column(path, option, name, types, _list(types))
         yield option, name, name

@@ -37,6 +37,7 @@ class DecodedGroup:
     labels: TextColumn | None
     weights: NDArray[np.float64] | None
     categories: tuple[TextColumn, ...]
+    kept: pa.Table | None
 
     def fill(self, features: NDArray, runs: Sequence[Run], first: int) -> None:
         """Write the features of the rows `first` and following into a C-contiguous matrix."""
@@ -94,6 +95,7 @@ class OpenPart:
                 labels=None if columns.label is None else self._labels(table.column(columns.label), first),
                 weights=weights,
                 categories=tuple(category_column(table.column(name)) for name in columns.categories),
+                kept=table.select(list(columns.kept)) if columns.kept else None,
             )
         except DAMAGE as error:
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
@@ -58,6 +59,7 @@ class ParquetSource(Source):
         self.n_rows = self._joined.n_rows
         self.feature_names = self._columns.feature_names
         self.category_names = self._columns.categories
+        self.kept_names = self._columns.kept
         self.notes = tuple(self._find_notes(groups, cluster.size))
 
     def locate(self, row: int) -> tuple[str, int]:
@@ -71,6 +73,7 @@ class ParquetSource(Source):
         labels: list[TextColumn] = []
         weights = [np.zeros(0)]
         categories: list[list[TextColumn]] = [[] for _ in columns.categories]
+        kept: list[pa.Table] = []
         done = 0
         for _, part, begin, end in self._joined.overlapping(rows.start, rows.stop):
             with rows_before(done - begin):  # a row group is decoded whole
@@ -82,6 +85,8 @@ class ParquetSource(Source):
                         labels.append(take_rows(group.labels, slice(low, high)))
                     if group.weights is not None:
                         weights.append(group.weights[low:high])
+                    if group.kept is not None:
+                        kept.append(group.kept.slice(low, high - low))
                     for own, column in zip(categories, group.categories, strict=True):
                         own.append(take_rows(column, slice(low, high)))
         return RawRows(
@@ -89,6 +94,7 @@ class ParquetSource(Source):
             join_columns(labels) if columns.label is not None else None,
             np.concatenate(weights) if columns.weight is not None else None,
             tuple(join_columns(own) for own in categories),
+            pa.concat_tables(kept) if kept else None,
         )
 
     def _join(self, counts: list[int]) -> JoinedParts[OpenPart]:

@@ -38,14 +38,21 @@ def _reader(spec: SourceSpec, parts: tuple[FileState, ...], cluster: Communicato
         from distsoftmax.data.readers.csv.source import CsvSource
 
         return CsvSource(spec, parts)
-    if spec.format == "svmlight":
-        from distsoftmax.data.readers.svmlight.source import SvmlightSource
-
-        return SvmlightSource(spec, parts)
     if spec.format == "parquet":
         from distsoftmax.data.readers.parquet.source import ParquetSource
 
         return ParquetSource(spec, parts)
+    for part in parts:
+        if part.keys:
+            name = part.keys[0][0]
+            raise InputError(
+                f"{part.path}: its folder's name holds a column, {name}, which {spec.format} files cannot have; "
+                f"name the folders themselves, as in {name}=..."
+            ).on_all_ranks()
+    if spec.format == "svmlight":
+        from distsoftmax.data.readers.svmlight.source import SvmlightSource
+
+        return SvmlightSource(spec, parts)
     from distsoftmax.data.readers.arrays.archives import open_npz
     from distsoftmax.data.readers.arrays.files import open_npy
     from distsoftmax.data.readers.arrays.hdf5 import open_hdf5

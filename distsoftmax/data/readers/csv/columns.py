@@ -20,7 +20,7 @@ from distsoftmax.errors import InputError
 
 @dataclass(frozen=True)
 class CsvColumns:
-    """The columns of a CSV file, by their numbers counted from 0."""
+    """The columns of a CSV file, by their numbers counted from 0; those in the names of its folders come last."""
 
     names: tuple[str, ...]
     has_header: bool
@@ -29,9 +29,15 @@ class CsvColumns:
     features: tuple[int, ...]
     categories: tuple[int, ...]
     kept: tuple[int, ...] = ()
+    partitions: tuple[str, ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """The number of columns in the file."""
+        return len(self.names) - len(self.partitions)
 
 
-def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
+def is_header(spec: SourceSpec, path: str, cells: Sequence[str], partitions: Collection[str] = ()) -> bool:
     """Return whether the first record holds names: as the user says, else by guess.
 
     It does where it names a column that the user or a model names, or where no cell that should be a number is one.
@@ -43,12 +49,14 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
     """
     if spec.header != "auto":
         return spec.header == "yes"
-    if spec.expected_names is not None and {*spec.expected_names, *(spec.expected_categories or ())} <= set(cells):
+    if spec.expected_names is not None and {*spec.expected_names, *(spec.expected_categories or ())} <= {
+        *cells,
+        *partitions,
+    }:
         return True
     texts = spec.one_hot if spec.one_hot != AUTO else ()
-    words = [
-        word for word in (spec.label, spec.weight, *spec.drop, *spec.keep, *spec.features, *texts) if word is not None
-    ]
+    named = (spec.label, spec.weight, *spec.drop, *spec.keep, *spec.features, *texts)
+    words = [word for word in named if word is not None and word not in partitions]
     numbers = [_number(word) for word in words]
     if any(
         number is None or (number >= len(cells) and word in cells) for word, number in zip(words, numbers, strict=True)
@@ -73,7 +81,7 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
     return False in numeric
 
 
-def with_known_label(spec: SourceSpec, cells: Sequence[str]) -> SourceSpec:
+def with_known_label(spec: SourceSpec, cells: Sequence[str], partitions: Collection[str] = ()) -> SourceSpec:
     """Name the column of labels that a model was trained with, where the user names none and the source has it.
 
     `cells` are the first record. Where columns have numbers and no names, a source of as many columns as there are
@@ -86,7 +94,7 @@ def with_known_label(spec: SourceSpec, cells: Sequence[str]) -> SourceSpec:
     wanted = (*wanted, *(spec.expected_categories or ()))
     number = _number(label)
     if number is None or not are_made_up(wanted):
-        has_label = label in cells
+        has_label = label in cells or label in partitions
     else:
         largest = max(number, *(int(name[1:]) for name in wanted))
         has_label = largest < len(cells) and len(cells) - len(spec.left_out) > len(wanted)
@@ -94,11 +102,16 @@ def with_known_label(spec: SourceSpec, cells: Sequence[str]) -> SourceSpec:
 
 
 def choose_columns(
-    spec: SourceSpec, path: str, cells: Sequence[str], has_header: bool, holds_text: Collection[int]
+    spec: SourceSpec,
+    path: str,
+    cells: Sequence[str],
+    has_header: bool,
+    holds_text: Collection[int],
+    partitions: tuple[str, ...] = (),
 ) -> CsvColumns:
     """Find the columns that the user or a model names; `cells` is the first record of the file at `path`.
 
-    `holds_text` are the columns in which text was seen, for --one-hot auto.
+    `holds_text` are the columns in which text was seen, for --one-hot auto; `partitions` those in the names of folders.
 
     Raises
     ------
@@ -106,11 +119,12 @@ def choose_columns(
         A column is missing, ambiguous or named in two roles; no feature is left; a model's features are not all there.
     """
     names = tuple(cells) if has_header else tuple(f"x{column}" for column in range(len(cells)))
+    names += partitions
     if spec.label is None and spec.needs_labels:
         raise label_not_said(path, spec.known_label, _list(names, has_header))
 
     def find(option: str, words: Sequence[str]) -> list[int]:
-        return [_find_column(path, option, word, names, has_header) for word in words]
+        return [_find_column(path, option, word, names, len(cells), has_header) for word in words]
 
     label = find("label", [spec.label] if spec.label is not None else [])
     weight = find("weight", [spec.weight] if spec.weight is not None else [])
@@ -141,6 +155,7 @@ def choose_columns(
         features=tuple(features),
         categories=tuple(categories),
         kept=tuple(kept),
+        partitions=partitions,
     )
 
 
@@ -186,10 +201,10 @@ def _number(word: str) -> int | None:
     return int(word) if word.isdecimal() and len(word) < 10 else None
 
 
-def _find_column(path: str, option: str, word: str, names: tuple[str, ...], has_header: bool) -> int:
-    by_name = [column for column, name in enumerate(names) if name == word and has_header]
+def _find_column(path: str, option: str, word: str, names: tuple[str, ...], n_cells: int, has_header: bool) -> int:
+    by_name = [column for column, name in enumerate(names) if name == word and (has_header or column >= n_cells)]
     number = _number(word)
-    by_number = number if number is not None and number < len(names) else None
+    by_number = number if number is not None and number < n_cells else None
     known = _list(names, has_header)
     if len(by_name) > 1:
         raise InputError(f"{path}: {len(by_name)} columns are named {word}; {known}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,12 @@ from distsoftmax.data.readers.csv.head import (
     split_record,
     stray_quote,
 )
+from distsoftmax.data.readers.partition_columns import (
+    partition_column,
+    partition_is_text,
+    partition_types,
+    refuse_columns_in_both,
+)
 from distsoftmax.data.readers.text.files import PartText, TextFiles
 from distsoftmax.data.readers.text_columns import text_column
 from distsoftmax.data.source import AUTO, RawRows, Source, SourceSpec, TextColumn
@@ -67,6 +73,7 @@ class CsvSource(Source):
         self._separator = ","
         self._skip: list[int] = []
         self._null_texts = null_texts(spec)
+        self._partitions = partition_types(parts)
         self._columns = CsvColumns((), False, None, None, (), ())
 
     def scan(self, cluster: Communicator) -> None:
@@ -79,12 +86,14 @@ class CsvSource(Source):
         first, record = min((known for known in records if known is not None), default=(-1, b""))
         if first < 0:
             raise InputError(f"{self.path}: holds nothing, or only blank lines").on_all_ranks()
-        first_path = files.parts[first].path
+        first_path, partitions = files.parts[first].path, tuple(self._partitions)
         with cluster.agreement():
             self._separator = find_separator(spec, first_path, record)
             cells = split_record(first_path, record, self._separator)
-            spec = with_known_label(spec, cells)
-            has_header = is_header(spec, first_path, cells)
+            spec = with_known_label(spec, cells, partitions)
+            has_header = is_header(spec, first_path, cells, partitions)
+            if has_header:
+                refuse_columns_in_both(first_path, cells, files.parts[first])
             for part, head in heads.items():
                 if head.record and part != first:
                     path = files.parts[part].path
@@ -97,8 +106,15 @@ class CsvSource(Source):
                 if with_rows in heads:
                     holds_text = columns_of_text(self._first_rows(with_rows), spec.decimal, self._null_texts)
             holds_text = set().union(*cluster.allgather(holds_text))
+        texts = [
+            number for number, kind in enumerate(self._partitions.values(), len(cells)) if pa.types.is_string(kind)
+        ]
         with cluster.agreement():
-            self._columns = choose_columns(spec, first_path, cells, has_header, holds_text)
+            columns = choose_columns(spec, first_path, cells, has_header, holds_text.union(texts), partitions)
+            for column in columns.features:
+                if column in texts:
+                    raise partition_is_text(self.path, columns.names[column])
+            self._columns = columns
         self.feature_names = tuple(self._columns.names[column] for column in self._columns.features)
         self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)
         self.kept_names = tuple(self._columns.names[column] for column in self._columns.kept)
@@ -166,9 +182,10 @@ class CsvSource(Source):
         wanted |= {f"c{column}": pa.float64() for column in (columns.weight, *columns.features) if column is not None}
         return self._table(
             records,
+            wanted,
             arrow_csv.ConvertOptions(
                 column_types=wanted,
-                include_columns=list(wanted),
+                include_columns=self._in_the_file(wanted),
                 null_values=list(self._null_texts),
                 strings_can_be_null=True,
                 decimal_point=self._spec.decimal,
@@ -178,21 +195,27 @@ class CsvSource(Source):
     def _parse_kept(self, records: PartText) -> pa.Table:
         """Parse the columns that are kept as they stand."""
         nothing = self._nothing_kept()
-        wanted = [f"c{column}" for column in self._columns.kept]
+        wanted = dict.fromkeys((f"c{column}" for column in self._columns.kept), pa.string())
         options = arrow_csv.ConvertOptions(
-            column_types=dict.fromkeys(wanted, pa.string()),
-            include_columns=wanted,
+            column_types=wanted,
+            include_columns=self._in_the_file(wanted),
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        return self._table(records, options).rename_columns(nothing.column_names)
+        return self._table(records, wanted, options).select(list(wanted)).rename_columns(nothing.column_names)
+
+    def _in_the_file(self, wanted: Iterable[str]) -> list[str]:
+        """Return the columns that are not in the names of folders; at least one, for the number of rows."""
+        return [name for name in wanted if int(name[1:]) < self._columns.n_cells] or ["c0"]
 
     def _nothing_kept(self) -> pa.Table:
         """Return the columns that are kept, without rows."""
         return pa.table({name: pa.array([], pa.string()) for name in self.kept_names})
 
-    def _table(self, records: PartText, options: arrow_csv.ConvertOptions) -> pa.Table:
+    def _table(
+        self, records: PartText, wanted: Mapping[str, pa.DataType], options: arrow_csv.ConvertOptions
+    ) -> pa.Table:
         """Parse whole records of which it is known that no byte is one that parsers understand differently."""
         data = records.data
         try:
@@ -201,7 +224,7 @@ class CsvSource(Source):
                 read_options=arrow_csv.ReadOptions(
                     use_threads=False,
                     block_size=len(data) + 1,
-                    column_names=[f"c{column}" for column in range(len(self._columns.names))],
+                    column_names=[f"c{column}" for column in range(self._columns.n_cells)],
                 ),
                 parse_options=arrow_csv.ParseOptions(delimiter=self._separator, newlines_in_values=b'"' in data),
                 convert_options=options,
@@ -210,6 +233,10 @@ class CsvSource(Source):
             raise self._bad_cell(records, str(error)) from None
         if table.num_rows != records.n_records:
             raise self._bad_cell(records, f"{records.n_records} records stand here, but {table.num_rows} were parsed")
+        for number, name in enumerate(self._columns.partitions, self._columns.n_cells):
+            if (kind := wanted.get(f"c{number}")) is not None:
+                values = partition_column(self.parts[records.part], name, kind, table.num_rows)
+                table = table.append_column(f"c{number}", values)
         return table
 
     def _labels(self, table: pa.Table | None) -> TextColumn:
@@ -223,7 +250,7 @@ class CsvSource(Source):
 
     def _bad_cell(self, records: PartText, reason: str) -> BadCell:
         """Find the cell that a parser stumbled over. Slow; for an error only."""
-        names, row = self._columns.names, -1
+        row = -1
         try:
             text = records.data.decode("utf-8", errors="surrogateescape")
             for cells in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=self._separator):
@@ -232,14 +259,14 @@ class CsvSource(Source):
                 row += 1
                 if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
                     return BadCell(row, NOT_UTF8)
-                if len(cells) != len(names):
+                if len(cells) != self._columns.n_cells:
                     return BadCell(
                         row,
-                        f"{len(cells)} columns, expected {len(names)} as in the first line; "
+                        f"{len(cells)} columns, expected {self._columns.n_cells} as in the first line; "
                         "correct the row, and quote cells that hold the separator",
                     )
                 for column in (self._columns.weight, *self._columns.features):
-                    if column is not None and not self._may_be_number(cells[column]):
+                    if column is not None and column < len(cells) and not self._may_be_number(cells[column]):
                         return self._no_number(records.part, row, column, cells[column])
         except csv.Error as error:
             return BadCell(row + 1, f"{error}; quote fields as RFC 4180 says")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from distsoftmax.data.readers.parquet.types import (
     require_number,
     require_weight,
 )
+from distsoftmax.data.readers.partition_columns import partition_is_text
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
@@ -49,6 +50,8 @@ class ParquetColumns:
     ----------
     runs : tuple of Run
         The features, in their order.
+    partitions : mapping of str to pyarrow.DataType
+        The columns that are in the names of folders.
     kept : tuple of str
         What is read as it stands, besides what else it is.
     dropped : tuple of str
@@ -65,6 +68,7 @@ class ParquetColumns:
     left_out: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    partitions: Types = field(default_factory=dict)
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -78,8 +82,10 @@ class ParquetColumns:
         return tuple(dict.fromkeys((*self.numeric, *self.categories, *others, *self.kept)))
 
 
-def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
+def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types) -> ParquetColumns:
     """Find the columns that the user or a model names, and see that their types can be what they are taken for.
+
+    `types` are all columns, `partitions` those of them that are in the names of folders.
 
     Raises
     ------
@@ -105,6 +111,9 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
     if spec.expected_categories is not None:
         texts = spec.expected_categories
         _require_expected(path, texts, rest, types)
+    for name in partitions if spec.expected_names is None else ():
+        if name in features and name not in texts and is_text(types[name]):
+            raise partition_is_text(path, name)
     for name in texts:
         require_category(path, name, types[name])
     if spec.expected_names is not None:
@@ -126,6 +135,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
         feature_names=names,
         dropped=spec.drop,
         kept=spec.keep,
+        partitions=partitions,
         left_out=() if spec.features or spec.expected_names is not None else index,
     )
 

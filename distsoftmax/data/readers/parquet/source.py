@@ -16,6 +16,7 @@ from distsoftmax.data.readers.parquet.columns import ParquetColumns, choose_colu
 from distsoftmax.data.readers.parquet.footer import Footer, read_footer
 from distsoftmax.data.readers.parquet.part import OpenPart
 from distsoftmax.data.readers.parquet.types import common_type, number_type
+from distsoftmax.data.readers.partition_columns import partition_types, refuse_columns_in_both
 from distsoftmax.data.readers.text_columns import join_columns, take_rows
 from distsoftmax.data.source import RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
@@ -46,13 +47,18 @@ class ParquetSource(Source):
             raise InputError(f"{self.parts[0].path}: is empty").on_all_ranks()
         first = min((number for number, counts in groups.items() if sum(counts)), default=min(groups))
         types = next(of_rank for of_rank in cluster.allgather(own[first].types if first in own else None) if of_rank)
+        partitions = partition_types(self.parts)
+        types = {**types, **partitions}
         with cluster.agreement():
-            self._columns = choose_columns(self._spec, self.parts[first].path, types)
+            for number, footer in own.items():
+                refuse_columns_in_both(footer.path, footer.types, self.parts[number])
+            self._columns = choose_columns(self._spec, self.parts[first].path, types, partitions)
             has_choice = bool(self._spec.features) or self._spec.expected_names is not None
             for footer in own.values():
                 if footer.n_rows:
                     path = self.parts[first].path
-                    require_same_columns(self._columns, path, types, footer.path, footer.types, open_end=has_choice)
+                    own_types = {**footer.types, **partitions}
+                    require_same_columns(self._columns, path, types, footer.path, own_types, open_end=has_choice)
         self.label_name = self._columns.label
         self._dtype = common_type(number_type(types[name]) or self._dtype for name in self._columns.numeric)
         self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self.parts))])

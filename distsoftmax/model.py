@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from distsoftmax.config import OnMissing
 
 FORMAT_VERSION = 2
+DENSE_CATEGORIES = 64  # features of categories that are always dense
+LARGEST_DENSITY = 0.1  # of sparse features: a stored entry takes half as much again, and more work, than a dense one
 
 
 class NumberedNames(Sequence[str]):
@@ -90,6 +92,11 @@ class Encoding:
     drop_rows_missing: bool = False
 
     @property
+    def is_sparse(self) -> bool:
+        """Whether the categories make the features sparse; see `are_sparse`."""
+        return are_sparse(len(self.numeric), [len(texts) for _, texts in self.categories])
+
+    @property
     def on_missing(self) -> OnMissing:
         """What becomes of a missing cell."""
         if self.drop_rows_missing:
@@ -102,6 +109,27 @@ class Encoding:
         if not self.categories:
             return self.numeric
         return (*self.numeric, *(f"{column}={text}" for column, texts in self.categories for text in texts))
+
+
+def are_sparse(n_numeric: int, n_categories: Sequence[int]) -> bool:
+    """Return whether features are kept as compressed rows: of many categories, each row has one a column.
+
+    It follows from the columns alone, so that training, held-out data, predictions and every rank have it alike.
+
+    Parameters
+    ----------
+    n_numeric : int
+        The number of numeric columns.
+    n_categories : sequence of int
+        The number of categories of each text column.
+
+    Examples
+    --------
+    >>> are_sparse(5, [3, 64]), are_sparse(5, [3, 65])
+    (False, True)
+    """
+    width = sum(n_categories)
+    return width > DENSE_CATEGORIES and n_numeric + len(n_categories) < LARGEST_DENSITY * (n_numeric + width)
 
 
 @dataclass(frozen=True)

@@ -94,20 +94,20 @@ def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState
     InputError
         On every rank: nothing is there, two parts have different keys, or a rank cannot open a file.
     """
-    found: list[tuple[str, Keys]] = []
+    named: list[tuple[str, Keys]] = []
     with cluster.agreement():
         if cluster.rank == 0:
             for word in words:
-                found += [(path, keys_of(path, word)) for path in expand(word)]
-            _require_same_keys(found)
-    found = cluster.allgather(found)[0]
+                named += [(path, keys_of(path, word)) for path in expand(word)]
+            _require_same_keys(named)
+    named = cluster.allgather(named)[0]
     own: dict[str, FileState] = {}
     with cluster.agreement():
-        for path, _ in found[cluster.rank :: cluster.size]:
+        for path, _ in named[cluster.rank :: cluster.size]:
             own[path] = FileState.of(path)
     states = {path: state for of_rank in cluster.allgather(own) for path, state in of_rank.items()}
     seen = _as_seen_from_here(states, cluster)
-    return tuple(replace(seen[path], keys=keys) for path, keys in found)
+    return tuple(replace(seen[path], keys=keys) for path, keys in named)
 
 
 def keys_of(path: str, word: str) -> Keys:
@@ -129,9 +129,9 @@ def keys_of(path: str, word: str) -> Keys:
     return tuple((key, None if value in ("", NO_VALUE) else value) for key, value in values)
 
 
-def _require_same_keys(found: Sequence[tuple[str, Keys]]) -> None:
-    for path, keys in found:
-        first_path, first = found[0]
+def _require_same_keys(named: Sequence[tuple[str, Keys]]) -> None:
+    for path, keys in named:
+        first_path, first = named[0]
         names, expected = [key for key, _ in keys], [key for key, _ in first]
         if names != expected:
             own, of_first = (f"folders for {', '.join(of)}" if of else "no such folders" for of in (names, expected))

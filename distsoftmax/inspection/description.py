@@ -20,6 +20,7 @@ from distsoftmax.inspection.census import Census, take_census
 from distsoftmax.inspection.diagnosis import Diagnosis, Problem
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
 from distsoftmax.inspection.tally import BadNumbers, KindOf
+from distsoftmax.model import are_sparse
 
 COLUMNS_SHOWN = 10  # those with the most bad cells
 
@@ -166,7 +167,7 @@ def describe(
         numeric=len(source.feature_names),
         categories=tuple(_categories(source, census, declared=not undeclared)),
         features=width,
-        sparse=source.sparse,
+        sparse=source.sparse or _become_sparse(source, census),
         nonzero=numbers.nonzero,
         stored="text" if source.is_text else stored.name,
         computed=computed.name,
@@ -228,8 +229,15 @@ def _shard_bytes(
 ) -> ShardBytes:
     if divided.source.sparse:
         return ShardBytes.of_sparse(census.numbers.sparse_bytes, stored, computed)
-    n_numeric, n_texts = len(divided.source.feature_names), len(census.categories)
-    return ShardBytes.of_dense(np.diff(divided.bounds), n_numeric, n_texts, width, stored, computed)
+    n_numeric, n_texts, rows = len(divided.source.feature_names), len(census.categories), np.diff(divided.bounds)
+    if _become_sparse(divided.source, census):
+        return ShardBytes.of_sparse_categories(rows, n_numeric, n_texts, stored, computed)
+    return ShardBytes.of_dense(rows, n_numeric, n_texts, width, stored, computed)
+
+
+def _become_sparse(source: Source, census: Census) -> bool:
+    """Return whether the categories make the features sparse."""
+    return are_sparse(len(source.feature_names), [len(tally.rows) for tally in census.categories])
 
 
 def _width(source: Source, census: Census) -> int:

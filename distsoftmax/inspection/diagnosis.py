@@ -11,6 +11,7 @@ import numpy as np
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES, double_name, dropped_rows
+from distsoftmax.data.row_numbers import numbers_rows
 from distsoftmax.data.shard_store import AT_HAND, too_little_memory
 from distsoftmax.data.shards import bad_number, bad_weight, no_text
 from distsoftmax.data.source import MISSING_LABEL, Source
@@ -150,6 +151,8 @@ class Diagnosis:
         for column in too_large[:1]:
             complaint = too_large_value(source.path, names[column], float(largest[column]))
             yield error(f"{complaint}{_first_of(too_large.size, 'column')}")
+        for column in self.census.row_numbers:
+            yield note(numbers_rows(source, column, self.config))
         constant = numbers.constant_columns(self.config.impute == "zero")
         if constant.size:
             shown = _named("column", [names[column] for column in constant[:NAMES_SHOWN]], constant.size)
@@ -196,7 +199,7 @@ class Diagnosis:
         if 2 * count > n_rows > 2 and count <= LARGEST_NUMBER_OF_CATEGORIES:
             yield note(
                 f"{path}: column {name} holds {count} different texts in {n_rows} rows; what is met once teaches "
-                "nothing: leave it out with --features"
+                f"nothing: leave it out with --drop {name}"
             )
 
     def _undeclared(self, name: str, tally: TextTally, first_word: Spot, may_be_label: bool) -> Problem:
@@ -207,7 +210,7 @@ class Diagnosis:
             return self._too_many(name)
         has_names = self.config.header != "no" and not self.source.headless_by_guess
         word = name if has_names else name.removeprefix("x")
-        remedy = f"declare it with --one-hot {word}, or leave it out with --features"
+        remedy = f"declare it with --one-hot {word}, or leave it out with --drop {word}"
         if may_be_label:
             return note(f"{where}: it holds text ({text}); say --label {word} if it is the label; else {remedy}")
         return error(f"{where}: it holds text ({text}); {remedy}")
@@ -215,7 +218,7 @@ class Diagnosis:
     def _too_many(self, name: str) -> Problem:
         return error(
             f"{self.source.path}: column {name} holds more than {LARGEST_NUMBER_OF_CATEGORIES} different texts, too "
-            "many for categories; leave it out with --features"
+            f"many for categories; leave it out with --drop {name}"
         )
 
     def _of_weights(self) -> Iterator[Problem]:

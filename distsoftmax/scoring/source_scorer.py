@@ -70,7 +70,7 @@ class SourceScorer:
             classes=model.classes if labelled else None,
         )
         self._divided = divided
-        self.scorer = Scorer(model.parameters, DTYPE, sparse=divided.source.sparse)
+        self.scorer = Scorer(model.parameters, DTYPE, sparse=divided.source.sparse or model.encoding.is_sparse)
         self.n_unseen = self.n_dropped = 0
 
     def samples(self) -> Iterator[Samples]:

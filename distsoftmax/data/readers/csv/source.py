@@ -15,7 +15,6 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.bad_cell import BadCell, rows_before
 from distsoftmax.data.parts import FileState, called
-from distsoftmax.data.readers.column_blocks import fill_columns
 from distsoftmax.data.readers.csv.columns import (
     CsvColumns,
     choose_columns,
@@ -40,6 +39,7 @@ from distsoftmax.data.readers.csv.head import (
     split_record,
     stray_quote,
 )
+from distsoftmax.data.readers.csv.values import cell_texts, number_matrix
 from distsoftmax.data.readers.partition_columns import (
     partition_column,
     partition_is_text,
@@ -145,10 +145,10 @@ class CsvSource(Source):
             n_before += records.n_records
         table = pa.concat_tables(tables) if tables else None
         return RawRows(
-            features=_matrix(table, columns.features),
+            features=number_matrix(table, columns.features),
             labels=self._labels(table) if columns.label is not None else None,
-            weights=_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
-            categories=tuple(_texts(table, column) for column in columns.categories),
+            weights=number_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
+            categories=tuple(cell_texts(table, column) for column in columns.categories),
             kept=pa.concat_tables(kept or [self._nothing_kept()]) if columns.kept else None,
         )
 
@@ -242,7 +242,7 @@ class CsvSource(Source):
     def _labels(self, table: pa.Table | None) -> TextColumn:
         """Return the labels; with --decimal , such as 1,5 is the number 1.5."""
         assert self._columns.label is not None
-        labels = _texts(table, self._columns.label)
+        labels = cell_texts(table, self._columns.label)
         if self._spec.decimal == ".":
             return labels
         texts = [text.replace(",", ".") if is_number(text, ",") else text for text in labels.texts]
@@ -286,23 +286,6 @@ class CsvSource(Source):
         word = name if self._columns.has_header else column
         return BadCell(
             row,
-            f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --features",
+            f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --drop {word}",
             name,
         )
-
-
-def _matrix(table: pa.Table | None, columns: Sequence[int]) -> NDArray[np.float64]:
-    """Return columns as a matrix (rows, columns), C-contiguous; NaN where a cell holds no number."""
-    if table is None:
-        return np.empty((0, len(columns)))
-    result = np.empty((table.num_rows, len(columns)))
-    fill_columns(result, [(number, table.column(f"c{column}").to_numpy()) for number, column in enumerate(columns)])
-    return result
-
-
-def _texts(table: pa.Table | None, column: int) -> TextColumn:
-    if table is None:
-        return TextColumn((), np.zeros(0, dtype=np.intp))
-    cells = table.column(f"c{column}").unify_dictionaries().combine_chunks()
-    codes = cells.indices.fill_null(-1).to_numpy().astype(np.intp)
-    return TextColumn(tuple(cells.dictionary.to_pylist()), codes)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,13 @@ from numpy.typing import NDArray
 from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.tensor_file import Buffer, read_tensor_file, tensor_file_content
 
+if TYPE_CHECKING:
+    from distsoftmax.config import OnMissing
+
 FORMAT_VERSION = 2
 INTERIM_NOTE = "is an interim model: its run was stopped early, and goes on when it is started again"
+DENSE_CATEGORIES = 64  # features of categories that are always dense
+LARGEST_DENSITY = 0.1  # of sparse features: a stored entry takes half as much again, and more work, than a dense one
 
 
 class NumberedNames(Sequence[str]):
@@ -69,6 +74,10 @@ class Encoding:
         The text columns, each with the categories seen in training; each category is a feature, 1 where it stands.
     index_base : int or None
         The index of the first column in svmlight files.
+    missing : tuple of str
+        What a missing cell says, besides what does so in every source.
+    drop_rows_missing : bool
+        Whether rows with a missing cell are left out.
 
     Examples
     --------
@@ -80,6 +89,20 @@ class Encoding:
     fill: NDArray[np.float64] | None = None
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     index_base: int | None = None
+    missing: tuple[str, ...] = ()
+    drop_rows_missing: bool = False
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the categories make the features sparse; see `are_sparse`."""
+        return are_sparse(len(self.numeric), [len(texts) for _, texts in self.categories])
+
+    @property
+    def on_missing(self) -> OnMissing:
+        """What becomes of a missing cell."""
+        if self.drop_rows_missing:
+            return "drop row"
+        return "error" if self.fill is None else "fill"
 
     @property
     def feature_names(self) -> Sequence[str]:
@@ -87,6 +110,27 @@ class Encoding:
         if not self.categories:
             return self.numeric
         return (*self.numeric, *(f"{column}={text}" for column, texts in self.categories for text in texts))
+
+
+def are_sparse(n_numeric: int, n_categories: Sequence[int]) -> bool:
+    """Return whether features are kept as compressed rows: of many categories, each row has one a column.
+
+    It follows from the columns alone, so that training, held-out data, predictions and every rank have it alike.
+
+    Parameters
+    ----------
+    n_numeric : int
+        The number of numeric columns.
+    n_categories : sequence of int
+        The number of categories of each text column.
+
+    Examples
+    --------
+    >>> are_sparse(5, [3, 64]), are_sparse(5, [3, 65])
+    (False, True)
+    """
+    width = sum(n_categories)
+    return width > DENSE_CATEGORIES and n_numeric + len(n_categories) < LARGEST_DENSITY * (n_numeric + width)
 
 
 @dataclass(frozen=True)
@@ -150,6 +194,8 @@ class Model:
             "numeric": names_as_json(encoding.numeric),
             "categories": encoding.categories,
             "index_base": encoding.index_base,
+            **({"missing": encoding.missing} if encoding.missing else {}),
+            **({"drop_rows_missing": True} if encoding.drop_rows_missing else {}),
         }
         metadata = {
             "format_version": str(FORMAT_VERSION),
@@ -207,6 +253,8 @@ def load_model(path: str | Path) -> Model:
             fill=tensors.get("fill"),
             categories=tuple((name, tuple(texts)) for name, texts in columns["categories"]),
             index_base=columns["index_base"],
+            missing=tuple(columns.get("missing", ())),
+            drop_rows_missing=bool(columns.get("drop_rows_missing")),
         )
         arithmetic = int(metadata["arithmetic"]) if "arithmetic" in metadata else None
         classes = tuple(json.loads(metadata["classes"]))

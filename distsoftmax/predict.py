@@ -1,6 +1,7 @@
 """Predict the class of each sample: python -m distsoftmax.predict MODEL --data F --out predictions.csv
 
-Works alone and under mpirun; the rows stand in the order of the data.
+Works alone and under mpirun; the rows stand in the order of the data. A row with a missing cell has an empty prediction
+where the model was trained with --drop-rows-missing, and is an error where it was trained without and without --impute.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from tyro.conf import arg
 
 from distsoftmax.command_line import run_command
 from distsoftmax.config import ScoringConfig
+from distsoftmax.config.values import Words
 from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(ScoringConfig):
-    """The options of `predict`. With --label the file's label column is left out."""
+    """The options of `predict`."""
 
     out: Annotated[str, arg(metavar="FILE")]
     """The file to write, .csv, .tsv or .parquet: a column prediction and, with --probabilities, one for each class.
     A .npy file holds the predicted classes or, with --probabilities, the probabilities alone, a column a class.
     With - the CSV file goes to standard output."""
+    keep: Words = ()
+    """The columns of the data to write before the predictions, as they stand, such as one that names the rows."""
     probabilities: bool = False
     """Write the probability of each class, in the order of the model's classes."""
 
@@ -34,6 +38,8 @@ class PredictConfig(ScoringConfig):
         super().__post_init__()
         if not self.out:
             raise InputError("--out names nothing, as where a variable of the shell is not set; name a file")
+        if self.keep and self.out.lower().endswith(".npy"):
+            raise InputError(f"--out {self.out}: a .npy file has no place for --keep; write .csv or .parquet")
 
 
 def command(config: PredictConfig, cluster: Communicator) -> int:
@@ -61,26 +67,33 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     ['"prediction"', '"cat"', '"dog"']
     """
     from distsoftmax.output_file import STANDARD_OUTPUT, require_no_input
-    from distsoftmax.scoring.prediction_file import PredictionTable, require_predictions, write_predictions
+    from distsoftmax.scoring.prediction_file import (
+        PredictionTable,
+        require_predictions,
+        with_empty_rows,
+        write_predictions,
+    )
     from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
 
     with cluster.agreement():
         if cluster.rank == 0:
             require_predictions(config.out)
-    model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster)
+    model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster, keep=config.keep)
     with cluster.agreement():
         if cluster.rank == 0:
             parts = (part.path for part in divided.source.parts)
             require_no_input(config.out, (config.model_path, *config.labels, *parts))
-        table = PredictionTable(config.out, model.classes, config.probabilities)
+        table = PredictionTable(config.out, model.classes, config.probabilities, divided.source.kept_names)
     source = SourceScorer(model, divided, labelled=False)
     own: list[bytes] = []
     with cluster.agreement():
-        for samples in source.samples():
+        for shard, samples in source.shards():
             rows = samples.rows(DTYPE)
             _, predicted = source.scorer.loss_and_prediction(rows)
             probabilities = source.scorer.probabilities(rows) if config.probabilities else None
-            own.append(table.encode(predicted, probabilities, header=samples.shard == 0))
+            if shard.complete is not None:
+                predicted, probabilities = with_empty_rows(predicted, probabilities, shard.complete)
+            own.append(table.encode(predicted, probabilities, shard.rows.kept, header=shard.number == 0))
     received = cluster.in_rank_order(b"".join(own))
     with cluster.agreement():
         try:

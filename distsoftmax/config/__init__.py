@@ -4,7 +4,7 @@ The command line and the TOML file are both made from these classes (`command_li
 default and help text stand here and nowhere else.
 """
 
-from distsoftmax.config.data import DataConfig, Format, SourceConfig
+from distsoftmax.config.data import DataConfig, Format, OnMissing, SourceConfig
 from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
 from distsoftmax.config.run import RunConfig, ScoringConfig, TrainConfig
 from distsoftmax.config.values import Text, model_file, parse_l2_path, parse_memory
@@ -13,6 +13,7 @@ __all__ = [
     "DataConfig",
     "Format",
     "ObjectiveConfig",
+    "OnMissing",
     "RunConfig",
     "ScoringConfig",
     "SolverConfig",

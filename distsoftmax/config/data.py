@@ -10,6 +10,7 @@ from distsoftmax.config.values import Text, Words, parse_memory, require
 from distsoftmax.errors import InputError
 
 Format = Literal["auto", "csv", "svmlight", "parquet", "npy", "npz", "hdf5"]
+OnMissing = Literal["error", "fill", "drop row"]  # what becomes of a missing cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,11 @@ class SourceConfig:
     """The columns taken as features; by default all but those of the labels and the weights."""
     one_hot: Words = ()
     """The columns of text taken as categories, with a feature for each category; auto: all columns of text."""
+    drop: Words = ()
+    """The columns that are not taken: by name or, in a CSV file, by number."""
+    missing: Words = ()
+    """What a missing cell says, besides NA, NaN, null and nothing at all; a number, such as -999, in any spelling.
+    predict and evaluate know it from the model."""
     header: Literal["auto", "yes", "no"] = "auto"
     """Whether the first line of a CSV file holds the column names."""
     separator: str = "auto"
@@ -60,6 +66,8 @@ class DataConfig(SourceConfig):
     """The weights of the classes: a JSON file of them, or balanced, so that all classes weigh the same in sum."""
     impute: Literal["error", "mean", "zero"] = "error"
     """What is put in place of a missing number: the mean of its column, or 0; error refuses it."""
+    drop_rows_missing: bool = False
+    """Leave out the rows with a missing cell in a column that is used; predict writes no prediction for them."""
     n_features: Optional[int] = None
     """The number of columns of svmlight files; by default as many as the largest index asks for."""
     valid: Words = ()
@@ -103,6 +111,10 @@ class DataConfig(SourceConfig):
             parse_memory(self.memory)
         if self.valid and fraction:
             raise InputError("--valid and --valid-fraction both hold samples out: give one of them")
+        if self.drop_rows_missing and self.impute != "error":
+            raise InputError(
+                "--drop-rows-missing and --impute both say what becomes of missing cells: give one of them"
+            )
         if self.center == "yes" and not self.standardize:
             raise InputError("--center yes is a part of --standardize: leave --no-standardize out")
         if self.valid_labels and not self.valid:
@@ -112,6 +124,13 @@ class DataConfig(SourceConfig):
             if getattr(self, item.name) != item.default:
                 name = item.name.replace("_", "-")
                 raise InputError(f"--{name} was given without --data: name the file it belongs to with --data FILE")
+
+    @property
+    def on_missing(self) -> OnMissing:
+        """What becomes of a missing cell."""
+        if self.drop_rows_missing:
+            return "drop row"
+        return "error" if self.impute == "error" else "fill"
 
     @property
     def scratch_folder(self) -> str:

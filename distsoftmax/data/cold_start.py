@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
 from distsoftmax.data.column_sums import Columns
-from distsoftmax.data.encoding import agree_on_unseen, count_unseen
+from distsoftmax.data.encoding import agree_on_unseen, count_unseen, dropped_rows, encoded_bytes
 from distsoftmax.data.facts import Facts
 from distsoftmax.data.open_source import held_out_source
 from distsoftmax.data.preparation import EncodedShard, Preparation, PreparedShard, take_rows
+from distsoftmax.data.row_numbers import numbers_rows
 from distsoftmax.data.shard_store import ShardStore
 from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source
+from distsoftmax.data.source import Source
 from distsoftmax.data.spool import Spool
 from distsoftmax.data.standardization import fit_standardization
-from distsoftmax.data.survey import shard_digest, take_survey
+from distsoftmax.data.survey import Survey, no_complete_row, shard_digest, take_survey
 from distsoftmax.data.warm_files import WarmFolder, WarmShards
 from distsoftmax.errors import InputError
 
@@ -70,11 +72,12 @@ def start_cold(
     raw = ShardStore[RawShard](bound, spool)
     survey = take_survey(_read(divided, raw, ranks_here, config, show), divided, config, cluster)
     preparation = survey.preparation
+    sparse = source.sparse or preparation.encoding.is_sparse
     names = preparation.encoding.feature_names
     with cluster.agreement():
         if preparation.encoding.categories:
-            rows = int(np.diff(divided.bounds).max())
-            raw.require_memory(divided, largest=rows * len(names) * np.dtype(np.float64).itemsize)
+            rows, entry = int(np.diff(divided.bounds).max()), np.dtype(np.float64).itemsize
+            raw.require_memory(divided, largest=encoded_bytes(rows, preparation.encoding, entry))
         encoded = raw.turned_into(preparation.encode)
     standardization = fit_standardization(
         partial(_weighted_rows, encoded),
@@ -82,7 +85,7 @@ def start_cold(
         names=names,
         path=source.path,
         wanted=config.standardize,
-        centre=intercept and (config.center == "yes" or (config.center == "auto" and not source.sparse)),
+        centre=intercept and (config.center == "yes" or (config.center == "auto" and not sparse)),
         dtype=preparation.dtype,
         cluster=cluster,
     )
@@ -98,13 +101,14 @@ def start_cold(
         preparation=preparation,
         n_rows=source.n_rows,
         n_training=survey.n_training,
-        n_held_out=source.n_rows - survey.n_training,
+        n_held_out=source.n_rows - survey.n_dropped - survey.n_training,
         total_weight=survey.total_weight,
         unit_exponent=survey.unit_exponent,
-        sparse=source.sparse,
+        sparse=sparse,
         shard_digests=survey.shard_digests,
         held_out_digests=np.zeros(0, dtype=np.int64),
-        notes=(*source.notes, *_notes(config, preparation, survey.n_training, source.sparse, intercept)),
+        label=source.label_name,
+        notes=(*source.notes, *_notes(config, preparation, survey, source, intercept)),
     )
     started = Started(facts, prepared, None)
     return _with_held_out(started, divided.weights, config, cluster, show, folder) if config.valid else started
@@ -114,7 +118,7 @@ def _read(
     divided: DividedSource, store: ShardStore[RawShard], ranks_here: int, config: DataConfig, show: ShowProgress
 ) -> Iterator[RawShard]:
     """Yield this rank's shards as they are read and kept."""
-    for shard in divided.read_all(show, missing=config.impute != "error"):
+    for shard in divided.read_all(show, on_missing=config.on_missing):
         if shard.number == divided.own.start:
             store.require_disk(shard.nbytes, len(divided.own), ranks_here)
         yield store.add(shard)
@@ -133,16 +137,22 @@ def _weighted_rows(store: ShardStore[EncodedShard]) -> Iterator[tuple[int, Colum
 
 
 def _notes(
-    config: DataConfig, preparation: Preparation, n_training: int, sparse: bool, intercept: bool
+    config: DataConfig, preparation: Preparation, survey: Survey, source: Source, intercept: bool
 ) -> Iterator[str]:
-    n_classes = len(preparation.classes or ())
+    n_classes, n_training = len(preparation.classes or ()), survey.n_training
+    sparse = source.sparse or preparation.encoding.is_sparse
+    if survey.n_dropped:
+        yield f"{source.path}: {dropped_rows(survey.n_dropped, source.n_rows)}"
+    for column in survey.row_numbers:
+        yield numbers_rows(source, column, config)
     if 2 * n_classes > n_training > 20:
         yield (
             f"{n_classes} classes for {n_training} samples: is the label a number to be predicted? This trains a "
             "classifier"
         )
     if config.standardize and sparse and preparation.standardization.offset is None and intercept:
-        yield "sparse features are scaled to standard deviation 1 but not centred; --center yes does both"
+        because = "" if source.sparse else "the many categories make the features sparse: "
+        yield f"{because}sparse features are scaled to standard deviation 1 but not centred; --center yes does both"
 
 
 def _with_held_out(
@@ -159,25 +169,31 @@ def _with_held_out(
     divided = divide_source(held_out_source(config, encoding), config.shards, cluster, or_fewer=True, weights=weights)
     divided.require_columns(encoding, "the training data")
     source = divided.source
-    if source.sparse != facts.sparse:
+    sparse = source.sparse or encoding.is_sparse
+    if sparse != facts.sparse:
         kinds = ("dense", "sparse")
         raise InputError(
-            f"{source.path}: holds {kinds[source.sparse]} features, the training data {kinds[facts.sparse]} ones; "
+            f"{source.path}: holds {kinds[sparse]} features, the training data {kinds[facts.sparse]} ones; "
             "give both in one kind of format"
         ).on_all_ranks()
     store = ShardStore[PreparedShard](training.bound, training.spool)
     files = WarmShards(folder, "held-out", preparation, training.spool)
     digests = np.zeros(divided.n_shards, dtype=np.int64)
-    n_unseen = 0
+    n_unseen, n_dropped = 0, np.zeros(1, dtype=np.int64)
     with cluster.agreement():
-        for shard in divided.read_all(show, missing=config.impute != "error"):
+        for shard in divided.read_all(show, on_missing=config.on_missing):
             digests[shard.number] = digest = shard_digest(shard)
             n_unseen += count_unseen(shard.rows, encoding)
+            n_dropped += shard.n_dropped
             store.add(files.keep(preparation.prepare(shard), digest), others=training.bytes_held)
         if store.bytes_spooled:
             store.require_memory(divided, others=training.bytes_held)
     cluster.sum_integers(digests)
-    unseen = agree_on_unseen(n_unseen, cluster)
-    notes = (*facts.notes, *source.notes, *([f"{source.path}: {unseen}"] if unseen else ()))
-    facts = replace(facts, n_held_out=source.n_rows, held_out_digests=digests, notes=notes)
+    cluster.sum_integers(n_dropped)
+    n_held_out = source.n_rows - int(n_dropped[0])
+    if not n_held_out:
+        raise no_complete_row(source.path).on_all_ranks()
+    said = agree_on_unseen(n_unseen, cluster), dropped_rows(int(n_dropped[0]), source.n_rows)
+    notes = (*facts.notes, *source.notes, *(f"{source.path}: {text}" for text in said if text))
+    facts = replace(facts, n_held_out=n_held_out, n_valid_rows=source.n_rows, held_out_digests=digests, notes=notes)
     return Started(facts, training, store)

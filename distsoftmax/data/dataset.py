@@ -212,7 +212,7 @@ def origin_of_training(dataset: Dataset, config: DataConfig, folder: WarmFolder 
         n_rows=dataset.n_rows,
         digests=dataset.shard_digests,
         preparation=preparation,
-        missing=config.impute != "error",
+        on_missing=config.on_missing,
         files=WarmShards(folder, "training", preparation, dataset.training.store.spool),
     )
 
@@ -222,10 +222,10 @@ def origin_of_held_out(dataset: Dataset, config: DataConfig, folder: WarmFolder 
     preparation = dataset.preparation.of_held_out_source
     return Origin(
         source=partial(held_out_source, config, preparation.encoding),
-        n_rows=dataset.n_held_out,
+        n_rows=dataset.n_valid_rows,
         digests=dataset.held_out_digests,
         preparation=preparation,
-        missing=config.impute != "error",
+        on_missing=config.on_missing,
         files=WarmShards(folder, "held-out", preparation, dataset.training.store.spool),
     )
 
@@ -245,7 +245,7 @@ def _start_warm(
     folder.prepare_for(facts.preparation, 0, cluster)
     wanted = [
         _own_run(facts.n_rows, facts.shard_digests.size, cluster, weights),
-        _own_run(facts.n_held_out, facts.held_out_digests.size, cluster, weights),
+        _own_run(facts.n_valid_rows, facts.held_out_digests.size, cluster, weights),
     ]
     return _with_more(Dataset.of(facts, training, held_out), wanted, config, cluster, show, folder)
 

@@ -17,8 +17,9 @@ from distsoftmax.data.source import Features, RawRows, Source, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
+SPARSE_INDEX = np.dtype(np.int32).itemsize  # bytes for the place of an entry, and for the start of a row
 Impute = Literal["error", "mean", "zero"]
-LARGEST_NUMBER_OF_CATEGORIES = 10_000
+LARGEST_NUMBER_OF_CATEGORIES = 100_000  # of a column
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def fit_encoding(
         if len(everywhere) > LARGEST_NUMBER_OF_CATEGORIES:
             raise InputError(
                 f"{source.path}: column {name} holds {len(everywhere)} different texts, too many for categories (at "
-                f"most {LARGEST_NUMBER_OF_CATEGORIES}); leave it out with --features"
+                f"most {LARGEST_NUMBER_OF_CATEGORIES}); leave it out with --drop {name}"
             ).on_all_ranks()
         agreed.append((name, tuple(everywhere)))
     fill = None
@@ -109,7 +110,8 @@ def double_name(
 def encode_features(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatures:
     """Return the features of raw rows, (rows, n_features).
 
-    A category that is missing or was never seen is 0 in every column. The type is that of the numeric columns.
+    A category that is missing or was never seen is 0 in every column. The type is that of the numeric columns; sparse
+    features are floats.
     """
     features = rows.features
     if encoding.fill is not None:
@@ -118,6 +120,8 @@ def encode_features(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatur
         return SparseFeatures.from_csr(features)
     if not encoding.categories:
         return features
+    if encoding.is_sparse:
+        return _sparse_rows(features, rows.categories, encoding)
     width = sum(len(texts) for _, texts in encoding.categories)
     dtype = features.dtype if features.shape[1] else np.dtype(np.uint8)
     result = np.zeros((len(features), features.shape[1] + width), dtype=dtype)
@@ -129,6 +133,36 @@ def encode_features(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatur
         result[seen, first + numbers[seen]] = 1
         first += len(texts)
     return result
+
+
+def encoded_bytes(n_rows: int, encoding: Encoding, entry: int) -> int:
+    """Return the most bytes that so many rows take, encoded, with so many bytes for a value."""
+    if encoding.is_sparse:
+        n_columns = len(encoding.numeric) + len(encoding.categories)
+        return n_rows * (n_columns * (entry + SPARSE_INDEX) + SPARSE_INDEX)
+    return n_rows * len(encoding.feature_names) * entry
+
+
+def _sparse_rows(numeric: NDArray, columns: Sequence[TextColumn], encoding: Encoding) -> SparseFeatures:
+    """Return the features as compressed rows: numbers that are not 0, then the categories."""
+    from scipy.sparse import csr_array
+
+    rows, column_numbers = np.nonzero(numeric)
+    values = numeric[rows, column_numbers]
+    entries = [(rows, column_numbers, values)]
+    first = numeric.shape[1]
+    for column, (_, texts) in zip(columns, encoding.categories, strict=True):
+        numbers = _category_numbers(column, texts)
+        seen = np.flatnonzero(numbers >= 0)
+        entries.append((seen, first + numbers[seen], np.ones(seen.size)))
+        first += len(texts)
+    row_of, column_of, value_of = (np.concatenate(part) for part in zip(*entries, strict=True))
+    order = np.argsort(row_of, kind="stable")  # the columns of a row ascend
+    starts = np.zeros(len(numeric) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(row_of, minlength=len(numeric)), dtype=np.int64, out=starts[1:])
+    dtype = numeric.dtype if numeric.dtype in (np.float32, np.float64) else np.float64
+    matrix = csr_array((value_of[order].astype(dtype), column_of[order], starts), shape=(len(numeric), first))
+    return SparseFeatures.from_csr(matrix)
 
 
 def count_unseen(rows: RawRows, encoding: Encoding) -> int:
@@ -143,6 +177,11 @@ def agree_on_unseen(own: int, cluster: Communicator) -> str:
     """Return what to say of the cells that `count_unseen` counted on all ranks, if there are any. Collective."""
     total = sum(cluster.allgather(own))
     return f"{total} cells hold a category that training never saw; they count as none" if total else ""
+
+
+def dropped_rows(count: int, n_rows: int) -> str:
+    """Return what to say of rows that are left out for a missing cell, if there are any."""
+    return f"{count} of {n_rows} rows have a missing cell and are left out" if count else ""
 
 
 def _category_numbers(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.intp]:

@@ -31,8 +31,8 @@ class Facts:
     ----------
     preparation : Preparation
         What made the samples; of any shard it makes them on any rank.
-    n_rows : int
-        Of the source named by --data.
+    n_rows, n_valid_rows : int
+        Of the sources named by --data and --valid, with the rows that are left out.
     total_weight : float
         The sum of the training samples' weights.
     unit_exponent : int
@@ -43,6 +43,8 @@ class Facts:
         The same of the source named by --valid; empty where there is none.
     notes : tuple of str
         What the user should know.
+    label : str or None
+        The column of labels, see `Source.label_name`.
     """
 
     preparation: Preparation
@@ -55,6 +57,8 @@ class Facts:
     held_out_digests: NDArray[np.int64]
     notes: tuple[str, ...]
     unit_exponent: int = 0
+    label: str | None = None
+    n_valid_rows: int = 0
 
     @property
     def n_shards(self) -> int:
@@ -152,6 +156,8 @@ def _in_parts(preparation: Preparation) -> tuple[dict[str, NDArray], str]:
         "numeric": names_as_json(encoding.numeric),
         "categories": encoding.categories,
         "index_base": encoding.index_base,
+        "missing": encoding.missing,
+        "drop_rows_missing": encoding.drop_rows_missing,
         "active": units.active,
         "dtype": preparation.dtype.name,
         "classes": preparation.classes,
@@ -168,6 +174,8 @@ def _put_together(tensors: Mapping[str, NDArray], rest: dict[str, Any]) -> Prepa
         fill=tensors.get("fill"),
         categories=tuple((name, tuple(texts)) for name, texts in rest["categories"]),
         index_base=rest["index_base"],
+        missing=tuple(rest["missing"]),
+        drop_rows_missing=rest["drop_rows_missing"],
     )
     offset, trained = tensors.get("offset"), tensors.get("trained")
     return Preparation(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format
 from distsoftmax.data.formats import find_format
+from distsoftmax.data.missing import MissingValues
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.source import Source, SourceSpec
 from distsoftmax.errors import InputError
@@ -25,25 +26,40 @@ def open_source(spec: SourceSpec, cluster: Communicator) -> Source:
     file_format = spec.format if spec.format != "auto" else _common_format(parts, cluster)
     with cluster.agreement():
         _refuse_options_of_other_formats(spec, file_format)
-    if file_format == "csv":
+    source = _reader(replace(spec, format=file_format), parts, cluster)
+    source.rows_may_lack_labels = spec.rows_may_lack_labels
+    source.marked = MissingValues.of(spec.missing).marked
+    return source
+
+
+def _reader(spec: SourceSpec, parts: tuple[FileState, ...], cluster: Communicator) -> Source:
+    """Return the reader for the format of a source. Collective."""
+    if spec.format == "csv":
         from distsoftmax.data.readers.csv.source import CsvSource
 
         return CsvSource(spec, parts)
-    if file_format == "svmlight":
-        from distsoftmax.data.readers.svmlight.source import SvmlightSource
-
-        return SvmlightSource(spec, parts)
-    if file_format == "parquet":
+    if spec.format == "parquet":
         from distsoftmax.data.readers.parquet.source import ParquetSource
 
         return ParquetSource(spec, parts)
+    for part in parts:
+        if part.keys:
+            name = part.keys[0][0]
+            raise InputError(
+                f"{part.path}: its folder's name holds a column, {name}, which {spec.format} files cannot have; "
+                f"name the folders themselves, as in {name}=..."
+            ).on_all_ranks()
+    if spec.format == "svmlight":
+        from distsoftmax.data.readers.svmlight.source import SvmlightSource
+
+        return SvmlightSource(spec, parts)
     from distsoftmax.data.readers.arrays.archives import open_npz
     from distsoftmax.data.readers.arrays.files import open_npy
     from distsoftmax.data.readers.arrays.hdf5 import open_hdf5
     from distsoftmax.data.readers.arrays.source import ArraySource
 
-    opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[file_format]
-    return ArraySource(replace(spec, format=file_format), parts, find_parts(spec.labels_paths, cluster), opened)
+    opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[spec.format]
+    return ArraySource(spec, parts, find_parts(spec.labels_paths, cluster), opened)
 
 
 def training_source(config: DataConfig) -> Source | SourceSpec:
@@ -95,6 +111,8 @@ def _refuse_options_of_other_formats(spec: SourceSpec, file_format: str) -> None
         "label": (spec.label is not None, is_table or file_format in ("npz", "hdf5")),
         "weight": (spec.weight is not None, is_table or file_format in ("npz", "hdf5")),
         "features": (bool(spec.features), is_table),
+        "drop": (bool(spec.drop), is_table),
+        "keep": (bool(spec.keep), is_table),
         "one-hot": (bool(spec.one_hot) and spec.one_hot != ("auto",), is_table),
         "n-features": (spec.n_features is not None, file_format == "svmlight"),
     }

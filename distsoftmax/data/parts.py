@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
+from urllib.parse import unquote
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.errors import InputError
 
 MAGIC = ("*", "?", "[")
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+Keys: TypeAlias = "tuple[tuple[str, str | None], ...]"
 
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells that a file has changed: size and time of change, as when it was scanned; and which file it is."""
+    """What tells that a file has changed: size and time of change, as when it was scanned; and which file it is.
+
+    `keys` are the columns in the names of its folders, see `keys_of`.
+    """
 
     path: str
     size: int
     modified: int  # nanoseconds
     inode: int
+    keys: Keys = ()
 
     @classmethod
     def of(cls, path: str) -> FileState:
@@ -75,27 +85,62 @@ def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState
     """Return the files that the words name, in their order; those of a folder or a glob by name. Collective.
 
     Files whose names begin with a dot or an underscore are left out of folders and globs, as other tools write such
-    beside their parts (_SUCCESS, .crc). Rank 0 looks, so that all have the same list. Then each rank opens its own
-    files of the list: a thousand ranks do not open a thousand files each.
+    beside their parts (_SUCCESS, .crc). Folders named KEY=VALUE are searched, too, as Hive, Spark, pandas and pyarrow
+    write them. Rank 0 looks, so that all have the same list. Then each rank opens its own files of the list: a thousand
+    ranks do not open a thousand files each.
 
     Raises
     ------
     InputError
-        On every rank: nothing is there, or a rank cannot open a file.
+        On every rank: nothing is there, two parts have different keys, or a rank cannot open a file.
     """
-    paths: list[str] = []
+    named: list[tuple[str, Keys]] = []
     with cluster.agreement():
         if cluster.rank == 0:
             for word in words:
-                paths += expand(word)
-    paths = cluster.allgather(paths)[0]
+                named += [(path, keys_of(path, word)) for path in expand(word)]
+            _require_same_keys(named)
+    named = cluster.allgather(named)[0]
     own: dict[str, FileState] = {}
     with cluster.agreement():
-        for path in paths[cluster.rank :: cluster.size]:
+        for path, _ in named[cluster.rank :: cluster.size]:
             own[path] = FileState.of(path)
     states = {path: state for of_rank in cluster.allgather(own) for path, state in of_rank.items()}
     seen = _as_seen_from_here(states, cluster)
-    return tuple(seen[path] for path in paths)
+    return tuple(replace(seen[path], keys=keys) for path, keys in named)
+
+
+def keys_of(path: str, word: str) -> Keys:
+    """Return the keys and values in the names of the folders that lead from what a user named to a part.
+
+    Of a glob these are the folders from its first wildcard on. A value that is empty, or says so in Hive's way, is
+    missing.
+
+    Examples
+    --------
+    >>> keys_of("d/year=2026/kind=a%2Fb/part-0.csv", "d")
+    (('year', '2026'), ('kind', 'a/b'))
+    """
+    names = word.rstrip("/").split("/")
+    if not os.path.isdir(word):
+        names = list(itertools.takewhile(lambda name: not any(mark in name for mark in MAGIC), names[:-1]))
+    folders = [name.partition("=") for name in path.split("/")[len(names) : -1] if "=" in name]
+    values = [(unquote(key), unquote(value)) for key, _, value in folders]
+    return tuple((key, None if value in ("", NO_VALUE) else value) for key, value in values)
+
+
+def _require_same_keys(named: Sequence[tuple[str, Keys]]) -> None:
+    for path, keys in named:
+        first_path, first = named[0]
+        names, expected = [key for key, _ in keys], [key for key, _ in first]
+        if names != expected:
+            own, of_first = (f"folders for {', '.join(of)}" if of else "no such folders" for of in (names, expected))
+            raise InputError(
+                f"{path}: lies in {own}, but {first_path} in {of_first}; give parts of one table, with the same "
+                "KEY=VALUE folders"
+            )
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: two of its folders have one key; rename one of them")
 
 
 def _as_seen_from_here(states: dict[str, FileState], cluster: Communicator) -> dict[str, FileState]:
@@ -124,19 +169,42 @@ def expand(word: str) -> list[str]:
     Raises
     ------
     InputError
-        A folder without parts, or a glob that matches nothing.
+        A folder without parts, or with parts of two tables; or a glob that matches nothing.
     """
     if os.path.isdir(word):
-        paths = [os.path.join(word, name) for name in sorted(os.listdir(word)) if name[0] not in "._"]
+        paths = _parts_in(word)
         if not paths:
             raise InputError(f"{word}: is a folder with no parts in it")
         return paths
     if os.path.exists(word) or not any(mark in word for mark in MAGIC):
         return [word]
-    paths = sorted(path for path in glob.glob(word) if not os.path.basename(path).startswith((".", "_")))
+    paths = sorted(path for path in glob.glob(word) if not _is_hidden(os.path.basename(path)))
     if not paths:
         raise InputError(f"{word}: matches no file (seen from {os.getcwd()})")
-    return paths
+    return [part for path in paths for part in (_parts_in(path) if _is_key(path) else [path])]
+
+
+def _parts_in(folder: str) -> list[str]:
+    """Return the files of a folder and of its folders that are named KEY=VALUE, by name."""
+    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if not _is_hidden(name)]
+    keyed = [path for path in paths if _is_key(path)]
+    if not keyed:
+        return paths
+    for path in paths:
+        if path not in keyed:
+            raise InputError(
+                f"{folder}: holds both {os.path.basename(keyed[0])}, a folder of a partitioned table, and "
+                f"{os.path.basename(path)}, which is none; name the parts of one table"
+            )
+    return [part for path in keyed for part in _parts_in(path)]
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
+def _is_key(path: str) -> bool:
+    return "=" in os.path.basename(path) and os.path.isdir(path)
 
 
 def called(words: tuple[str, ...]) -> str:

@@ -200,13 +200,17 @@ class Preparation:
 
 
 def held_out_rows(shard: RawShard, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Return which rows of a shard are held out: it follows from (seed, shard, row) alone."""
-    first, stop = shard.first_row, shard.first_row + len(shard)
+    """Return which rows of a shard are held out: it follows from (seed, shard, row) alone.
+
+    Rows that are left out change nothing for the others.
+    """
+    n_rows = len(shard) if shard.complete is None else shard.complete.size
+    first, stop = shard.first_row, shard.first_row + n_rows
     count = int(stop * fraction) - int(first * fraction)
-    held_out = np.zeros(len(shard), dtype=bool)
+    held_out = np.zeros(n_rows, dtype=bool)
     if count:
-        held_out[permutation(Purpose.HOLD_OUT, seed, shard.number, 0, len(shard))[:count]] = True
-    return held_out
+        held_out[permutation(Purpose.HOLD_OUT, seed, shard.number, 0, n_rows)[:count]] = True
+    return held_out if shard.complete is None else held_out[shard.complete]
 
 
 def take_rows(of_rows: Any, rows: NDArray[np.bool_]) -> Any:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.assignment import reading_runs
+from distsoftmax.config import OnMissing
 from distsoftmax.data.features import first_marked, moved, size_of
+from distsoftmax.data.missing import complete_rows, only_rows
 from distsoftmax.data.open_source import open_source
 from distsoftmax.data.source import RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
@@ -24,7 +26,7 @@ MANY_SHARDS = 64  # enough for even work on a few dozen ranks
 SMALL_SHARD_ROWS = 1024  # fewer rows take less time than the calls that work on them
 LARGEST_SHARD_ROWS = 16_384
 LARGEST_WEIGHT = 1e100
-MISSING_REMEDY = "fill it in, leave the row out, or train with --impute mean or zero"
+MISSING_REMEDY = "fill it in, or train with --impute mean or zero, or with --drop-rows-missing"
 
 ShowProgress = Callable[[str, int, int], None]  # (what is done, how much of it is done, how much there is)
 
@@ -45,20 +47,35 @@ class RawShard:
     rows : RawRows
     source : Source
         Where it was read from.
+    complete : ndarray of bool, (rows in the source,), or None
+        Which of its rows are here, where those with a missing cell are left out; None: all.
     """
 
     number: int
     first_row: int
     rows: RawRows
     source: Source
+    complete: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return int(self.rows.features.shape[0])
 
+    @property
+    def n_dropped(self) -> int:
+        """The number of rows that are left out."""
+        return 0 if self.complete is None else self.complete.size - len(self)
+
     def where(self, row: int) -> str:
         """Return what an error calls a row of the shard."""
+        if self.complete is not None:
+            row = np.flatnonzero(self.complete)[row]
         path, number = self.source.locate(self.first_row + int(row))
         return f"{path}: row {number}"
+
+    def without_missing(self) -> RawShard:
+        """Return the same without the rows that have a missing cell."""
+        complete = complete_rows(self.rows)
+        return self if complete.all() else replace(self, rows=only_rows(self.rows, complete), complete=complete)
 
     @property
     def nbytes(self) -> int:
@@ -99,14 +116,14 @@ class DividedSource:
         """The number of shards on all ranks together."""
         return self.bounds.size - 1
 
-    def read(self, number: int, *, missing: bool = False) -> RawShard:
+    def read(self, number: int, *, on_missing: OnMissing = "error") -> RawShard:
         """Read a shard of this rank and look at its values. Not collective.
 
         Parameters
         ----------
         number : int
-        missing : bool
-            Whether cells may be missing.
+        on_missing : {"error", "fill", "drop row"}
+            What becomes of a missing cell.
 
         Raises
         ------
@@ -114,12 +131,14 @@ class DividedSource:
             Naming file, row and column of what cannot be used.
         """
         shard = self.read_unchecked(number)
+        if on_missing == "drop row":
+            shard = shard.without_missing()
         rows, weights = shard.rows, shard.rows.weights
-        self._check_features(shard, missing)
+        self._check_features(shard, on_missing == "fill")
         if weights is not None:
             for row in np.flatnonzero(~((weights >= 0) & (weights <= LARGEST_WEIGHT)))[:1]:
                 raise bad_weight(shard.where(row), weights[row])
-        if not missing:
+        if on_missing == "error":
             for name, column in zip(self.source.category_names, rows.categories, strict=True):
                 for row in np.flatnonzero(column.codes < 0)[:1]:
                     raise no_text(f"{shard.where(row)}, column {name}")
@@ -131,11 +150,11 @@ class DividedSource:
         self.cluster.n_shards_done += 1
         return shard
 
-    def read_all(self, show: ShowProgress = show_nothing, *, missing: bool = False) -> Iterator[RawShard]:
+    def read_all(self, show: ShowProgress = show_nothing, *, on_missing: OnMissing = "error") -> Iterator[RawShard]:
         """Read this rank's shards, one after the other; see `read`."""
         for number in self.own:
             show(f"reading {self.source.path}", number - self.own.start, len(self.own))
-            yield self.read(number, missing=missing)
+            yield self.read(number, on_missing=on_missing)
 
     def require_columns(self, encoding: Encoding, owner: str) -> None:
         """Refuse a source with other columns than its `owner` has: another number of features, other categories.

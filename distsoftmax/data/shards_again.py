@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.config import OnMissing
 from distsoftmax.data.preparation import Preparation, PreparedShard
 from distsoftmax.data.shard_store import ShardStore
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source
@@ -34,8 +35,8 @@ class Origin:
     digests : ndarray of int64, (n_shards,)
         Of each shard as it was read before.
     preparation : Preparation
-    missing : bool
-        Whether cells may be missing.
+    on_missing : {"error", "fill", "drop row"}
+        What becomes of a missing cell.
     files : WarmShards
         Where shards may lie that are prepared already.
     """
@@ -44,7 +45,7 @@ class Origin:
     n_rows: int
     digests: NDArray[np.int64]
     preparation: Preparation
-    missing: bool
+    on_missing: OnMissing
     files: WarmShards
 
     def add_to(
@@ -98,7 +99,7 @@ class Origin:
         """Read a shard and prepare it."""
         assert divided is not None
         show(f"reading {divided.source.path}", number - divided.own.start, len(divided.own))
-        raw = divided.read(number, missing=self.missing)
+        raw = divided.read(number, on_missing=self.on_missing)
         if shard_digest(raw) != self.digests[number]:
             raise changed(divided.source.path)
         return self.files.keep(self.preparation.prepare(raw), int(self.digests[number]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, SourceConfig
-from distsoftmax.data.bad_cell import bad_cells_named
+from distsoftmax.data.bad_cell import BadCell, bad_cells_named
 from distsoftmax.data.parts import FileState
 from distsoftmax.model import Encoding
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from scipy.sparse import csr_array
 
 Features: TypeAlias = "NDArray | csr_array"
@@ -44,14 +45,22 @@ class RawRows:
         As read, NaN where missing; None where no column of weights was asked for.
     categories : tuple of TextColumn
         The text columns declared with --one-hot, in the order of `Source.category_names`.
+    kept : pyarrow.Table or None
+        The columns `Source.kept_names` as they stand; of a CSV file texts, null where nothing stands. None where none
+        are asked for.
     """
 
     features: Features
     labels: TextColumn | None = None
     weights: NDArray[np.float64] | None = None
     categories: tuple[TextColumn, ...] = ()
+    kept: pa.Table | None = None
 
 
+MISSING_LABEL = (
+    "the label is missing (an empty cell, NA, nan, null or the like); leave the row out, as --drop-rows-missing does, "
+    "or give the class another name"
+)
 AUTO = ("auto",)  # --one-hot auto: the text columns are found, not named.
 
 
@@ -71,8 +80,17 @@ class SourceSpec:
         The first column's index in svmlight files; auto finds it over the whole source.
     n_features : int or None
         The number of columns of svmlight files; None finds the largest index over the whole source.
+    drop, keep : tuple of str
+        The columns of a table that are not taken; and those that are read as they stand, besides what else they are.
+    missing : tuple of str
+        What stands for a missing cell, besides what does so in the format.
+    rows_may_lack_labels : bool
+        Whether a row without label is read, as one that will be left out.
     left_out : tuple of str
-        Columns that are not wanted, by number, in a CSV file without header: of weights, where a model is at hand.
+        Where a model is at hand, which says what is wanted: the columns of a CSV file without header that hold weights
+        or are dropped.
+    known_label : str or None
+        The column of labels that a model was trained with: taken where none is named and the source has it.
     scratch : str or None
         Where --memory bounds what a rank keeps: the folder for the text of compressed files.
     expected_names, expected_categories : sequence of str or None
@@ -94,11 +112,16 @@ class SourceSpec:
     one_hot: tuple[str, ...] = ()
     index_base: Literal["auto", "0", "1"] = "auto"
     n_features: int | None = None
+    drop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    known_label: str | None = None
     scratch: str | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
     needs_labels: bool = True
+    rows_may_lack_labels: bool = False
 
     @classmethod
     def of(cls, config: SourceConfig) -> SourceSpec:
@@ -115,6 +138,8 @@ class SourceSpec:
             separator=config.separator,
             decimal=config.decimal,
             index_base=config.index_base,
+            drop=config.drop,
+            missing=config.missing,
         )
         if not isinstance(config, DataConfig):
             return spec
@@ -122,10 +147,11 @@ class SourceSpec:
             spec,
             scratch=None if config.memory is None else config.scratch_folder,
             n_features=config.n_features,
+            rows_may_lack_labels=config.drop_rows_missing,
         )
 
-    def expecting(self, encoding: Encoding) -> SourceSpec:
-        """Return the same source with what is known of its columns from training."""
+    def expecting(self, encoding: Encoding, label: str | None = None) -> SourceSpec:
+        """Return the same source with what is known of its columns, and of that of the labels, from training."""
         base: Literal["auto", "0", "1"] = self.index_base
         if base == "auto" and encoding.index_base is not None:
             base = "1" if encoding.index_base else "0"
@@ -136,7 +162,11 @@ class SourceSpec:
             expected_categories=categories,
             index_base=base,
             weight=None,
-            left_out=() if self.weight is None else (self.weight,),
+            drop=(),
+            left_out=self.drop if self.weight is None else (self.weight, *self.drop),
+            known_label=label,
+            missing=tuple(dict.fromkeys((*encoding.missing, *self.missing))),
+            rows_may_lack_labels=encoding.drop_rows_missing,
         )
 
 
@@ -159,6 +189,8 @@ class Source(ABC):
         The columns of `RawRows.features`: in the source, or made up as x0, x1, ...
     category_names : tuple of str
         The text columns taken as categories.
+    kept_names : tuple of str
+        The columns that are read as they stand.
     sparse : bool
         Whether features come as csr_array.
     is_text : bool
@@ -167,8 +199,14 @@ class Source(ABC):
         The first column's index in svmlight files, once found; None for other formats.
     is_digested : bool
         Whether a digest of each shard is taken as it is read, by which a changed source is told.
+    label_name : str or None
+        The column of labels, by its name or, where there are no names, its number; None where it has no column.
     headless_by_guess : bool
         Whether the first line was taken for a row although it might be a header.
+    rows_may_lack_labels : bool
+        Whether a row without label is read, as one that will be left out; otherwise it is an error.
+    marked : callable
+        Returns rows with those cells missing that --missing names.
     notes : tuple of str
         What the user should know, once: that a compressed file cannot be divided, say.
     bounds : ndarray of int64, (n_shards + 1,)
@@ -179,16 +217,20 @@ class Source(ABC):
     n_rows: int = 0
     feature_names: Sequence[str] = ()
     category_names: tuple[str, ...] = ()
+    kept_names: tuple[str, ...] = ()
     sparse: bool = False
     is_text: bool = False
     index_base: int | None = None
     is_digested: bool = True
+    label_name: str | None = None
     headless_by_guess: bool = False
+    rows_may_lack_labels: bool = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: str, parts: tuple[FileState, ...] = ()) -> None:
         self.path = path
         self.parts = parts
+        self.marked: Callable[[RawRows], RawRows] = lambda rows: rows
         self.bounds = np.zeros(1, dtype=np.int64)
 
     @abstractmethod
@@ -217,12 +259,22 @@ class Source(ABC):
             Naming file, row (counted from 1 in its file, the header left out) and column; or the file has changed
             since it was scanned.
         """
-        with bad_cells_named(self.locate, int(self.bounds[shard])):
-            return self._read_shard(shard)
+        first = int(self.bounds[shard])
+        with bad_cells_named(self.locate, first):
+            rows = self.marked(self._read_shard(shard))
+        if rows.labels is not None and not self.rows_may_lack_labels:
+            with bad_cells_named(self._locate_label, first):
+                for row in np.flatnonzero(rows.labels.codes < 0)[:1]:
+                    raise BadCell(row, MISSING_LABEL, self.label_name)
+        return rows
 
     @abstractmethod
     def locate(self, row: int) -> tuple[str, int]:
         """Return the file of a row of the source, and the row's number in it, counted from 1."""
+
+    def _locate_label(self, row: int) -> tuple[str, int]:
+        """Return the file of a row's label, and its row there."""
+        return self.locate(row)
 
     @abstractmethod
     def _read_shard(self, shard: int) -> RawRows:

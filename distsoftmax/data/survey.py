@@ -17,9 +17,11 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import DataConfig
 from distsoftmax.data.class_names import are_numbers, number_name
-from distsoftmax.data.encoding import ColumnMeans, fit_encoding, measure_columns
+from distsoftmax.data.encoding import fit_encoding
+from distsoftmax.data.first_look import FirstLook, Labelled
 from distsoftmax.data.labels import class_codes, find_classes
-from distsoftmax.data.preparation import Preparation, held_out_rows
+from distsoftmax.data.preparation import Preparation
+from distsoftmax.data.row_numbers import columns_that_number_rows
 from distsoftmax.data.shards import LARGEST_WEIGHT, DividedSource, RawShard
 from distsoftmax.data.standardization import Standardization
 from distsoftmax.errors import InputError
@@ -33,7 +35,10 @@ class Survey:
     ----------
     preparation : Preparation
         Complete but for the standardization.
-    n_training : int
+    n_training, n_dropped : int
+        The training samples, and the rows left out for a missing cell.
+    row_numbers : tuple of int
+        The columns that number the rows.
     total_weight : float
         Of the training samples, sample weight times class weight.
     sample_weight : float
@@ -45,18 +50,12 @@ class Survey:
 
     preparation: Preparation
     n_training: int
+    n_dropped: int
+    row_numbers: tuple[int, ...]
     total_weight: float
     sample_weight: float
     unit_exponent: int
     shard_digests: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    """What the survey keeps of a shard: its labels and weights, and which rows are held out."""
-
-    shard: RawShard
-    held_out: NDArray[np.bool_]
 
 
 def take_survey(
@@ -74,36 +73,30 @@ def take_survey(
     InputError
         On every rank, the same: what is wrong with the data, and where.
     """
-    source, path, fraction = divided.source, divided.source.path, config.held_out_fraction
-    looked_at: list[_Labelled] = []
-    categories: list[set[str]] = [set() for _ in source.category_names]
-    means: list[ColumnMeans] = []
+    source, path = divided.source, divided.source.path
+    look = FirstLook(source, config)
     digests = np.zeros(divided.n_shards, dtype=np.int64)
-    stored: set[str] = set()
     with cluster.agreement():
         for shard in shards:
-            rows, held_out = shard.rows, held_out_rows(shard, fraction, config.seed)
-            for texts, column in zip(categories, rows.categories, strict=True):
-                training = np.unique(column.codes[~held_out])
-                texts.update(column.texts[code] for code in training if code >= 0)
-            if config.impute == "mean" and not source.sparse:
-                means.append(measure_columns(shard.number, rows, ~held_out))
+            look.add(shard)
             digests[shard.number] = shard_digest(shard) if source.is_digested else 0
-            stored.add(rows.features.dtype.name)
-            without_features = replace(rows, features=np.empty((len(shard), 0)), categories=())
-            looked_at.append(_Labelled(replace(shard, rows=without_features), held_out))
     cluster.sum_integers(digests)
+    told = cluster.allgather((look.stored, look.n_dropped, look.row_numbers))
+    n_dropped = sum(count for _, count, _ in told)
+    if n_dropped == source.n_rows:
+        raise no_complete_row(path).on_all_ranks()
+    looked_at = look.labelled
     classes = find_classes([labelled.shard.rows.labels for labelled in looked_at], cluster)
     if len(classes) < 2:
         raise one_class(path, classes[0]).on_all_ranks()
     codes = [class_codes(labelled.shard, classes) for labelled in looked_at]
     if source.headless_by_guess:
-        _refuse_header_among_rows(divided, classes, codes, cluster)
+        _refuse_header_among_rows(divided, classes, codes, looked_at, cluster)
     counts = np.zeros(len(classes), dtype=np.int64)
     for of_shard, labelled in zip(codes, looked_at, strict=True):
         counts += np.bincount(of_shard[~labelled.held_out], minlength=len(classes))
     cluster.sum_integers(counts)
-    _check_counts(config, path, classes, counts, divided)
+    _check_counts(config, path, classes, counts, source.n_rows - n_dropped)
     exponent = _weight_exponent([labelled.shard.rows.weights for labelled in looked_at], cluster)
     by_class = counts.astype(np.float64)
     if exponent is not None:
@@ -114,20 +107,25 @@ def take_survey(
     if config.class_weight is not None:
         with cluster.agreement():
             class_weights, class_exponent = _class_weights(config.class_weight, classes, by_class)
-    encoding = fit_encoding(source, config.impute, categories, means, divided.n_shards, cluster)
+    encoding = fit_encoding(source, config.impute, look.categories, look.means, divided.n_shards, cluster)
+    encoding = replace(encoding, missing=config.missing, drop_rows_missing=config.drop_rows_missing)
     preparation = Preparation(
         encoding=encoding,
         standardization=Standardization.of_features_as_they_are(len(encoding.feature_names)),
-        dtype=compute_dtype(config, source.is_text, np.result_type(*set().union(*cluster.allgather(stored))).name),
+        dtype=compute_dtype(
+            config, source.is_text, np.result_type(*set().union(*(stored for stored, *_ in told))).name
+        ),
         classes=classes,
         class_weights=class_weights,
         weight_exponent=exponent or 0,
-        held_out_fraction=fraction,
+        held_out_fraction=config.held_out_fraction,
         seed=config.seed,
     )
     return Survey(
         preparation=preparation,
         n_training=int(counts.sum(dtype=np.int64)),
+        n_dropped=n_dropped,
+        row_numbers=tuple(columns_that_number_rows((seen for *_, seen in told), source, n_dropped)),
         total_weight=math.fsum(by_class if class_weights is None else by_class * class_weights),
         sample_weight=math.fsum(by_class),
         unit_exponent=(exponent or 0) + class_exponent,
@@ -138,6 +136,14 @@ def take_survey(
 def one_class(path: str, name: str) -> InputError:
     """Return the error for samples of one class alone."""
     return InputError(f"{path}: all samples are of one class, {name!r}; two are needed")
+
+
+def no_complete_row(path: str) -> InputError:
+    """Return the error for samples of which --drop-rows-missing leaves none."""
+    return InputError(
+        f"{path}: every row has a missing cell, so that --drop-rows-missing leaves none; leave the columns with many "
+        "of them out by --drop, or fill them by --impute"
+    )
 
 
 def weightless_class(path: str, name: str) -> InputError:
@@ -154,6 +160,8 @@ def shard_digest(shard: RawShard) -> int:
         arrays = [features]
     else:
         arrays = [features.data, features.indices.astype("<i8"), features.indptr.astype("<i8")]
+    if shard.complete is not None:
+        arrays.append(np.packbits(shard.complete))
     for array in arrays:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     if rows.weights is not None:
@@ -169,7 +177,11 @@ def shard_digest(shard: RawShard) -> int:
 
 
 def _refuse_header_among_rows(
-    divided: DividedSource, classes: tuple[str, ...], codes: Sequence[NDArray[np.intp]], cluster: Communicator
+    divided: DividedSource,
+    classes: tuple[str, ...],
+    codes: Sequence[NDArray[np.intp]],
+    looked_at: Sequence[Labelled],
+    cluster: Communicator,
 ) -> None:
     """Suspect the first line of a CSV file that was taken for a row: a header of numbers looks like one. Collective."""
     counts = np.zeros(len(classes), dtype=np.int64)
@@ -177,7 +189,9 @@ def _refuse_header_among_rows(
         counts += np.bincount(of_shard, minlength=len(classes))
     cluster.sum_integers(counts)
     with cluster.agreement():
-        if 0 in divided.own and codes[0].size and counts[codes[0][0]] == 1:
+        if 0 not in divided.own or ((complete := looked_at[0].shard.complete) is not None and not complete[0]):
+            return
+        if codes[0].size and counts[codes[0][0]] == 1:
             raise InputError(
                 f"{divided.source.locate(0)[0]}: the first line was taken for a row, but its label "
                 f"{classes[codes[0][0]]!r} stands in no other row; say --header yes if it holds the columns' names, or "
@@ -193,7 +207,7 @@ def _weight_exponent(weights: Iterable[NDArray[np.float64] | None], cluster: Com
 
 
 def _weights_by_class(
-    looked_at: Sequence[_Labelled],
+    looked_at: Sequence[Labelled],
     codes: Sequence[NDArray[np.intp]],
     n_classes: int,
     exponent: int,
@@ -256,13 +270,13 @@ def compute_dtype(config: DataConfig, is_text: bool, stored: str) -> np.dtype:
 
 
 def _check_counts(
-    config: DataConfig, path: str, classes: tuple[str, ...], counts: NDArray[np.int64], divided: DividedSource
+    config: DataConfig, path: str, classes: tuple[str, ...], counts: NDArray[np.int64], n_samples: int
 ) -> None:
     """Refuse data from which nothing can be learnt. Every rank knows the same, and raises the same."""
     fraction = config.held_out_fraction
-    if fraction and counts.sum(dtype=np.int64) == divided.source.n_rows:
+    if fraction and counts.sum(dtype=np.int64) == n_samples:
         raise InputError(
-            f"--valid-fraction {fraction} of {divided.source.n_rows} samples holds none of them out; raise it"
+            f"--valid-fraction {fraction} of {n_samples} samples holds none of them out; raise it"
         ).on_all_ranks()
     for name, count in zip(classes, counts, strict=True):
         if count == 0:

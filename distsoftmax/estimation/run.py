@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.metrics import in_words
-from distsoftmax.coordinator.progress import REFRESH_SECONDS, ProgressLine
+from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.monitoring.reporter import Reporter, Work
@@ -71,35 +69,9 @@ class Interrupts:
             signal.signal(signal.SIGINT, before)
 
 
-class NotebookLine(ProgressLine):
-    """A line that is written over itself, in the output of a notebook's cell, which knows no other way to move."""
-
-    def __init__(self) -> None:
-        super().__init__("never", silent=False)
-        self._width = 0
-
-    def _show(self, description: str, completed: int, total: int, text: str) -> None:
-        now = time.monotonic()
-        if now - self._last >= REFRESH_SECONDS or completed >= total:
-            self._last = now
-            line = f"{description} {text or f'{completed} of {total}'}"
-            print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
-            self._width = len(line)
-
-    def leave(self) -> None:
-        """See `ProgressLine.leave`."""
-        if self._width:
-            print(file=sys.stderr, flush=True)
-        self._width, self._last = 0, 0.0
-
-
 def progress_line(verbose: int, cluster: Communicator) -> ProgressLine:
     """Return what shows how far a run has come: nothing, a line of a terminal or a log, or one of a notebook."""
-    if not verbose or cluster.rank != 0:
-        return ProgressLine("never", silent=True)
-    return (
-        NotebookLine() if type(sys.stderr).__module__.startswith("ipykernel.") else ProgressLine("auto", silent=False)
-    )
+    return ProgressLine("auto", silent=not verbose or cluster.rank != 0)
 
 
 class Onlooker:

@@ -11,6 +11,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.class_names import class_names
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
+from distsoftmax.data.row_numbers import RowNumbers, columns_that_number_rows
 from distsoftmax.data.shards import DividedSource, ShowProgress
 from distsoftmax.inspection.tally import KindOf, NumberTally, Spot, TextTally, WeightTally
 
@@ -29,6 +30,10 @@ class Census:
         The sum of the weights that can be used; the number of rows where there are none.
     categories : tuple of TextTally
         In the order of `Source.category_names`.
+    n_dropped : int
+        Rows with a missing cell, where they are left out; nothing of them is counted.
+    row_numbers : tuple of int
+        The numeric columns that number the rows.
     """
 
     numbers: NumberTally
@@ -36,10 +41,18 @@ class Census:
     weights: WeightTally | None
     total_weight: float
     categories: tuple[TextTally, ...]
+    n_dropped: int = 0
+    row_numbers: tuple[int, ...] = ()
 
 
 def take_census(
-    divided: DividedSource, undeclared: Collection[str], kind_of: KindOf, cluster: Communicator, show: ShowProgress
+    divided: DividedSource,
+    undeclared: Collection[str],
+    kind_of: KindOf,
+    cluster: Communicator,
+    show: ShowProgress,
+    *,
+    drop_rows_missing: bool = False,
 ) -> Census:
     """Read this rank's shards and count what is in them. Collective.
 
@@ -49,6 +62,8 @@ def take_census(
         The text columns that nobody declared as categories: they may be columns of numbers that went wrong.
     kind_of : callable
         What a text of such a column reads as.
+    drop_rows_missing : bool
+        Whether rows with a missing cell are left out.
 
     Raises
     ------
@@ -60,11 +75,16 @@ def take_census(
     labels, weights = TextTally(), WeightTally()
     categories = tuple(TextTally() for _ in source.category_names)
     sums: list[ShardSum] = []
+    n_dropped, row_numbers = 0, RowNumbers()
     with cluster.agreement():
         for number in divided.own:
             show(f"reading {source.path}", number - divided.own.start, len(divided.own))
             shard = divided.read_unchecked(number)
+            if drop_rows_missing:
+                shard = shard.without_missing()
+                n_dropped += shard.n_dropped
             rows, row_name = shard.rows, shard.where
+            row_numbers.add(shard)
             weighted = None
             if rows.weights is not None:
                 weighted = rows.weights > 0
@@ -82,6 +102,8 @@ def take_census(
             numbers.add(number, rows, row_name, weighted)
     numbers.join(cluster)
     gathered = cluster.allgather((labels, weights, categories))
+    told = cluster.allgather((n_dropped, row_numbers))
+    n_dropped = sum(count for count, _ in told)
     labels, weights, categories = TextTally(), WeightTally(), tuple(TextTally() for _ in source.category_names)
     for of_labels, of_weights, of_categories in gathered:  # in the order of the rows
         labels.merge(of_labels)
@@ -91,5 +113,13 @@ def take_census(
             tally.trim(LARGEST_NUMBER_OF_CATEGORIES + 1)
     labels.rename(class_names(labels.rows))
     has_labels = labels.rows or labels.missing
-    total = exact_sum(sums, (), divided.n_shards, cluster) if weights.rows else source.n_rows
-    return Census(numbers, labels if has_labels else None, weights if weights.rows else None, float(total), categories)
+    total = exact_sum(sums, (), divided.n_shards, cluster) if weights.rows else source.n_rows - n_dropped
+    return Census(
+        numbers,
+        labels if has_labels else None,
+        weights if weights.rows else None,
+        float(total),
+        categories,
+        n_dropped,
+        tuple(columns_that_number_rows((seen for _, seen in told), source, n_dropped)),
+    )

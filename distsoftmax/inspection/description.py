@@ -21,6 +21,7 @@ from distsoftmax.inspection.diagnosis import Diagnosis, Problem
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
 from distsoftmax.inspection.suggestion import suggest
 from distsoftmax.inspection.tally import BadNumbers, KindOf
+from distsoftmax.model import are_sparse
 
 COLUMNS_SHOWN = 10  # those with the most bad cells
 
@@ -144,7 +145,9 @@ def describe(
     divided, no_labels = _open(config, cluster)
     source = divided.source
     undeclared = () if config.one_hot else source.category_names
-    census = take_census(divided, undeclared, _kinds_of_text(config, source), cluster, show)
+    census = take_census(
+        divided, undeclared, _kinds_of_text(config, source), cluster, show, drop_rows_missing=config.drop_rows_missing
+    )
     stored = np.result_type(*census.numbers.stored)
     computed = compute_dtype(config, source.is_text, stored.name)
     width = _width(source, census)
@@ -168,7 +171,7 @@ def describe(
         numeric=len(source.feature_names),
         categories=tuple(_categories(source, census, declared=not undeclared)),
         features=width,
-        sparse=source.sparse,
+        sparse=source.sparse or _become_sparse(source, census),
         nonzero=numbers.nonzero,
         stored="text" if source.is_text else stored.name,
         computed=computed.name,
@@ -200,7 +203,7 @@ def as_json(description: Description) -> str:
 
 def _open(config: DataConfig, cluster: Communicator) -> tuple[DividedSource, str | None]:
     """Open the source, without labels where none are named and it has none of its own; tell why. Collective."""
-    spec = SourceSpec.of(config)
+    spec = replace(SourceSpec.of(config), rows_may_lack_labels=True)  # they are counted
     if not spec.one_hot:
         spec = replace(spec, one_hot=("auto",))  # text columns are to be seen, not to be in the way
     try:
@@ -214,10 +217,12 @@ def _open(config: DataConfig, cluster: Communicator) -> tuple[DividedSource, str
 def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:
     if not source.is_text:
         return lambda text: "word"
-    from distsoftmax.data.readers.csv.head import NULL_TEXTS, is_number
+    from distsoftmax.data.readers.csv.head import is_number, null_texts
+
+    nothing = null_texts(SourceSpec.of(config))
 
     def kind_of(text: str) -> Literal["number", "word", "nothing"]:
-        if text in NULL_TEXTS:
+        if text in nothing:
             return "nothing"
         return "number" if is_number(text, config.decimal) else "word"
 
@@ -229,8 +234,15 @@ def _shard_bytes(
 ) -> ShardBytes:
     if divided.source.sparse:
         return ShardBytes.of_sparse(census.numbers.sparse_bytes, stored, computed)
-    n_numeric, n_texts = len(divided.source.feature_names), len(census.categories)
-    return ShardBytes.of_dense(np.diff(divided.bounds), n_numeric, n_texts, width, stored, computed)
+    n_numeric, n_texts, rows = len(divided.source.feature_names), len(census.categories), np.diff(divided.bounds)
+    if _become_sparse(divided.source, census):
+        return ShardBytes.of_sparse_categories(rows, n_numeric, n_texts, stored, computed)
+    return ShardBytes.of_dense(rows, n_numeric, n_texts, width, stored, computed)
+
+
+def _become_sparse(source: Source, census: Census) -> bool:
+    """Return whether the categories make the features sparse."""
+    return are_sparse(len(source.feature_names), [len(tally.rows) for tally in census.categories])
 
 
 def _width(source: Source, census: Census) -> int:

@@ -10,12 +10,13 @@ import numpy as np
 
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.config import DataConfig
-from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES, double_name
+from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES, double_name, dropped_rows
+from distsoftmax.data.row_numbers import numbers_rows
 from distsoftmax.data.shard_store import AT_HAND, too_little_memory
 from distsoftmax.data.shards import bad_number, bad_weight, no_text
-from distsoftmax.data.source import Source
+from distsoftmax.data.source import MISSING_LABEL, Source
 from distsoftmax.data.standardization import too_large_value
-from distsoftmax.data.survey import one_class, weightless_class
+from distsoftmax.data.survey import no_complete_row, one_class, weightless_class
 from distsoftmax.inspection.census import Census
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes
 from distsoftmax.inspection.tally import BadNumbers, Spot, TextTally
@@ -71,6 +72,7 @@ class Diagnosis:
     def problems(self) -> tuple[Problem, ...]:
         """Return what is wrong, errors first."""
         problems = [
+            *self._of_dropped_rows(),
             *self._of_labels(),
             *self._of_bad_numbers(),
             *self._of_columns(),
@@ -85,6 +87,13 @@ class Diagnosis:
         has_names = self.config.header != "no" and not self.source.headless_by_guess
         return name if has_names else name.removeprefix("x")
 
+    def _of_dropped_rows(self) -> Iterator[Problem]:
+        path, n_rows, n_dropped = self.source.path, self.source.n_rows, self.census.n_dropped
+        if n_dropped == n_rows:
+            yield error(str(no_complete_row(path)))
+        elif n_dropped:
+            yield note(f"{path}: {dropped_rows(n_dropped, n_rows)}")
+
     def _of_labels(self) -> Iterator[Problem]:
         path, labels = self.source.path, self.census.labels
         if self.no_labels is not None:
@@ -92,8 +101,9 @@ class Diagnosis:
         if labels is None:
             return
         if labels.first_missing is not None:
-            where = labels.first_missing.where
-            yield error(f"{where}: the label is missing; leave the row out{_first_of(labels.missing, 'row')}")
+            column = "" if self.source.label_name is None else f", column {self.source.label_name}"
+            complaint = f"{labels.first_missing.where}{column}: {MISSING_LABEL}"
+            yield error(f"{complaint}{_first_of(labels.missing, 'row')}")
         if len(labels.rows) == 1:
             yield error(str(one_class(path, *labels.rows)))
         if self.source.headless_by_guess and (first := labels.first_row) is not None:
@@ -125,7 +135,7 @@ class Diagnosis:
 
     def _of_bad_numbers(self) -> Iterator[Problem]:
         missing, impute = self.census.numbers.missing, self.config.impute
-        if impute == "error":
+        if self.config.on_missing != "fill":
             yield from self._refused(missing)
         elif missing.count:
             filler = "the mean of the column" if impute == "mean" and not self.source.sparse else "0"
@@ -146,6 +156,8 @@ class Diagnosis:
         for column in too_large[:1]:
             complaint = too_large_value(source.path, names[column], float(largest[column]))
             yield error(f"{complaint}{_first_of(too_large.size, 'column')}")
+        for column in self.census.row_numbers:
+            yield note(numbers_rows(source, column, self.config))
         constant = numbers.constant_columns(self.config.impute == "zero")
         if constant.size:
             shown = _named("column", [names[column] for column in constant[:NAMES_SHOWN]], constant.size)
@@ -192,7 +204,7 @@ class Diagnosis:
         if 2 * count > n_rows > 2 and count <= LARGEST_NUMBER_OF_CATEGORIES:
             yield note(
                 f"{path}: column {name} holds {count} different texts in {n_rows} rows; what is met once teaches "
-                "nothing: leave it out with --features"
+                f"nothing: leave it out with --drop {name}"
             )
 
     def _undeclared(self, name: str, tally: TextTally, first_word: Spot, may_be_label: bool) -> Problem:
@@ -202,7 +214,7 @@ class Diagnosis:
         if len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES:
             return self._too_many(name)
         word = self.word(name)
-        remedy = f"declare it with --one-hot {word}, or leave it out with --features"
+        remedy = f"declare it with --one-hot {word}, or leave it out with --drop {word}"
         if may_be_label:
             return note(f"{where}: it holds text ({text}); say --label {word} if it is the label; else {remedy}")
         return error(f"{where}: it holds text ({text}); {remedy}")
@@ -210,7 +222,7 @@ class Diagnosis:
     def _too_many(self, name: str) -> Problem:
         return error(
             f"{self.source.path}: column {name} holds more than {LARGEST_NUMBER_OF_CATEGORIES} different texts, too "
-            "many for categories; leave it out with --features"
+            f"many for categories; leave it out with --drop {name}"
         )
 
     def _of_weights(self) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.data.encoding import SPARSE_INDEX
 from distsoftmax.data.features import COMPACT
 from distsoftmax.data.shard_store import AT_HAND
 
@@ -70,6 +71,19 @@ class ShardBytes:
         encoded = rows * (width * stored.itemsize)
         wide = rows * (width * np.dtype(np.float64).itemsize) if n_texts else read
         return cls(read, encoded, np.maximum(read, encoded), rows * (width * kept.itemsize), wide)
+
+    @classmethod
+    def of_sparse_categories(
+        cls, rows: NDArray[np.int64], n_numeric: int, n_texts: int, stored: np.dtype, dtype: np.dtype
+    ) -> ShardBytes:
+        """Return those of dense rows with columns of so many categories that the features are sparse; the most."""
+        read = rows * (n_numeric * stored.itemsize + n_texts * np.dtype(np.intp).itemsize)
+        starts_and_columns = (n_numeric + n_texts + 1) * SPARSE_INDEX
+        value = stored.itemsize if stored in (np.float32, np.float64) else np.dtype(np.float64).itemsize
+        encoded = rows * ((n_numeric + n_texts) * value + starts_and_columns)
+        kept = rows * ((n_numeric + n_texts) * dtype.itemsize + starts_and_columns)
+        wide = rows * ((n_numeric + n_texts) * np.dtype(np.float64).itemsize + starts_and_columns)
+        return cls(read, encoded, np.maximum(read, encoded), kept, wide)
 
     @classmethod
     def of_sparse(cls, counted: NDArray[np.int64], stored: np.dtype, dtype: np.dtype) -> ShardBytes:

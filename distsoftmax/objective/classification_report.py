@@ -174,6 +174,11 @@ class ClassificationCounts:
         np.add.at(self._confidence, bins, self._fixed.limbs(largest)[0])
         return loss
 
+    @property
+    def n_samples(self) -> int:
+        """The samples counted so far."""
+        return int(self._bins[0].sum(dtype=np.int64))
+
     def report(self, classes: tuple[str, ...], log_loss: float) -> ClassificationReport:
         """Return what has been counted, once it is summed over all ranks."""
         samples = self._bins[0]

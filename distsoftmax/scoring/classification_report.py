@@ -22,8 +22,7 @@ def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationRepo
         On every rank: the model or the data cannot be used, or a class is unknown to the model.
     """
     model, divided = open_for_scoring(config, needs_labels=True, cluster=cluster)
-    n_samples = divided.source.n_rows
-    counts = ClassificationCounts(len(model.classes), n_samples, confusion=True)
+    counts = ClassificationCounts(len(model.classes), divided.source.n_rows, confusion=True)
     losses = []
     source = SourceScorer(model, divided, labelled=True)
     with cluster.agreement():
@@ -34,7 +33,7 @@ def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationRepo
     source.say_unseen(cluster)
     cluster.sum_integers(counts.array)
     total = exact_sum(losses, (), divided.n_shards, cluster)
-    return counts.report(model.classes, float(total) / n_samples)
+    return counts.report(model.classes, float(total) / counts.n_samples)
 
 
 def as_json(report: ClassificationReport) -> str:

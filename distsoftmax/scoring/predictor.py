@@ -106,9 +106,10 @@ class Predictor(Model):
         """Return what scores rows, and their samples, some thousands at a time."""
         divided, encoding = given_rows(rows, self.encoding)
         preparation = Preparation.for_scoring(encoding, None)
-        shards = divided.read_all(missing=encoding.fill is not None)
+        # where training left rows with a missing cell out, there is no answer for one
+        shards = divided.read_all(on_missing="error" if encoding.fill is None else "fill")
         samples = (preparation.prepare(shard).training for shard in shards)
-        return Scorer(self.parameters, DTYPE, sparse=divided.source.sparse), samples
+        return Scorer(self.parameters, DTYPE, sparse=divided.source.sparse or encoding.is_sparse), samples
 
     def _scores(self, samples: Samples) -> Iterator[NDArray[np.float64]]:
         features = samples.features

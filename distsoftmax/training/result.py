@@ -68,7 +68,7 @@ class Outcome:
     def model(self, dataset: Dataset) -> Model:
         """Return the model in the user's own units."""
         coef, intercept = dataset.standardization.in_own_units(self.parameters)
-        return Model(coef, intercept, dataset.classes, dataset.encoding, library.VERSION)
+        return Model(coef, intercept, dataset.classes, dataset.encoding, library.VERSION, dataset.label)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ FILES = {
     "no number": ("d.csv", csv(GOOD + "1,two,x\n"), LABEL, ["row 41, column b: 'two' is not a number"]),
     "nan": ("d.csv", csv(GOOD + "nan,2,x\n"), LABEL, ["row 41, column a: there is no number"]),
     "inf": ("d.csv", csv(GOOD + "1,inf,x\n"), LABEL, ["row 41, column b: the value is inf"]),
-    "label missing in a row": ("d.csv", csv(GOOD + "1,2,\n"), LABEL, ["row 41: the label in column kind is missing"]),
+    "label missing in a row": ("d.csv", csv(GOOD + "1,2,\n"), LABEL, ["row 41, column kind: the label is missing"]),
     "label not said": ("d.csv", csv(GOOD), [], ["--label", "a, b, kind"]),
     "label column missing": ("d.csv", csv(GOOD), ["--label", "sort"], ["no label column sort", "a, b, kind"]),
     "label column twice": ("d.csv", csv("kind,b,kind\n1,2,x\n"), LABEL, ["2 columns are named kind"]),

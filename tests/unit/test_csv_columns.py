@@ -241,7 +241,7 @@ def test_a_weight_that_is_no_number_is_named(complaint):
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_column_of_text_is_named_with_what_to_do(complaint, shards):
     table = "a,kind,y\n1,NA,u\n2,red,v\n3,red,v\n"
-    ending = "column kind: it holds text ('red'); declare it with --one-hot kind, or leave it out with --features"
+    ending = "column kind: it holds text ('red'); declare it with --one-hot kind, or leave it out with --drop kind"
     assert complaint(table, label="y", shards=shards).endswith(ending)
     assert "--one-hot 1," in complaint(table.partition("\n")[2], label="2", header="no")
 

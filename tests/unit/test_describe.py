@@ -17,10 +17,12 @@ from tables import CLASSES, FEATURES, FORMATS, N_ROWS, ONE, SEVEN, SPARSE, write
 
 from distsoftmax.command_line import UsageText, parse
 from distsoftmax.config import DataConfig
+from distsoftmax.data import encoding
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.shards import divide_source, show_nothing
 from distsoftmax.describe import DescribeConfig
 from distsoftmax.errors import InputError
+from distsoftmax.inspection import census, description, diagnosis
 from distsoftmax.inspection.census import take_census
 from distsoftmax.inspection.description import as_json, describe
 from distsoftmax.inspection.table import as_table
@@ -65,7 +67,9 @@ def notes(description):
 
 def counted(ranks, shards, *arguments):
     def work(cluster):
-        divided = divide_source(MemorySource(*arguments), shards, cluster, or_fewer=True)
+        source = MemorySource(*arguments)
+        source.rows_may_lack_labels = True
+        divided = divide_source(source, shards, cluster, or_fewer=True)
         return take_census(divided, (), lambda text: "word", cluster, show_nothing)
 
     return together(ranks, work)
@@ -426,18 +430,20 @@ def test_only_the_worst_columns_and_the_largest_classes_are_shown(tmp_path):
     assert "and 25 more" in text
 
 
-def test_too_many_categories_are_neither_kept_nor_taken(tmp_path):
-    lines = "".join(f"{i},name {i},{'xy'[i % 2]}\n" for i in range(21_000))
+def test_too_many_categories_are_neither_kept_nor_taken(tmp_path, monkeypatch):
+    for module in (encoding, census, description, diagnosis):
+        monkeypatch.setattr(module, "LARGEST_NUMBER_OF_CATEGORIES", 1000)
+    lines = "".join(f"{i},name {i},{'xy'[i % 2]}\n" for i in range(2100))
     (tmp_path / "d.csv").write_text("a,id,kind\n" + lines)
     for options in ({"one_hot": ("id",)}, {}):
         shown = [described(tmp_path / "d.csv", label="kind", ranks=ranks, **options) for ranks in RANKS]
         assert len(set(map(as_json, shown))) == 1
         (said,) = errors(shown[0])
-        assert "column id holds more than 10000 different texts, too many for categories" in said
+        assert "column id holds more than 1000 different texts, too many for categories" in said
         (column,) = shown[0].categories
-        assert (column.texts, column.more) == (10_000, True)
-    rows = np.zeros((21_000, 1)), ["a"] * 21_000, None, {"id": [f"name {i}" for i in range(21_000)]}
-    assert len(counted(1, 10, *rows)[0].categories[0].rows) == 10_001
+        assert (column.texts, column.more) == (1000, True)
+    rows = np.zeros((2100, 1)), ["a"] * 2100, None, {"id": [f"name {i}" for i in range(2100)]}
+    assert len(counted(1, 10, *rows)[0].categories[0].rows) == 1001
 
 
 @pytest.mark.parametrize(("impute", "constant"), [("mean", 2), ("zero", 1)])

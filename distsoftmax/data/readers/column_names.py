@@ -7,6 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from distsoftmax.errors import InputError
 
+KINDS = {"features": "feature", "drop": "such", "keep": "such"}  # of columns, by the option that names them
 SHOWN = 20  # Names of columns in an error.
 
 
@@ -39,7 +40,13 @@ def no_such_column(path: str, option: str, word: str, names: Collection[str], kn
     """Return the error for an option that names no column; `known` says which there are."""
     near = difflib.get_close_matches(word, names, 1)
     meant = f"; did you mean {near[0]}?" if near else ""
-    return InputError(f"{path}: there is no {option.removesuffix('s')} column {word}{meant}; {known}")
+    return InputError(f"{path}: there is no {KINDS.get(option, option)} column {word}{meant}; {known}")
+
+
+def label_not_said(path: str, known: str | None, columns: str) -> InputError:
+    """Return the error for a source whose column of labels nobody names; `known` is that of the training data."""
+    lacks = f", as there is no {known}, which training had" if known is not None else ""
+    return InputError(f"{path}: say which column holds the label with --label{lacks}; {columns}")
 
 
 def listed(names: Sequence[str]) -> str:

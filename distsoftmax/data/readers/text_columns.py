@@ -30,31 +30,25 @@ def join_columns(columns: Sequence[TextColumn]) -> TextColumn:
     return text_column((text for column in columns for text in column.texts), np.concatenate(codes))
 
 
-def take_rows(column: TextColumn, rows: slice) -> TextColumn:
-    """Return a run of rows, with only the texts that occur in them."""
+def take_rows(column: TextColumn, rows: slice | NDArray[np.bool_]) -> TextColumn:
+    """Return some rows, with only the texts that occur in them."""
     used, codes = np.unique(column.codes[rows], return_inverse=True)
     return text_column([column.texts[code] if code >= 0 else None for code in used.tolist()], codes.reshape(-1))
 
 
 def label_column(labels: NDArray) -> TextColumn:
-    """Return labels as texts: numbers as `number_text` spells them, bool as True and False.
+    """Return labels as texts: numbers as `number_text` spells them, bool as True and False; NaN is missing.
 
     Raises
     ------
     BadCell
-        A label is missing (NaN) or infinite.
+        A label is infinite.
     """
-    is_float = labels.dtype.kind == "f"
-    if is_float:
-        for row in np.flatnonzero(~np.isfinite(labels))[:1]:
-            if np.isnan(labels[row]):
-                raise missing_label(row, "nan")
-            raise BadCell(row, f"the label is {labels[row]}; a class is a finite number or text")
+    if labels.dtype.kind != "f":
+        distinct, codes = np.unique(labels, return_inverse=True)
+        return text_column([str(value) for value in distinct.tolist()], codes.reshape(-1))
+    for row in np.flatnonzero(np.isinf(labels))[:1]:
+        raise BadCell(row, f"the label is {labels[row]}; a class is a finite number or text")
     distinct, codes = np.unique(labels, return_inverse=True)
-    texts = [number_text(value) for value in distinct] if is_float else [str(value) for value in distinct.tolist()]
+    texts = [None if np.isnan(value) else number_text(value) for value in distinct]
     return text_column(texts, codes.reshape(-1))
-
-
-def missing_label(row: int, how: str) -> BadCell:
-    """Return the error for a row without label, which stands as `how` there."""
-    return BadCell(row, f"the label is missing ({how}); leave the row out")

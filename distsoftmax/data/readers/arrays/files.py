@@ -181,6 +181,8 @@ def find_labels(part: FileState, spec: SourceSpec, held: list[str], kind: str) -
     if not spec.needs_labels:
         return None
     name = spec.label or "y"
+    if spec.label is None and spec.known_label in held and not spec.labels_paths:
+        name = str(spec.known_label)
     if name in held and spec.labels_paths:
         raise InputError(f"{part.path}: holds labels of its own, in {kind} {name}; leave --labels out")
     if spec.labels_paths and spec.label is None:

@@ -38,6 +38,7 @@ class ArraySource(Source):
     ) -> None:
         super().__init__(called(spec.paths), (*parts, *labels_parts))
         self.format = spec.format
+        self.label_name = spec.label
         self._spec = spec
         self._parts = parts
         self._labels_parts = labels_parts if spec.needs_labels else ()
@@ -65,6 +66,9 @@ class ArraySource(Source):
     def locate(self, row: int) -> tuple[str, int]:
         """See `Source.locate`."""
         return self._features.locate(row)
+
+    def _locate_label(self, row: int) -> tuple[str, int]:
+        return self._labels.locate(row) if self._labels_parts else self.locate(row)
 
     def _read_shard(self, shard: int) -> RawRows:
         """Read features of the type stored, in the machine's byte order."""

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
-from distsoftmax.data.readers.csv.head import NULL_TEXTS, is_number
+from distsoftmax.data.readers.column_names import (
+    first_double,
+    label_not_said,
+    listed,
+    no_such_column,
+    refuse_two_roles,
+)
+from distsoftmax.data.readers.csv.head import is_number, null_texts
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
 
 @dataclass(frozen=True)
 class CsvColumns:
-    """The columns of a CSV file, by their numbers counted from 0."""
+    """The columns of a CSV file, by their numbers counted from 0; those in the names of its folders come last."""
 
     names: tuple[str, ...]
     has_header: bool
@@ -22,9 +28,16 @@ class CsvColumns:
     weight: int | None
     features: tuple[int, ...]
     categories: tuple[int, ...]
+    kept: tuple[int, ...] = ()
+    partitions: tuple[str, ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """The number of columns in the file."""
+        return len(self.names) - len(self.partitions)
 
 
-def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
+def is_header(spec: SourceSpec, path: str, cells: Sequence[str], partitions: Collection[str] = ()) -> bool:
     """Return whether the first record holds names: as the user says, else by guess.
 
     It does where it names a column that the user or a model names, or where no cell that should be a number is one.
@@ -36,21 +49,29 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
     """
     if spec.header != "auto":
         return spec.header == "yes"
-    if spec.expected_names is not None and {*spec.expected_names, *(spec.expected_categories or ())} <= set(cells):
+    if spec.expected_names is not None and {*spec.expected_names, *(spec.expected_categories or ())} <= {
+        *cells,
+        *partitions,
+    }:
         return True
     texts = spec.one_hot if spec.one_hot != AUTO else ()
-    words = [word for word in (spec.label, spec.weight, *spec.features, *texts) if word is not None]
+    named = (spec.label, spec.weight, *spec.drop, *spec.keep, *spec.features, *texts)
+    words = [word for word in named if word is not None and word not in partitions]
     numbers = [_number(word) for word in words]
     if any(
         number is None or (number >= len(cells) and word in cells) for word, number in zip(words, numbers, strict=True)
     ):
         return True
-    no_numbers = {_number(word) for word in (spec.label, *texts) if word is not None}
+    no_numbers = {_number(word) for word in (spec.label, *spec.drop, *spec.left_out, *texts) if word is not None}
     looked_at = {_number(word) for word in (spec.weight, *spec.features) if word is not None} if spec.features else None
+    known = (*(spec.expected_names or ()), *(spec.expected_categories or ()))
+    if known and are_made_up(known) and len(known) < len(cells) > max(int(name[1:]) for name in known):
+        looked_at = {int(name[1:]) for name in spec.expected_names or ()}
+    nothing = null_texts(spec)
     numeric = {
         is_number(cell, spec.decimal)
         for column, cell in enumerate(cells)
-        if column not in no_numbers and (looked_at is None or column in looked_at) and cell not in NULL_TEXTS
+        if column not in no_numbers and (looked_at is None or column in looked_at) and cell not in nothing
     }
     if len(numeric) > 1 and spec.label not in cells:
         raise InputError(
@@ -60,12 +81,37 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str]) -> bool:
     return False in numeric
 
 
+def with_known_label(spec: SourceSpec, cells: Sequence[str], partitions: Collection[str] = ()) -> SourceSpec:
+    """Name the column of labels that a model was trained with, where the user names none and the source has it.
+
+    `cells` are the first record. Where columns have numbers and no names, a source of as many columns as there are
+    features holds nothing else, and in a wider one each column has the number that it had in training.
+    """
+    label, wanted = spec.known_label, spec.expected_names
+    if spec.label is not None or label is None or wanted is None:
+        return spec
+    others = {spec.weight, *spec.left_out, *spec.features, *spec.one_hot}
+    wanted = (*wanted, *(spec.expected_categories or ()))
+    number = _number(label)
+    if number is None or not are_made_up(wanted):
+        has_label = label in cells or label in partitions
+    else:
+        largest = max(number, *(int(name[1:]) for name in wanted))
+        has_label = largest < len(cells) and len(cells) - len(spec.left_out) > len(wanted)
+    return replace(spec, label=label) if has_label and label not in others else spec
+
+
 def choose_columns(
-    spec: SourceSpec, path: str, cells: Sequence[str], has_header: bool, holds_text: Collection[int]
+    spec: SourceSpec,
+    path: str,
+    cells: Sequence[str],
+    has_header: bool,
+    holds_text: Collection[int],
+    partitions: tuple[str, ...] = (),
 ) -> CsvColumns:
     """Find the columns that the user or a model names; `cells` is the first record of the file at `path`.
 
-    `holds_text` are the columns in which text was seen, for --one-hot auto.
+    `holds_text` are the columns in which text was seen, for --one-hot auto; `partitions` those in the names of folders.
 
     Raises
     ------
@@ -73,19 +119,22 @@ def choose_columns(
         A column is missing, ambiguous or named in two roles; no feature is left; a model's features are not all there.
     """
     names = tuple(cells) if has_header else tuple(f"x{column}" for column in range(len(cells)))
+    names += partitions
     if spec.label is None and spec.needs_labels:
-        raise InputError(f"{path}: say which column holds the label with --label; {_list(names, has_header)}")
+        raise label_not_said(path, spec.known_label, _list(names, has_header))
 
     def find(option: str, words: Sequence[str]) -> list[int]:
-        return [_find_column(path, option, word, names, has_header) for word in words]
+        return [_find_column(path, option, word, names, len(cells), has_header) for word in words]
 
     label = find("label", [spec.label] if spec.label is not None else [])
     weight = find("weight", [spec.weight] if spec.weight is not None else [])
-    left_out = find("weight", () if has_header else spec.left_out)
+    left_out = find("drop", spec.drop or (() if has_header else spec.left_out))
     features = find("features", spec.features)
     categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
-    roles = {"label": label, "weight": [*weight, *left_out], "features": features, "one-hot": categories}
+    roles = {"label": label, "weight": weight, "drop": left_out, "features": features, "one-hot": categories}
     refuse_two_roles(path, ((option, column, names[column]) for option, own in roles.items() for column in own))
+    kept = find("keep", spec.keep)
+    refuse_two_roles(path, (("keep", column, names[column]) for column in kept))
     taken = {*label, *weight, *left_out}
     if not features:
         features = [column for column in range(len(names)) if column not in taken and column not in categories]
@@ -105,6 +154,8 @@ def choose_columns(
         weight=weight[0] if weight else None,
         features=tuple(features),
         categories=tuple(categories),
+        kept=tuple(kept),
+        partitions=partitions,
     )
 
 
@@ -125,7 +176,8 @@ def require_same_columns(
         is_unlike, begins, expected = has_numbers and not set(cells) & set(other_cells), "a row", "the columns' names"
     else:
         beside_numbers = [other_cell for cell, other_cell in pairs if is_number(cell, spec.decimal)]
-        are_names = [cell not in NULL_TEXTS and not is_number(cell, spec.decimal) for cell in beside_numbers]
+        nothing = null_texts(spec)
+        are_names = [cell not in nothing and not is_number(cell, spec.decimal) for cell in beside_numbers]
         is_unlike, begins, expected = bool(are_names) and all(are_names), "the columns' names", "a row"
     if is_unlike:
         raise InputError(
@@ -149,10 +201,10 @@ def _number(word: str) -> int | None:
     return int(word) if word.isdecimal() and len(word) < 10 else None
 
 
-def _find_column(path: str, option: str, word: str, names: tuple[str, ...], has_header: bool) -> int:
-    by_name = [column for column, name in enumerate(names) if name == word and has_header]
+def _find_column(path: str, option: str, word: str, names: tuple[str, ...], n_cells: int, has_header: bool) -> int:
+    by_name = [column for column, name in enumerate(names) if name == word and (has_header or column >= n_cells)]
     number = _number(word)
-    by_number = number if number is not None and number < len(names) else None
+    by_number = number if number is not None and number < n_cells else None
     known = _list(names, has_header)
     if len(by_name) > 1:
         raise InputError(f"{path}: {len(by_name)} columns are named {word}; {known}")
@@ -190,7 +242,11 @@ def _pick_expected(
     if has_header and not missing:
         text = chosen[1] if categories is None else [column_of[name] for name in categories]
         return [column_of[name] for name in features], text
-    made_up = all(re.fullmatch(r"x\d+", name) for name in wanted)  # the model's source had no names
+    made_up = are_made_up(wanted)
+    has_places = spec.label is not None and spec.label == spec.known_label
+    has_places |= n_chosen != len(wanted) and {*wanted} != {f"x{number}" for number in range(len(wanted))}
+    if made_up and not has_header and not missing and has_places:
+        return [column_of[name] for name in features], [column_of[name] for name in categories or ()]
     if n_chosen != len(wanted):
         columns = "features and text columns" if categories else "features"
         raise InputError(
@@ -211,6 +267,11 @@ def _pick_expected(
     by_number = sorted(wanted, key=lambda name: int(name[1:]))
     column_of = dict(zip(by_number, sorted([*chosen[0], *chosen[1]]), strict=True))
     return [column_of[name] for name in features], [column_of[name] for name in categories]
+
+
+def are_made_up(names: Iterable[str]) -> bool:
+    """Return whether a model's features bear the numbers of their columns, as their source had no names."""
+    return all(re.fullmatch(r"x\d+", name) for name in names)
 
 
 def _refuse_double_names(path: str, names: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -205,11 +205,16 @@ def is_number(cell: str, decimal: str = ".") -> bool:
     return "_" not in cell and cell.isascii()  # Python's own separator and digits
 
 
-def columns_of_text(rows: list[list[str]], decimal: str) -> set[int]:
+def null_texts(spec: SourceSpec) -> frozenset[str]:
+    """Return what a cell without a value says; a blank may stand before what --missing names."""
+    return NULL_TEXTS.union(spec.missing, (f" {text}" for text in spec.missing))
+
+
+def columns_of_text(rows: list[list[str]], decimal: str, nothing: Collection[str]) -> set[int]:
     """Return the columns in which a cell holds something that is no number."""
     columns: set[int] = set()
     for cells in rows:
         for column, cell in enumerate(cells):
-            if column not in columns and cell not in NULL_TEXTS and not is_number(cell, decimal):
+            if column not in columns and cell not in nothing and not is_number(cell, decimal):
                 columns.add(column)
     return columns

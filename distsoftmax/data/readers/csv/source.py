@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +15,17 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
 from distsoftmax.data.bad_cell import BadCell, rows_before
 from distsoftmax.data.parts import FileState, called
-from distsoftmax.data.readers.column_blocks import fill_columns
-from distsoftmax.data.readers.csv.columns import CsvColumns, choose_columns, is_header, require_same_columns
+from distsoftmax.data.readers.csv.columns import (
+    CsvColumns,
+    choose_columns,
+    is_header,
+    require_same_columns,
+    with_known_label,
+)
 from distsoftmax.data.readers.csv.head import (
     LONE_RETURN,
     NOT_UTF8,
     NUL,
-    NULL_TEXTS,
     RETURN_ALONE,
     STRAY_QUOTE,
     Head,
@@ -30,9 +34,17 @@ from distsoftmax.data.readers.csv.head import (
     find_separator,
     first_rows,
     is_number,
+    null_texts,
     rows_until_damage,
     split_record,
     stray_quote,
+)
+from distsoftmax.data.readers.csv.values import cell_texts, number_matrix
+from distsoftmax.data.readers.partition_columns import (
+    partition_column,
+    partition_is_text,
+    partition_types,
+    refuse_columns_in_both,
 )
 from distsoftmax.data.readers.text.files import PartText, TextFiles
 from distsoftmax.data.readers.text_columns import text_column
@@ -47,9 +59,8 @@ TEXT = pa.dictionary(pa.int32(), pa.string())
 class CsvSource(Source):
     """CSV files with the same columns; see `Source`.
 
-    Features are float64. In every column a cell that is empty, or says NA, NaN, null or another of `NULL_TEXTS`, is
-    missing: NaN among the features and weights, no category, and an error as a label. Other labels and categories are
-    taken as they stand.
+    Features are float64. In every column a cell is missing that is empty, or says NA, NaN, null or another of
+    `null_texts`. Other labels and categories are taken as they stand.
     """
 
     is_text = True
@@ -61,6 +72,8 @@ class CsvSource(Source):
         self._files = TextFiles(parts, quoted=True, scratch=spec.scratch)
         self._separator = ","
         self._skip: list[int] = []
+        self._null_texts = null_texts(spec)
+        self._partitions = partition_types(parts)
         self._columns = CsvColumns((), False, None, None, (), ())
 
     def scan(self, cluster: Communicator) -> None:
@@ -73,11 +86,14 @@ class CsvSource(Source):
         first, record = min((known for known in records if known is not None), default=(-1, b""))
         if first < 0:
             raise InputError(f"{self.path}: holds nothing, or only blank lines").on_all_ranks()
-        first_path = files.parts[first].path
+        first_path, partitions = files.parts[first].path, tuple(self._partitions)
         with cluster.agreement():
             self._separator = find_separator(spec, first_path, record)
             cells = split_record(first_path, record, self._separator)
-            has_header = is_header(spec, first_path, cells)
+            spec = with_known_label(spec, cells, partitions)
+            has_header = is_header(spec, first_path, cells, partitions)
+            if has_header:
+                refuse_columns_in_both(first_path, cells, files.parts[first])
             for part, head in heads.items():
                 if head.record and part != first:
                     path = files.parts[part].path
@@ -88,12 +104,22 @@ class CsvSource(Source):
         if spec.one_hot == AUTO and with_rows is not None:
             with cluster.agreement():
                 if with_rows in heads:
-                    holds_text = columns_of_text(self._first_rows(with_rows), spec.decimal)
+                    holds_text = columns_of_text(self._first_rows(with_rows), spec.decimal, self._null_texts)
             holds_text = set().union(*cluster.allgather(holds_text))
+        texts = [
+            number for number, kind in enumerate(self._partitions.values(), len(cells)) if pa.types.is_string(kind)
+        ]
         with cluster.agreement():
-            self._columns = choose_columns(spec, first_path, cells, has_header, holds_text)
+            columns = choose_columns(spec, first_path, cells, has_header, holds_text.union(texts), partitions)
+            for column in columns.features:
+                if column in texts:
+                    raise partition_is_text(self.path, columns.names[column])
+            self._columns = columns
         self.feature_names = tuple(self._columns.names[column] for column in self._columns.features)
         self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)
+        self.kept_names = tuple(self._columns.names[column] for column in self._columns.kept)
+        if (label := self._columns.label) is not None:
+            self.label_name = self._columns.names[label] if has_header else str(label)
         self.headless_by_guess = spec.header == "auto" and not has_header
         files.scan(cluster, self._skip)
         self.n_rows = int(files.n_records.sum(dtype=np.int64))
@@ -110,16 +136,20 @@ class CsvSource(Source):
 
     def _read_shard(self, shard: int) -> RawRows:
         columns, tables, n_before = self._columns, [], 0
+        kept: list[pa.Table] = []
         for records in self._files.texts(shard):
             with rows_before(n_before, records.n_records):
                 tables.append(self._parse(records))
+                if columns.kept:
+                    kept.append(self._parse_kept(records))
             n_before += records.n_records
         table = pa.concat_tables(tables) if tables else None
         return RawRows(
-            features=_matrix(table, columns.features),
+            features=number_matrix(table, columns.features),
             labels=self._labels(table) if columns.label is not None else None,
-            weights=_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
-            categories=tuple(_texts(table, column) for column in columns.categories),
+            weights=number_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
+            categories=tuple(cell_texts(table, column) for column in columns.categories),
+            kept=pa.concat_tables(kept or [self._nothing_kept()]) if columns.kept else None,
         )
 
     def _find_starts(
@@ -146,42 +176,73 @@ class CsvSource(Source):
             if byte >= 0:
                 before = data[:byte].decode("utf-8", errors="replace") + "."
                 raise BadCell(sum(1 for _ in rows_until_damage(before, self._separator)) - 1, complaint)
-        wanted = {f"c{column}": TEXT for column in (columns.label, *columns.categories) if column is not None}
+        wanted: dict[str, pa.DataType] = {
+            f"c{column}": TEXT for column in (columns.label, *columns.categories) if column is not None
+        }
         wanted |= {f"c{column}": pa.float64() for column in (columns.weight, *columns.features) if column is not None}
+        return self._table(
+            records,
+            wanted,
+            arrow_csv.ConvertOptions(
+                column_types=wanted,
+                include_columns=self._in_the_file(wanted),
+                null_values=list(self._null_texts),
+                strings_can_be_null=True,
+                decimal_point=self._spec.decimal,
+            ),
+        )
+
+    def _parse_kept(self, records: PartText) -> pa.Table:
+        """Parse the columns that are kept as they stand."""
+        nothing = self._nothing_kept()
+        wanted = dict.fromkeys((f"c{column}" for column in self._columns.kept), pa.string())
+        options = arrow_csv.ConvertOptions(
+            column_types=wanted,
+            include_columns=self._in_the_file(wanted),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+        return self._table(records, wanted, options).select(list(wanted)).rename_columns(nothing.column_names)
+
+    def _in_the_file(self, wanted: Iterable[str]) -> list[str]:
+        """Return the columns that are not in the names of folders; at least one, for the number of rows."""
+        return [name for name in wanted if int(name[1:]) < self._columns.n_cells] or ["c0"]
+
+    def _nothing_kept(self) -> pa.Table:
+        """Return the columns that are kept, without rows."""
+        return pa.table({name: pa.array([], pa.string()) for name in self.kept_names})
+
+    def _table(
+        self, records: PartText, wanted: Mapping[str, pa.DataType], options: arrow_csv.ConvertOptions
+    ) -> pa.Table:
+        """Parse whole records of which it is known that no byte is one that parsers understand differently."""
+        data = records.data
         try:
             table = arrow_csv.read_csv(
                 pa.py_buffer(data),
                 read_options=arrow_csv.ReadOptions(
                     use_threads=False,
                     block_size=len(data) + 1,
-                    column_names=[f"c{column}" for column in range(len(columns.names))],
+                    column_names=[f"c{column}" for column in range(self._columns.n_cells)],
                 ),
                 parse_options=arrow_csv.ParseOptions(delimiter=self._separator, newlines_in_values=b'"' in data),
-                convert_options=arrow_csv.ConvertOptions(
-                    column_types=wanted,
-                    include_columns=list(wanted),
-                    null_values=list(NULL_TEXTS),
-                    strings_can_be_null=True,
-                    decimal_point=self._spec.decimal,
-                ),
+                convert_options=options,
             )
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             raise self._bad_cell(records, str(error)) from None
         if table.num_rows != records.n_records:
             raise self._bad_cell(records, f"{records.n_records} records stand here, but {table.num_rows} were parsed")
+        for number, name in enumerate(self._columns.partitions, self._columns.n_cells):
+            if (kind := wanted.get(f"c{number}")) is not None:
+                values = partition_column(self.parts[records.part], name, kind, table.num_rows)
+                table = table.append_column(f"c{number}", values)
         return table
 
     def _labels(self, table: pa.Table | None) -> TextColumn:
         """Return the labels; with --decimal , such as 1,5 is the number 1.5."""
         assert self._columns.label is not None
-        labels = _texts(table, self._columns.label)
-        for row in np.flatnonzero(labels.codes < 0)[:1]:
-            name = self._columns.names[self._columns.label]
-            raise BadCell(
-                row,
-                f"the label in column {name} is missing: the cell is empty, or says NA or the like; leave the row out, "
-                "or give the class another name",
-            )
+        labels = cell_texts(table, self._columns.label)
         if self._spec.decimal == ".":
             return labels
         texts = [text.replace(",", ".") if is_number(text, ",") else text for text in labels.texts]
@@ -189,7 +250,7 @@ class CsvSource(Source):
 
     def _bad_cell(self, records: PartText, reason: str) -> BadCell:
         """Find the cell that a parser stumbled over. Slow; for an error only."""
-        names, row = self._columns.names, -1
+        row = -1
         try:
             text = records.data.decode("utf-8", errors="surrogateescape")
             for cells in csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=self._separator):
@@ -198,14 +259,14 @@ class CsvSource(Source):
                 row += 1
                 if any("\udc80" <= character <= "\udcff" for cell in cells for character in cell):
                     return BadCell(row, NOT_UTF8)
-                if len(cells) != len(names):
+                if len(cells) != self._columns.n_cells:
                     return BadCell(
                         row,
-                        f"{len(cells)} columns, expected {len(names)} as in the first line; "
+                        f"{len(cells)} columns, expected {self._columns.n_cells} as in the first line; "
                         "correct the row, and quote cells that hold the separator",
                     )
                 for column in (self._columns.weight, *self._columns.features):
-                    if column is not None and not self._may_be_number(cells[column]):
+                    if column is not None and column < len(cells) and not self._may_be_number(cells[column]):
                         return self._no_number(records.part, row, column, cells[column])
         except csv.Error as error:
             return BadCell(row + 1, f"{error}; quote fields as RFC 4180 says")
@@ -214,7 +275,7 @@ class CsvSource(Source):
         return BadCell(0, f"from this row on: {reason}; quote fields as RFC 4180 says")
 
     def _may_be_number(self, cell: str) -> bool:
-        return cell in NULL_TEXTS or is_number(cell, self._spec.decimal)
+        return cell in self._null_texts or is_number(cell, self._spec.decimal)
 
     def _no_number(self, part: int, row: int, column: int, cell: str) -> BadCell:
         """Say what is wrong with a cell that is no number: the cell, or that its column is taken for numbers."""
@@ -225,23 +286,6 @@ class CsvSource(Source):
         word = name if self._columns.has_header else column
         return BadCell(
             row,
-            f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --features",
+            f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --drop {word}",
             name,
         )
-
-
-def _matrix(table: pa.Table | None, columns: Sequence[int]) -> NDArray[np.float64]:
-    """Return columns as a matrix (rows, columns), C-contiguous; NaN where a cell holds no number."""
-    if table is None:
-        return np.empty((0, len(columns)))
-    result = np.empty((table.num_rows, len(columns)))
-    fill_columns(result, [(number, table.column(f"c{column}").to_numpy()) for number, column in enumerate(columns)])
-    return result
-
-
-def _texts(table: pa.Table | None, column: int) -> TextColumn:
-    if table is None:
-        return TextColumn((), np.zeros(0, dtype=np.intp))
-    cells = table.column(f"c{column}").unify_dictionaries().combine_chunks()
-    codes = cells.indices.fill_null(-1).to_numpy().astype(np.intp)
-    return TextColumn(tuple(cells.dictionary.to_pylist()), codes)

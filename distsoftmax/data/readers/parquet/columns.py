@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import pyarrow as pa
 
-from distsoftmax.data.readers.column_names import first_double, listed, no_such_column, refuse_two_roles
+from distsoftmax.data.readers.column_names import (
+    first_double,
+    label_not_said,
+    listed,
+    no_such_column,
+    refuse_two_roles,
+)
 from distsoftmax.data.readers.parquet.types import (
     are_alike,
     is_text,
@@ -19,6 +25,7 @@ from distsoftmax.data.readers.parquet.types import (
     require_number,
     require_weight,
 )
+from distsoftmax.data.readers.partition_columns import partition_is_text
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
@@ -43,6 +50,12 @@ class ParquetColumns:
     ----------
     runs : tuple of Run
         The features, in their order.
+    partitions : mapping of str to pyarrow.DataType
+        The columns that are in the names of folders.
+    kept : tuple of str
+        What is read as it stands, besides what else it is.
+    dropped : tuple of str
+        What the user leaves out.
     left_out : tuple of str
         What pandas wrote as its index, which is no feature unless named.
     """
@@ -52,7 +65,10 @@ class ParquetColumns:
     categories: tuple[str, ...]
     runs: tuple[Run, ...]
     feature_names: tuple[str, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    partitions: Types = field(default_factory=dict)
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -63,26 +79,31 @@ class ParquetColumns:
     def wanted(self) -> tuple[str, ...]:
         """All columns to read, each once."""
         others = (name for name in (self.label, self.weight) if name is not None)
-        return tuple(dict.fromkeys((*self.numeric, *self.categories, *others)))
+        return tuple(dict.fromkeys((*self.numeric, *self.categories, *others, *self.kept)))
 
 
-def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
+def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types) -> ParquetColumns:
     """Find the columns that the user or a model names, and see that their types can be what they are taken for.
+
+    `types` are all columns, `partitions` those of them that are in the names of folders.
 
     Raises
     ------
     InputError
         A column is missing, named in two roles, or of a type that cannot be used; no feature is left.
     """
+    if spec.label is None and spec.known_label in types:
+        spec = replace(spec, label=spec.known_label)
     if spec.label is None and spec.needs_labels:
-        raise InputError(f"{path}: say which column holds the label with --label; {_list(types)}")
+        raise label_not_said(path, spec.known_label, _list(types))
     texts = spec.one_hot if spec.one_hot != AUTO else ()
     refuse_two_roles(path, _named(spec, path, texts, types))
+    refuse_two_roles(path, _existing(path, (("keep", name) for name in spec.keep), types))
     if spec.needs_labels and spec.label is not None:
         require_label(path, spec.label, types[spec.label])
     if spec.weight is not None:
         require_weight(path, spec.weight, types[spec.weight])
-    rest = [name for name in types if name not in (spec.label, spec.weight)]
+    rest = [name for name in types if name not in (spec.label, spec.weight, *spec.drop)]
     index = tuple(name for name in rest if PANDAS_INDEX.fullmatch(name))
     features = spec.features or tuple(name for name in rest if name not in (*index, *texts))
     if spec.one_hot == AUTO:
@@ -90,6 +111,9 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
     if spec.expected_categories is not None:
         texts = spec.expected_categories
         _require_expected(path, texts, rest, types)
+    for name in partitions if spec.expected_names is None else ():
+        if name in features and name not in texts and is_text(types[name]):
+            raise partition_is_text(path, name)
     for name in texts:
         require_category(path, name, types[name])
     if spec.expected_names is not None:
@@ -109,6 +133,9 @@ def choose_columns(spec: SourceSpec, path: str, types: Types) -> ParquetColumns:
         categories=tuple(texts),
         runs=tuple(runs),
         feature_names=names,
+        dropped=spec.drop,
+        kept=spec.keep,
+        partitions=partitions,
         left_out=() if spec.features or spec.expected_names is not None else index,
     )
 
@@ -132,26 +159,30 @@ def require_same_columns(
     for name in columns.wanted:
         if name not in other_types:
             raise InputError(f"{other_path}: lacks the column {name}, which {path} has; give parts of one table")
-        if not are_alike(types[name], other_types[name], name in numeric):
+        is_alike = are_alike(types[name], other_types[name], name in numeric)
+        if not is_alike or (name in columns.kept and types[name] != other_types[name]):
             raise InputError(
                 f"{other_path}: column {name} is of type {other_types[name]}, but in {path} of type {types[name]}; "
                 "write all parts with one type"
             )
     for name in () if open_end else other_types:
-        if name not in types and not PANDAS_INDEX.fullmatch(name):
+        if name not in (*types, *columns.dropped) and not PANDAS_INDEX.fullmatch(name):
             raise InputError(
-                f"{other_path}: has a column {name}, which {path} lacks; give parts of one table, or choose the "
-                "columns with --features"
+                f"{other_path}: has a column {name}, which {path} lacks; give parts of one table, or leave the "
+                "column out with --drop"
             )
 
 
 def _named(spec: SourceSpec, path: str, texts: Sequence[str], types: Types) -> Iterator[tuple[str, str, str]]:
-    """Yield the columns that options name, as `refuse_two_roles` takes them; each must be there."""
-    words = [("label", spec.label), ("weight", spec.weight)]
+    """Return the columns that options name, as `refuse_two_roles` takes them; each must be there."""
+    words = [(option, name) for option, name in (("label", spec.label), ("weight", spec.weight)) if name is not None]
+    words += [("drop", name) for name in spec.drop]
     words += [("features", name) for name in spec.features] + [("one-hot", name) for name in texts]
+    return _existing(path, words, types)
+
+
+def _existing(path: str, words: Iterable[tuple[str, str]], types: Types) -> Iterator[tuple[str, str, str]]:
     for option, name in words:
-        if name is None:
-            continue
         if name not in types:
             raise no_such_column(path, option, name, types, _list(types))
         yield option, name, name

@@ -16,6 +16,7 @@ from distsoftmax.data.readers.parquet.columns import ParquetColumns, Run
 from distsoftmax.data.readers.parquet.footer import DAMAGE, first_line, open_file, row_counts
 from distsoftmax.data.readers.parquet.types import common_type
 from distsoftmax.data.readers.parquet.values import category_column, label_texts, numbers
+from distsoftmax.data.readers.partition_columns import partition_column
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import InputError
 
@@ -37,6 +38,7 @@ class DecodedGroup:
     labels: TextColumn | None
     weights: NDArray[np.float64] | None
     categories: tuple[TextColumn, ...]
+    kept: pa.Table | None
 
     def fill(self, features: NDArray, runs: Sequence[Run], first: int) -> None:
         """Write the features of the rows `first` and following into a C-contiguous matrix."""
@@ -83,9 +85,12 @@ class OpenPart:
         columns, first = self._columns, int(self._starts[number])
         n_rows = int(self._starts[number + 1]) - first
         try:
-            table = self._file.read_row_group(number, columns=list(columns.wanted), use_threads=False)
+            in_file = [name for name in columns.wanted if name not in columns.partitions]
+            table = self._file.read_row_group(number, columns=in_file, use_threads=False)
             if table.num_rows != n_rows:
                 raise ValueError(f"{table.num_rows} rows, but the footer says {n_rows}")
+            for name, kind in columns.partitions.items():
+                table = table.append_column(name, partition_column(self._part, name, kind, n_rows))
             values = {name: numbers(table.column(name)) for name in columns.numeric}
             weights = None if columns.weight is None else numbers(table.column(columns.weight))[:, 0].astype(np.float64)
             return DecodedGroup(
@@ -94,6 +99,7 @@ class OpenPart:
                 labels=None if columns.label is None else self._labels(table.column(columns.label), first),
                 weights=weights,
                 categories=tuple(category_column(table.column(name)) for name in columns.categories),
+                kept=table.select(list(columns.kept)) if columns.kept else None,
             )
         except DAMAGE as error:
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
@@ -15,6 +16,7 @@ from distsoftmax.data.readers.parquet.columns import ParquetColumns, choose_colu
 from distsoftmax.data.readers.parquet.footer import Footer, read_footer
 from distsoftmax.data.readers.parquet.part import OpenPart
 from distsoftmax.data.readers.parquet.types import common_type, number_type
+from distsoftmax.data.readers.partition_columns import partition_types, refuse_columns_in_both
 from distsoftmax.data.readers.text_columns import join_columns, take_rows
 from distsoftmax.data.source import RawRows, Source, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
@@ -28,7 +30,7 @@ class ParquetSource(Source):
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         super().__init__(called(spec.paths), parts)
         self._spec = spec
-        self._columns = ParquetColumns(None, None, (), (), (), ())
+        self._columns = ParquetColumns(None, None, (), (), ())
         self._dtype = np.dtype(np.float64)  # that of the columns, where nothing is missing
         self._joined = self._join([0] * len(parts))
 
@@ -45,18 +47,25 @@ class ParquetSource(Source):
             raise InputError(f"{self.parts[0].path}: is empty").on_all_ranks()
         first = min((number for number, counts in groups.items() if sum(counts)), default=min(groups))
         types = next(of_rank for of_rank in cluster.allgather(own[first].types if first in own else None) if of_rank)
+        partitions = partition_types(self.parts)
+        types = {**types, **partitions}
         with cluster.agreement():
-            self._columns = choose_columns(self._spec, self.parts[first].path, types)
+            for number, footer in own.items():
+                refuse_columns_in_both(footer.path, footer.types, self.parts[number])
+            self._columns = choose_columns(self._spec, self.parts[first].path, types, partitions)
             has_choice = bool(self._spec.features) or self._spec.expected_names is not None
             for footer in own.values():
                 if footer.n_rows:
                     path = self.parts[first].path
-                    require_same_columns(self._columns, path, types, footer.path, footer.types, open_end=has_choice)
+                    own_types = {**footer.types, **partitions}
+                    require_same_columns(self._columns, path, types, footer.path, own_types, open_end=has_choice)
+        self.label_name = self._columns.label
         self._dtype = common_type(number_type(types[name]) or self._dtype for name in self._columns.numeric)
         self._joined = self._join([sum(groups.get(number, ())) for number in range(len(self.parts))])
         self.n_rows = self._joined.n_rows
         self.feature_names = self._columns.feature_names
         self.category_names = self._columns.categories
+        self.kept_names = self._columns.kept
         self.notes = tuple(self._find_notes(groups, cluster.size))
 
     def locate(self, row: int) -> tuple[str, int]:
@@ -70,6 +79,7 @@ class ParquetSource(Source):
         labels: list[TextColumn] = []
         weights = [np.zeros(0)]
         categories: list[list[TextColumn]] = [[] for _ in columns.categories]
+        kept: list[pa.Table] = []
         done = 0
         for _, part, begin, end in self._joined.overlapping(rows.start, rows.stop):
             with rows_before(done - begin):  # a row group is decoded whole
@@ -81,6 +91,8 @@ class ParquetSource(Source):
                         labels.append(take_rows(group.labels, slice(low, high)))
                     if group.weights is not None:
                         weights.append(group.weights[low:high])
+                    if group.kept is not None:
+                        kept.append(group.kept.slice(low, high - low))
                     for own, column in zip(categories, group.categories, strict=True):
                         own.append(take_rows(column, slice(low, high)))
         return RawRows(
@@ -88,6 +100,7 @@ class ParquetSource(Source):
             join_columns(labels) if columns.label is not None else None,
             np.concatenate(weights) if columns.weight is not None else None,
             tuple(join_columns(own) for own in categories),
+            pa.concat_tables(kept) if kept else None,
         )
 
     def _join(self, counts: list[int]) -> JoinedParts[OpenPart]:

@@ -70,7 +70,7 @@ def require_number(path: str, name: str, arrow_type: pa.DataType) -> None:
         return
     if is_text(arrow_type):
         raise InputError(
-            f"{path}: column {name} holds text; declare it with --one-hot {name}, or choose the columns with --features"
+            f"{path}: column {name} holds text; declare it with --one-hot {name}, or leave it out with --drop {name}"
         )
     remedy = "make columns of numbers of it"
     if types.is_list(arrow_type) or types.is_large_list(arrow_type):
@@ -79,7 +79,7 @@ def require_number(path: str, name: str, arrow_type: pa.DataType) -> None:
     elif types.is_temporal(arrow_type):
         remedy = "make a number of it, the days since some day, say"
     raise InputError(
-        f"{path}: column {name} is of type {arrow_type}, which is no number; {remedy}, or leave it out with --features"
+        f"{path}: column {name} is of type {arrow_type}, which is no number; {remedy}, or leave it out with --drop"
     )
 
 

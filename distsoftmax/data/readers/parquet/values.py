@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from distsoftmax.data.readers.parquet.types import number_type
-from distsoftmax.data.readers.text_columns import label_column, missing_label, text_column
+from distsoftmax.data.readers.text_columns import label_column, text_column
 from distsoftmax.data.source import TextColumn
 
 
@@ -26,15 +26,11 @@ def label_texts(column: pa.ChunkedArray) -> TextColumn:
     Raises
     ------
     BadCell
-        A label is missing or infinite.
+        A label is infinite.
     """
     if (number_type(column.type) or np.dtype(bool)).kind == "f":
         return label_column(numbers(column)[:, 0])
-    values, codes = _coded(column)
-    is_missing = np.array([*(value is None for value in values), True])[codes]  # -1 takes the last
-    for row in np.flatnonzero(is_missing)[:1]:
-        raise missing_label(row, "null")
-    return text_column([str(value) for value in values], codes)
+    return category_column(column)
 
 
 def category_column(column: pa.ChunkedArray) -> TextColumn:

@@ -1,0 +1,107 @@
+"""The model remembers its column of labels: evaluate uses it, predict leaves it out, and --label wins."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from distsoftmax.model import load_model
+
+N_ROWS = 60
+X = np.random.default_rng(3).standard_normal((N_ROWS, 3)).round(3)
+KINDS = np.where(X[:, 0] + X[:, 1] > 0, "cat", "dog")
+OTHERS = np.where(X[:, 2] > 0, "cat", "dog")
+
+
+def headless(path, *columns):
+    pandas.DataFrame(dict(enumerate(columns))).to_csv(path, header=False, index=False)
+
+
+def table(path, **columns):
+    frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], **columns})
+    frame.to_csv(path, index=False) if path.endswith("csv") else frame.to_parquet(path)
+
+
+def archive(path, **columns):
+    np.savez(path, X=X, **columns)
+
+
+# how the samples are written with labels and without, the words that train, and the column that is remembered
+SOURCES = {
+    "a header": ("d.csv", lambda path, **labels: table(path, **labels), ["--label", "kind"], "kind"),
+    "a header, by number": ("d.csv", lambda path, **labels: table(path, **labels), ["--label", 3], "kind"),
+    "Parquet": ("d.parquet", lambda path, **labels: table(path, **labels), ["--label", "kind"], "kind"),
+    "an archive": ("d.npz", lambda path, **labels: archive(path, **labels), ["--label", "kind"], "kind"),
+    "no header": ("d.csv", lambda path, **labels: headless(path, *labels.values(), *X.T), ["--label", 0], "0"),
+    "no header, last": ("d.csv", lambda path, **labels: headless(path, *X.T, *labels.values()), ["--label", 3], "3"),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_label_need_be_named_after_training(job, tmp_path, name):
+    path, write, words, column = SOURCES[name]
+    write(path, kind=KINDS)
+    assert job(2, "train", "--data", path, *words, "--l2", 1e-2, "--max-steps", 5, "--out", "run").status == 0
+    assert load_model(tmp_path / "run" / "model.safetensors").label == column
+    scores = {job(2, "evaluate", "run", "--data", path, "--json", *more).out for more in (words, [])}
+    assert len(scores) == 1
+    assert json.loads(scores.pop())["accuracy"] > 0.8
+    assert job(2, "predict", "run", "--data", path, "--out", "labelled.csv").status == 0
+    write(path)
+    assert job(3, "predict", "run", "--data", path, "--out", "bare.csv").status == 0
+    assert Path("labelled.csv").read_bytes() == Path("bare.csv").read_bytes()
+    ended = job(1, "evaluate", "run", "--data", path)
+    assert ended.status == 2
+    assert "has no array y" in ended.err if path.endswith("npz") else f"there is no {column}, which tra" in ended.err
+
+
+@pytest.mark.parametrize("path", ["d.csv", "d.parquet", "d.npz"])
+def test_a_label_that_is_named_wins(job, tmp_path, path):
+    write = archive if path.endswith("npz") else table
+    write(path, kind=KINDS, other=OTHERS)
+    choice = [] if path.endswith("npz") else ["--features", "a", "b", "c"]
+    words = ["--label", "kind", *choice, "--l2", 1e-2, "--max-steps", 5]
+    assert job(1, "train", "--data", path, *words, "--out", "run").status == 0
+    by_kind, by_other = (
+        json.loads(job(2, "evaluate", "run", "--data", path, "--json", *words).out)
+        for words in ([], ["--label", "other"])
+    )
+    assert by_kind["accuracy"] > 0.8 > by_other["accuracy"]
+
+
+def test_columns_without_names_keep_the_numbers_they_had_in_training(job, tmp_path):
+    """Label first, weights in between: the columns of a file like it are found, of features alone taken in order."""
+    weights = np.ones(N_ROWS)
+    headless("d.csv", KINDS, X[:, 0], weights, X[:, 1], X[:, 2])
+    options = ["--label", 0, "--weight", 2, "--l2", 1e-2, "--max-steps", 5, "--out", "run"]
+    assert job(2, "train", "--data", "d.csv", *options).status == 0
+    assert job(1, "predict", "run", "--data", "d.csv", "--out", "p.csv").status == 0
+    headless("bare.csv", *X.T)
+    assert job(1, "predict", "run", "--data", "bare.csv", "--out", "q.csv").status == 0
+    assert Path("p.csv").read_bytes() == Path("q.csv").read_bytes()
+    headless("narrow.csv", X[:, 0], weights, X[:, 1], X[:, 2])
+    ended = job(1, "predict", "run", "--data", "narrow.csv", "--out", "r.csv")
+    assert ended.status == 2
+    assert "the model has 3 features, the file 4" in ended.err
+
+
+def test_a_model_of_an_array_does_not_guess_where_a_label_stands(job, tmp_path):
+    archive("d.npz", y=KINDS)
+    assert job(1, "train", "--data", "d.npz", "--l2", 1e-2, "--max-steps", 2, "--out", "run").status == 0
+    headless("d.csv", np.arange(N_ROWS), *X.T)
+    ended = job(1, "predict", "run", "--data", "d.csv", "--out", "p.csv")
+    assert ended.status == 2
+    assert "the model has 3 features, the file 4" in ended.err
+
+
+def test_a_label_that_is_no_column_of_the_types_at_hand_is_no_feature_of_theirs(job):
+    parquet.write_table(pyarrow.table({"a": X[:, 0], "b": X[:, 1], "kind": KINDS}), "d.parquet")
+    options = ["--label", "kind", "--l2", 1e-2, "--max-steps", 2, "--out", "run"]
+    assert job(1, "train", "--data", "d.parquet", *options).status == 0
+    dates = pyarrow.array([18000] * N_ROWS, pyarrow.date32())
+    parquet.write_table(pyarrow.table({"a": X[:, 0], "b": X[:, 1], "kind": dates}), "d.parquet")
+    assert job(1, "predict", "run", "--data", "d.parquet", "--out", "p.csv").status == 0

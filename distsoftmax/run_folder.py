@@ -54,10 +54,12 @@ def beside(file: str, name: str) -> str:
 
     Examples
     --------
-    >>> beside("runs/wine/config.toml", "."), beside("wine.toml", "runs/wine")
-    ('runs/wine', 'runs/wine')
+    >>> beside("project/wine.toml", "runs/wine"), beside("wine.toml", "runs/wine")
+    ('project/runs/wine', 'runs/wine')
     """
-    folder = os.path.dirname(file)
+    folder = os.path.dirname(file) or os.curdir
+    if os.path.realpath(folder) == os.path.realpath(os.curdir):
+        return name
     path = os.path.normpath(os.path.join(folder, name))
     if os.path.isdir(name) and (os.path.realpath(name) == os.path.realpath(folder) or not os.path.isdir(path)):
         return name

@@ -105,16 +105,6 @@ def test_a_reader_that_has_gone_does_not_end_the_run(run, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_idle_cores_and_ranks_without_a_shard_are_pointed_out(mpirun, tmp_path):
-    import os
-
-    ended = mpirun(1, "train", "--threads", 1, "--max-steps", 1, "--out", tmp_path / "one")
-    if os.cpu_count() > 1:
-        assert f"cores are idle; mpirun -n {os.cpu_count()} " in ended.out
-    ended = mpirun(3, "train", "--max-steps", 1, "--shards", 2, "--out", tmp_path / "three")
-    assert "1 ranks have no shard; --shards 12" in ended.out
-
-
 def test_ranks_of_unequal_instruction_sets_give_the_bits_of_equal_ones(run, tmp_path):
     """Two sorts of nodes, played by one rank that computes without vector instructions beyond the baseline."""
     job = ["python", "-m", "distsoftmax.train", "--max-steps", 2]

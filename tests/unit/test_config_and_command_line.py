@@ -157,7 +157,10 @@ def reads_back(config, path):
 
 
 @pytest.fixture
-def toml(tmp_path):
+def toml(tmp_path, monkeypatch):
+    """Write a file of options into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
     def toml(content, name="options.toml"):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -674,7 +677,7 @@ def test_a_model_is_named_by_its_file_or_its_folder(tmp_path):
 
 @pytest.mark.parametrize("words", ['["a.csv", "b c.csv"]', '"a.csv"'])
 def test_an_option_that_takes_several_words_takes_one_or_a_list(toml, words):
-    found = from_its_folder(toml(f"data = {words}\n")).data.data
+    found = train("--config", toml(f"data = {words}\n")).data.data
     assert found == {"[": ("a.csv", "b c.csv"), '"': ("a.csv",)}[words[0]]
 
 

@@ -12,6 +12,7 @@ from ranks import on_ranks
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.control import TimeUp
 from distsoftmax.config import ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
+from distsoftmax.coordinator import report
 from distsoftmax.coordinator.path_table import choose, path_closing
 from distsoftmax.coordinator.report import closing, interrupted, opening
 from distsoftmax.objective.cross_entropy import Scores
@@ -286,3 +287,14 @@ def test_more_ranks_than_shards_are_told_how_many_shards_to_ask_for(n_shards, n_
     dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = n_shards, n_rows, 2**30, 0
     for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
         assert [line for line in text.splitlines() if "no shard" in line] == ([note] if note else [])
+
+
+@pytest.mark.parametrize(("size", "is_said"), [(2**30, True), (6000, False)], ids=["large", "tiny"])
+def test_idle_cores_and_ranks_are_a_topic_only_where_they_would_be_felt(size, is_said, monkeypatch):
+    monkeypatch.setattr(report, "_cores", lambda: 64)
+    dataset = SimpleNamespace(n_training=150, n_held_out=0, dtype=np.dtype("float32"), classes="xyz", sparse=False)
+    dataset.encoding, dataset.notes = SimpleNamespace(feature_names=("a",)), ("what matters",)
+    dataset.n_shards, dataset.n_rows, dataset.bytes_held, dataset.bytes_spooled = 8, 150, size, 0
+    for text in on_ranks(3, lambda rank: opening(dataset, rank, 1)):
+        assert "note: what matters" in text
+        assert ("cores are idle; mpirun -n 8 " in text) == is_said

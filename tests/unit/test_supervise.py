@@ -118,7 +118,7 @@ def test_a_job_that_is_done_but_has_not_converged_is_final_if_it_has_written_its
     assert starts(tmp_path) == 1
     status, _, err = supervised("step $n; [ $n = 2 ] || model; exit 3")
     assert (status, starts(tmp_path)) == (3, 3)
-    assert "the job ended with status 3, but without a model, after step 2; restart 1 of 10" in err
+    assert "the job ended with status 3, but without a model after step 2; restart 1 of 10" in err
     status, _, err = supervised("exit 3", "--max-restarts", "1", training=False)
     assert status == 3
     assert "restart 1 of 1" in err

@@ -70,17 +70,24 @@ def _report(options: argparse.Namespace) -> None:
     from distsoftmax.reporting.comparison import comparison
     from distsoftmax.reporting.files import require_folder, require_page, write_page, write_pictures
     from distsoftmax.reporting.page import page
-    from distsoftmax.reporting.runs import find_runs, read_run
+    from distsoftmax.reporting.runs import find_runs, read_run, without_model
     from distsoftmax.reporting.sections import section_of
 
     wants_page = options.out is not None or options.png is None
     out = require_page(OUT if options.out is None else options.out) if wants_page else None
     png = None if options.png is None else require_folder(options.png)
     folders = find_runs([Path(run) for run in options.run])
-    runs = [read_run(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
-    if options.evaluation is not None:
-        runs = [_with_evaluation(runs, options.evaluation)]
-    sections = [section_of(run, asked_for=options.evaluation is not None) for run in runs]
+    if options.evaluation is not None and len(folders) > 1:
+        raise InputError(
+            f"--evaluation {options.evaluation} is of one model, and {len(folders)} runs are given: name its run alone"
+        )
+    sections, runs = [], []
+    for folder, name in zip(folders, _names(folders), strict=True):
+        run = read_run(folder, name)
+        if options.evaluation is not None:
+            run = _with_evaluation(run, options.evaluation)
+        sections.append(section_of(run, asked_for=options.evaluation is not None))
+        runs.append(without_model(run))
     together = comparison(runs) if len(runs) > 1 else None
     n_runs = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     if out is not None:
@@ -100,15 +107,12 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [os.path.relpath(path, above) for path in paths]
 
 
-def _with_evaluation(runs: Sequence[Run | PathOfRuns], file: str) -> Run | PathOfRuns:
+def _with_evaluation(whole: Run | PathOfRuns, file: str) -> Run | PathOfRuns:
     from distsoftmax.reporting.evaluation import read_evaluation
     from distsoftmax.reporting.record import shown
     from distsoftmax.reporting.runs import Run
 
     evaluation = read_evaluation(Path(file))
-    if len(runs) > 1:
-        raise InputError(f"--evaluation {file} is of one model, and {len(runs)} runs are given: name its run alone")
-    (whole,) = runs
     run = whole if isinstance(whole, Run) else whole.chosen
     if run is None:
         raise InputError(f"--evaluation {file}: {whole.folder} has no model yet that it could be of")

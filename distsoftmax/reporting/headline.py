@@ -35,7 +35,8 @@ def sentences_of(run: Run) -> Iterator[str]:
     """Yield why a run has ended, or how far it has come, and what is to be known of what is shown."""
     state, result = run.state, run.result
     if state.is_live:
-        where = f"step {state.step:,}" if state.step >= 0 else "before its first step"
+        step = run.history.last.count("step")
+        where = "before its first step" if step is None else f"step {step:,}"
         yield f"Still running: {where}{last_heard(run)}. What follows is as of then."
     elif state.status == "crashed":
         yield f"The run has died after step {state.step:,}{last_heard(run)}; the same command goes on with it."
@@ -49,7 +50,7 @@ def sentences_of(run: Run) -> Iterator[str]:
         yield f"Note: {shown(note, LONGEST_REASON)}."
     if result.truth("interim") and not state.is_live:
         yield "The model is an interim one: the run was stopped before its end."
-    if not result and not state.is_live:
+    if not result and state.status == "done":
         yield "There is no result.json in its folder, as after an older version: what follows is from the other files."
     yield from run.remarks
 

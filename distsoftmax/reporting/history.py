@@ -7,6 +7,7 @@ import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ class History:
     last_time: str | None
     n_unreadable: int
 
-    @property
+    @cached_property
     def seconds(self) -> NDArray[np.float64]:
         """Seconds of training up to each line, (n_lines,); each step between two has taken what the later one says."""
         own = np.nan_to_num(self.columns["seconds"], nan=0.0)

@@ -147,6 +147,13 @@ def read_run(folder: Path, name: str) -> Run | PathOfRuns:
     return _read_path(folder, name) if (folder / "path.json").exists() else _read_single(folder, name)
 
 
+def without_model(run: Run | PathOfRuns) -> Run | PathOfRuns:
+    """Return a run without its model, which may take much memory."""
+    if isinstance(run, Run):
+        return replace(run, model=None)
+    return run if run.chosen is None else replace(run, chosen=replace(run.chosen, model=None))
+
+
 def _is_run(folder: Path) -> bool:
     return any((folder / mark).is_file() for mark in MARKS)
 
@@ -171,7 +178,8 @@ def _read_single(folder: Path, name: str) -> Run:
     with remarks:
         history = read_history(folder / "metrics.jsonl")
     with remarks:
-        result = read_json(folder / "result.json") or Record()
+        if not state.is_live and state.status != "crashed":  # else it is of an earlier start
+            result = read_json(folder / "result.json") or Record()
     with remarks:
         checkpoint, digest = _read_checkpoint(folder / "checkpoints")
     with remarks:
@@ -214,7 +222,9 @@ def _read_path(folder: Path, name: str) -> PathOfRuns:
         wanted = Path(content.text("chosen") or newest).name  # a name alone: the file may say anything
         if wanted and _is_run(folder / "path" / wanted):
             chosen = _read_single(folder / "path" / wanted, name)
-    if chosen is not None and not chosen.result:
+    if chosen is not None and "chosen" not in content:
+        chosen = replace(chosen, state=state)  # of the newest run; the path's folder is the one that is locked
+    elif chosen is not None and not chosen.result:
         with remarks:
             result = read_json(folder / "result.json") or Record()
             evaluation = evaluation_of(result.record("evaluation"))

@@ -84,7 +84,7 @@ def _blocks(run: Run, whole: Run | PathOfRuns) -> Iterator[Block | None]:
         yield Block("Course of training", pictures=pictures)
     if run.evaluation is not None:
         yield from _evaluation_blocks(run.evaluation, run.evaluated_on)
-    elif not run.state.is_live:
+    elif run.model is not None:
         command = f"python -m distsoftmax.evaluate {run.folder.name} --data ... --json > evaluation.json"
         yield Block(
             "Scores by class",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import shutil
@@ -15,7 +14,7 @@ from distsoftmax.inspection.tally import TextTally
 
 HELD_OUT = 0.2  # fraction of the samples
 FEWEST_HELD_OUT = 20  # samples, below which what they tell is mostly chance
-LEAST_L2, MOST_L2 = 1e-6, 1e-2
+EXPONENTS = (2, 6)  # of 1 / l2, the least and the largest that are suggested
 CELLS_OF_ONE_PROCESS = 2_000_000  # rows times features, below which several ranks gain nothing over their start
 MOST_NAMES = 30  # of columns on the command line
 
@@ -49,7 +48,7 @@ def suggest(diagnosis: Diagnosis, n_features: int, n_shards: int, ranks: int | N
     words = ["--data", *config.data, *_given(config)]
     if min(classes.values()) > 1 and HELD_OUT * source.n_rows >= FEWEST_HELD_OUT:
         words += ["--valid-fraction", f"{HELD_OUT:g}"]
-    words += ["--l2", f"{_penalty(source.n_rows):g}"]
+    words += ["--l2", _penalty(source.n_rows)]
     if ranks is None:
         ranks = min(n_shards, os.cpu_count() or 1) if source.n_rows * n_features > CELLS_OF_ONE_PROCESS else 1
     launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 and shutil.which("mpirun") else []
@@ -82,7 +81,7 @@ def _with_columns(diagnosis: Diagnosis, config: DataConfig) -> DataConfig:
 
 def _names_rows(tally: TextTally) -> bool:
     """Whether a column of text has so many different texts that nothing can be learnt from them."""
-    return 2 * len(tally.rows) > sum(tally.rows.values()) > 2
+    return 2 * len(tally.rows) > tally.rows.total() > 2
 
 
 def _given(config: DataConfig) -> Iterator[str]:
@@ -100,6 +99,6 @@ def _given(config: DataConfig) -> Iterator[str]:
             yield from [f"{name}={value}"] if str(value).startswith("-") else [name, str(value)]
 
 
-def _penalty(n_rows: int) -> float:
+def _penalty(n_rows: int) -> str:
     """Return scikit-learn's default C = 1 as l2, which is 1 / n, to a power of ten."""
-    return float(min(max(10.0 ** round(-math.log10(n_rows)), LEAST_L2), MOST_L2))
+    return f"1e-{min(max(len(str(n_rows)) - 1, EXPONENTS[0]), EXPONENTS[1])}"

@@ -8,8 +8,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from distsoftmax.usage.options import Option
+if TYPE_CHECKING:  # it imports tyro, which the monitor and the supervisor do without
+    from distsoftmax.usage.options import Option
 
 # The options of the first group, in this order, beside those that the command has alone.
 COMMON = ("data", "label", "labels", "one-hot", "impute", "valid-fraction", "l2", "l2-path", "tolerance", "max-steps")

@@ -63,11 +63,10 @@ if [ -e current/model.safetensors ]; then
     fi
 fi
 
-# The report is for people; a night without one is no failure.
-python -m distsoftmax.report "$run" --out "$run/report.html" >&2 || echo "nightly: there is no report of $run" >&2
-
-# A link is replaced by a rename, so that whoever reads current finds one model or the other, and never none.
 if [ "$verdict" = promoted ]; then
+    # The report is for people; a model without one is no worse.
+    python -m distsoftmax.report "$run" --out "$run/report.html" >&2 || echo "nightly: no report of $run" >&2
+    # A link is replaced by a rename, so that whoever reads current finds one model or the other, and never none.
     ln -sfn "$run" current.new
     mv -T current.new current
 fi

@@ -45,3 +45,11 @@ def test_on_a_terminal_the_reading_is_shown(table):
     os.close(leader)
     assert ended.returncode == 0
     assert "reading" in shown
+
+
+def test_the_very_line_that_is_suggested_trains(alone, run, table, tmp_path):
+    line = alone("describe", table, "--label", "kind", "--ranks", "2", deadline=60).out.splitlines()[-1]
+    assert line.startswith("mpirun -n 2 python -m distsoftmax.train --data ")
+    ended = run("bash", "-c", line, deadline=60)
+    assert (ended.status, ended.err) == (0, "")
+    assert list(tmp_path.glob("runs/*/model.safetensors"))

@@ -51,6 +51,7 @@ def job_runner(monkeypatch, capsys):
 
     def job(n, name, *words):
         monkeypatch.setattr("sys.argv", [name, *map(str, words)])
+        monkeypatch.setattr(command_line, "started_processes", lambda: n)
 
         def work(rank):
             own.rank = rank

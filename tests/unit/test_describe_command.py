@@ -76,13 +76,13 @@ def rows_of_a_table(n=160):
             "a size,colour,w,id,the kind",
             ["--label", "the kind", "--weight", "w"],
             "--data 'a table.csv' --label 'the kind' --weight w --features 'a size' --one-hot colour "
-            "--impute mean --valid-fraction 0.2 --l2 0.01",
+            "--impute mean --valid-fraction 0.2 --l2 1e-2",
         ),
         (
             None,
             ["--label", 4, "--weight", 2, "--header", "no"],
             "--data 'a table.csv' --label 4 --weight 2 --features 0 --one-hot 1 --header no --impute mean "
-            "--valid-fraction 0.2 --l2 0.01",
+            "--valid-fraction 0.2 --l2 1e-2",
         ),
     ],
     ids=["names", "numbers"],
@@ -106,7 +106,7 @@ def test_options_that_were_given_are_suggested_again(job, tmp_path):
     np.save(tmp_path / "y.npy", np.arange(30) % 3)
     _, training = suggested(job, "X.npy", "--labels", "y.npy", "--dtype", "float32", "--shards", 4)
     assert training == [
-        *("--data", "X.npy", "--labels", "y.npy", "--dtype", "float32", "--shards", "4", "--l2", "0.01"),
+        *("--data", "X.npy", "--labels", "y.npy", "--dtype", "float32", "--shards", "4", "--l2", "1e-2"),
     ]  # 6 held-out samples would tell nothing
     assert job(1, "train", *training, "--out", "run").status == 0
 

@@ -20,7 +20,7 @@ from distsoftmax.data.preparation import Samples
 from distsoftmax.inference.collinearity import Omitted
 from distsoftmax.objective.shard_sums import ShardSums
 
-CHUNK = 1 << 21  # numbers of dense rows that are looked at together
+CHUNK = 1 << 23  # numbers of dense rows that are looked at together: few rows would not be worth their sums
 
 
 @dataclass(frozen=True)

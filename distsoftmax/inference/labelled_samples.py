@@ -11,7 +11,7 @@ from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.labels import class_codes, find_classes
 from distsoftmax.data.preparation import Samples
-from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source
+from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.inference.measurement import Labelled
@@ -65,7 +65,7 @@ def _clusters(
     try:
         again = divide_source(spec, None, cluster)
         with cluster.agreement():
-            shards = [again.read_unchecked(number) for number in _shown(again, show)]
+            shards = [_without_features(again.read_unchecked(number)) for number in _shown(again, show)]
     except InputError as error:
         if not error.agreed:
             raise
@@ -82,6 +82,10 @@ def _clusters(
         ).on_all_ranks()
     with cluster.agreement():
         return tuple(class_codes(shard, names).astype(np.int64) for shard in shards), len(names)
+
+
+def _without_features(shard: RawShard) -> RawShard:
+    return replace(shard, rows=replace(shard.rows, features=shard.rows.features[:0], categories=()))
 
 
 def _shown(source: DividedSource, show: ShowProgress) -> Iterator[int]:

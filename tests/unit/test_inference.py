@@ -113,7 +113,7 @@ def test_near_certainty_nothing_cancels():
     at = np.array([[0.0, 0.0], [0.0, 30.0], [0.0, 0.0]])
     information = Likelihood(problem(features, labels, 3), 0, show).evaluate(at).information
     p = np.exp(-30.0) / (1 + 2 * np.exp(-30.0))
-    assert information[1, 1] == pytest.approx(16 * 2 * p * (1 - 2 * p), rel=1e-13)
+    assert information[1, 1] == pytest.approx(16 * 2 * p * (1 - 2 * p), rel=1e-12, abs=0)
 
 
 @settings(max_examples=15)

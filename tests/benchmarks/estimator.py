@@ -9,8 +9,8 @@ gap, and the fit with that is timed; the best solver counts. The gap is that of 
 objective of `optimum_contenders.py`, to an optimum that ours has certified to 1e-9.
 
 Start-up: a process that imports what it needs and fits the digits. Memory: by how much the largest resident memory of a
-process grows during a fit, as a part of the features' bytes. What the preconditioner takes, some 50 MB at most, does not
-depend on the number of samples.
+process grows during a fit, as a part of the features' bytes. What the preconditioner takes, some 50 MB at most, does
+not depend on the number of samples.
 """
 
 from __future__ import annotations

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from typing_extensions import Self
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.found import found_job
@@ -25,11 +24,13 @@ from distsoftmax.training.result import Result
 from distsoftmax.training.stopping import StepLimit
 from distsoftmax.training.warm_start import start_parameters
 
+Fitted = TypeVar("Fitted", bound="TrainedClassifier")
+
 
 class TrainedClassifier(LinearClassifier):
     """What `SoftmaxRegression` and `SoftmaxRegressionCV` have in common: how rows become a dataset and a model."""
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self: Fitted, X: Any, y: Any, sample_weight: Any = None) -> Fitted:
         """Train on samples. Collective under mpirun: each rank gives its own rows, none or more.
 
         Parameters

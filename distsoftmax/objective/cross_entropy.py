@@ -19,7 +19,7 @@ import numpy as np
 
 from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.kernels import Direction, Scorer
+from distsoftmax.arithmetic.kernels import Direction, Scorer, padded
 from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.dataset import Dataset
@@ -214,7 +214,7 @@ class Hessian:
         self._at = fit.scorer(for_stored(parameters, fit.offset), dataset.dtype)
         self._keeps = False
         if dataset.bytes_spooled == 0:
-            n_probabilities = len(parameters) * sum(of_shard.classes.size for of_shard in dataset.training)
+            n_probabilities = padded(len(parameters)) * sum(of_shard.classes.size for of_shard in dataset.training)
             self._keeps = n_probabilities * dataset.dtype.itemsize <= fit.most_kept * dataset.bytes_held
         self._kept: dict[int, Reals] = {}
 

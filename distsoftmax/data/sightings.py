@@ -11,6 +11,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.rank_table import who_has_what
 from distsoftmax.config import model_file
 from distsoftmax.data.parts import expand
+from distsoftmax.data.remote import is_remote
 from distsoftmax.errors import InputError
 
 # the options that name files, and what becomes of a name that a user has given
@@ -113,4 +114,4 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _is_shared(name: str, word: str) -> bool:
-    return not word.startswith(PASSED_ON) and (name, word) != ("class-weight", "balanced")
+    return not word.startswith(PASSED_ON) and not is_remote(word) and (name, word) != ("class-weight", "balanced")

@@ -126,7 +126,7 @@ def are_sparse(n_numeric: int, n_categories: Sequence[int]) -> bool:
 
     Examples
     --------
-    >>> are_sparse(5, [3, 64]), are_sparse(5, [3, 65])
+    >>> are_sparse(5, [64]), are_sparse(5, [65])
     (False, True)
     """
     width = sum(n_categories)

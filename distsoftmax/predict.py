@@ -1,7 +1,7 @@
 """Predict the class of each sample: python -m distsoftmax.predict MODEL --data F --out predictions.csv
 
 Works alone and under mpirun; the rows stand in the order of the data. A row with a missing cell has an empty prediction
-where the model was trained with --drop-rows-missing, and is an error where it was trained without and without --impute.
+where the model was trained with --drop-rows-missing; it is an error where that was with neither this nor --impute.
 """
 
 from __future__ import annotations

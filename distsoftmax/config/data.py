@@ -18,7 +18,8 @@ class SourceConfig:
     """The files that hold samples, and how they are read."""
 
     data: Words = ()
-    """Files, globs or folders of parts: CSV, TSV, svmlight, Parquet, .npy, .npz or HDF5."""
+    """Files, globs or folders of parts: CSV, TSV, svmlight, Parquet, .npy, .npz or HDF5. A URL such as
+    s3://bucket/folder is copied to --scratch through fsspec."""
     labels: Words = ()
     """The .npy files with the labels of features in .npy files, or of a sparse matrix in .npz."""
     format: Format = "auto"

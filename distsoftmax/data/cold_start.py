@@ -151,7 +151,7 @@ def _notes(
             "classifier"
         )
     if config.standardize and sparse and preparation.standardization.offset is None and intercept:
-        because = "" if source.sparse else "the many categories make the features sparse: "
+        because = "" if source.sparse else "the many categories make sparse features, and "
         yield f"{because}sparse features are scaled to standard deviation 1 but not centred; --center yes does both"
 
 

@@ -9,6 +9,7 @@ from distsoftmax.config import DataConfig, Format
 from distsoftmax.data.formats import find_format
 from distsoftmax.data.missing import MissingValues
 from distsoftmax.data.parts import FileState, find_parts
+from distsoftmax.data.remote import masked
 from distsoftmax.data.source import Source, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
@@ -22,7 +23,7 @@ def open_source(spec: SourceSpec, cluster: Communicator) -> Source:
     InputError
         On every rank: a part is missing, no format can be told, two parts differ in it, or an option does not fit it.
     """
-    parts = find_parts(spec.paths, cluster)
+    parts = find_parts(spec.paths, cluster, spec.copies)
     file_format = spec.format if spec.format != "auto" else _common_format(parts, cluster)
     with cluster.agreement():
         _refuse_options_of_other_formats(spec, file_format)
@@ -59,7 +60,7 @@ def _reader(spec: SourceSpec, parts: tuple[FileState, ...], cluster: Communicato
     from distsoftmax.data.readers.arrays.source import ArraySource
 
     opened = {"npy": open_npy, "npz": open_npz, "hdf5": open_hdf5}[spec.format]
-    return ArraySource(spec, parts, find_parts(spec.labels_paths, cluster), opened)
+    return ArraySource(spec, parts, find_parts(spec.labels_paths, cluster, spec.copies), opened)
 
 
 def training_source(config: DataConfig) -> Source | SourceSpec:
@@ -118,4 +119,6 @@ def _refuse_options_of_other_formats(spec: SourceSpec, file_format: str) -> None
     }
     for option, (is_given, fits) in given.items():
         if is_given and not fits:
-            raise InputError(f"{' '.join(spec.paths)}: --{option} does not apply to files in the {file_format} format")
+            raise InputError(
+                f"{' '.join(map(masked, spec.paths))}: --{option} does not apply to files in the {file_format} format"
+            )

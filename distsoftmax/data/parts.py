@@ -6,12 +6,14 @@ import glob
 import itertools
 import os
 import stat
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 from urllib.parse import unquote
 
 from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.data.remote import is_remote, local_words, masked
 from distsoftmax.errors import InputError
 
 MAGIC = ("*", "?", "[")
@@ -81,19 +83,21 @@ class FileState:
             )
 
 
-def find_parts(words: tuple[str, ...], cluster: Communicator) -> tuple[FileState, ...]:
+def find_parts(words: tuple[str, ...], cluster: Communicator, scratch: str | None = None) -> tuple[FileState, ...]:
     """Return the files that the words name, in their order; those of a folder or a glob by name. Collective.
 
     Files whose names begin with a dot or an underscore are left out of folders and globs, as other tools write such
     beside their parts (_SUCCESS, .crc). Folders named KEY=VALUE are searched, too, as Hive, Spark, pandas and pyarrow
     write them. Rank 0 looks, so that all have the same list. Then each rank opens its own files of the list: a thousand
-    ranks do not open a thousand files each.
+    ranks do not open a thousand files each. A URL stands for its copies in scratch, see `remote`.
 
     Raises
     ------
     InputError
         On every rank: nothing is there, two parts have different keys, or a rank cannot open a file.
     """
+    if any(map(is_remote, words)):
+        words = local_words(words, scratch or tempfile.gettempdir(), cluster)
     named: list[tuple[str, Keys]] = []
     with cluster.agreement():
         if cluster.rank == 0:
@@ -209,4 +213,5 @@ def _is_key(path: str) -> bool:
 
 def called(words: tuple[str, ...]) -> str:
     """Return what an error calls a source of several parts."""
-    return words[0] if len(words) == 1 else f"{words[0]} and {len(words) - 1} more"
+    first = masked(words[0])
+    return first if len(words) == 1 else f"{first} and {len(words) - 1} more"

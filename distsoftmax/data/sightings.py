@@ -11,6 +11,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.rank_table import who_has_what
 from distsoftmax.config import model_file
 from distsoftmax.data.parts import expand
+from distsoftmax.data.remote import is_remote
 from distsoftmax.errors import InputError
 
 # the options that name files, and what becomes of a name that a user has given
@@ -114,4 +115,4 @@ def _words(value: object) -> tuple[str, ...]:
 
 def _is_shared(name: str, word: str) -> bool:
     is_word = name == "class-weight" and (word == "balanced" or word.startswith("{"))
-    return not word.startswith(PASSED_ON) and not is_word
+    return not word.startswith(PASSED_ON) and not is_remote(word) and not is_word

@@ -93,6 +93,8 @@ class SourceSpec:
         The column of labels that a model was trained with: taken where none is named and the source has it.
     scratch : str or None
         Where --memory bounds what a rank keeps: the folder for the text of compressed files.
+    copies : str or None
+        The folder for copies of what URLs name; None: TMPDIR.
     expected_names, expected_categories : sequence of str or None
         The features and the text columns a model was trained on, where one is at hand: they tell a header from a row,
         and which columns to take, in which order.
@@ -118,6 +120,7 @@ class SourceSpec:
     left_out: tuple[str, ...] = ()
     known_label: str | None = None
     scratch: str | None = None
+    copies: str | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
     needs_labels: bool = True
@@ -146,6 +149,7 @@ class SourceSpec:
         return replace(
             spec,
             scratch=None if config.memory is None else config.scratch_folder,
+            copies=config.scratch_folder,
             n_features=config.n_features,
             rows_may_lack_labels=config.drop_rows_missing,
         )

@@ -45,7 +45,11 @@ def samples_key(config: DataConfig, intercept: bool, cluster: Communicator) -> s
         On every rank: a file is not there.
     """
     words = (config.data, config.labels, config.valid, config.valid_labels)
-    files = [[astuple(state) for state in find_parts(of_option, cluster)] for of_option in words if of_option]
+    files = [
+        [astuple(state) for state in find_parts(of_option, cluster, config.scratch_folder)]
+        for of_option in words
+        if of_option
+    ]
     class_weights = None
     if cluster.rank == 0 and config.class_weight not in (None, "balanced"):
         with contextlib.suppress(InputError):  # which comes at its time

@@ -20,8 +20,8 @@ COMMANDS = {
     "predict": "predict the class of each sample",
     "describe": "look at samples before training on them",
     "summary": "standard errors and tests of a model's coefficients",
-    "report": "show runs on a page of HTML",
-    "export": "write a model for onnxruntime, scikit-learn, PyTorch, or as a table",
+    "report": "make a page of runs, to look at and to show to others",
+    "export": "write a trained model as other programs take it",
     "monitor": "watch a run from another terminal",
     "supervise": "start a job again where a rank or a node is lost",
 }

@@ -56,17 +56,27 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _options(words: list[str]) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """Return the options of the command."""
+    from distsoftmax.usage.help import described
+
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m distsoftmax.export", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        "python -m distsoftmax.export", description=described(__doc__), formatter_class=form
+    )
     parser.add_argument("model", metavar="MODEL", help="the model.safetensors of a run, or the folder it stands in")
     parser.add_argument("--to", choices=TARGETS, required=True, help="what to write")
     parser.add_argument("--out", metavar="FILE", required=True, help="the file to write; - for standard output (texts)")
     default = ", ".join(f"{name} for {target}" for target, name in DTYPES.items())
     parser.add_argument("--dtype", choices=("float32", "float64"), help=f"the type of the numbers (default: {default})")
-    options = parser.parse_args(words)
+    return parser
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    form = parser()
+    options = form.parse_args(words)
     if options.dtype is not None and options.to not in DTYPES:
-        parser.error(f"--dtype is for {' and '.join(DTYPES)}; --to {options.to} writes every digit")
+        form.error(f"--dtype is for {' and '.join(DTYPES)}; --to {options.to} writes every digit")
     return options
 
 

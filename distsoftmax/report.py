@@ -33,7 +33,7 @@ NEEDED = ("jinja2", "matplotlib")
 
 def main(words: list[str]) -> int:
     """Read the command line, make the report, and return the exit status."""
-    options = _options(words)
+    options = parser().parse_args(words)
     try:
         _require_packages()
         _report(options)
@@ -45,16 +45,21 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _options(words: list[str]) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """Return the options of the command."""
+    from distsoftmax.usage.help import described
+
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m distsoftmax.report", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(
+        "python -m distsoftmax.report", description=described(__doc__), formatter_class=form
+    )
     parser.add_argument("run", metavar="RUN", nargs="+", help="the folder of a run, of an --l2-path, or of several")
     parser.add_argument("--out", metavar="FILE", help=f"the page to write; default: {OUT}")
     parser.add_argument("--png", metavar="DIR", help="write the pictures alone into this folder; with --out, both")
     parser.add_argument(
         "--evaluation", metavar="FILE", help="what evaluate --json has printed, to be shown instead of the run's own"
     )
-    return parser.parse_args(words)
+    return parser
 
 
 def _require_packages() -> None:

@@ -23,7 +23,7 @@ def suggest(diagnosis: Diagnosis, n_features: int, n_shards: int, ranks: int | N
     """Return a command line that trains on the source; None where no options make that possible.
 
     It has the options that were given, and those that are lacking: --label where the one column of text may be it,
-    --one-hot for columns of text, --features without those that name the rows, --impute for missing numbers. With
+    --one-hot for columns of text, --drop for those that name the rows, --impute for missing numbers. With
     these nothing that is known of the source stops training.
 
     Parameters
@@ -72,11 +72,12 @@ def _with_columns(diagnosis: Diagnosis, config: DataConfig) -> DataConfig:
     columns = dict(zip(source.category_names, diagnosis.census.categories, strict=True))
     if config.one_hot or config.label != diagnosis.config.label or any(t.numbers for t in columns.values()):
         return config  # cells of numbers that went wrong are to be corrected
-    numeric = tuple(map(diagnosis.word, source.feature_names[:MOST_NAMES]))
-    kept = [name for name, tally in columns.items() if not _names_rows(tally)]
-    if len(kept) == len(columns) or not 0 < len(source.feature_names) <= MOST_NAMES:
-        return replace(config, one_hot=tuple(map(diagnosis.word, columns)))
-    return replace(config, features=numeric, one_hot=tuple(map(diagnosis.word, kept)))
+    naming_rows = {name for name, tally in columns.items() if _names_rows(tally)}
+    if len(naming_rows) > MOST_NAMES:
+        naming_rows = set()
+    kept = tuple(diagnosis.word(name) for name in columns if name not in naming_rows)
+    dropped = tuple(diagnosis.word(name) for name in columns if name in naming_rows)
+    return replace(config, one_hot=kept, drop=(*config.drop, *dropped))
 
 
 def _names_rows(tally: TextTally) -> bool:

@@ -21,6 +21,8 @@ def as_toml(config: Any) -> str:
     """
     import tomli_w
 
+    from distsoftmax.config.file_paths import lasting
+
     lines = [f"# options of python -m distsoftmax.train --config FILE, version {distsoftmax.__version__}"]
     known: dict[str, Option] = {option.name: option for option in options_of(type(config))}
     for item in fields(config):
@@ -33,5 +35,5 @@ def as_toml(config: Any) -> str:
                 dots = " ..." if known[name].several else ""
                 lines.append(f"# {name} = {known[name].placeholder}{dots}")
             else:
-                lines.append(tomli_w.dumps({name: value}).rstrip())
+                lines.append(tomli_w.dumps({name: lasting(name, value)}).rstrip())
     return "\n".join(lines)

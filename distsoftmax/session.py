@@ -21,6 +21,7 @@ from distsoftmax.data.shards import shard_bounds
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.monitoring.reporter import Reporter, Work
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
+from distsoftmax.run_folder import position
 from distsoftmax.scratch import warm_folder
 from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.training.balancing import Balancing
@@ -153,7 +154,8 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     warm = warm_folder(config.data.scratch_folder, coordinator.whole_folder) if config.run.warm else None
     if config.run.warm and warm is None:
         cluster.say(f"note: --scratch {config.data.scratch_folder} keeps nothing for a restart: name a folder of yours")
-    deadline = choose_deadline(config.run.deadline, cluster)
+    restarted = config.run.warm and position(coordinator.whole_folder).step >= 0
+    deadline = choose_deadline(config.run.deadline, cluster, restarted=restarted)
     threads = choose_threads(config.run.threads, cluster)
     start = time.perf_counter()
     weights = choose_weights(config.run, threads, cluster)

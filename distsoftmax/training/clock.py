@@ -39,15 +39,20 @@ class TimeLimit:
         return TimeLimit(math.inf if max_seconds is None else time.perf_counter() + max_seconds, deadline)
 
 
-def choose_deadline(wanted: str | None, cluster: Communicator) -> float:
+def choose_deadline(wanted: str | None, cluster: Communicator, *, restarted: bool = False) -> float:
     """Return the deadline that was asked for, or that of the Slurm job; infinity for none. Collective.
 
     It is rank 0's: Slurm's word may not have come to all ranks.
 
+    Parameters
+    ----------
+    restarted : bool
+        Whether the run was started again after a crash, which may have been so late that there is no time left.
+
     Raises
     ------
     InputError
-        On every rank: it has passed.
+        On every rank: it has passed, and not since the run was first started.
     """
     own = math.inf
     with cluster.agreement():
@@ -55,7 +60,7 @@ def choose_deadline(wanted: str | None, cluster: Communicator) -> float:
             granted = os.environ.get(SLURM_END, "")
             if wanted is not None:
                 own = parse_deadline(wanted)
-                if own <= time.time():
+                if own <= time.time() and not restarted:
                     raise InputError(f"--deadline {wanted} has passed; give a later time, or leave it out")
             elif granted.isdecimal() and int(granted) > time.time():
                 own = float(granted)

@@ -102,3 +102,7 @@ def test_a_deadline_that_has_passed_is_an_error_on_all_ranks():
 
 def test_the_deadline_is_that_of_rank_0():
     assert len(set(on_ranks(3, lambda cluster: choose_deadline(str(4e9 + cluster.rank), cluster)))) == 1
+
+
+def test_a_run_started_again_after_its_deadline_has_no_time_left_and_no_error():
+    assert choose_deadline("2020-01-01T00:00+00:00", Alone(), restarted=True) == 1577836800

@@ -32,3 +32,16 @@ def test_the_cookbook_has_the_same_blocks_in_every_language():
     )
     assert len(english) > 15
     assert all(other == english for other in others)
+
+
+@pytest.mark.skipif(OPEN_MPI, reason="once is enough")
+def test_the_notebook_runs(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("matplotlib")
+    notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    first, second = [cell for cell in notebook.cells if cell.cell_type == "code"][:2]
+    score, gap = (cell.outputs[-1]["data"]["text/plain"] for cell in (first, second))
+    assert float(score) > 0.95
+    assert 0 <= float(gap) < 1e-5

@@ -65,10 +65,17 @@ def parser() -> argparse.ArgumentParser:
         "python -m distsoftmax.export", description=described(__doc__), formatter_class=form
     )
     parser.add_argument("model", metavar="MODEL", help="the model.safetensors of a run, or the folder it stands in")
-    parser.add_argument("--to", choices=TARGETS, required=True, help="what to write")
+    parser.add_argument(
+        "--to", metavar="TARGET", choices=TARGETS, required=True, help=f"what to write: {', '.join(TARGETS)}"
+    )
     parser.add_argument("--out", metavar="FILE", required=True, help="the file to write; - for standard output (texts)")
     default = ", ".join(f"{name} for {target}" for target, name in DTYPES.items())
-    parser.add_argument("--dtype", choices=("float32", "float64"), help=f"the type of the numbers (default: {default})")
+    parser.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        choices=("float32", "float64"),
+        help=f"float32 or float64, the type of the numbers (default: {default})",
+    )
     return parser
 
 

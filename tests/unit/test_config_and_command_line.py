@@ -24,6 +24,7 @@ from distsoftmax.config import (
     TrainConfig,
     parse_l2_path,
 )
+from distsoftmax.config.file_paths import lasting
 from distsoftmax.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -370,18 +371,25 @@ def test_a_value_that_is_no_number_is_refused_in_words(arguments, complaint):
     assert not re.search(r"<class|None|\(default: *\)", text)
 
 
+def listed(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
 # a TOML file of all options, for every option
 @pytest.mark.parametrize(("part", "name"), OPTIONS)
-def test_the_config_that_is_printed_reads_back(part, name, tmp_path):
+def test_the_config_that_is_printed_reads_back_with_paths_that_hold_anywhere(part, name, tmp_path, monkeypatch):
     if OTHERS[name] is None:
         return
+    monkeypatch.chdir(tmp_path)
     expected = with_other(part, name)
     (tmp_path / "given.toml").write_text(tomli_w.dumps(expected.sections()))
     status, text = usage_text("--config", tmp_path / "given.toml", "--print-config")
     assert status == 0
     (tmp_path / "printed.toml").write_text(text)
-    found = train("--config", tmp_path / "printed.toml")
-    assert dataclasses.replace(found, run=dataclasses.replace(found.run, config=None)) == expected
+    found = train("--config", tmp_path / "printed.toml").sections()
+    assert {key: {option: listed(value) for option, value in of.items()} for key, of in found.items()} == {
+        key: {option: lasting(option, value) for option, value in of.items()} for key, of in expected.sections().items()
+    }
     for option in (item.name.replace("_", "-") for kind in PARTS.values() for item in dataclasses.fields(kind)):
         assert option == "config" or re.search(f"^(# )?{option} = ", text, re.MULTILINE), option
 

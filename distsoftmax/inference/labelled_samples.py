@@ -70,6 +70,10 @@ def _clusters(
         if not error.agreed:
             raise
         text = str(error).replace("--label", "--cluster")
+        if ": the label is missing" in text:
+            text = (
+                text.partition(": the label is missing")[0] + ": the cluster is missing; name it, or leave the row out"
+            )
         for words in ("label column", "label in column", "array of labels"):
             text = text.replace(f"the {words}", f"the {words.replace('label', 'cluster')}")
             text = text.replace(f"no {words}", f"no {words.replace('label', 'cluster')}")

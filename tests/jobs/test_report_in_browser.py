@@ -24,6 +24,8 @@ frame.onload = () => {{
 document.body.append(frame);
 </script></body>"""
 
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to look at a report with")
 
 

@@ -75,13 +75,13 @@ def rows_of_a_table(n=160):
         (
             "a size,colour,w,id,the kind",
             ["--label", "the kind", "--weight", "w"],
-            "--data 'a table.csv' --label 'the kind' --weight w --features 'a size' --one-hot colour "
+            "--data 'a table.csv' --label 'the kind' --weight w --one-hot colour --drop id "
             "--impute mean --valid-fraction 0.2 --l2 1e-2",
         ),
         (
             None,
             ["--label", 4, "--weight", 2, "--header", "no"],
-            "--data 'a table.csv' --label 4 --weight 2 --features 0 --one-hot 1 --header no --impute mean "
+            "--data 'a table.csv' --label 4 --weight 2 --one-hot 1 --drop 3 --header no --impute mean "
             "--valid-fraction 0.2 --l2 1e-2",
         ),
     ],

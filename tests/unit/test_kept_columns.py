@@ -4,10 +4,11 @@ import datetime
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pyarrow
 import pytest
 from pyarrow import csv, parquet
+
+pandas = pytest.importorskip("pandas")
 
 N_ROWS = 50
 GENERATOR = np.random.default_rng(2)

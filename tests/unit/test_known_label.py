@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pyarrow
 import pytest
 from pyarrow import parquet
 
 from distsoftmax.model import load_model
+
+pandas = pytest.importorskip("pandas")
 
 N_ROWS = 60
 X = np.random.default_rng(3).standard_normal((N_ROWS, 3)).round(3)

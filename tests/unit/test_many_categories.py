@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +14,8 @@ from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.readers.text_columns import text_column
 from distsoftmax.data.source import RawRows
 from distsoftmax.model import Encoding, load_model
+
+pandas = pytest.importorskip("pandas")
 
 N_ROWS = 400
 GENERATOR = np.random.default_rng(6)

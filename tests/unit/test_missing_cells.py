@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pyarrow
 import pytest
 from in_process import trained
@@ -15,6 +14,8 @@ from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverCon
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.errors import InputError
 from distsoftmax.model import load_model
+
+pandas = pytest.importorskip("pandas")
 
 N_ROWS = 90
 MISSING = ("?", "-999")

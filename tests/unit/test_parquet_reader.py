@@ -383,9 +383,9 @@ class TestVectors:
 
 DAYS = [datetime.date(2020, 1, 1)] * N_ROWS
 REFUSED = {
-    "text": (LABELS, ["column c holds text", "--one-hot c", "--features"]),
+    "text": (LABELS, ["column c holds text", "--one-hot c", "--drop c"]),
     "dictionary of text": (pa.array(LABELS).dictionary_encode(), ["column c holds text", "--one-hot c"]),
-    "date": (DAYS, ["column c is of type date32", "no number", "number of it", "--features"]),
+    "date": (DAYS, ["column c is of type date32", "no number", "number of it", "--drop"]),
     "timestamp": (pa.array([datetime.datetime(2020, 1, 1)] * N_ROWS), ["column c is of type timestamp", "days since"]),
     "duration": (pa.array([1] * N_ROWS, pa.duration("s")), ["column c is of type duration"]),
     "struct": ([{"p": 1.0}] * N_ROWS, ["column c is of type struct", "columns of numbers"]),

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pyarrow
 import pytest
 from pyarrow import dataset, parquet
 from ranks import read
 
 from distsoftmax.errors import InputError
+
+pandas = pytest.importorskip("pandas")
 
 N_ROWS = 80
 GENERATOR = np.random.default_rng(8)

@@ -125,9 +125,8 @@ def test_in_a_notebook_the_line_goes_back_to_its_beginning(monkeypatch, capsys):
 
 
 def test_a_notebook_shows_it():
-    import nbclient
-    import nbformat
-
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
     cell = nbformat.v4.new_code_cell(WAY.replace("0.11", "0.4"))
     book = nbformat.v4.new_notebook(cells=[cell])
     nbclient.NotebookClient(book, timeout=50).execute()

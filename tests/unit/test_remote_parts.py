@@ -9,13 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas
 import pytest
 from ranks import on_ranks, read
 
 from distsoftmax.data import remote
 from distsoftmax.data.parts import find_parts
 from distsoftmax.errors import InputError
+
+pandas = pytest.importorskip("pandas")
 
 fsspec = pytest.importorskip("fsspec")
 FRAME = pandas.DataFrame({"a": np.arange(40) % 7, "b": np.arange(40) / 8, "kind": ["cat", "dog"] * 20})

@@ -3,8 +3,9 @@
 import json
 
 import numpy as np
-import pandas
 import pytest
+
+pandas = pytest.importorskip("pandas")
 
 N_ROWS = 60
 GENERATOR = np.random.default_rng(4)

@@ -398,7 +398,7 @@ def test_a_class_without_samples_is_an_error(refusal):
         (("--reference", "9"), "--reference is '9', which is no class of model.safetensors; it knows 0, 1, 2"),
         (("--cluster", "nobody"), "anes.csv: there is no cluster column nobody; the columns are"),
         (("--cluster", "flat"), "all samples have the same cluster, flat '1'"),
-        (("--cluster", "holes"), "the cluster in column holes is missing"),
+        (("--cluster", "holes"), "column holes: the cluster is missing"),
         (("--cluster", "label"), "--cluster label is the column of the labels"),
         (("--weight", "nothing"), "there is no weight column nothing"),
         (("--confidence", "1"), "--confidence is 1.0; it must be above 0 and below 1"),

@@ -77,10 +77,22 @@ def _require_numbers(parameters: Mapping[str, Any]) -> None:
     for name in NUMBERS.keys() & parameters.keys():
         value, kind = parameters[name], NUMBERS[name]
         may_be_text = name in ("learning_rate", "batch") and value == "auto"
-        if not (isinstance(value, kind) or may_be_text or (value is None and name in MAY_BE_NONE)):
-            raise InvalidArgument(f"{name} is {value!r}; it must be a {'whole ' if kind is Integral else ''}number")
+        if not (may_be_text or (value is None and name in MAY_BE_NONE)):
+            require_number(name, value, kind)
     if parameters["n_jobs"] == 0:
         raise InvalidArgument("n_jobs is 0; give a number of threads, or None for all cores")
+
+
+def require_number(name: str, value: object, kind: type) -> None:
+    """Refuse an argument that is no number.
+
+    Raises
+    ------
+    InvalidArgument
+        The value is not of the kind, Integral or Real.
+    """
+    if not isinstance(value, kind):
+        raise InvalidArgument(f"{name} is {value!r}; it must be a {'whole ' if kind is Integral else ''}number")
 
 
 def l2_of(C: float | None, l2: float | None, dataset: Dataset) -> float:

@@ -598,11 +598,19 @@ def test_the_function_that_the_project_began_with_gives_its_numbers():
         p /= p.sum(axis=1, keepdims=True)
         theta -= 0.1 * (X / 12).T @ (p - np.eye(3)[[0, 1, 0, 1]]) / 4
     np.testing.assert_allclose(absent, theta, rtol=1e-12)
-    for classes in ([0, 1, 2, 3], [0, 1, 2, 0.5], [-1, 0, 1, 2]):
+    for classes in ([0, 1, 2, 3], [0, 1, 2, 0.5], [-1, 0, 1, 2], list("abcb")):
         with pytest.raises(ValueError, match="num_classes"):
             softmax_regression(X, classes, 3, 0.01, 10)
     with pytest.raises(ValueError, match="learning_rate"):
         softmax_regression(X, y, 3, -0.01, 10)
+    bad = {
+        "num_classes is 2.5": (2.5, 0.1, 2),
+        "learning_rate is 'a'": (3, "a", 2),
+        "num_iterations is -1": (3, 0.1, -1),
+    }
+    for text, arguments in bad.items():
+        with pytest.raises(ValueError, match=text):
+            softmax_regression(X, y, *arguments)
 
 
 def test_importing_the_package_imports_nothing_else():

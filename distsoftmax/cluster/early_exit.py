@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
 import time
+from types import TracebackType
 
 # variables in which launchers tell a process how many have been started: MPICH and Intel MPI, Open MPI, PMIx, Slurm
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -31,6 +33,27 @@ def end_the_job_with_this_process() -> None:
     """From now on, let an end of this process end the job, unless MPI has been started by then."""
     if started_processes() > 1:
         atexit.register(_end_the_job)
+
+
+def end_the_job_with_an_uncaught_error() -> None:
+    """From now on, let an error that a script does not catch end the job: the others would wait for this process.
+
+    Processes that a rank has started itself, such as joblib's workers, are none of the job's.
+    """
+    if started_processes() == 1 or multiprocessing.parent_process() is not None:
+        return
+    show = sys.excepthook
+
+    def end_the_job(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        show(kind, error, trace)
+        mpi = sys.modules.get("mpi4py.MPI")
+        if mpi is None:
+            _end_the_job()
+        elif mpi.Is_initialized() and not mpi.Is_finalized():
+            time.sleep(DRAIN_SECONDS)
+            mpi.COMM_WORLD.Abort(1)
+
+    sys.excepthook = end_the_job
 
 
 def end_before_joining(status: int) -> None:

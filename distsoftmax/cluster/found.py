@@ -7,6 +7,7 @@ from typing import Any
 
 from distsoftmax.cluster.communicator import Alone, Communicator
 from distsoftmax.cluster.early_exit import started_processes
+from distsoftmax.errors import InvalidArgument
 
 _joined: list[tuple[Any, Communicator]] = []  # mpi4py's communicators, and ours: one for each, as MPI has few
 
@@ -25,6 +26,8 @@ def found_job(communicator: Any = None) -> Communicator:
     ------
     ClusterError
         Several processes were started, and mpi4py is missing.
+    InvalidArgument
+        The communicator is none.
 
     Notes
     -----
@@ -39,6 +42,8 @@ def found_job(communicator: Any = None) -> Communicator:
     for known, cluster in _joined:
         if known is communicator or (known is not None and communicator is not None and known == communicator):
             return cluster
+    if communicator is not None and not hasattr(communicator, "Get_group"):
+        raise InvalidArgument(f"comm is {communicator!r}; give a communicator of mpi4py, or None")
     from distsoftmax.cluster.startup import load_core, start_mpi
 
     cluster = start_mpi(communicator)

@@ -62,7 +62,8 @@ class FirstLook:
         if self.config.impute == "mean" and not self.source.sparse:
             self.means.append(measure_columns(shard.number, rows, ~held_out))
         self.stored.add(rows.features.dtype.name)
-        self.row_numbers.add(shard)
+        if shard.source.is_digested:  # a file, whose user reads the note on such a column
+            self.row_numbers.add(shard)
         self.n_dropped += shard.n_dropped
         without_features = replace(rows, features=np.empty((len(shard), 0)), categories=())
         self.labelled.append(Labelled(replace(shard, rows=without_features), held_out))

@@ -1,4 +1,4 @@
-"""Rows that a caller gives a trained model, as arrays or as a table of raw columns: a source that is in memory."""
+"""Rows that a caller gives a trained model, as arrays or as a table of raw columns."""
 
 from __future__ import annotations
 
@@ -8,52 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.cluster.communicator import Alone, Communicator
-from distsoftmax.config import Format
+from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.class_names import number_text
-from distsoftmax.data.readers.text_columns import take_rows, text_column
+from distsoftmax.data.in_memory import InMemory
+from distsoftmax.data.readers.text_columns import text_column
 from distsoftmax.data.shards import LARGEST_SHARD_ROWS, DividedSource, shard_bounds
-from distsoftmax.data.source import Features, RawRows, Source, TextColumn
+from distsoftmax.data.source import Features, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding
 
 NAME = "X"  # what an error calls the rows
-
-
-class GivenRows(Source):
-    """A source of rows in memory, without labels; see `Source`.
-
-    Parameters
-    ----------
-    rows : RawRows
-    encoding : Encoding
-        Of the model that they are given to.
-    """
-
-    format: Format = "npy"
-
-    def __init__(self, rows: RawRows, encoding: Encoding) -> None:
-        super().__init__(NAME)
-        self.n_rows = int(rows.features.shape[0])
-        self.feature_names = encoding.numeric
-        self.category_names = tuple(name for name, _ in encoding.categories)
-        self.sparse = not isinstance(rows.features, np.ndarray)
-        self._held = rows
-
-    def scan(self, cluster: Communicator) -> None:
-        """See `Source.scan`. There is nothing to open."""
-
-    def locate(self, row: int) -> tuple[str, int]:
-        """See `Source.locate`."""
-        return NAME, row + 1
-
-    def _read_shard(self, shard: int) -> RawRows:
-        rows = self._rows(shard)
-        categories = tuple(take_rows(column, rows) for column in self._held.categories)
-        features = self._held.features[rows]
-        if isinstance(features, np.ndarray):
-            features = np.ascontiguousarray(features, dtype=features.dtype.newbyteorder("="))
-        return RawRows(features, categories=categories)
 
 
 def given_rows(rows: Any, encoding: Encoding) -> tuple[DividedSource, Encoding]:
@@ -79,13 +43,12 @@ def given_rows(rows: Any, encoding: Encoding) -> tuple[DividedSource, Encoding]:
         as the model has not.
     """
     if isinstance(rows, Mapping) or (hasattr(rows, "columns") and not _is_by_number(encoding)):
-        raw = _rows_of_table(rows, encoding)
+        source = _table(rows, encoding)
     else:
         names = encoding.feature_names
         if encoding.categories:  # their columns are there already
             encoding = Encoding(numeric=names)
-        raw = RawRows(_matrix(rows, len(names)))
-    source = GivenRows(raw, encoding)
+        source = InMemory(NAME, _matrix(rows, len(names)), names=names)
     bounds = shard_bounds(source.n_rows, -(-source.n_rows // LARGEST_SHARD_ROWS) or 1)
     shards = range(bounds.size - 1)
     source.divide(bounds, [shards], Alone())
@@ -116,7 +79,7 @@ def _matrix(rows: Any, width: int) -> Features:
     return features
 
 
-def _rows_of_table(table: Any, encoding: Encoding) -> RawRows:
+def _table(table: Any, encoding: Encoding) -> InMemory:
     """Return the columns that a model takes, by their names."""
     given = list(table) if isinstance(table, Mapping) else list(getattr(table, "column_names", table.columns))
     categories = [name for name, _ in encoding.categories]
@@ -130,7 +93,8 @@ def _rows_of_table(table: Any, encoding: Encoding) -> RawRows:
     (n_rows,) = next(iter(lengths.values()))
     numbers = [_as_numbers(columns[name], f"column {name}") for name in encoding.numeric]
     features = np.column_stack(numbers) if numbers else np.empty((n_rows, 0), dtype=np.uint8)
-    return RawRows(features, categories=tuple(_as_texts(columns[name]) for name in categories))
+    texts = {name: _as_texts(columns[name]) for name in categories}
+    return InMemory(NAME, features, names=encoding.numeric, categories=texts)
 
 
 def _as_numbers(cells: NDArray, column: str = "") -> NDArray:

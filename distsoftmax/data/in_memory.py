@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,10 +27,12 @@ class InMemory(Source):
         What an error calls it.
     features : ndarray or csr_array, (rows, n_features)
         Of a csr_array the column indices are sorted and distinct in each row.
-    labels : TextColumn
+    labels : TextColumn, optional
     weights : ndarray of float64, (rows,), optional
     names : sequence of str, optional
         The features'; by default x0, x1, ...
+    categories : mapping of str to TextColumn, optional
+        The text columns, by name.
     """
 
     format: Format = "npy"
@@ -39,12 +41,17 @@ class InMemory(Source):
         self,
         path: str,
         features: Features,
-        labels: TextColumn,
+        labels: TextColumn | None = None,
         weights: NDArray[np.float64] | None = None,
         names: Sequence[str] | None = None,
+        categories: Mapping[str, TextColumn] | None = None,
     ) -> None:
         super().__init__(path)
         self.n_rows = int(features.shape[0])
+        self.is_labelled = labels is not None
+        labels = labels or TextColumn((), np.broadcast_to(np.intp(-1), self.n_rows))
+        self._categories = tuple((categories or {}).values())
+        self.category_names = tuple(categories or {})
         self.feature_names = NumberedNames(features.shape[1]) if names is None else names
         self.sparse = not isinstance(features, np.ndarray)
         self._held = Run(0, features, labels.codes, weights)
@@ -58,8 +65,11 @@ class InMemory(Source):
         return self.path, row + 1
 
     def _read_shard(self, shard: int) -> RawRows:
-        run = self._held.rows(self._rows(shard))
-        return RawRows(run.features, take_rows(TextColumn(self._texts, run.codes), slice(None)), run.weights)
+        rows = self._rows(shard)
+        run = self._held.rows(rows)
+        labels = take_rows(TextColumn(self._texts, run.codes), slice(None)) if self.is_labelled else None
+        categories = tuple(take_rows(column, rows) for column in self._categories)
+        return RawRows(run.features, labels, run.weights, categories)
 
 
 class Run(NamedTuple):
@@ -103,9 +113,9 @@ class Run(NamedTuple):
 
 
 def feature_rows(features: Features, rows: slice) -> Features:
-    """Return a run of rows, without a copy where they are contiguous in memory."""
+    """Return a run of rows, without a copy where they are contiguous in memory and of this machine's byte order."""
     if isinstance(features, np.ndarray):
-        return np.ascontiguousarray(features[rows])
+        return np.ascontiguousarray(features[rows], dtype=features.dtype.newbyteorder("="))
     start, stop, _ = rows.indices(features.shape[0])
     ends = features.indptr[start : stop + 1]
     entries = slice(int(ends[0]), int(ends[-1]))

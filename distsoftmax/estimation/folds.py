@@ -6,7 +6,7 @@ Which fold holds a row out follows from (seed, shard, row) and the classes of al
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from distsoftmax.data.preparation import PreparedShard, Samples
 from distsoftmax.data.shard_store import ShardStore
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.errors import InvalidArgument
+from distsoftmax.estimation.given import agreed, require_alike
 
 Mask = NDArray[np.bool_]
 Masks = dict[int, Mask]  # of each shard of this rank, which of its rows are chosen
@@ -60,7 +61,9 @@ def folds_of(cv: Any, dataset: Dataset, seed: int, cluster: Communicator) -> lis
         number = int(cv)
         folds = _by_class(dataset, seed, cluster, number, lambda position, count: position % number)
     else:
-        folds = [_of_rows(dataset, *pair) for pair in _pairs(cv)]
+        pairs = agreed(cluster, lambda: _pairs(cv))
+        require_alike({"cv": pairs}, cluster)
+        folds = [_of_rows(dataset, *pair) for pair in pairs]
     _require_samples(folds, dataset, cluster)
     return folds
 
@@ -98,7 +101,7 @@ def _by_class(
     return [Fold({shard: ~mask for shard, mask in masks.items()}, masks) for masks in chosen]
 
 
-def _pairs(cv: Any) -> Iterable[tuple[Any, Any]]:
+def _pairs(cv: Any) -> list[tuple[Any, Any]]:
     if cv is None or isinstance(cv, (str, bytes)) or not hasattr(cv, "__iter__"):
         raise InvalidArgument(
             f"cv is {cv!r}; give a number of folds, a fraction, or pairs of (training rows, held-out rows), such as "

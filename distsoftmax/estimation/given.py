@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, TypeVar
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
@@ -16,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.class_names import class_names, number_text
-from distsoftmax.data.rows_of_ranks import RowsOfRanks, told_apart
+from distsoftmax.data.rows_of_ranks import LABEL_KINDS, RowsOfRanks, told_apart
 from distsoftmax.data.source import TextColumn
 from distsoftmax.errors import DistSoftmaxError, InputError, InvalidArgument
 
@@ -76,12 +79,16 @@ def require_alike(parameters: Mapping[str, object], cluster: Communicator) -> No
     InvalidArgument
         On every rank: names the first parameter that differs.
     """
-    everyone = cluster.allgather({name: repr(value) for name, value in parameters.items()})
+    if cluster.size == 1:
+        return
+    everyone = cluster.allgather(
+        {name: (joblib.hash(value), reprlib.repr(value)) for name, value in parameters.items()}
+    )
     for rank, others in enumerate(everyone):
-        for name, value in everyone[0].items():
-            if others[name] != value:
+        for name, (digest, text) in everyone[0].items():
+            if others[name][0] != digest:
                 raise InvalidArgument(
-                    f"{name} is {value} on rank 0 and {others[name]} on rank {rank}; give the same on all ranks"
+                    f"{name} is {text} on rank 0 and {others[name][1]} on rank {rank}; give the same on all ranks"
                 ).on_all_ranks()
 
 
@@ -106,6 +113,8 @@ def given_rows(
     weights = None
     if sample_weight is not None:
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64) if len(y) else np.zeros(0)
+    if y.dtype.kind not in LABEL_KINDS:
+        raise ValueError(f"y is of type {y.dtype}; give numbers or texts, such as y.astype(str)")
     values, codes = _numbered(y)
     if cluster.size > 1 and values.dtype == object and not all(isinstance(value, str) for value in values):
         raise ValueError("y holds objects that are no texts; give numbers or texts")
@@ -121,9 +130,7 @@ def _usable(X: Any) -> Any:
             X = X.copy()
             X.sum_duplicates()
         return X
-    if X.dtype.itemsize > 8:
-        return X.astype(np.float64)
-    return X if X.dtype.isnative else X.astype(X.dtype.newbyteorder("="))
+    return X.astype(np.float64) if X.dtype.itemsize > 8 else X
 
 
 def _numbered(y: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
@@ -199,6 +206,9 @@ class Classes:
         unknown = [label for label in class_weight if label not in set(self.values.tolist())]
         if unknown and None in own.values():
             raise InvalidArgument(f"class_weight has no weight for some classes, and one for {unknown[0]!r}, not in y")
+        for weight in own.values():
+            if weight is not None and not isinstance(weight, Real):
+                raise InvalidArgument(f"class_weight holds {weight!r}; give each class a number above 0")
         return json.dumps({name: 1.0 if weight is None else float(weight) for name, weight in own.items()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from distsoftmax.data.spool import Spool
 from distsoftmax.data.standardization import Standardization
 from distsoftmax.errors import InvalidArgument
 from distsoftmax.estimation.given import in_python_words
+from distsoftmax.estimation.settings import require_number
 from distsoftmax.model import Encoding
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.solvers import make_solver
@@ -68,10 +70,15 @@ def softmax_regression(
            [ 0.718, -0.305, -0.413]])
     """
     X, y = check_X_y(X, y, dtype=np.float64, order="C")
-    classes = y.astype(np.int64)
+    require_number("num_classes", num_classes, Integral)
+    require_number("learning_rate", learning_rate, Real)
+    require_number("num_iterations", num_iterations, Integral)
     if num_classes < 2:
         raise InvalidArgument(f"num_classes is {num_classes}; it must be at least 2")
-    if (classes != y).any() or classes.min() < 0 or classes.max() >= num_classes:
+    if num_iterations < 0:
+        raise InvalidArgument(f"num_iterations is {num_iterations}; it must be 0 or more")
+    classes = y.astype(np.int64) if y.dtype.kind in "iufb" else np.array([-1])
+    if classes.min() < 0 or (classes != y).any() or classes.max() >= num_classes:
         raise InvalidArgument(f"y must hold integers from 0 to num_classes - 1, which is {num_classes - 1}")
     with in_python_words():
         config = SolverConfig(solver="gradient-descent", learning_rate=learning_rate, max_steps=num_iterations)

@@ -17,7 +17,7 @@ from distsoftmax.data.shards import divide_source
 from distsoftmax.estimation.classifier import LinearClassifier
 from distsoftmax.estimation.given import Classes, agreed, given_rows, in_python_words, require_alike
 from distsoftmax.estimation.run import Interrupts, Start, Trainer, progress_line
-from distsoftmax.estimation.settings import OF_THE_MACHINE, l2_of, options_of, threads_of
+from distsoftmax.estimation.settings import l2_of, options_of, parameters_of_all, threads_of
 from distsoftmax.model import Model
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.training.result import Result
@@ -55,8 +55,7 @@ class TrainedClassifier(LinearClassifier):
         interrupts = Interrupts()
         with in_python_words():
             cluster = found_job(self.comm)
-            own = {name: value for name, value in self.get_params(deep=False).items() if name not in OF_THE_MACHINE}
-            require_alike(own, cluster)
+            require_alike(parameters_of_all(self), cluster)
             agreed(cluster, lambda: options_of(self, None))
             source, values = agreed(cluster, lambda: given_rows(self, X, y, sample_weight, cluster))
             threads = threads_of(self.n_jobs, cluster)
@@ -77,7 +76,7 @@ class TrainedClassifier(LinearClassifier):
     def _keep(self, result: Result, dataset: Dataset, classes: Classes, *, interrupted: bool) -> None:
         """Set the attributes that tell of a result."""
         self.model_ = model = result.model(dataset)
-        order = classes.order_in(model.classes)
+        self._order = order = classes.order_in(model.classes)
         coef, intercept = model.coef[order], model.intercept[order]
         if len(order) == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
@@ -101,6 +100,8 @@ class TrainedClassifier(LinearClassifier):
                 f"{result.reason} (max_iter) before the tolerance was (tol={self.tol:g}). Increase max_iter, or scale "
                 "the data: standardize=True"
             )
+        elif config.solver.tolerance > 0 and not result.converged and config.solver.solver != "sgd":
+            text = f"the tolerance is not reached (tol={self.tol:g}): {result.reason}"
         else:
             return
         warnings.warn(text, ConvergenceWarning, stacklevel=3)

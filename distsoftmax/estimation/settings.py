@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from sklearn.utils import check_random_state
@@ -17,7 +19,20 @@ from distsoftmax.errors import InvalidArgument
 
 OF_A_SOLVER = {"learning_rate", "momentum", "nesterov", "batch", "epochs", "schedule", "warm_up"}
 OF_A_SOLVER |= {"linear_scaling", "average"}
+NUMBERS = dict.fromkeys(("C", "l2", "l1", "group", "tol", "learning_rate", "momentum", "warm_up"), Real)
+NUMBERS |= dict.fromkeys(("max_iter", "n_jobs", "shards", "batch", "epochs", "linear_scaling"), Integral)
+MAY_BE_NONE = ("C", "l2", "max_iter", "n_jobs", "shards", "linear_scaling")
 OF_THE_MACHINE = ("comm", "n_jobs", "verbose")  # parameters that may differ from rank to rank
+
+
+def parameters_of_all(estimator: Any) -> dict[str, Any]:
+    """Return the parameters that must be the same on all ranks; folds that an iterator gives are compared as folds."""
+    parameters: dict[str, Any] = estimator.get_params(deep=False)
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name not in OF_THE_MACHINE and not hasattr(value, "__next__")
+    }
 
 
 def options_of(estimator: Any, class_weight: str | None) -> TrainConfig:
@@ -35,10 +50,13 @@ def options_of(estimator: Any, class_weight: str | None) -> TrainConfig:
     TypeError
         A value is of another type.
     """
-    given = dict(estimator.solver_options or {})
+    given = estimator.solver_options or {}
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(f"solver_options is {given!r}; give a dict, or None")
     for name in given:
         if name not in OF_A_SOLVER:
             raise InvalidArgument(f"solver_options has {name!r}; it takes {', '.join(sorted(OF_A_SOLVER))}")
+    _require_numbers({**estimator.get_params(deep=False), **given})
     data = DataConfig(
         valid_fraction=0.0,
         standardize=estimator.standardize,
@@ -52,6 +70,29 @@ def options_of(estimator: Any, class_weight: str | None) -> TrainConfig:
     known = ("auto", "gradient-descent", "lbfgs", "trust-region", "sgd")
     _refuse_other_words(solver, {"solver": known, "schedule": ("constant", "step", "inverse", "cosine")})
     return TrainConfig(data=replace(data, class_weight=class_weight), objective=objective, solver=solver)
+
+
+def _require_numbers(parameters: Mapping[str, Any]) -> None:
+    """Refuse what is no number where there must be one, also on one rank alone."""
+    for name in NUMBERS.keys() & parameters.keys():
+        value, kind = parameters[name], NUMBERS[name]
+        may_be_text = name in ("learning_rate", "batch") and value == "auto"
+        if not (may_be_text or (value is None and name in MAY_BE_NONE)):
+            require_number(name, value, kind)
+    if parameters["n_jobs"] == 0:
+        raise InvalidArgument("n_jobs is 0; give a number of threads, or None for all cores")
+
+
+def require_number(name: str, value: object, kind: type) -> None:
+    """Refuse an argument that is no number.
+
+    Raises
+    ------
+    InvalidArgument
+        The value is not of the kind, Integral or Real.
+    """
+    if not isinstance(value, kind):
+        raise InvalidArgument(f"{name} is {value!r}; it must be a {'whole ' if kind is Integral else ''}number")
 
 
 def l2_of(C: float | None, l2: float | None, dataset: Dataset) -> float:
@@ -99,8 +140,6 @@ def threads_of(n_jobs: int | None, cluster: Communicator) -> int:
     Where OMP_NUM_THREADS is set, as joblib does in its workers, None and -1 are no more than that.
     """
     cores, limit = len(own_grant().cores), os.environ.get("OMP_NUM_THREADS", "")
-    if n_jobs == 0:
-        raise InvalidArgument("n_jobs is 0; give a number of threads, or None for all cores")
     if n_jobs is not None and n_jobs != -1:
         return choose_threads(n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs), cluster)
     threads = choose_threads("auto", cluster)

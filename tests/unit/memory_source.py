@@ -1,7 +1,5 @@
 """A source whose rows are in memory, and what a dataset of it is made of."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from distsoftmax.data.in_memory import InMemory
@@ -21,12 +19,10 @@ class MemorySource(InMemory):
 
     def __init__(self, features, labels, weights=None, categories=None):
         texts = [None if label is None else str(label) for label in np.asarray(labels).tolist()]
-        super().__init__("memory", features, text_column(texts), weights)
-        self.categories = categories or {}
-        self.category_names = tuple(self.categories)
+        columns = {name: text_column(cells) for name, cells in (categories or {}).items()}
+        super().__init__("memory", features, text_column(texts), weights, categories=columns)
         self.reads = 0
 
     def _read_shard(self, shard):
         self.reads += 1
-        columns = tuple(text_column(cells[self._rows(shard)]) for cells in self.categories.values())
-        return replace(super()._read_shard(shard), categories=columns)
+        return super()._read_shard(shard)

@@ -34,6 +34,7 @@ from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverCon
 from distsoftmax.coordinator import progress
 from distsoftmax.estimation import run as estimation_run
 from distsoftmax.estimation.given import Classes
+from distsoftmax.scoring.predictor import Predictor
 
 pandas = pytest.importorskip("pandas")
 polars = pytest.importorskip("polars")
@@ -97,6 +98,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the tolerance is not reached")  # 1e-5 is beyond float32
 @pytest.mark.parametrize("name", CASES)
 def test_bits_are_those_of_the_command_line(name, tmp_path):
     X, options = CASES[name]
@@ -142,6 +144,24 @@ def test_folds_and_the_chosen_penalty_do_not_depend_on_the_ranks():
         assert (estimator.l2_, estimator.model_.sha256) == (alone.l2_, alone.model_.sha256)
 
 
+def test_ranks_may_give_generators_and_random_states_that_are_alike():
+    folds = StratifiedKFold(3)
+    options = {"l2s": [0.1], "random_state": np.random.RandomState(5)}
+    alone = SoftmaxRegressionCV(cv=list(folds.split(IRIS, KINDS)), **options).fit(IRIS, KINDS)
+    given = divided_at([40], IRIS, KINDS)
+
+    def work(cluster, rows=IRIS):
+        options = {"l2s": [0.1], "random_state": np.random.RandomState(5), "comm": cluster}
+        pairs = folds.split(IRIS, KINDS) if rows is IRIS else iter([(np.arange(150), np.arange(cluster.rank, 99))])
+        return SoftmaxRegressionCV(cv=pairs, **options).fit(*given[cluster.rank])
+
+    for estimator in on_ranks(2, work):
+        np.testing.assert_array_equal(estimator.scores_, alone.scores_)
+    for error in on_ranks(2, lambda cluster: work(cluster, None)):
+        with pytest.raises(ValueError, match="cv is .* on rank 0 and .* on rank 1"):
+            raise error
+
+
 REFUSED = {
     "columns": (IRIS[:, :3], KINDS, None, {}, "ranks 0 and 1 .* X has 4 features and 3"),
     "type": (IRIS.astype(np.float32), KINDS, None, {}, "X is of type float64 and float32"),
@@ -152,6 +172,7 @@ REFUSED = {
     "parameter": (IRIS, KINDS, None, {"tol": 0.5}, "tol is 0.0001 on rank 0 and 0.5 on rank 1"),
     "missing": (np.full((2, 4), np.nan), KINDS[:2], None, {}, "rank 1: Input X contains NaN"),
     "lengths": (IRIS, KINDS[:9], None, {}, "rank 1: .*inconsistent numbers of samples"),
+    "threads": (IRIS, KINDS, None, {"n_jobs": 0}, "rank 1: n_jobs is 0"),
     "no option": (IRIS, KINDS, None, {"solver": "adam"}, "solver is 'auto' on rank 0 and 'adam'"),
 }
 
@@ -174,6 +195,7 @@ def test_what_one_rank_gives_wrong_is_an_error_on_all(name):
 # --- the optimum, against scikit-learn's ---
 
 
+@pytest.mark.filterwarnings("ignore:the tolerance is not reached")
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("kind", ["plain", "weighted", "balanced", "no intercept"])
 def test_the_solution_is_scikit_learns(classes, kind):
@@ -202,6 +224,27 @@ def test_without_a_penalty_nothing_is_certified_and_the_end_of_steps_is_a_warnin
         estimator = SoftmaxRegression(l2=0.0, max_iter=3).fit(IRIS, KINDS)
     assert estimator.certified_gap_ is None
     assert estimator.n_iter_.tolist() == [3]
+
+
+def test_a_tolerance_that_the_arithmetic_does_not_reach_is_a_warning():
+    with pytest.warns(ConvergenceWarning, match="tolerance is not reached .tol=1e-14.: this arithmetic"):
+        SoftmaxRegression(tol=1e-14).fit(IRIS, KINDS)
+
+
+def test_predictions_have_the_bits_of_the_models_own():
+    for rows in (slice(None), slice(100)):  # three classes, and two
+        labels = np.array(["b", "a", "c"])[KINDS[rows]]
+        estimator = SoftmaxRegression(C=10.0).fit(IRIS[rows], labels)
+        model = Predictor.of(estimator.model_)
+        order = [model.classes.index(name) for name in estimator.classes_]
+        probabilities = estimator.predict_proba(IRIS[rows])
+        np.testing.assert_array_equal(probabilities, model.predict_proba(IRIS[rows])[:, order])
+        np.testing.assert_array_equal(estimator.predict(IRIS[rows]), model.predict(IRIS[rows]))
+        np.testing.assert_allclose(
+            estimator.predict_log_proba(IRIS[rows]), np.log(probabilities), rtol=1e-9, atol=1e-14
+        )
+        scores = estimator.decision_function(IRIS[rows])
+        np.testing.assert_allclose(scores, (IRIS[rows] @ estimator.coef_.T + estimator.intercept_).squeeze(), rtol=1e-9)
 
 
 def test_a_warm_start_goes_on_from_the_last_model():
@@ -343,6 +386,14 @@ def test_classes_are_those_of_numpys_unique(labels):
         ({"solver": "saga"}, "solver is 'saga'"),
         ({"dtype": "float16"}, "dtype is 'float16'"),
         ({"n_jobs": 0}, "n_jobs is 0"),
+        ({"n_jobs": 1.5}, "n_jobs is 1.5; it must be a whole number"),
+        ({"max_iter": 2.5}, "max_iter is 2.5; it must be a whole number"),
+        ({"l2": "x"}, "l2 is 'x'; it must be a number"),
+        ({"C": "x"}, "C is 'x'; it must be a number"),
+        ({"class_weight": {0: "x"}}, "class_weight holds 'x'"),
+        ({"solver": "sgd", "solver_options": {"learning_rate": "big"}}, "learning_rate is 'big'"),
+        ({"solver_options": [1]}, "solver_options is .1.; give a dict"),
+        ({"comm": 3}, "comm is 3; give a communicator of mpi4py"),
         ({"shards": 151}, "^shards is 151"),
         ({"class_weight": "even"}, "class_weight is 'even'"),
         ({"class_weight": {0: -1.0}}, "class_weight"),
@@ -355,6 +406,11 @@ def test_classes_are_those_of_numpys_unique(labels):
 def test_a_parameter_that_cannot_be_is_named(options, text):
     with pytest.raises(ValueError, match=text):
         SoftmaxRegression(**options).fit(IRIS, KINDS)
+
+
+def test_labels_that_are_neither_numbers_nor_texts_are_refused():
+    with pytest.raises(ValueError, match=r"y is of type datetime64\[D\]; give numbers or texts"):
+        SoftmaxRegression().fit(IRIS, KINDS.astype("M8[D]"))
 
 
 def test_bad_weights_are_named():
@@ -478,6 +534,19 @@ def test_no_mpi_is_needed_nor_started_also_in_workers_of_a_rank(tmp_path):
     assert process.stdout.split() == [SoftmaxRegression().fit(IRIS, KINDS).model_.sha256] * 5, process.stderr
 
 
+def test_an_error_before_the_first_fit_ends_a_job_whose_other_ranks_wait():
+    process = subprocess.run(
+        [sys.executable, "-c", "from distsoftmax import SoftmaxRegression; raise RuntimeError('no rows')"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PMI_SIZE": "3", "PMI_RANK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGTERM
+    assert "RuntimeError: no rows\nrank 1 of 3" in process.stderr
+
+
 def test_estimators_go_through_what_scikit_learn_does_with_them():
     X, y = load_breast_cancer(return_X_y=True)
     search = GridSearchCV(
@@ -520,11 +589,19 @@ def test_the_function_that_the_project_began_with_gives_its_numbers():
         p /= p.sum(axis=1, keepdims=True)
         theta -= 0.1 * (X / 12).T @ (p - np.eye(3)[[0, 1, 0, 1]]) / 4
     np.testing.assert_allclose(absent, theta, rtol=1e-12)
-    for classes in ([0, 1, 2, 3], [0, 1, 2, 0.5], [-1, 0, 1, 2]):
+    for classes in ([0, 1, 2, 3], [0, 1, 2, 0.5], [-1, 0, 1, 2], list("abcb")):
         with pytest.raises(ValueError, match="num_classes"):
             softmax_regression(X, classes, 3, 0.01, 10)
     with pytest.raises(ValueError, match="learning_rate"):
         softmax_regression(X, y, 3, -0.01, 10)
+    bad = {
+        "num_classes is 2.5": (2.5, 0.1, 2),
+        "learning_rate is 'a'": (3, "a", 2),
+        "num_iterations is -1": (3, 0.1, -1),
+    }
+    for text, arguments in bad.items():
+        with pytest.raises(ValueError, match=text):
+            softmax_regression(X, y, *arguments)
 
 
 def test_importing_the_package_imports_nothing_else():

@@ -40,12 +40,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distsoftmax.estimator import SoftmaxRegression, SoftmaxRegressionCV, softmax_regression
-    from distsoftmax.model import Model, load_model
+    from distsoftmax.model import Model
+    from distsoftmax.scoring.predictor import load_model
 
 __version__ = "0.1.0"
 __all__ = ["Model", "SoftmaxRegression", "SoftmaxRegressionCV", "__version__", "load_model", "softmax_regression"]
 
-_HOMES = {"Model": "distsoftmax.model", "load_model": "distsoftmax.model"}
+_HOMES = {"Model": "distsoftmax.model", "load_model": "distsoftmax.scoring.predictor"}
 
 
 def __getattr__(name: str) -> Any:

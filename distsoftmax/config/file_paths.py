@@ -43,7 +43,7 @@ def located(file: str, name: str, value: object, *, is_given: bool) -> object:
         return value
     path = os.path.join(glob.escape(folder) if _is_pattern(value) else folder, value)
     if is_given or _is_there(path):
-        return path
+        return _without_detours(path)
     if _is_there(value):
         return value
     raise InputError(
@@ -59,7 +59,7 @@ def lasting(name: str, value: object) -> object:
     if not isinstance(value, str) or not _is_relative(name, value):
         return value
     here = os.getcwd()
-    return os.path.join(glob.escape(here) if _is_pattern(value) else here, value)
+    return _without_detours(os.path.join(glob.escape(here) if _is_pattern(value) else here, value))
 
 
 def _is_relative(name: str, value: str) -> bool:
@@ -67,6 +67,14 @@ def _is_relative(name: str, value: str) -> bool:
     if name not in (*READ, *WRITTEN) or not value or os.path.isabs(value) or "://" in value:
         return False
     return (name, value) != ("class-weight", "balanced")
+
+
+def _without_detours(path: str) -> str:
+    """Return a path that leads to the same, but through no folder which it leaves again: that may be moved."""
+    if os.pardir not in path.split(os.sep):
+        return path
+    straight = os.path.normpath(path)
+    return straight if os.path.realpath(straight) == os.path.realpath(path) else path  # .. of a link is elsewhere
 
 
 def _is_pattern(value: str) -> bool:

@@ -50,6 +50,19 @@ def test_relative_paths_count_from_the_folder_of_the_file(here):
     assert (found.solver.init, found.run.out) == (f"{folder}/./", f"{folder}/runs/x")
 
 
+def test_a_path_out_of_the_folder_of_the_file_holds_when_that_folder_is_moved(here, monkeypatch):
+    (here / "a.csv").touch()
+    (here / "link").symlink_to(here / "project" / "deep")
+    (here / "project" / "deep").mkdir()
+    (here / "project" / "a.csv").touch()
+    found = read(written(here / "project" / "run.toml", data=["../a.csv", "../*.csv"]))
+    assert found.data.data == (f"{here}/a.csv", f"{here}/*.csv")
+    found = read(written(here / "project" / "run.toml", data="../link/../a.csv"))
+    assert os.path.samefile(found.data.data[0], here / "project" / "a.csv")  # .. of a link is not beside it
+    monkeypatch.chdir(here / "project")
+    assert lasting("data", "../a.csv") == f"{here}/a.csv"
+
+
 def test_what_is_no_path_or_holds_anywhere_stays_as_it_is(here):
     data = ["/data/a.csv", "s3://bucket/b.csv", "https://host/c.csv"]
     options = {"data": data, "class-weight": "balanced", "label": "kind", "out": "/runs/x"}

@@ -10,13 +10,13 @@ from scipy.sparse import csr_array, csr_matrix, save_npz
 from scipy.special import softmax
 
 import distsoftmax
+from distsoftmax import load_model
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data import given_rows
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError
 from distsoftmax.model import Encoding, Model, NumberedNames
 from distsoftmax.predict import PredictConfig, command
-from distsoftmax.scoring.predictor import load_model
 
 COLOURS = ("blue", "red", "é")
 N_ROWS = 90

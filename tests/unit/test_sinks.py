@@ -213,6 +213,23 @@ def test_the_same_run_of_mlflow_is_interrupted_and_ends_and_a_failed_one_is_call
     assert the_run("other").info.status == "FAILED"
 
 
+@needs_mlflow
+def test_a_run_that_is_resumed_from_another_folder_goes_on_in_the_store_where_it_began(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setattr(mlflow.importlib.util, "find_spec", lambda name: None)  # as without sqlalchemy
+    begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
+    runs = []
+    for folder in (begun, elsewhere):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        (tmp_path / "run").mkdir(exist_ok=True)
+        sink = mlflow.Mlflow(tmp_path / "run")
+        sink.begin({"max-steps": 3}, [])
+        runs.append((json.loads((tmp_path / "run/mlflow.json").read_text()), sink.where))
+    assert runs[0] == runs[1]
+    assert not list(elsewhere.iterdir())
+
+
 @needs_tensorboard
 def test_tensorboard_holds_the_options_and_the_result(train):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

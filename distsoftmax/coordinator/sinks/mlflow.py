@@ -2,7 +2,8 @@
 
 MLFLOW_TRACKING_URI says where; without it, it is MLflow's own default (mlflow.db in the current folder) or, where only
 mlflow-skinny is installed, the folder mlruns there. MLFLOW_EXPERIMENT_NAME and MLFLOW_EXPERIMENT_ID name the
-experiment. mlflow.json in the run's folder keeps the number of the MLflow run, which a resumed run goes on with.
+experiment. mlflow.json in the run's folder keeps the store and the number of the MLflow run: a resumed run goes on with
+it, from whatever folder, unless MLFLOW_TRACKING_URI names another store.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Mlflow(Sink):
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         self._folder = folder
-        self._uri = os.environ.get("MLFLOW_TRACKING_URI")
+        self._uri = os.environ.get("MLFLOW_TRACKING_URI") or self._kept().get("tracking_uri")
         if not self._uri and importlib.util.find_spec("sqlalchemy") is None:
             self._uri = Path("mlruns").absolute().as_uri()
         self.where = self._uri or "the local store of MLflow"
@@ -99,10 +100,10 @@ class Mlflow(Sink):
         """Return the MLflow run that earlier processes of this run have written to; None where there is none."""
         from mlflow.exceptions import MlflowException
 
+        kept = self._kept()
         try:
-            kept = json.loads((self._folder / "mlflow.json").read_bytes())
             run = self._client.get_run(kept["run_id"]) if kept["tracking_uri"] == self._uri else None
-        except (FileNotFoundError, ValueError, LookupError, TypeError):
+        except LookupError:
             return None
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -111,6 +112,14 @@ class Mlflow(Sink):
         if run is not None:
             self._client.update_run(run.info.run_id, status="RUNNING")
         return run
+
+    def _kept(self) -> dict[str, Any]:
+        """Return what mlflow.json says; nothing where it is not there, or damaged."""
+        try:
+            kept = json.loads((self._folder / "mlflow.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return kept if isinstance(kept, dict) else {}
 
     def _created(self) -> Any:
         number, name = os.environ.get("MLFLOW_EXPERIMENT_ID"), os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"

@@ -398,7 +398,7 @@ def test_a_class_without_samples_is_an_error(refusal):
         (("--reference", "9"), "--reference is '9', which is no class of model.safetensors; it knows 0, 1, 2"),
         (("--cluster", "nobody"), "anes.csv: there is no cluster column nobody; the columns are"),
         (("--cluster", "flat"), "all samples have the same cluster, flat '1'"),
-        (("--cluster", "holes"), "the cluster in column holes is missing"),
+        (("--cluster", "holes"), "column holes: the cluster is missing"),
         (("--cluster", "label"), "--cluster label is the column of the labels"),
         (("--weight", "nothing"), "there is no weight column nothing"),
         (("--confidence", "1"), "--confidence is 1.0; it must be above 0 and below 1"),
@@ -412,6 +412,11 @@ def test_bad_options_are_refused(refusal, words, expected):
     holes = [f"{row},1,{'' if number == 500 else number}" for number, row in enumerate(rows)]
     Path("anes.csv").write_text("\n".join([rows[0] + ",flat,holes", *holes[1:]]))
     assert expected in refusal("--data", "anes.csv", "--label", "label", *words)
+
+
+def test_the_labels_that_training_had_are_no_clusters(refusal):
+    write_anes()
+    assert "--cluster label is the column of the labels" in refusal("--data", "anes.csv", "--cluster", "label", ranks=2)
 
 
 def test_files_that_are_no_models_or_do_not_fit_are_refused(refusal):

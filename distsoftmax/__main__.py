@@ -5,11 +5,15 @@ python -m distsoftmax COMMAND --help
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from distsoftmax.cluster.early_exit import RANKS, end_before_joining, end_the_job_with_this_process, started_processes
+from distsoftmax.cluster.early_exit import (
+    end_before_joining,
+    end_the_job_with_this_process,
+    is_first_process,
+    started_processes,
+)
 
 if TYPE_CHECKING:
     from distsoftmax.usage.options import Option
@@ -25,6 +29,7 @@ COMMANDS = {
     "monitor": "watch a run from another terminal",
     "supervise": "start a job again where a rank or a node is lost",
 }
+WITHOUT_MPI = ("report", "export", "monitor", "supervise")  # no process of theirs waits for another
 OTHER_WORDS = (
     "distsoftmax COMMAND --help tells the options of a command.",
     "distsoftmax --version tells the versions, also of the arithmetic and of MPI.",
@@ -55,6 +60,8 @@ def main(words: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if words is None else words
     command, *rest = words or ["--help"]
+    if command == "help" and rest[:1] and rest[0] in COMMANDS:
+        command, rest = rest[0], ["--help"]
     if command in COMMANDS:
         _run(command, rest)
     if command == "completion" and rest in [[shell] for shell in SHELLS]:
@@ -69,7 +76,8 @@ def main(words: list[str] | None = None) -> int:
 
 def _run(command: str, words: list[str]) -> None:
     """Run a command's module as python -m does, with these words as its command line."""
-    end_the_job_with_this_process()  # before the imports of what may be missing on a node
+    if command not in WITHOUT_MPI:
+        end_the_job_with_this_process()  # before the imports of what may be missing on a node
     import runpy
 
     sys.argv[1:] = words
@@ -132,10 +140,11 @@ def _refuse(command: str) -> None:
 
     close = difflib.get_close_matches(command, [*COMMANDS, "completion"], n=1, cutoff=0.5)
     meant = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
+    problem = f"there is no command {command!r}; {meant}"
     if command == "completion":
-        meant = f"name a shell, {' or '.join(SHELLS)}"
-    if _is_first():
-        print(f"error: there is no command {command!r}; {meant}", file=sys.stderr)
+        problem = f"completion is made for {' and '.join(SHELLS)}; name one: distsoftmax completion {SHELLS[0]}"
+    if is_first_process():
+        print(f"error: {problem}", file=sys.stderr)
     if started_processes() > 1:
         end_before_joining(BAD_USAGE)
 
@@ -144,12 +153,7 @@ def _say(text: str) -> int:
     """Print a text that was asked for, in a job on rank 0 alone, and return the exit status."""
     from distsoftmax.usage.output import print_text
 
-    return print_text(text) if _is_first() else 0
-
-
-def _is_first() -> bool:
-    """Whether this is rank 0, as its launcher says; MPI is not started for a text."""
-    return next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
+    return print_text(text) if is_first_process() else 0
 
 
 if __name__ == "__main__":

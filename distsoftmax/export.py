@@ -1,23 +1,24 @@
 """Write a trained model as other programs take it: python -m distsoftmax.export MODEL --to onnx --out model.onnx
 
-onnx               a graph from raw columns to the class and its probabilities, for onnxruntime and others: missing
-                   numbers and text columns are dealt with inside; distsoftmax/exporting/onnx_graph.py names its inputs
-sklearn-json       the attributes of scikit-learn's LogisticRegression as JSON, and nothing pickled
-csv                class, feature, coefficient: a row for each, the intercepts among them
-torch-safetensors  weight and bias of a torch.nn.Linear
+    --to onnx               a graph for onnxruntime and others
+    --to sklearn-json       the attributes of scikit-learn's LogisticRegression
+    --to csv                a row for each class and feature
+    --to torch-safetensors  weight and bias of a torch.nn.Linear
 
-Needs no MPI; onnx needs the package of that name (pip install 'distsoftmax[onnx]').
+The graph takes raw rows, and deals with missing numbers and text columns: one input X or, where a column is of text, an
+input for each column, under its name; the outputs are label and probabilities. Needs no MPI; onnx needs the package of
+that name (pip install 'distsoftmax[onnx]').
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from distsoftmax.cluster.early_exit import started_processes
+from distsoftmax.cluster.early_exit import is_first_process, started_processes
 from distsoftmax.errors import DistSoftmaxError, InputError
+from distsoftmax.usage.output import print_text
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -49,11 +50,12 @@ def main(words: list[str]) -> int:
     """
     options = _options(words)
     try:
-        _export(options)
+        return _export(options)
     except DistSoftmaxError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    return 0
+    except KeyboardInterrupt:
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,8 +89,8 @@ def _options(words: list[str]) -> argparse.Namespace:
     return options
 
 
-def _export(options: argparse.Namespace) -> None:
-    """Write the file that was asked for.
+def _export(options: argparse.Namespace) -> int:
+    """Write the file that was asked for, and return the exit status.
 
     Raises
     ------
@@ -114,9 +116,7 @@ def _export(options: argparse.Namespace) -> None:
         notes.append(f"{options.out}: {encoding_note(model)}")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    if options.out != STANDARD_OUTPUT:
-        with contextlib.suppress(BrokenPipeError):
-            print(f"{options.to}: {options.out}", flush=True)
+    return 0 if options.out == STANDARD_OUTPUT else print_text(f"{options.to}: {options.out}")
 
 
 def _write(options: argparse.Namespace, model: Model, file: BinaryIO) -> None:
@@ -143,6 +143,7 @@ def _write(options: argparse.Namespace, model: Model, file: BinaryIO) -> None:
 
 if __name__ == "__main__":
     if started_processes() > 1:
-        print("error: a model is exported by one process; leave mpirun out", file=sys.stderr)
+        if is_first_process():
+            print("error: a model is exported by one process; leave mpirun out", file=sys.stderr)
         sys.exit(BAD_USAGE)
     sys.exit(main(sys.argv[1:]))

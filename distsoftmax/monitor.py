@@ -131,10 +131,10 @@ def _run_on_nodes() -> None:
 if __name__ == "__main__":
     if "--nodes" in sys.argv[1:]:
         _run_on_nodes()
-    from distsoftmax.cluster.early_exit import RANKS, started_processes
+    from distsoftmax.cluster.early_exit import is_first_process, started_processes
 
     if started_processes() > 1:
-        if next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0":
+        if is_first_process():
             print("error: a run is watched without mpirun; under mpirun, --nodes measures the nodes", file=sys.stderr)
         sys.exit(BAD_USAGE)
     status = main(sys.argv[1:])

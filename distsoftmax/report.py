@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distsoftmax.errors import DistSoftmaxError, InputError
+from distsoftmax.usage.output import print_text
 
 if TYPE_CHECKING:
     from distsoftmax.reporting.runs import PathOfRuns, Run
@@ -36,13 +37,12 @@ def main(words: list[str]) -> int:
     options = parser().parse_args(words)
     try:
         _require_packages()
-        _report(options)
+        return print_text("\n".join(_report(options)))
     except DistSoftmaxError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 1
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,7 +71,8 @@ def _require_packages() -> None:
         )
 
 
-def _report(options: argparse.Namespace) -> None:
+def _report(options: argparse.Namespace) -> list[str]:
+    """Write what is asked for, and return what to say of it."""
     from distsoftmax.reporting.comparison import comparison
     from distsoftmax.reporting.files import require_folder, require_page, write_page, write_pictures
     from distsoftmax.reporting.page import page
@@ -95,12 +96,14 @@ def _report(options: argparse.Namespace) -> None:
         runs.append(without_model(run))
     together = comparison(runs) if len(runs) > 1 else None
     n_runs = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    written = []
     if out is not None:
         write_page(out, page(sections, together))
-        print(f"report on {n_runs}: {OUT if options.out is None else options.out}")
+        written.append(f"report on {n_runs}: {OUT if options.out is None else options.out}")
     if png is not None:
         n_pictures = write_pictures(png, [*([together] if together else []), *sections])
-        print(f"{n_pictures} pictures of {n_runs}: {options.png}")
+        written.append(f"{n_pictures} pictures of {n_runs}: {options.png}")
+    return written
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -130,8 +133,8 @@ def _with_evaluation(whole: Run | PathOfRuns, file: str) -> Run | PathOfRuns:
 
 
 if __name__ == "__main__":
-    from distsoftmax.cluster.early_exit import RANKS, started_processes
+    from distsoftmax.cluster.early_exit import is_first_process, started_processes
 
-    if started_processes() > 1 and next((os.environ[name] for name in RANKS if name in os.environ), "0") != "0":
+    if started_processes() > 1 and not is_first_process():
         sys.exit(0)  # the first process alone works, for itself
     sys.exit(main(sys.argv[1:]))

@@ -129,7 +129,7 @@ def parse_tensor_file(
         tensors = load(content)  # which has checked the header
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{path}: is damaged or unreadable: {error}") from None
+        raise DamagedFile(f"{path}: is damaged or unreadable, or no {kind} of distsoftmax: {error}") from None
     is_looked_at = needs_checksum or "checksum" in metadata
     _require_whole(kind, path, tensors, metadata, hashlib.sha256 if is_looked_at else None)
     return tensors, metadata

@@ -29,6 +29,11 @@ def started_processes() -> int:
     return int(started) if started.isdecimal() else 1
 
 
+def is_first_process() -> bool:
+    """Return whether this is rank 0, as its launcher says; MPI need not be started."""
+    return _launcher_rank("0") == "0"
+
+
 def end_the_job_with_this_process() -> None:
     """From now on, let an end of this process end the job, unless MPI has been started by then."""
     if started_processes() > 1:
@@ -66,13 +71,17 @@ def end_before_joining(status: int) -> None:
 def _end_the_job() -> None:
     if "mpi4py.MPI" in sys.modules:  # from there on MPI and the watchdog end the job
         return
-    rank = next((os.environ[name] for name in RANKS if name in os.environ), "?")
+    rank = _launcher_rank("?")
     with contextlib.suppress(OSError):
         text = f"rank {rank} of {started_processes()} on node {os.uname().nodename} failed before it joined the others"
         os.write(2, f"{text}; the job is ended\n".encode())
     _tell_the_launcher(1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _launcher_rank(default: str) -> str:
+    return next((os.environ[name] for name in RANKS if name in os.environ), default)
 
 
 def _tell_the_launcher(status: int) -> None:

@@ -149,7 +149,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig(SourceConfig):
-    """What `predict` and `evaluate` are told of the model and the samples.
+    """What `predict`, `evaluate` and `summary` are told of the model and the samples.
 
     Examples
     --------

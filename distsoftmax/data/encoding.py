@@ -176,6 +176,8 @@ def count_unseen(rows: RawRows, encoding: Encoding) -> int:
 def agree_on_unseen(own: int, cluster: Communicator) -> str:
     """Return what to say of the cells that `count_unseen` counted on all ranks, if there are any. Collective."""
     total = sum(cluster.allgather(own))
+    if total == 1:
+        return "1 cell holds a category that training never saw; it counts as none"
     return f"{total} cells hold a category that training never saw; they count as none" if total else ""
 
 

@@ -12,12 +12,16 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.labels import class_codes, find_classes
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source
-from distsoftmax.data.source import SourceSpec
+from distsoftmax.data.source import MISSING_LABEL, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.inference.measurement import Labelled
 from distsoftmax.inference.options import SummaryConfig
 from distsoftmax.model import Model
 from distsoftmax.scoring.source_scorer import SourceScorer, open_for_scoring
+
+MISSING_CLUSTER = (
+    "the cluster is missing (an empty cell, NA, nan, null or the like); leave the row out, or give the cluster a name"
+)
 
 
 def open_labelled_samples(config: SummaryConfig, cluster: Communicator, show: ShowProgress) -> tuple[Model, Labelled]:
@@ -69,11 +73,7 @@ def _clusters(
     except InputError as error:
         if not error.agreed:
             raise
-        text = str(error).replace("--label", "--cluster")
-        if ": the label is missing" in text:
-            text = (
-                text.partition(": the label is missing")[0] + ": the cluster is missing; name it, or leave the row out"
-            )
+        text = str(error).replace(MISSING_LABEL, MISSING_CLUSTER).replace("--label", "--cluster")
         for words in ("label column", "label in column", "array of labels"):
             text = text.replace(f"the {words}", f"the {words.replace('label', 'cluster')}")
             text = text.replace(f"no {words}", f"no {words.replace('label', 'cluster')}")

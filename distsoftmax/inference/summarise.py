@@ -63,7 +63,7 @@ def summarise(config: SummaryConfig, cluster: Communicator, show: ShowProgress) 
     if isinstance(ended, Separation):
         raise InputError(
             f"{labelled.path}: {ended.describe(model, design)}, so the likelihood has no maximum: the coefficients "
-            "would be infinite. Leave those features out (--features), merge the classes, or train with an L2 penalty, "
+            "would be infinite. Train without those features (--drop), merge the classes, or train with an L2 penalty, "
             "such as --l2 1e-4"
         ).on_all_ranks()
     if not config.polish and not options.l2:

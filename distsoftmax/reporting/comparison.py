@@ -13,16 +13,17 @@ from distsoftmax.reporting.run_facts import option_differences
 from distsoftmax.reporting.runs import PathOfRuns, Run
 
 MOST_OPTIONS = 8  # that have a column of their own
+DATA_OPTIONS = ("data", "valid", "valid-fraction")  # where they differ, accuracies are of other samples
 LONGEST_OPTION = 24  # characters
 
 
 def comparison(read: Sequence[Run | PathOfRuns]) -> Section:
     """Return the section that has several runs side by side, with what differs between their options."""
     runs = runs_of(read)
-    options = option_differences([whole.options for whole, _ in runs])
+    options = option_differences([_options_of(whole, run) for whole, run in runs])
     sentences = [
-        "Accuracy and log loss are of the held-out samples where there are any, the best in bold; an objective has "
-        "its run's own penalty. The last columns have the options that differ."
+        "Accuracy and log loss are of the held-out samples where there are any, the best in bold where the data are "
+        "the same; an objective has its run's own penalty. The last columns have the options that differ."
     ]
     if len(options) > MOST_OPTIONS:
         sentences.append(f"Of {len(options)} options that differ the first {MOST_OPTIONS} are shown.")
@@ -36,23 +37,35 @@ def comparison(read: Sequence[Run | PathOfRuns]) -> Section:
         side_by_side(named, "objective", "Objective", "seconds"),
     )
     drawn = tuple(picture for picture in pictures if picture is not None)
-    table = _table(named, dict(list(options.items())[:MOST_OPTIONS]))
+    is_comparable = options.keys().isdisjoint(DATA_OPTIONS)
+    table = _table(named, dict(list(options.items())[:MOST_OPTIONS]), is_comparable=is_comparable)
     blocks = [Block("Side by side", tuple(sentences), tables=(table,))]
     blocks += [Block("Their courses", pictures=drawn)] if drawn else []
     return Section(name=f"{len(read)} runs", subtitle="", blocks=tuple(blocks))
 
 
-def _table(runs: Sequence[tuple[str, Run]], options: Mapping[str, Sequence[str]]) -> Table:
+def _options_of(whole: Run | PathOfRuns, run: Run) -> dict[str, object]:
+    """Return a run's options; a path's with the l2 of the run that speaks for it."""
+    return whole.options | {name: value for name, value in run.options.items() if name == "l2"}
+
+
+def _table(runs: Sequence[tuple[str, Run]], options: Mapping[str, Sequence[str]], *, is_comparable: bool) -> Table:
     """Return the numbers of the runs, and their options, each with its value in every run."""
     numbers = [numbers_of(run) for _, run in runs]
+    is_comparable = is_comparable and len({each.on for each in numbers if each.accuracy is not None}) == 1
     accuracy = max((each.accuracy for each in numbers if each.accuracy is not None), default=None)
     loss = min((each.log_loss for each in numbers if each.log_loss is not None), default=None)
     rows = tuple(
         (
             Cell(shown(name)),
             Cell(status_of(run)[0]),
-            Cell(_text(own.accuracy, ".4f"), is_best=own.accuracy is not None and own.accuracy == accuracy),
-            Cell(_text(own.log_loss, ".5f"), is_best=own.log_loss is not None and own.log_loss == loss),
+            Cell(
+                _text(own.accuracy, ".4f"),
+                is_best=is_comparable and own.accuracy is not None and own.accuracy == accuracy,
+            ),
+            Cell(
+                _text(own.log_loss, ".5f"), is_best=is_comparable and own.log_loss is not None and own.log_loss == loss
+            ),
             Cell(_text(own.objective, ".6g")),
             Cell(UNKNOWN if own.gap is None else in_digits(own.gap, 2)),
             Cell(_text(own.n_steps, ",")),

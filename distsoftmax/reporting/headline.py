@@ -41,7 +41,8 @@ def sentences_of(run: Run) -> Iterator[str]:
     elif state.status == "crashed":
         yield f"The run has died after step {state.step:,}{last_heard(run)}; the same command goes on with it."
     elif reason := result.text("reason"):
-        yield f"Stopped: {shown(reason, LONGEST_REASON)}{_after(result)}."
+        why = shown(reason, LONGEST_REASON)
+        yield f"{why[0].upper() + why[1:] if why.startswith('stopped by') else f'Stopped: {why}'}{_after(result)}."
     elif state.status == "stopped":
         yield f"Stopped early, after step {state.step:,}{last_heard(run)}; the same command goes on with it."
     elif state.status == "not begun":
@@ -50,7 +51,7 @@ def sentences_of(run: Run) -> Iterator[str]:
         yield f"Note: {shown(note, LONGEST_REASON)}."
     if result.truth("interim") and not state.is_live:
         yield "The model is an interim one: the run was stopped before its end."
-    if not result and state.status == "done":
+    if not result and state.status == "done" and not (run.folder / "result.json").exists():
         yield "There is no result.json in its folder, as after an older version: what follows is from the other files."
     yield from run.remarks
 

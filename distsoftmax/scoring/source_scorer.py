@@ -17,6 +17,7 @@ from distsoftmax.data.preparation import SCORING_DTYPE, Preparation, Samples
 from distsoftmax.data.shards import DividedSource, RawShard, divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.data.survey import no_complete_row
+from distsoftmax.errors import InputError
 from distsoftmax.model import INTERIM_NOTE, Model, load_model
 
 DTYPE = SCORING_DTYPE  # to compute in
@@ -55,6 +56,10 @@ def open_for_scoring(
             cluster.say(f"note: {config.model_path} {text}", to_stderr=True)
     spec = replace(SourceSpec.of(config).expecting(model.encoding, model.label), needs_labels=needs_labels, keep=keep)
     if weighted:
+        if config.label is None and model.label in left_out:
+            raise InputError(
+                f"--cluster {model.label} is the column of the labels, as in training; name another"
+            ).on_all_ranks()
         spec = replace(spec, weight=config.weight, left_out=left_out)
     divided = divide_source(spec, None, cluster)
     divided.require_columns(model.encoding, "the model")

@@ -21,11 +21,12 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 PLACEHOLDERS = {  # what stands for the value of an option in its help, as in the README
     **dict.fromkeys(("data", "valid"), "PATH"),
-    **dict.fromkeys(("labels", "valid-labels", "class-weight", "weights", "config"), "FILE"),
+    **dict.fromkeys(("labels", "valid-labels", "class-weight", "weights", "config", "csv", "vcov"), "FILE"),
     **dict.fromkeys(("out", "scratch"), "DIR"),
-    **dict.fromkeys(("label", "weight", "features", "one-hot", "drop", "keep"), "COLUMN"),
+    **dict.fromkeys(("label", "weight", "features", "one-hot", "drop", "keep", "cluster"), "COLUMN"),
     **dict.fromkeys(("timeout", "max-seconds", "checkpoint-seconds"), "T"),
     "init": "MODEL",
+    "reference": "CLASS",
     "memory": "SIZE",
     "deadline": "WHEN",
     "l2-path": "FROM:TO:COUNT",

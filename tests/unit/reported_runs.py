@@ -128,7 +128,7 @@ def write_path(folder, values=(0.1, 0.01, 0.001), chosen=1):
     """Write the folder of a path, and return it."""
     legs = []
     for number, l2 in enumerate(values):
-        leg = write_run(folder / f"path/{number + 1:02}-l2-{l2:.0e}")
+        leg = write_run(folder / f"path/{number + 1:02}-l2-{l2:.0e}", config=f"[objective]\nl2 = {l2}\n")
         loss = 0.5 + abs(number - (1 if chosen is None else chosen))
         legs.append(
             {"l2": l2, "folder": f"path/{leg.name}", "objective": 0.5, "certified_gap": 1e-6, "steps": 5 + number}

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import distsoftmax
 from distsoftmax.__main__ import COMMANDS, command_options, main
 from distsoftmax.command_line import UsageText, parse
+from distsoftmax.durable import write_atomically
+from distsoftmax.model import Encoding, Model
 from distsoftmax.usage.help import groups
 
 PACKAGE = Path(distsoftmax.__file__).parent
@@ -84,8 +87,8 @@ def test_the_version_tells_what_the_bits_and_the_speed_depend_on_and_starts_no_m
         (["trian"], "there is no command 'trian'; did you mean train?"),
         (["desribe", "x"], "did you mean describe?"),
         (["zzz"], "the commands are train, evaluate,"),
-        (["completion"], "name a shell, bash or zsh"),
-        (["completion", "tcsh"], "name a shell, bash or zsh"),
+        (["completion"], "completion is made for bash and zsh"),
+        (["completion", "tcsh"], "completion is made for bash and zsh"),
     ],
     ids=str,
 )
@@ -103,6 +106,33 @@ def test_a_command_runs_through_the_front_door_as_by_itself(tmp_path):
     assert "no samples are given" in through.stderr
     assert run("distsoftmax", "evaluate", "--help").stdout.startswith("usage: python -m distsoftmax evaluate MODEL ")
     assert run("distsoftmax.evaluate", "--help").stdout.startswith("usage: python -m distsoftmax.evaluate MODEL ")
+
+
+@pytest.mark.parametrize("command", ["predict", "export"])
+def test_help_and_a_command_is_the_help_of_that_command(command):
+    asked, direct = run("distsoftmax", "help", command), run("distsoftmax", command, "--help")
+    assert asked.stdout.partition("\n")[2] == direct.stdout.partition("\n")[2] != ""
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [(["report", "none"], 0), (["export", "a", "--to", "csv", "--out", "b"], 2)]
+)
+def test_a_process_of_a_job_that_has_nothing_to_do_leaves_the_others_alone(words, status):
+    through = run("distsoftmax", *words, PMI_SIZE="2", PMI_RANK="1")
+    assert (through.returncode, through.stdout, through.stderr) == (status, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_last_line_that_cannot_be_written_is_one_error(tmp_path):
+    model = Model(np.eye(2), np.zeros(2), ("cat", "dog"), Encoding(numeric=("size", "age")))
+    write_atomically(tmp_path / "model.safetensors", *model.file_content())
+    words = ["distsoftmax.export", str(tmp_path), "--to", "csv", "--out", str(tmp_path / "table.csv")]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", *words], stdout=full, stderr=-1, text=True, timeout=60, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "error: standard output could not be written: No space left on device\n"
 
 
 @pytest.mark.parametrize("columns", [80, 60, 100])

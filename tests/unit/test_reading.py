@@ -71,7 +71,7 @@ def test_the_model_takes_raw_rows_and_reports_unseen_categories(job, columns, tm
     found = [job(ranks, "predict", "run", "--data", "new.csv", "--out", f"p{ranks}.csv") for ranks in (1, 3)]
     for ended in found:
         assert ended.status == 0, ended.err
-        assert "1 cells hold a category that training never saw" in ended.err
+        assert "1 cell holds a category that training never saw" in ended.err
     assert (tmp_path / "p1.csv").read_text() == (tmp_path / "p3.csv").read_text()
     assert (tmp_path / "p1.csv").read_text().count("\n") == 4
     scored = job(2, "evaluate", "run", "--data", columns, "--label", "kind", "--json")

@@ -271,6 +271,28 @@ def test_runs_below_a_folder_are_compared_by_what_differs_between_them(tmp_path,
     assert best[:2] == ["0.9990", "0.00100"]
 
 
+def test_the_best_of_runs_on_other_data_is_not_marked_and_a_path_has_the_l2_that_was_chosen(
+    tmp_path, monkeypatch, made
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("some", "other"):
+        write_run(tmp_path / f"runs/{name}", config=f'[data]\ndata = ["{name}.npz"]\n')
+    write_path(tmp_path / "runs/path")
+    text = made("runs").text.partition("Their courses")[0]
+    assert 'class="best"' not in Path("page.html").read_text().partition("Their courses")[0]
+    assert re.search(r"path\s+converged .* 0\.01\s", text, re.DOTALL)
+
+
+def test_a_reason_is_a_sentence_and_a_damaged_result_is_not_called_missing(tmp_path, monkeypatch, made):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "late", status="interrupted", reason="stopped by SIGTERM", n_steps=31)
+    assert "Stopped by SIGTERM, after 30 steps." in made("late").text
+    (tmp_path / "late/result.json").write_text("{bad")
+    text = made("late").text
+    assert "result.json: is not valid JSON" in text
+    assert "There is no result.json" not in text
+
+
 def test_a_path_shows_its_curve_and_the_run_that_was_chosen(tmp_path, monkeypatch, made):
     monkeypatch.chdir(tmp_path)
     text = re.sub(r"\s+", " ", made(write_path(tmp_path / "path")).text)

@@ -414,6 +414,11 @@ def test_bad_options_are_refused(refusal, words, expected):
     assert expected in refusal("--data", "anes.csv", "--label", "label", *words)
 
 
+def test_the_labels_that_training_had_are_no_clusters(refusal):
+    write_anes()
+    assert "--cluster label is the column of the labels" in refusal("--data", "anes.csv", "--cluster", "label", ranks=2)
+
+
 def test_files_that_are_no_models_or_do_not_fit_are_refused(refusal):
     write_anes()
     write_table("other.csv", size=[1, 2], label=[0, 1])

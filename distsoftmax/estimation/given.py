@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import reprlib
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypeVar
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
@@ -81,15 +81,28 @@ def require_alike(parameters: Mapping[str, object], cluster: Communicator) -> No
     """
     if cluster.size == 1:
         return
-    everyone = cluster.allgather(
-        {name: (joblib.hash(value), reprlib.repr(value)) for name, value in parameters.items()}
-    )
+    everyone = cluster.allgather({name: (_content(value), reprlib.repr(value)) for name, value in parameters.items()})
     for rank, others in enumerate(everyone):
         for name, (digest, text) in everyone[0].items():
             if others[name][0] != digest:
                 raise InvalidArgument(
                     f"{name} is {text} on rank 0 and {others[name][1]} on rank {rank}; give the same on all ranks"
                 ).on_all_ranks()
+
+
+def _content(value: Any) -> str:
+    """Return a text that is the same for equal values on all ranks; arrays and random states by what they hold."""
+    if isinstance(value, np.random.RandomState):
+        return f"RandomState {_content(value.get_state(legacy=True))}"
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        return _content(value.tolist())
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, Mapping):
+        return repr(sorted((_content(key), _content(item)) for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return repr([_content(item) for item in value])
+    return repr(value)
 
 
 def given_rows(

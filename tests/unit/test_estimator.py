@@ -617,5 +617,5 @@ def test_importing_the_package_imports_nothing_else():
     assert {"SoftmaxRegression", "SoftmaxRegressionCV", "load_model", "Model"} <= set(process.stdout.split())
     with pytest.raises(AttributeError, match="no attribute 'Softmax'"):
         distsoftmax.Softmax  # noqa: B018
-    assert distsoftmax.load_model.__module__ == "distsoftmax.model"
+    assert distsoftmax.load_model.__module__ == "distsoftmax.scoring.predictor"
     assert Classes.__module__ == "distsoftmax.estimation.given"

@@ -119,7 +119,8 @@ class Coordinator:
         """What rank 0 could not do and must end the run for; it travels to the others with a control message."""
         for error in self._saver.errors():
             self._errors.add("checkpoints", error)
-        self._sinks.add_errors(self._errors)
+        for option, error in self._sinks.errors():
+            self._errors.add(option, error)
         return self._errors.fatal
 
     @property
@@ -261,6 +262,9 @@ class Coordinator:
         n_ranks, cluster = self._cluster.size, self._cluster
         sha256 = on_rank_0(cluster, lambda: save(solver=solver, n_ranks=n_ranks, seconds=self.training_seconds))
         on_rank_0(cluster, lambda: self._sinks.end(read_result(self.folder)))
+        if isinstance(ended, Interruption):
+            for _, error in self._sinks.errors():
+                self._warn(f"warning: {error}; it is told of that when the run goes on")
         self.check_saved()
         return sha256
 

@@ -386,6 +386,17 @@ def test_a_sink_that_hangs_does_not_hang_the_run(train, choice, status, monkeypa
     assert os.path.exists("run/model.safetensors")
 
 
+@needs_tensorboard
+def test_a_sink_that_does_not_end_in_time_leaves_an_interrupted_run_resumable(train, monkeypatch):
+    monkeypatch.setattr(feed, "END_SECONDS", 0.3)
+    released = threading.Event()
+    monkeypatch.setattr(tensorboard.TensorBoard, "write", lambda *_: released.wait(60))
+    ended = train("tensorboard", "--max-seconds", 1e-9)
+    released.set()
+    assert ended.status == 75
+    assert "it is told of that when the run goes on" in ended.err
+
+
 @pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
 @pytest.mark.parametrize("spec", [None, SimpleNamespace(origin=None)], ids=["nothing", "a folder of that name"])
 def test_a_missing_package_is_one_error_before_the_data_are_read(job, tmp_path, kind, spec, monkeypatch):

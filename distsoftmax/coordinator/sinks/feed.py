@@ -16,7 +16,6 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.metrics import MetricsFile, earlier_lines
 from distsoftmax.coordinator.rank_0 import on_rank_0
-from distsoftmax.coordinator.saver import SaveErrors
 from distsoftmax.coordinator.sinks.mlflow import Mlflow
 from distsoftmax.coordinator.sinks.sink import Line, Sink
 from distsoftmax.coordinator.sinks.tensorboard import TensorBoard
@@ -205,11 +204,9 @@ class Sinks:
             feed.write(line)
         self._metrics.write(line)
 
-    def add_errors(self, errors: SaveErrors) -> None:
-        """Add what has gone wrong with the feeds since the last call."""
-        for feed in self._feeds:
-            for error in feed.errors():
-                errors.add(feed.name, error)
+    def errors(self) -> list[tuple[str, OutputError]]:
+        """Return what has gone wrong with the feeds since the last call, with the option of each."""
+        return [(feed.name, error) for feed in self._feeds for error in feed.errors()]
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Let each sink have the result of the run, and wait until they have it, but not for ever."""

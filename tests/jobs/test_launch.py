@@ -141,11 +141,11 @@ def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):
     seen = []
 
     def note(shown):
-        seen.extend(re.findall(rb"step (\d+)  objective", shown)[-1:])
+        seen.extend(re.findall(rb"step (\d+) of", shown)[-1:])
 
     shown, status = on_a_terminal(["mpirun", "-n", "2", "python", "-m", "distsoftmax.train", *LONG], tmp_path, note)
     assert status == 0, shown
-    steps = [int(step) for step in re.findall(r"step (\d+)  objective", shown)]
+    steps = [int(step) for step in re.findall(r"step (\d+) of", shown)]
     assert steps == sorted(steps)
     assert len({int(step) for step in seen}) > 3  # shown as they came, not all at the end
     assert "\x1b[1A" in shown  # each over the one before

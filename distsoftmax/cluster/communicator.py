@@ -189,11 +189,11 @@ class Communicator(Protocol):
         complain()
         with contextlib.suppress(RanksLost):
             self.barrier()
-        self.close()
+        self.close(status)
         sys.exit(status)
 
-    def close(self) -> None:
-        """Leave MPI, where there is one. Collective, and the last call of all."""
+    def close(self, status: int) -> None:
+        """Leave MPI, where there is one, in a process that ends with a status. Collective, and the last call of all."""
         return
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from distsoftmax.errors import RanksLost
 
 LOSSES = (MPI.ERR_PROC_FAILED, MPI.ERR_PROC_FAILED_PENDING, MPI.ERR_REVOKED, MPI.ERR_IN_STATUS)
 NEWS_SECONDS = 1.0  # until the news of a death has reached every rank
+FINALIZE_SECONDS = 10.0  # that a survivor spends in leaving MPI
 LARGEST_MESSAGE = 1 << 30  # bytes; MPI counts in C's int
 
 
@@ -206,8 +208,13 @@ class MpiCommunicator(Communicator):
         MPI.COMM_WORLD.Abort(status)
         os._exit(status)
 
-    def close(self) -> None:
+    def close(self, status: int) -> None:
         """See `Communicator.close`. Python would do it at its end, where no watchdog sees it any more."""
+        if self.size < self._first_group.Get_size():
+            # Open MPI 5.0: a survivor may wait in MPI_Finalize for ever (upstream's #11404), when all is done
+            timer = threading.Timer(FINALIZE_SECONDS, os._exit, (status,))
+            timer.daemon = True
+            timer.start()
         with self._counted("finalize", survives=True):
             MPI.Finalize()
 

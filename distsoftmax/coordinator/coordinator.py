@@ -86,7 +86,6 @@ class Coordinator:
         self._saved_step = -1
         self._n_steps = self._n_samples = 0
         self._time_left = TimeLeft(config.solver.tolerance)
-        # what follows is rank 0's, whichever rank that is
         self._warn = partial(_warn, self.progress, cluster)
         self._lock = FolderLock(self.folder, self._warn, config.run.timeout)
         self._saver = Saver()
@@ -117,10 +116,8 @@ class Coordinator:
     @property
     def failure(self) -> str:
         """What rank 0 could not do and must end the run for; it travels to the others with a control message."""
-        for error in self._saver.errors():
-            self._errors.add("checkpoints", error)
-        for option, error in self._sinks.errors():
-            self._errors.add(option, error)
+        for kind, error in (*(("checkpoints", error) for error in self._saver.errors()), *self._sinks.errors()):
+            self._errors.add(kind, error)
         return self._errors.fatal
 
     @property
@@ -211,7 +208,6 @@ class Coordinator:
             Where one was due.
         """
         assert self._circumstances is not None, "restore comes first"
-        # what was just restored may be an earlier run of a path, done already
         if self._mirror is not None and state.step != self._saved_step:
             self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
         if self._mirror is not None and is_last:
@@ -259,9 +255,9 @@ class Coordinator:
             On every rank.
         """
         save = partial(save_outcome, self.folder, ended, evaluation, config=self._config, dataset=dataset)
-        n_ranks, cluster = self._cluster.size, self._cluster
-        sha256 = on_rank_0(cluster, lambda: save(solver=solver, n_ranks=n_ranks, seconds=self.training_seconds))
-        on_rank_0(cluster, lambda: self._sinks.end(read_result(self.folder)))
+        save = partial(save, solver=solver, n_ranks=self._cluster.size)
+        sha256 = on_rank_0(self._cluster, lambda: save(seconds=self.training_seconds))
+        on_rank_0(self._cluster, lambda: self._sinks.end(read_result(self.folder)))
         if isinstance(ended, Interruption):
             for _, error in self._sinks.errors():
                 self._warn(f"warning: {error}; it is told of that when the run goes on")

@@ -166,7 +166,10 @@ def wide(folder: Path, options: argparse.Namespace) -> tuple[Any, np.ndarray, fl
 def of_problem(name: str) -> Callable[[Path, argparse.Namespace], tuple[Any, np.ndarray, float]]:
     def make(folder: Path, options: argparse.Namespace) -> tuple[Any, np.ndarray, float]:
         problem = problems.PROBLEMS[name](folder, options)
-        return problem.features, problem.classes, problem.l2
+        features = problem.features
+        if sparse.issparse(features):  # some of scikit-learn's solvers take no others
+            features.indices, features.indptr = features.indices.astype(np.int32), features.indptr.astype(np.int32)
+        return features, problem.classes, problem.l2
 
     return make
 

@@ -60,12 +60,9 @@ def main(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
-    from distsoftmax.usage.help import described
+    from distsoftmax.usage.help import described_parser
 
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m distsoftmax.export", description=described(__doc__), formatter_class=form
-    )
+    parser = described_parser("export", __doc__)
     parser.add_argument("model", metavar="MODEL", help="the model.safetensors of a run, or the folder it stands in")
     parser.add_argument(
         "--to", metavar="TARGET", choices=TARGETS, required=True, help=f"what to write: {', '.join(TARGETS)}"
@@ -96,10 +93,10 @@ def _export(options: argparse.Namespace) -> int:
     ------
     DistSoftmaxError
     """
-    from distsoftmax.config.values import model_file
     from distsoftmax.exporting.names import encoding_note
     from distsoftmax.model import INTERIM_NOTE, load_model
     from distsoftmax.output_file import STANDARD_OUTPUT, output_file, require_no_input, require_output
+    from distsoftmax.run_folder import model_file
 
     if not options.out:
         raise InputError("--out names nothing, as where a variable of the shell is not set; name a file")

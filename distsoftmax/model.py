@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.errors import DamagedFile, InputError
+from distsoftmax.run_folder import model_file
 from distsoftmax.tensor_file import Buffer, read_tensor_file, tensor_file_content
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def load_model(path: str | Path) -> Model:
     >>> load_model(".").feature_names
     ('size', 'age')
     """
-    path = Path(path, "model.safetensors") if os.path.isdir(path) else Path(path)
+    path = model_file(path)
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such model; give the model.safetensors of a run, or the run's folder")
     tensors, metadata = read_tensor_file("model", path, needs_checksum=False)  # the first models had none

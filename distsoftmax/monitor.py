@@ -49,12 +49,9 @@ def main(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
-    from distsoftmax.usage.help import described
+    from distsoftmax.usage.help import described_parser
 
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m distsoftmax.monitor", description=described(__doc__), formatter_class=form
-    )
+    parser = described_parser("monitor", __doc__)
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or of an --l2-path")
     parser.add_argument("--json", action="store_true", help="print one JSON document: see monitoring/summary.py")
     parser.add_argument("--prometheus", metavar="FILE", help="write a text file for node_exporter; renewed by --watch")

@@ -47,12 +47,9 @@ def main(words: list[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the options of the command."""
-    from distsoftmax.usage.help import described
+    from distsoftmax.usage.help import described_parser
 
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m distsoftmax.report", description=described(__doc__), formatter_class=form
-    )
+    parser = described_parser("report", __doc__)
     parser.add_argument("run", metavar="RUN", nargs="+", help="the folder of a run, of an --l2-path, or of several")
     parser.add_argument("--out", metavar="FILE", help=f"the page to write; default: {OUT}")
     parser.add_argument("--png", metavar="DIR", help="write the pictures alone into this folder; with --out, both")

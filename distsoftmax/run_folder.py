@@ -84,6 +84,17 @@ def model_stamp(out: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
+def model_file(name: str | Path) -> Path:
+    """Return the file of the model that a name means: a model.safetensors itself, or the folder it stands in.
+
+    Examples
+    --------
+    >>> str(model_file("wine.safetensors")), str(model_file("/"))
+    ('wine.safetensors', '/model.safetensors')
+    """
+    return Path(name, "model.safetensors") if os.path.isdir(name) else Path(name)
+
+
 def holder(out: Path) -> tuple[Literal["held", "left", "none", "unknown"], Mapping[str, object]]:
     """Return whether a run works in a folder, and who says so: host, process and when it was started.
 

@@ -7,7 +7,8 @@ default and help text stand here and nowhere else.
 from distsoftmax.config.data import DataConfig, Format, OnMissing, SourceConfig
 from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
 from distsoftmax.config.run import RunConfig, ScoringConfig, TrainConfig
-from distsoftmax.config.values import Text, model_file, parse_l2_path, parse_memory
+from distsoftmax.config.values import Text, parse_l2_path, parse_memory
+from distsoftmax.run_folder import model_file
 
 __all__ = [
     "DataConfig",

@@ -10,8 +10,9 @@ from tyro.conf import Positional, arg
 
 from distsoftmax.config.data import DataConfig, SourceConfig
 from distsoftmax.config.fitting import ObjectiveConfig, SolverConfig
-from distsoftmax.config.values import TIMEOUT, Text, model_file, parse_deadline, require, require_timeout
+from distsoftmax.config.values import TIMEOUT, Text, parse_deadline, require, require_timeout
 from distsoftmax.errors import InputError
+from distsoftmax.run_folder import model_file
 
 OF_ONE_START = ("config", "warm")  # options that a run's own config.toml does not repeat
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal, localcontext
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 from tyro.constructors import PrimitiveConstructorSpec
@@ -149,14 +147,3 @@ def _between(first: float, last: float, n_steps: int) -> Iterator[float]:
         step = (Decimal(last) / Decimal(first)).ln() / n_steps
         values = [Decimal(first) * (step * number).exp() for number in range(1, n_steps)]
     yield from (float(f"{value:.12g}") for value in values)
-
-
-def model_file(name: str) -> Path:
-    """Return the file of the model that a name means: a model.safetensors itself, or the folder it stands in.
-
-    Examples
-    --------
-    >>> str(model_file("wine.safetensors")), str(model_file("/"))
-    ('wine.safetensors', '/model.safetensors')
-    """
-    return Path(name, "model.safetensors") if os.path.isdir(name) else Path(name)

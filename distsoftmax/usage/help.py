@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it imports tyro, which the monitor and the supervisor do without
+    import argparse
+
     from distsoftmax.usage.options import Option
 
 # The options of the first group, in this order, beside those that the command has alone.
@@ -62,6 +64,14 @@ def help_text(prog: str, doc: str, options: Sequence[Option]) -> str:
 def described(doc: str) -> str:
     """Return a docstring as wide as the terminal; what is set in stays as it is."""
     return "\n\n".join("\n".join(_filled(paragraph, _columns())) for paragraph in _paragraphs(doc))
+
+
+def described_parser(command: str, doc: str) -> argparse.ArgumentParser:
+    """Return a parser of a command that takes no options of training: its help begins with the docstring."""
+    import argparse  # which training's help does without
+
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f"python -m distsoftmax.{command}", description=described(doc), formatter_class=form)
 
 
 def groups(options: Sequence[Option]) -> list[tuple[str, str, list[Option]]]:

@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from distsoftmax.cluster.early_exit import (
-    end_before_joining,
     end_the_job_with_this_process,
     is_first_process,
     started_processes,
@@ -143,10 +142,13 @@ def _refuse(command: str) -> None:
     problem = f"there is no command {command!r}; {meant}"
     if command == "completion":
         problem = f"completion is made for {' and '.join(SHELLS)}; name one: distsoftmax completion {SHELLS[0]}"
-    if is_first_process():
-        print(f"error: {problem}", file=sys.stderr)
+    complaint = f"error: {problem}"
     if started_processes() > 1:
-        end_before_joining(BAD_USAGE)
+        end_the_job_with_this_process()
+        from distsoftmax.command_line import refuse
+
+        refuse(complaint)  # from rank 0, once all are there: Open MPI ends it as soon as another rank has left
+    print(complaint, file=sys.stderr)
 
 
 def _say(text: str) -> int:

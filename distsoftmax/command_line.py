@@ -50,16 +50,30 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
         config = parse(config_type, sys.argv[1:], _called_as(), sys.modules[command.__module__].__doc__)
     except (UsageText, DistSoftmaxError) as error:
         problem = error
-    is_help = isinstance(problem, UsageText) and problem.status == 0
-    if is_help and started_processes() == 1:  # without numpy and MPI, so that it is quick
+    if isinstance(problem, UsageText) and problem.status == 0 and started_processes() == 1:  # quick: without numpy, MPI
         from distsoftmax.usage.output import print_text
 
         sys.exit(print_text(str(problem)))
+    _run_on_all_ranks(config, problem, command)
+
+
+def refuse(complaint: str) -> NoReturn:
+    """End all ranks with status 2 and with a complaint, which rank 0 prints. Collective, as `run_command` is."""
+    _run_on_all_ranks(None, UsageText(2, complaint), None)
+
+
+def _run_on_all_ranks(
+    config: Config | None,
+    problem: UsageText | DistSoftmaxError | None,
+    command: Callable[[Config, Communicator], int] | None,
+) -> NoReturn:
+    """Join the job and run the command, or end with the problem, if that is what all ranks were asked for."""
     from distsoftmax.cluster.communicator import complain
     from distsoftmax.cluster.first_message import FirstMessage, compare_ranks, resolved_options
     from distsoftmax.cluster.startup import join_job, load_core
     from distsoftmax.data.sightings import require_same_files
 
+    is_help = isinstance(problem, UsageText) and problem.status == 0
     options = None if config is None else resolved_options(config)
     try:
         cluster = join_job() if options is None else join_job(options["timeout"])
@@ -76,6 +90,7 @@ def run_command(config_type: type[Config], command: Callable[[Config, Communicat
         else:
             assert config is not None
             assert options is not None
+            assert command is not None
             load_core(cluster)
             require_same_files(options, cluster)
             status = command(config, cluster)

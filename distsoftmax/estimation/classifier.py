@@ -1,37 +1,96 @@
-"""What a fitted classifier says of samples, in scikit-learn's shapes."""
+"""What the two estimators have in common: how rows become a model, and what that says of samples."""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from distsoftmax.arithmetic.elementary import exp, log
 from distsoftmax.arithmetic.parameters import product
-from distsoftmax.model import Model
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.cluster.found import found_job
+from distsoftmax.config import TrainConfig
+from distsoftmax.data.dataset import Dataset, prepare_dataset
+from distsoftmax.data.shards import divide_source
+from distsoftmax.estimation.given import Classes, agreed, given_rows, in_python_words, require_alike
+from distsoftmax.estimation.run import Interrupts, Trainer, progress_line
+from distsoftmax.estimation.settings import options_of, parameters_of_all, threads_of
 from distsoftmax.scoring.predictor import Predictor
+from distsoftmax.training.result import Result
+from distsoftmax.training.stopping import StepLimit
+
+Fitted = TypeVar("Fitted", bound="TrainedClassifier")
 
 
-class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+@dataclass(kw_only=True, eq=False, repr=False)
+class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier with scores coef_ x + intercept_, whose probabilities are their softmax, by the compiled core.
 
-    Attributes
-    ----------
-    classes_ : ndarray, (n_classes,)
-    coef_ : ndarray of float64, (n_classes, n_features), or (1, n_features) for two classes
-    intercept_ : ndarray of float64, (n_classes,), or (1,) for two classes
-    model_ : Model
-        What it predicts with: the bits are those of the command ``predict``.
+    Its fields are the parameters that both estimators have; scikit-learn reads them off the `__init__` made of them.
     """
 
-    classes_: NDArray
-    coef_: NDArray[np.float64]
-    intercept_: NDArray[np.float64]
-    model_: Model
-    _order: list[int]  # where each of the classes stands in the model
+    l1: float = 0.0
+    group: float = 0.0
+    fit_intercept: bool = True
+    class_weight: Any = None
+    tol: float = 1e-4
+    max_iter: int = 1000
+    solver: str = "auto"
+    solver_options: dict[str, Any] | None = None
+    standardize: bool = False
+    dtype: str = "stored"
+    random_state: Any = None
+    verbose: int = 0
+    n_jobs: int | None = None
+    shards: int | None = None
+    comm: Any = None
+
+    def fit(self: Fitted, X: Any, y: Any, sample_weight: Any = None) -> Fitted:
+        """Train on samples. Collective under mpirun: each rank gives its own rows, none or more.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, (n_samples, n_features)
+            float32, float64, float16, integers, truth values; numpy, scipy.sparse, pandas, polars, pyarrow. Arrays in C
+            order and CSR matrices of floats are not copied.
+        y : array-like, (n_samples,)
+            Numbers or texts.
+        sample_weight : array-like, (n_samples,), optional
+            0 or more; a sample of weight 2 counts like two.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On every rank: an argument or a parameter cannot be used; says which, and why.
+        """
+        interrupts = Interrupts()
+        with in_python_words():
+            cluster = found_job(self.comm)
+            require_alike(parameters_of_all(self), cluster)
+            agreed(cluster, lambda: options_of(self, None))
+            source, values = agreed(cluster, lambda: given_rows(self, X, y, sample_weight, cluster))
+            threads = threads_of(self.n_jobs, cluster)
+            divided = divide_source(source, self.shards, cluster)
+            classes = Classes.of(source, values, cluster)
+            config = options_of(self, classes.weights(self.class_weight))
+            progress = progress_line(self.verbose, cluster)
+            with interrupts.noted():
+                dataset = prepare_dataset(divided, config.data, config.objective.intercept, cluster)
+                result = self._train(config, dataset, Trainer(cluster, interrupts, progress, threads))
+        self._keep(result, dataset, classes, interrupted=bool(interrupts.received))
+        self._tell(result, config, cluster)
+        return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return the score of each class for each sample. Not collective: each rank asks for its own samples.
@@ -66,6 +125,42 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         scores -= scores.max(axis=1, keepdims=True)
         scores -= log(product(exp(scores), np.ones((scores.shape[1], 1))))
         return scores
+
+    def _train(self, config: TrainConfig, dataset: Dataset, trainer: Trainer) -> Result:
+        raise NotImplementedError
+
+    def _keep(self, result: Result, dataset: Dataset, classes: Classes, *, interrupted: bool) -> None:
+        """Set the attributes that tell of a result."""
+        self.model_ = model = result.model(dataset)
+        self._order = order = classes.order_in(model.classes)
+        coef, intercept = model.coef[order], model.intercept[order]
+        if len(order) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        self.classes_, self.coef_, self.intercept_ = classes.values, coef, intercept
+        self.n_iter_ = np.array([result.n_steps], dtype=np.int32)
+        self.objective_, self.certified_gap_ = result.objective, result.gap
+        self.stop_reason_, self.interrupted_ = result.reason, interrupted
+
+    def _tell(self, result: Result, config: TrainConfig, cluster: Communicator) -> None:
+        """Say how a run has ended where that is asked for, and warn where it has not come to its end."""
+        if self.verbose:
+            gap = "" if result.gap is None else f", certified gap {result.gap:.3g}"
+            cluster.say(
+                f"stopped: {result.reason}, after {result.n_steps} steps; objective {result.objective:.6g}{gap}"
+            )
+        limit = StepLimit.of_steps(config.solver.max_steps) if config.solver.max_steps is not None else None
+        if self.interrupted_:
+            text = f"the fit was interrupted after {result.n_steps} steps; the model is that of the last one"
+        elif limit is not None and result.reason == limit.reason:
+            text = (
+                f"{result.reason} (max_iter) before the tolerance was (tol={self.tol:g}). Increase max_iter, or scale "
+                "the data: standardize=True"
+            )
+        elif config.solver.tolerance > 0 and not result.converged and config.solver.solver != "sgd":
+            text = f"the tolerance is not reached (tol={self.tol:g}): {result.reason}"
+        else:
+            return
+        warnings.warn(text, ConvergenceWarning, stacklevel=3)
 
     def _scores(self, X: Any) -> NDArray[np.float64]:
         """Return a score for each class, (n_samples, n_classes)."""

@@ -2,111 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import KW_ONLY, dataclass, replace
 
-import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-
-from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.cluster.found import found_job
 from distsoftmax.config import TrainConfig
-from distsoftmax.data.dataset import Dataset, prepare_dataset
-from distsoftmax.data.shards import divide_source
-from distsoftmax.estimation.classifier import LinearClassifier
-from distsoftmax.estimation.given import Classes, agreed, given_rows, in_python_words, require_alike
-from distsoftmax.estimation.run import Interrupts, Start, Trainer, progress_line
-from distsoftmax.estimation.settings import l2_of, options_of, parameters_of_all, threads_of
-from distsoftmax.model import Model
-from distsoftmax.solvers.protocol import Array
+from distsoftmax.data.dataset import Dataset
+from distsoftmax.estimation.classifier import TrainedClassifier
+from distsoftmax.estimation.run import Trainer
+from distsoftmax.estimation.settings import l2_of
 from distsoftmax.training.result import Result
-from distsoftmax.training.stopping import StepLimit
 from distsoftmax.training.warm_start import start_parameters
 
-Fitted = TypeVar("Fitted", bound="TrainedClassifier")
 
-
-class TrainedClassifier(LinearClassifier):
-    """What `SoftmaxRegression` and `SoftmaxRegressionCV` have in common: how rows become a dataset and a model."""
-
-    def fit(self: Fitted, X: Any, y: Any, sample_weight: Any = None) -> Fitted:
-        """Train on samples. Collective under mpirun: each rank gives its own rows, none or more.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix, (n_samples, n_features)
-            float32, float64, float16, integers, truth values; numpy, scipy.sparse, pandas, polars, pyarrow. Arrays in C
-            order and CSR matrices of floats are not copied.
-        y : array-like, (n_samples,)
-            Numbers or texts.
-        sample_weight : array-like, (n_samples,), optional
-            0 or more; a sample of weight 2 counts like two.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            On every rank: an argument or a parameter cannot be used; says which, and why.
-        """
-        interrupts = Interrupts()
-        with in_python_words():
-            cluster = found_job(self.comm)
-            require_alike(parameters_of_all(self), cluster)
-            agreed(cluster, lambda: options_of(self, None))
-            source, values = agreed(cluster, lambda: given_rows(self, X, y, sample_weight, cluster))
-            threads = threads_of(self.n_jobs, cluster)
-            divided = divide_source(source, self.shards, cluster)
-            classes = Classes.of(source, values, cluster)
-            config = options_of(self, classes.weights(self.class_weight))
-            progress = progress_line(self.verbose, cluster)
-            with interrupts.noted():
-                dataset = prepare_dataset(divided, config.data, config.objective.intercept, cluster)
-                result = self._train(config, dataset, Trainer(cluster, interrupts, progress, threads))
-        self._keep(result, dataset, classes, interrupted=bool(interrupts.received))
-        self._tell(result, config, cluster)
-        return self
-
-    def _train(self, config: TrainConfig, dataset: Dataset, trainer: Trainer) -> Result:
-        raise NotImplementedError
-
-    def _keep(self, result: Result, dataset: Dataset, classes: Classes, *, interrupted: bool) -> None:
-        """Set the attributes that tell of a result."""
-        self.model_ = model = result.model(dataset)
-        self._order = order = classes.order_in(model.classes)
-        coef, intercept = model.coef[order], model.intercept[order]
-        if len(order) == 2:
-            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-        self.classes_, self.coef_, self.intercept_ = classes.values, coef, intercept
-        self.n_iter_ = np.array([result.n_steps], dtype=np.int32)
-        self.objective_, self.certified_gap_ = result.objective, result.gap
-        self.stop_reason_, self.interrupted_ = result.reason, interrupted
-
-    def _tell(self, result: Result, config: TrainConfig, cluster: Communicator) -> None:
-        """Say how a run has ended where that is asked for, and warn where it has not come to its end."""
-        if self.verbose:
-            gap = "" if result.gap is None else f", certified gap {result.gap:.3g}"
-            cluster.say(
-                f"stopped: {result.reason}, after {result.n_steps} steps; objective {result.objective:.6g}{gap}"
-            )
-        limit = StepLimit.of_steps(config.solver.max_steps) if config.solver.max_steps is not None else None
-        if self.interrupted_:
-            text = f"the fit was interrupted after {result.n_steps} steps; the model is that of the last one"
-        elif limit is not None and result.reason == limit.reason:
-            text = (
-                f"{result.reason} (max_iter) before the tolerance was (tol={self.tol:g}). Increase max_iter, or scale "
-                "the data: standardize=True"
-            )
-        elif config.solver.tolerance > 0 and not result.converged and config.solver.solver != "sgd":
-            text = f"the tolerance is not reached (tol={self.tol:g}): {result.reason}"
-        else:
-            return
-        warnings.warn(text, ConvergenceWarning, stacklevel=3)
-
-
+@dataclass(eq=False, repr=False)
 class SoftmaxRegression(TrainedClassifier):
     """Softmax (multinomial logistic) regression with a proven bound on the distance to the optimum.
 
@@ -188,55 +95,16 @@ class SoftmaxRegression(TrainedClassifier):
     True
     """
 
-    def __init__(
-        self,
-        C: float | None = None,
-        *,
-        l2: float | None = None,
-        l1: float = 0.0,
-        group: float = 0.0,
-        fit_intercept: bool = True,
-        class_weight: Any = None,
-        tol: float = 1e-4,
-        max_iter: int = 1000,
-        solver: str = "auto",
-        solver_options: dict[str, Any] | None = None,
-        standardize: bool = False,
-        dtype: str = "stored",
-        random_state: Any = None,
-        warm_start: bool = False,
-        verbose: int = 0,
-        n_jobs: int | None = None,
-        shards: int | None = None,
-        comm: Any = None,
-    ) -> None:
-        self.C = C
-        self.l2 = l2
-        self.l1 = l1
-        self.group = group
-        self.fit_intercept = fit_intercept
-        self.class_weight = class_weight
-        self.tol = tol
-        self.max_iter = max_iter
-        self.solver = solver
-        self.solver_options = solver_options
-        self.standardize = standardize
-        self.dtype = dtype
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.shards = shards
-        self.comm = comm
+    C: float | None = None
+    _: KW_ONLY
+    l2: float | None = None
+    warm_start: bool = False
 
     def _train(self, config: TrainConfig, dataset: Dataset, trainer: Trainer) -> Result:
         l2 = l2_of(self.C, self.l2, dataset)
-        config = replace(config, objective=replace(config.objective, l2=l2))
-        start: Start | None = None
+        session = trainer.open(replace(config, objective=replace(config.objective, l2=l2)), dataset)
+        start = None
         if self.warm_start and hasattr(self, "model_"):
-            start = self._parameters_of_last_fit
-        return trainer.run(trainer.open(config, dataset), "training", start)
-
-    def _parameters_of_last_fit(self, dataset: Dataset) -> Array:
-        model: Model = self.model_
-        return start_parameters(model, dataset, "(the last fit's model, warm_start=True)", bool(self.fit_intercept))
+            name = "(the last fit's model, warm_start=True)"
+            start = start_parameters(self.model_, dataset, name, bool(self.fit_intercept))
+        return trainer.run(session, "training", start)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,16 @@ from numpy.typing import NDArray
 from distsoftmax.config import TrainConfig, parse_l2_path
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InvalidArgument
+from distsoftmax.estimation.classifier import TrainedClassifier
 from distsoftmax.estimation.folds import chosen_samples, folds_of, without_class_weights
-from distsoftmax.estimation.regression import TrainedClassifier
-from distsoftmax.estimation.run import Start, Trainer
+from distsoftmax.estimation.run import Trainer
 from distsoftmax.estimation.settings import l2_of_inverse
 from distsoftmax.objective.cross_entropy import CrossEntropy
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.training.result import Result
 
 
+@dataclass(eq=False, repr=False)
 class SoftmaxRegressionCV(TrainedClassifier):
     """Softmax regression with the l2 of a path that has the lowest log loss on held-out samples.
 
@@ -66,46 +66,10 @@ n_features_in_, feature_names_in_
     ((3, 5), True)
     """
 
-    def __init__(
-        self,
-        l2s: str | Sequence[float] = "1:1e-5:6",
-        *,
-        Cs: Sequence[float] | None = None,
-        cv: Any = 5,
-        l1: float = 0.0,
-        group: float = 0.0,
-        fit_intercept: bool = True,
-        class_weight: Any = None,
-        tol: float = 1e-4,
-        max_iter: int = 1000,
-        solver: str = "auto",
-        solver_options: dict[str, Any] | None = None,
-        standardize: bool = False,
-        dtype: str = "stored",
-        random_state: Any = None,
-        verbose: int = 0,
-        n_jobs: int | None = None,
-        shards: int | None = None,
-        comm: Any = None,
-    ) -> None:
-        self.l2s = l2s
-        self.Cs = Cs
-        self.cv = cv
-        self.l1 = l1
-        self.group = group
-        self.fit_intercept = fit_intercept
-        self.class_weight = class_weight
-        self.tol = tol
-        self.max_iter = max_iter
-        self.solver = solver
-        self.solver_options = solver_options
-        self.standardize = standardize
-        self.dtype = dtype
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_jobs = n_jobs
-        self.shards = shards
-        self.comm = comm
+    l2s: str | Sequence[float] = "1:1e-5:6"
+    _: KW_ONLY
+    Cs: Sequence[float] | None = None
+    cv: Any = 5
 
     def _train(self, config: TrainConfig, dataset: Dataset, trainer: Trainer) -> Result:
         path = self._path(dataset)
@@ -118,20 +82,19 @@ n_features_in_, feature_names_in_
                 chosen_samples(judged, fold.held_out, trainer.cluster), trainer.cluster, trainer.threads, by_class=False
             )
             session = trainer.open(runs[0], chosen_samples(dataset, fold.training, trainer.cluster))
-            start: Start | None = None
+            parameters: Array | None = None
             for position, run in enumerate(runs):
                 session.turn_to(run)
                 task = f"fold {number + 1} of {len(folds)}, l2 {path[position]:.3g}"
-                parameters = trainer.run(session, task, start).parameters
-                start = partial(_given, parameters)
+                parameters = trainer.run(session, task, parameters).parameters
                 if trainer.interrupts.received:  # the next run ends before its first step, where this one has
-                    return self._train_on_all(position, start, runs, dataset, trainer)
+                    return self._train_on_all(position, parameters, runs, dataset, trainer)
                 self.scores_[number, position] = held_out.evaluate(parameters, np.dtype(np.float64)).loss
         means = [math.fsum(of_l2) / len(of_l2) for of_l2 in self.scores_.T.tolist()]
         return self._train_on_all(int(np.argmin(means)), None, runs, dataset, trainer)
 
     def _train_on_all(
-        self, chosen: int, start: Start | None, runs: Sequence[TrainConfig], dataset: Dataset, trainer: Trainer
+        self, chosen: int, start: Array | None, runs: Sequence[TrainConfig], dataset: Dataset, trainer: Trainer
     ) -> Result:
         """Train on all samples with a chosen value of the path."""
         self.l2_ = float(self.l2s_[chosen])
@@ -155,7 +118,3 @@ n_features_in_, feature_names_in_
         if self.Cs is not None:
             values = np.array([l2_of_inverse(inverse, dataset) for inverse in values.tolist()])
         return np.sort(values)[::-1]
-
-
-def _given(parameters: Array, _: Dataset) -> Array:
-    return parameters

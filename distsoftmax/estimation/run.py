@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -29,8 +29,6 @@ from distsoftmax.training.clock import TimeLimit
 from distsoftmax.training.memory import Memory
 from distsoftmax.training.result import Interruption, Result, conclude
 from distsoftmax.training.stopping import Look, StepLimit
-
-Start = Callable[[Dataset], Array]  # the parameters to start from, in training's units
 
 SMALL_STEP = 16_000_000  # bytes of features times classes: a pass over less takes no longer than to wake threads
 SMALL_DATA = 8 << 20  # bytes of features, beside which a process takes more in any case
@@ -81,7 +79,7 @@ class Onlooker:
     save_seconds = 0.0
     seconds_saving = 0.0
 
-    def __init__(self, progress: ProgressLine, task: str, start: Start | None) -> None:
+    def __init__(self, progress: ProgressLine, task: str, start: Array | None) -> None:
         self._progress, self._task, self._start = progress, task, start
         self._n_steps = 0
 
@@ -90,7 +88,7 @@ class Onlooker:
 
     def start(self, dataset: Dataset) -> Array:
         """Return the parameters that the run starts from."""
-        return np.zeros(dataset.shape) if self._start is None else self._start(dataset)
+        return np.zeros(dataset.shape) if self._start is None else self._start
 
     def open_folder(self, state: State, dataset: Dataset, limit: StepLimit) -> None:
         """Note the number of steps; there is no folder."""
@@ -174,7 +172,7 @@ class Trainer:
             read_seconds=0.0,
         )
 
-    def run(self, session: Session, task: str, start: Start | None = None) -> Result:
+    def run(self, session: Session, task: str, start: Array | None = None) -> Result:
         """Take the steps of the run at hand; a Ctrl-C ends it after a step, with what is there. Collective.
 
         Raises

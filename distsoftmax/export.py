@@ -119,23 +119,16 @@ def _export(options: argparse.Namespace) -> int:
 def _write(options: argparse.Namespace, model: Model, file: BinaryIO) -> None:
     import numpy as np
 
-    dtype = np.dtype(options.dtype or DTYPES.get(options.to, "float64"))
-    if options.to == "onnx":
-        from distsoftmax.exporting.onnx_graph import write_onnx
+    from distsoftmax.exporting.onnx_graph import write_onnx
+    from distsoftmax.exporting.parameter_files import write_coefficients, write_sklearn_json, write_torch_tensors
 
-        write_onnx(model, file, dtype)
-    elif options.to == "sklearn-json":
-        from distsoftmax.exporting.sklearn_json import write_sklearn_json
-
-        write_sklearn_json(model, file)
-    elif options.to == "csv":
-        from distsoftmax.exporting.coefficient_table import write_coefficients
-
+    if options.to == "csv":
         write_coefficients(model, file)
+    elif options.to == "sklearn-json":
+        write_sklearn_json(model, file)
     else:
-        from distsoftmax.exporting.torch_tensors import write_torch_tensors
-
-        write_torch_tensors(model, file, dtype)
+        write = write_onnx if options.to == "onnx" else write_torch_tensors
+        write(model, file, np.dtype(options.dtype or DTYPES[options.to]))
 
 
 if __name__ == "__main__":

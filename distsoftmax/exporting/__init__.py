@@ -1,1 +1,1 @@
-"""A model as other programs take it: each target is a module with a function that writes it to a file."""
+"""A model as other programs take it: each target is a function that writes it to a file."""

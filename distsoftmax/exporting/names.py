@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from distsoftmax.errors import InputError
-from distsoftmax.model import Model, NumberedNames, names_as_json
+from distsoftmax.model import Model, names_as_json
 
 
 def columns_as_json(model: Model) -> dict[str, object]:
@@ -39,11 +39,6 @@ def metadata(model: Model) -> Mapping[str, str]:
         "columns": json.dumps(columns_as_json(model)),
         "model_sha256": model.sha256,
     }
-
-
-def has_names(model: Model) -> bool:
-    """Return whether the features have names of their own, rather than x0, x1, ... by their number."""
-    return not isinstance(model.feature_names, NumberedNames)
 
 
 def encoding_note(model: Model) -> str:

@@ -14,6 +14,8 @@ from distsoftmax.model import Encoding
 # of a feature's variance, what the features before it must leave unexplained; the sums' own rounding is near 1e-15
 LEAST_RESIDUAL = 1e-11
 NEGLIGIBLE = 1e-6  # a coefficient of standardised features that is not worth naming
+FEATURES_NAMED = 4
+OMITTED_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,16 @@ def _back_substituted(triangle: Doubles, column: Doubles) -> Doubles:
     return x
 
 
-def describe_omitted(omitted: Omitted, names: Sequence[str], kept: Integers, most: int) -> str:
-    """Return a few words on why a feature is omitted."""
-    name = names[omitted.feature]
-    involved = np.flatnonzero(np.abs(omitted.weights) > NEGLIGIBLE)
-    if not involved.size:
-        return f"{name} is constant"
-    largest = involved[np.argsort(-np.abs(omitted.weights[involved]), kind="stable")]
-    words = ", ".join(names[kept[number]] for number in largest[:most].tolist())
-    more = f" and {largest.size - most} more" if largest.size > most else ""
-    return f"{name} follows from {words}{more}"
+def describe_omitted(omitted: Sequence[Omitted], names: Sequence[str], kept: Integers) -> tuple[str, ...]:
+    """Return a few words on why each feature is omitted; of many, on the first ones."""
+    texts = []
+    for feature in omitted[:OMITTED_NAMED]:
+        sizes = np.abs(feature.weights)
+        involved = np.flatnonzero(sizes > NEGLIGIBLE)
+        largest = involved[np.argsort(-sizes[involved], kind="stable")].tolist()
+        words = ", ".join(names[kept[number]] for number in largest[:FEATURES_NAMED])
+        rest = f" and {len(largest) - FEATURES_NAMED} more" if len(largest) > FEATURES_NAMED else ""
+        why = f"follows from {words}{rest}" if largest else "is constant"
+        texts.append(f"{names[feature.feature]} {why}")
+    more = len(omitted) - len(texts)
+    return (*texts, f"{more} more") if more else tuple(texts)

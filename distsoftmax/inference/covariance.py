@@ -18,9 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from distsoftmax.arithmetic.arrays import Doubles
-from distsoftmax.arithmetic.parameters import dot, matrix_vector, product
+from distsoftmax.arithmetic.parameters import dot, inverse, matrix_vector, product
 from distsoftmax.inference.design import Design
-from distsoftmax.inference.maximum import Factor
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,12 @@ class Covariance:
         return symmetric
 
 
-def covariance_of(information: Doubles, factor: Factor, *, penalised: bool, outer: Doubles | None) -> Covariance:
+def covariance_of(information: Doubles, factor: Doubles, *, penalised: bool, outer: Doubles | None) -> Covariance:
     """Return the covariance from the information, the hessian's factor, and the scores' outer products if they count.
 
     Not collective: rank 0 calls it.
     """
-    bread = factor.inverse()
+    bread = inverse(factor)
     effective = dot(bread, information) if penalised else float(len(bread))
     if outer is None:
         outer = information if penalised else None

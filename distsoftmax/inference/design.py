@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,31 @@ from distsoftmax.data.preparation import Samples
 from distsoftmax.inference.collinearity import Omitted
 from distsoftmax.objective.shard_sums import ShardSums
 
+Shard: TypeAlias = "tuple[Samples, Integers | None]"  # its samples, and the numbers of their clusters
+
 CHUNK = 1 << 23  # numbers of dense rows that are looked at together: few rows would not be worth their sums
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The samples of this rank, and where they come from.
+
+    Attributes
+    ----------
+    shards : tuple of (Samples, ndarray of int64, (rows,), or None)
+        Without those of weight 0; and the numbers of the rows' clusters, None without --cluster.
+    n_groups : int
+        The number of clusters; 0 without --cluster.
+    n_shards : int
+        Of all ranks.
+    path : str
+        What an error calls the source.
+    """
+
+    shards: tuple[Shard, ...]
+    n_groups: int
+    n_shards: int
+    path: str
 
 
 @dataclass(frozen=True)
@@ -29,11 +54,7 @@ class Design:
 
     Attributes
     ----------
-    samples : tuple of Samples
-        Those of weight 0 are left out.
-    groups : tuple of ndarray of int64, (rows,)
-        For each of `samples`, the numbers of the rows' clusters; empty without --cluster.
-    n_groups : int
+    labelled : Labelled
     n_samples : int
     class_weights : ndarray of float64, (n_classes,)
         The sum of the weights of each class.
@@ -53,9 +74,7 @@ class Design:
     cluster : Communicator
     """
 
-    samples: tuple[Samples, ...]
-    groups: tuple[Integers, ...]
-    n_groups: int
+    labelled: Labelled
     n_samples: int
     class_weights: Doubles
     total_weight: float

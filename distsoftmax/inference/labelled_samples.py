@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.labels import class_codes, find_classes
+from distsoftmax.data.missing import only_rows
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source
-from distsoftmax.data.source import MISSING_LABEL, SourceSpec
+from distsoftmax.data.source import RawRows, SourceSpec
 from distsoftmax.errors import InputError
-from distsoftmax.inference.measurement import Labelled
+from distsoftmax.inference.design import Labelled, Shard
 from distsoftmax.inference.options import SummaryConfig
 from distsoftmax.model import Model
 from distsoftmax.scoring.source_scorer import SourceScorer, open_for_scoring
@@ -43,41 +46,64 @@ def open_labelled_samples(config: SummaryConfig, cluster: Communicator, show: Sh
         raise InputError(f"{config.model_path}: has a single class; there is nothing to compare").on_all_ranks()
     source = SourceScorer(model, divided, labelled=True)
     samples: list[Samples] = []
+    complete: list[NDArray[np.bool_] | None] = []
     with cluster.agreement():
-        for of_shard in source.samples():
+        for raw, of_shard in source.shards():
             show(f"reading {divided.source.path}", len(samples), len(divided.own))
             samples.append(of_shard)
+            complete.append(raw.complete)
     source.say_unseen(cluster)
-    groups, n_groups = ((), 0) if config.cluster is None else _clusters(config, model, divided, cluster, show)
-    return model, Labelled(tuple(samples), groups, n_groups, divided.n_shards, divided.source.path)
+    groups: Sequence[Integers | None] = [None] * len(samples)
+    n_groups = 0
+    if config.cluster is not None:
+        groups, n_groups = _clusters(config, model, divided, complete, cluster, show)
+    shards = tuple(_that_weigh(*shard) for shard in zip(samples, groups, strict=True))
+    return model, Labelled(shards, n_groups, divided.n_shards, divided.source.path)
+
+
+def _that_weigh(samples: Samples, groups: Integers | None) -> Shard:
+    """Return samples and their clusters without those of weight 0."""
+    if samples.weights is None or (samples.weights > 0).all():
+        return samples, groups
+    rows = samples.weights > 0
+    kept = Samples(samples.shard, samples.features[rows], samples.classes[rows], samples.weights[rows])
+    return kept, None if groups is None else groups[rows]
 
 
 def _clusters(
-    config: SummaryConfig, model: Model, divided: DividedSource, cluster: Communicator, show: ShowProgress
-) -> tuple[tuple[Integers, ...], int]:
+    config: SummaryConfig,
+    model: Model,
+    divided: DividedSource,
+    complete: Sequence[NDArray[np.bool_] | None],
+    cluster: Communicator,
+    show: ShowProgress,
+) -> tuple[list[Integers], int]:
     """Return the number of each row's cluster in this rank's shards, and how many there are. Collective.
 
-    The source is read once more, as if the clusters were its labels.
+    The source is read once more, as if the clusters were its labels; of rows that are not complete nothing is asked.
     """
-    others = tuple(name for name in (config.label or model.label, config.weight) if name is not None)
-    spec = SourceSpec.of(config).expecting(model.encoding)
-    numeric = [name for name in model.encoding.numeric if name != config.cluster]
-    texts = tuple(name for name, _ in model.encoding.categories if name != config.cluster)
-    if len(numeric) < len(model.encoding.numeric):  # a feature of the model
-        spec = replace(spec, expected_names=tuple(numeric))
-    spec = replace(spec, expected_categories=texts, label=config.cluster, weight=None, left_out=others)
+    encoding = model.encoding
+    spec = replace(
+        SourceSpec.of(config).expecting(encoding),
+        expected_categories=tuple(name for name, _ in encoding.categories if name != config.cluster),
+        label=config.cluster,
+        left_out=tuple(name for name in (config.label or model.label, config.weight) if name is not None),
+        rows_may_lack_labels=True,
+    )
+    if config.cluster in encoding.numeric:  # a feature of the model
+        spec = replace(spec, expected_names=tuple(name for name in encoding.numeric if name != config.cluster))
+    shards: list[RawShard] = []
     try:
         again = divide_source(spec, None, cluster)
         with cluster.agreement():
-            shards = [_without_features(again.read_unchecked(number)) for number in _shown(again, show)]
+            for number, of_shard in zip(again.own, complete, strict=True):
+                show("reading the clusters", len(shards), len(again.own))
+                shards.append(_read_clusters(again, number, of_shard))
     except InputError as error:
         if not error.agreed:
             raise
-        text = str(error).replace(MISSING_LABEL, MISSING_CLUSTER).replace("--label", "--cluster")
-        for words in ("label column", "label in column", "array of labels"):
-            text = text.replace(f"the {words}", f"the {words.replace('label', 'cluster')}")
-            text = text.replace(f"no {words}", f"no {words.replace('label', 'cluster')}")
-        raise InputError(text).on_all_ranks() from None
+        text = re.sub(r"\b(the|no) (label column|label in column|array of labels)", _of_clusters, str(error))
+        raise InputError(text.replace("--label", "--cluster")).on_all_ranks() from None
     names = find_classes((shard.rows.labels for shard in shards), cluster)
     if len(names) < 2:
         raise InputError(
@@ -85,14 +111,19 @@ def _clusters(
             "standard errors compare clusters: name another column, or use --covariance sandwich"
         ).on_all_ranks()
     with cluster.agreement():
-        return tuple(class_codes(shard, names).astype(np.int64) for shard in shards), len(names)
+        return [class_codes(shard, names).astype(np.int64) for shard in shards], len(names)
 
 
-def _without_features(shard: RawShard) -> RawShard:
-    return replace(shard, rows=replace(shard.rows, features=shard.rows.features[:0], categories=()))
+def _read_clusters(source: DividedSource, number: int, complete: NDArray[np.bool_] | None) -> RawShard:
+    """Return the clusters of a shard's complete rows, as its labels, without any features."""
+    shard = source.read_unchecked(number)
+    rows = shard.rows if complete is None else only_rows(shard.rows, complete)
+    assert rows.labels is not None
+    shard = replace(shard, rows=RawRows(np.zeros((rows.labels.codes.size, 0)), rows.labels), complete=complete)
+    for row in np.flatnonzero(rows.labels.codes < 0)[:1]:
+        raise InputError(f"{shard.where(row)}, column {source.source.label_name}: {MISSING_CLUSTER}")
+    return shard
 
 
-def _shown(source: DividedSource, show: ShowProgress) -> Iterator[int]:
-    for number in source.own:
-        show("reading the clusters", number - source.own.start, len(source.own))
-        yield number
+def _of_clusters(words: re.Match[str]) -> str:
+    return words[0].replace("label", "cluster")

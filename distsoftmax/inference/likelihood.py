@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
-from typing import TypeAlias
 
 import numpy as np
 
@@ -33,11 +32,11 @@ from distsoftmax.arithmetic.samples import dense_rows
 from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.shards import ShowProgress
-from distsoftmax.inference.design import Design
-from distsoftmax.inference.limbs import AT_ONCE, ROOM, add_limbs, values_of
+from distsoftmax.inference.design import Design, Shard
 from distsoftmax.objective.feature_bounds import bound_loss
 
-Shard: TypeAlias = "tuple[Samples, Integers | None]"  # its samples, and the numbers of their clusters
+ROOM = 1.01  # for the rounding of a bound
+AT_ONCE = 1 << 16  # numbers that become integers together: what is on the way must not be as large as the sum
 FLOAT64 = np.dtype(np.float64)
 
 
@@ -83,7 +82,8 @@ class Likelihood:
         """Return log-likelihood and score at parameters, (n_classes, width), and the information where asked for."""
         design, width = self.design, self.design.width
         scorer = self._scorer(parameters)
-        loss_bound = bound_loss(np.column_stack([parameters, np.zeros(len(parameters))]), *self._sizes)
+        largest = np.append(design.largest, 1.0)
+        loss_bound = bound_loss(np.column_stack([parameters, np.zeros(len(parameters))]), design.total_weight, largest)
         if not math.isfinite(loss_bound):
             return Evaluation(-math.inf, np.full((len(self.others), width), math.nan))
         bound = np.full(width + 1, ROOM * design.total_weight)
@@ -115,7 +115,7 @@ class Likelihood:
 
     def outer_products(self, parameters: Doubles) -> Doubles | None:
         """Return the sum over samples, or over clusters, of the scores' outer products: on rank 0, None elsewhere."""
-        return self._of_clusters(parameters) if self.design.n_groups else self._of_samples(parameters)
+        return self._of_clusters(parameters) if self.design.labelled.n_groups else self._of_samples(parameters)
 
     def _of_samples(self, parameters: Doubles) -> Doubles | None:
         design, width, others = self.design, self.design.width, self.others
@@ -140,11 +140,11 @@ class Likelihood:
         return matrix.reshape(design.n_parameters, design.n_parameters)
 
     def _of_clusters(self, parameters: Doubles) -> Doubles | None:
-        design, width, others = self.design, self.design.width, self.others
+        design, width, others, n_groups = self.design, self.design.width, self.others, self.design.labelled.n_groups
         scorer, fixed = self._scorer(parameters), FixedPoint(ROOM * design.total_weight)
 
         def work(shards: Iterable[Shard]) -> Integers:
-            scores = np.zeros((2, design.n_groups, len(others), width), dtype=np.int64)
+            scores = np.zeros((2, n_groups, len(others), width), dtype=np.int64)
             for samples, groups in shards:
                 assert groups is not None
                 for rows, columns in design.chunks(samples):
@@ -159,11 +159,7 @@ class Likelihood:
         scores = self._sum(work)
         if design.cluster.rank != 0:
             return None
-        return gram(values_of(scores, fixed).reshape(design.n_groups, design.n_parameters))
-
-    @property
-    def _sizes(self) -> tuple[float, Doubles]:
-        return self.design.total_weight, np.append(self.design.largest, 1.0)
+        return gram(fixed.value(*scores).reshape(n_groups, design.n_parameters))
 
     def _scorer(self, parameters: Doubles) -> Scorer:
         """Return parameters ready to score rows whose last column is the intercept's."""
@@ -174,10 +170,9 @@ class Likelihood:
         return self.design.sums.sum(work, self._shown())
 
     def _shown(self) -> Iterator[Shard]:
-        design, n_shards = self.design, len(self.design.samples)
-        groups = design.groups or (None,) * n_shards
-        for number, shard in enumerate(zip(design.samples, groups, strict=True)):
-            self._show(f"pass {self.n_passes} over the samples", number, n_shards)
+        shards = self.design.labelled.shards
+        for number, shard in enumerate(shards):
+            self._show(f"pass {self.n_passes} over the samples", number, len(shards))
             yield shard
 
     def _assembled(self, grams: Integers, fixed: FixedPoint) -> Doubles:
@@ -195,7 +190,7 @@ class Likelihood:
 
     def _blocks(self, grams: Integers, fixed: FixedPoint) -> Iterator[Doubles]:
         for number in range(grams.shape[1]):
-            yield values_of(grams[:, number], fixed)
+            yield fixed.value(*grams[:, number])
 
 
 def _add_pairs(
@@ -209,12 +204,18 @@ def _add_pairs(
     """Add the gram matrix of the rows for each pair, weighted by the product of two factors of each row."""
     by_number = np.ascontiguousarray(factors.T)  # (n_rows, n) -> (n, n_rows)
     weighted = by_number if weights is None else by_number * weights
-    step = max(
-        AT_ONCE // max(columns.shape[1] * columns.shape[1], 1), 1
-    )  # many small matrices become integers together
+    step = max(AT_ONCE // max(columns.shape[1] * columns.shape[1], 1), 1)
     for start in range(0, len(pairs), step):
         together = [gram(columns, weighted[a] * by_number[b]) for a, b in pairs[start : start + step]]
         add_limbs(grams[:, start : start + step], fixed, together[0] if step == 1 else np.stack(together))
+
+
+def add_limbs(sums: Integers, fixed: FixedPoint, partial: Doubles) -> None:
+    """Add an array to sums, int64, (2, ...), with as many numbers; the bound is one number."""
+    first, flat = sums.reshape(2, -1), partial.reshape(-1)
+    for start in range(0, flat.size, AT_ONCE):
+        block = slice(start, start + AT_ONCE)
+        first[:, block] += fixed.limbs(flat[block])
 
 
 def _residuals(scorer: Scorer, samples: Samples, rows: slice, columns: Doubles) -> Doubles:

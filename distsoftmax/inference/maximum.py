@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distsoftmax.arithmetic.arrays import Doubles, Integers
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.elementary import log
-from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, dot, inverse, product
+from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, dot, product
 from distsoftmax.errors import InputError
 from distsoftmax.inference.likelihood import Evaluation, Likelihood
 from distsoftmax.inference.separation import Separation, find_separation
@@ -32,51 +32,6 @@ NEAR = 1e-6  # decrement below which a step is taken as it is: the rounding of t
 
 
 @dataclass(frozen=True)
-class Factor:
-    """Cholesky's factor of a matrix whose rows and columns were scaled by powers of two, which makes it well posed.
-
-    Attributes
-    ----------
-    triangle : ndarray of float64, (n, n)
-    exponents : ndarray of int64, (n,)
-    """
-
-    triangle: Doubles
-    exponents: Integers
-
-    def solve(self, vector: Doubles) -> Doubles:
-        """Return the inverse's product with a vector."""
-        scaled = cholesky_solve(self.triangle, np.ldexp(vector, -self.exponents))
-        result: Doubles = np.ldexp(scaled, -self.exponents)
-        return result
-
-    def inverse(self) -> Doubles:
-        """Return the inverse, exactly symmetric."""
-        result = inverse(self.triangle)
-        _scale(result, -self.exponents)
-        return result
-
-
-def factorise(matrix: Doubles) -> Factor | None:
-    """Return the factor of a symmetric matrix; None where it is not positive definite. Not collective."""
-    diagonal = np.diagonal(matrix)
-    if not ((diagonal > 0) & np.isfinite(diagonal)).all():
-        return None
-    exponents = np.frexp(np.sqrt(diagonal))[1].astype(np.int64)
-    scaled = matrix.copy()
-    _scale(scaled, -exponents)
-    triangle = cholesky(scaled)
-    return None if triangle is None else Factor(triangle, exponents)
-
-
-def _scale(matrix: Doubles, exponents: Integers) -> None:
-    """Multiply rows and columns by powers of two, in place."""
-    powers = np.ldexp(1.0, exponents)
-    matrix *= powers[:, None]
-    matrix *= powers
-
-
-@dataclass(frozen=True)
 class Maximum:
     """Where Newton's method has ended.
 
@@ -85,8 +40,8 @@ class Maximum:
     parameters : ndarray of float64, (n_classes, width)
         Those of the reference class are 0.
     evaluation : Evaluation
-    factor : Factor or None
-        Of the objective's hessian; on rank 0.
+    factor : ndarray of float64, (n_parameters, n_parameters), or None
+        Cholesky's, of the objective's hessian; on rank 0.
     decrement : float
         score^T hessian^-1 score at the end: the squared distance to the optimum in standard errors.
     first_decrement : float
@@ -98,7 +53,7 @@ class Maximum:
 
     parameters: Doubles
     evaluation: Evaluation
-    factor: Factor | None
+    factor: Doubles | None
     decrement: float
     first_decrement: float
     n_steps: int
@@ -109,7 +64,7 @@ class Maximum:
 class _Step:
     direction: Doubles
     decrement: float
-    factor: Factor | None
+    factor: Doubles | None
 
     @property
     def is_finite(self) -> bool:
@@ -223,10 +178,10 @@ class Newton:
         step, factor = np.full(design.n_parameters + 1, math.nan), None
         with design.cluster.agreement():
             if evaluation.information is not None:
-                factor = factorise(self.hessian(evaluation.information))
+                factor = cholesky(self.hessian(evaluation.information))
                 score = evaluation.score - (self._strength * self._centred(parameters))[others]
                 if factor is not None:
-                    step[:-1] = factor.solve(score.ravel())
+                    step[:-1] = cholesky_solve(factor, score.ravel())
                     step[-1] = dot(step[:-1], score.ravel())
                 design.cluster.n_shards_done += 1  # a large matrix takes its time
         content = step.astype("<f8").tobytes() if design.cluster.rank == 0 else None

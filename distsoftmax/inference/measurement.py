@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,12 +14,11 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.cores import choose_threads
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.data.column_sums import columns_of, extremes
-from distsoftmax.data.preparation import Samples
 from distsoftmax.data.standardization import Weighted, fit_standardization
 from distsoftmax.errors import InputError
 from distsoftmax.inference.collinearity import Omitted, eliminate, elimination_order
-from distsoftmax.inference.design import Design, rows_in_standard_units
-from distsoftmax.inference.limbs import ROOM, add_limbs
+from distsoftmax.inference.design import Design, Labelled, Shard, rows_in_standard_units
+from distsoftmax.inference.likelihood import ROOM, add_limbs
 from distsoftmax.inference.run_options import RunOptions
 from distsoftmax.model import Model
 from distsoftmax.objective.shard_sums import ShardSums
@@ -32,35 +30,6 @@ WORTH_SAYING = 1 << 28  # bytes
 FLOAT64 = np.dtype(np.float64)
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """The samples of this rank, and where they come from.
-
-    Attributes
-    ----------
-    samples : tuple of Samples
-    groups : tuple of ndarray of int64, (rows,)
-        The clusters of the rows of each; empty without clusters.
-    n_groups : int
-    n_shards : int
-    path : str
-        What an error calls the source.
-    """
-
-    samples: tuple[Samples, ...]
-    groups: tuple[Integers, ...]
-    n_groups: int
-    n_shards: int
-    path: str
-
-    def that_weigh(self) -> Labelled:
-        """Return the same without the samples of weight 0."""
-        groups = self.groups or (None,) * len(self.samples)
-        pairs = [_that_weigh(samples, codes) for samples, codes in zip(self.samples, groups, strict=True)]
-        samples = tuple(samples for samples, _ in pairs)
-        return replace(self, samples=samples, groups=tuple(codes for _, codes in pairs if codes is not None))
-
-
 def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Communicator) -> Design:
     """Measure the samples of all ranks, and choose the features of the table. Collective.
 
@@ -69,8 +38,7 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
     InputError
         On every rank: a class has no samples, a feature is beyond what can be squared, or the table would be too large.
     """
-    labelled, has_intercept = labelled.that_weigh(), bool(options.intercept)
-    n_classes, names = len(model.classes), model.feature_names
+    has_intercept, n_classes, names = bool(options.intercept), len(model.classes), model.feature_names
     class_weights, largest_weight, n_samples = _weigh(labelled, n_classes, cluster)
     for empty in np.flatnonzero(class_weights == 0)[:1]:
         raise InputError(
@@ -80,7 +48,7 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
     weight = total(class_weights)
 
     def rows() -> Iterator[Weighted]:
-        return ((samples.shard, samples.features, samples.weights) for samples in labelled.samples)
+        return ((samples.shard, samples.features, samples.weights) for samples, _ in labelled.shards)
 
     units = fit_standardization(
         rows, weight, names=names, path=labelled.path, wanted=True, centre=True, dtype=FLOAT64, cluster=cluster
@@ -90,7 +58,7 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
     mean, scale = units.mean, units.scale
     if not has_intercept:  # a shift would bring one in
         mean, scale = np.zeros_like(mean), np.sqrt(scale * scale + mean * mean)
-    largest = _largest(labelled.samples, mean, scale, cluster)
+    largest = _largest(labelled.shards, mean, scale, cluster)
     candidates = candidates[largest[candidates] > 0]
     threads = choose_threads("auto", cluster)
     kept = candidates
@@ -99,14 +67,12 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
         order = elimination_order(model.encoding)
         order = order[np.isin(order, candidates)]
         sums = ShardSums(cluster, _affordable(threads, order.size * order.size))
-        kept, omitted = _eliminated(_correlation(labelled.samples, order, mean, scale, weight, sums), order)
+        kept, omitted = _eliminated(_correlation(labelled.shards, order, mean, scale, weight, sums), order)
     width, nothing = kept.size + has_intercept, np.zeros(kept.size)
     constants = np.setdiff1d(np.arange(len(names)), candidates).tolist()
     omitted = [*omitted, *(Omitted(feature, nothing) for feature in constants)]
     return Design(
-        samples=labelled.samples,
-        groups=labelled.groups,
-        n_groups=labelled.n_groups,
+        labelled=labelled,
         n_samples=n_samples,
         class_weights=class_weights,
         total_weight=weight,
@@ -135,18 +101,10 @@ def _penalised(of_training: Doubles, scale: Doubles, width: int) -> Doubles:
     return result
 
 
-def _that_weigh(samples: Samples, groups: Integers | None) -> tuple[Samples, Integers | None]:
-    if samples.weights is None or (samples.weights > 0).all():
-        return samples, groups
-    rows = samples.weights > 0
-    kept = Samples(samples.shard, samples.features[rows], samples.classes[rows], samples.weights[rows])
-    return kept, None if groups is None else groups[rows]
-
-
 def _weigh(labelled: Labelled, n_classes: int, cluster: Communicator) -> tuple[Doubles, float, int]:
     """Return the weight of each class, the largest weight of a sample, and the number of samples. Collective."""
     partials, largest, count = [], np.zeros(1), np.zeros(1, dtype=np.int64)
-    for samples in labelled.samples:
+    for samples, _ in labelled.shards:
         weights = np.ones(len(samples)) if samples.weights is None else samples.weights
         partials.append(ShardSum(samples.shard, sum_weights(samples.classes, n_classes, weights)))
         largest = np.maximum(largest, weights.max(initial=0.0))
@@ -156,15 +114,15 @@ def _weigh(labelled: Labelled, n_classes: int, cluster: Communicator) -> tuple[D
     return exact_sum(partials, (n_classes,), labelled.n_shards, cluster), float(largest[0]), int(count[0])
 
 
-def _largest(samples: Iterable[Samples], mean: Doubles, scale: Doubles, cluster: Communicator) -> Doubles:
+def _largest(shards: Iterable[Shard], mean: Doubles, scale: Doubles, cluster: Communicator) -> Doubles:
     """Return the largest magnitude of each feature in standard units. Collective."""
     result = np.zeros(mean.size)
-    for of_shard in samples:
-        own = columns_of(of_shard.features)
+    for samples, _ in shards:
+        own = columns_of(samples.features)
         columns = slice(None) if own is None else own
         if own is not None:  # where no entry is stored the value is 0
             result = np.maximum(result, np.abs(mean))
-        highest, lowest = extremes(of_shard.features) if len(of_shard) else np.stack([mean, -mean])[:, columns]
+        highest, lowest = extremes(samples.features) if len(samples) else np.stack([mean, -mean])[:, columns]
         distance = np.maximum(np.abs(highest - mean[columns]), np.abs(lowest + mean[columns]))
         result[columns] = np.maximum(result[columns], distance)
     cluster.maximum(result)
@@ -172,22 +130,21 @@ def _largest(samples: Iterable[Samples], mean: Doubles, scale: Doubles, cluster:
 
 
 def _correlation(
-    samples: Iterable[Samples], order: Integers, mean: Doubles, scale: Doubles, weight: float, sums: ShardSums
+    shards: Iterable[Shard], order: Integers, mean: Doubles, scale: Doubles, weight: float, sums: ShardSums
 ) -> Doubles:
     """Return the weighted mean of z z^T over all samples, the features in this order. Collective."""
     fixed, n = FixedPoint(ROOM * weight), order.size
     ascending, position = np.sort(order), np.argsort(np.argsort(order))
 
-    def work(shards: Iterable[Samples]) -> Integers:
-        message = np.zeros((2, n * n), dtype=np.int64)
-        for of_shard in shards:
-            for rows, columns in rows_in_standard_units(of_shard, ascending, mean, scale, intercept=False):
-                weights = None if of_shard.weights is None else of_shard.weights[rows]
+    def work(shards: Iterable[Shard]) -> Integers:
+        message = np.zeros((2, n, n), dtype=np.int64)
+        for samples, _ in shards:
+            for rows, columns in rows_in_standard_units(samples, ascending, mean, scale, intercept=False):
+                weights = None if samples.weights is None else samples.weights[rows]
                 add_limbs(message, fixed, gram(np.ascontiguousarray(columns[:, position]), weights))
         return message
 
-    message = sums.sum(work, samples)
-    return fixed.value(message[0], message[1]).reshape(n, n) / weight
+    return fixed.value(*sums.sum(work, shards)) / weight
 
 
 def _eliminated(correlation: Doubles, order: Integers) -> tuple[Integers, list[Omitted]]:

@@ -68,7 +68,7 @@ def find_separation(design: Design, direction: Doubles) -> Separation | None:
     """Return how a direction, (n_classes, width), separates the samples; None where it does not. Collective."""
     n_classes = design.n_classes
     rises = np.full((2, n_classes, n_classes), -np.inf)  # minus the least, and the most
-    for samples in design.samples:
+    for samples, _ in design.labelled.shards:
         for rows, columns in design.chunks(samples):
             scores, classes = product(columns, direction.T), samples.classes[rows]
             for number in np.unique(classes).tolist():

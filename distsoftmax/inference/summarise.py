@@ -16,7 +16,7 @@ from distsoftmax.errors import InputError
 from distsoftmax.inference.collinearity import describe_omitted
 from distsoftmax.inference.covariance import covariance_of
 from distsoftmax.inference.design import Design
-from distsoftmax.inference.estimates import Fit, Summary
+from distsoftmax.inference.estimates import Summary
 from distsoftmax.inference.labelled_samples import open_labelled_samples
 from distsoftmax.inference.likelihood import Likelihood
 from distsoftmax.inference.maximum import Maximum, Newton
@@ -29,8 +29,6 @@ from distsoftmax.model import Model
 INTERCEPT = "(intercept)"
 FAR = 1.0  # standard errors that a coefficient may move without a word
 SMALL = 1e-8  # decrement, above which a model is said not to be at its optimum
-FEATURES_NAMED = 4
-OMITTED_NAMED = 10
 
 
 def summarise(config: SummaryConfig, cluster: Communicator, show: ShowProgress) -> Summary | None:
@@ -71,7 +69,7 @@ def summarise(config: SummaryConfig, cluster: Communicator, show: ShowProgress) 
     outer = likelihood.outer_products(ended.parameters) if is_robust else None
     with cluster.agreement():
         if cluster.rank == 0:
-            return _summary(config, model, options, likelihood, ended, start, outer, labelled.path)
+            return _summary(config, model, options, likelihood, ended, start, outer)
     return None
 
 
@@ -83,21 +81,32 @@ def _summary(
     ended: Maximum,
     start: Doubles,
     outer: Doubles | None,
-    path: str,
 ) -> Summary:
     """Put the table together, on rank 0."""
     design, others, penalised = likelihood.design, likelihood.others, options.l2 > 0
     assert ended.factor is not None
     assert ended.evaluation.information is not None
-    kind = ("ridge" if penalised else "classical") if outer is None else ("cluster" if design.n_groups else "sandwich")
-    if outer is not None and design.n_groups:
-        outer *= design.n_groups / (design.n_groups - 1)
+    n_groups, kind = design.labelled.n_groups, "ridge" if penalised else "classical"
+    if outer is not None:
+        kind = "cluster" if n_groups else "sandwich"
+        outer *= n_groups / (n_groups - 1) if n_groups else 1.0
     covariance = covariance_of(ended.evaluation.information, ended.factor, penalised=penalised, outer=outer)
     errors = covariance.standard_errors(design)
     coef = design.in_own_units(ended.parameters)[others]
     change = float((np.abs(coef - design.in_own_units(start)[others]) / errors).max())
     names = [model.feature_names[feature] for feature in design.kept.tolist()]
-    fit = Fit(
+    return Summary(
+        model=str(config.model_path),
+        data=design.labelled.path,
+        classes=tuple(model.classes[number] for number in others),
+        reference=model.classes[likelihood.reference],
+        features=(*names, INTERCEPT) if design.intercept else tuple(names),
+        coef=coef,
+        errors=errors,
+        covariance=kind,
+        n_clusters=n_groups,
+        l2=options.l2,
+        confidence=config.confidence,
         n_samples=design.n_samples,
         n_parameters=design.n_parameters,
         weight=design.total_weight,
@@ -105,26 +114,12 @@ def _summary(
         null_log_likelihood=_null_log_likelihood(design),
         effective_parameters=covariance.effective_parameters,
         degrees=(design.n_classes - 1) * design.kept.size,
-    )
-    return Summary(
-        model=str(config.model_path),
-        data=path,
-        classes=tuple(model.classes[number] for number in others),
-        reference=model.classes[likelihood.reference],
-        features=(*names, INTERCEPT) if design.intercept else tuple(names),
-        coef=coef,
-        errors=errors,
-        covariance=kind,
-        n_clusters=design.n_groups,
-        l2=options.l2,
-        confidence=config.confidence,
-        fit=fit,
         polished=config.polish,
         n_steps=ended.n_steps,
         decrement=ended.first_decrement,
         largest_change=change,
         notes=(*_notes(config, options, design, ended, change, kind), *options.notes),
-        omitted=_omitted(design, model),
+        omitted=describe_omitted(design.omitted, model.feature_names, design.kept),
         vcov=None if config.vcov is None else covariance.in_own_units(design),
     )
 
@@ -145,15 +140,6 @@ def _null_log_likelihood(design: Design) -> float:
     if not design.intercept:
         return -design.total_weight * log(float(design.n_classes))
     return dot(design.class_weights, log(design.class_weights / design.total_weight))
-
-
-def _omitted(design: Design, model: Model) -> tuple[str, ...]:
-    texts = [
-        describe_omitted(omitted, model.feature_names, design.kept, FEATURES_NAMED)
-        for omitted in design.omitted[:OMITTED_NAMED]
-    ]
-    more = len(design.omitted) - len(texts)
-    return (*texts, f"{more} more") if more else tuple(texts)
 
 
 def _notes(
@@ -184,6 +170,6 @@ def _notes(
         )
     if kind in ("sandwich", "cluster"):
         notes.append("AIC, BIC and the likelihood-ratio test trust the model; they are not robust")
-    if kind == "cluster" and design.n_groups <= design.n_parameters:
-        notes.append(f"there are {design.n_groups} clusters for {design.n_parameters} parameters: standard errors vary")
+    if kind == "cluster" and (n_groups := design.labelled.n_groups) <= design.n_parameters:
+        notes.append(f"there are {n_groups} clusters for {design.n_parameters} parameters: standard errors vary")
     return notes

@@ -35,24 +35,23 @@ def as_table(summary: Summary, *, odds_ratios: bool = False) -> str:
 
 def as_json(summary: Summary) -> str:
     """Return one JSON object; what is not finite is null."""
-    fit = summary.fit
     content = {
         "model": summary.model,
         "data": summary.data,
-        "n_samples": fit.n_samples,
-        "weight": fit.weight,
-        "n_parameters": fit.n_parameters,
-        "effective_parameters": fit.effective_parameters,
+        "n_samples": summary.n_samples,
+        "weight": summary.weight,
+        "n_parameters": summary.n_parameters,
+        "effective_parameters": summary.effective_parameters,
         "reference": summary.reference,
         "covariance": summary.covariance,
         "n_clusters": summary.n_clusters or None,
         "l2": summary.l2,
         "confidence": summary.confidence,
-        "log_likelihood": fit.log_likelihood,
-        "null_log_likelihood": fit.null_log_likelihood,
-        "aic": fit.aic,
-        "bic": fit.bic,
-        "mcfadden_r2": fit.mcfadden_r2,
+        "log_likelihood": summary.log_likelihood,
+        "null_log_likelihood": summary.null_log_likelihood,
+        "aic": summary.aic,
+        "bic": summary.bic,
+        "mcfadden_r2": summary.mcfadden_r2,
         "likelihood_ratio": None if summary.l2 else _test(summary),
         "newton_steps": summary.n_steps,
         "newton_decrement_of_model": summary.decrement,
@@ -84,8 +83,11 @@ def as_npy(matrix: Doubles) -> tuple[bytes, memoryview]:
 
 
 def _test(summary: Summary) -> dict[str, float]:
-    fit = summary.fit
-    return {"statistic": fit.likelihood_ratio, "degrees_of_freedom": fit.degrees, "p": fit.likelihood_ratio_p}
+    return {
+        "statistic": summary.likelihood_ratio,
+        "degrees_of_freedom": summary.degrees,
+        "p": summary.likelihood_ratio_p,
+    }
 
 
 def _rows(summary: Summary) -> Iterator[tuple[object, ...]]:
@@ -105,9 +107,8 @@ def _finite(value: object) -> object:
 
 
 def _head(summary: Summary) -> list[str]:
-    fit = summary.fit
-    by_weight = "" if fit.weight == fit.n_samples else f", sum of weights {fit.weight:.10g}"
-    effective = f" (effective: {fit.effective_parameters:.4g})" if summary.l2 else ""
+    by_weight = "" if summary.weight == summary.n_samples else f", sum of weights {summary.weight:.10g}"
+    effective = f" (effective: {summary.effective_parameters:.4g})" if summary.l2 else ""
     what = "penalised maximum likelihood" if summary.l2 else "maximum likelihood"
     steps = f"{summary.n_steps} Newton {'step' if summary.n_steps == 1 else 'steps'} from the model"
     moved = f", which moved coefficients by up to {summary.largest_change:.2g} standard errors"
@@ -115,17 +116,17 @@ def _head(summary: Summary) -> list[str]:
     clusters = f", {summary.n_clusters} clusters" if summary.n_clusters else ""
     lines = [
         f"{summary.model} on {summary.data}",
-        f"{fit.n_samples} samples{by_weight}, {fit.n_parameters} parameters{effective}",
+        f"{summary.n_samples} samples{by_weight}, {summary.n_parameters} parameters{effective}",
         f"coefficients: {how}",
         f"standard errors: {COVARIANCES[summary.covariance]}{clusters}",
-        f"log-likelihood {fit.log_likelihood:.10g}, null {fit.null_log_likelihood:.10g}, McFadden's R2 "
-        f"{fit.mcfadden_r2:.4f}",
-        f"AIC {fit.aic:.10g}, BIC {fit.bic:.10g}",
+        f"log-likelihood {summary.log_likelihood:.10g}, null {summary.null_log_likelihood:.10g}, McFadden's R2 "
+        f"{summary.mcfadden_r2:.4f}",
+        f"AIC {summary.aic:.10g}, BIC {summary.bic:.10g}",
     ]
-    if not summary.l2 and fit.degrees:
+    if not summary.l2 and summary.degrees:
         lines[-1] += (
-            f", likelihood ratio {fit.likelihood_ratio:.6g} on {fit.degrees} degrees of freedom, "
-            f"p {_probability(fit.likelihood_ratio_p)}"
+            f", likelihood ratio {summary.likelihood_ratio:.6g} on {summary.degrees} degrees of freedom, "
+            f"p {_probability(summary.likelihood_ratio_p)}"
         )
     return _wrapped(lines)
 

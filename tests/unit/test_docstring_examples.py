@@ -8,7 +8,7 @@ import pytest
 
 import distsoftmax
 from distsoftmax import command_line, config, durable, estimator, model, predict, scratch, tensor_file
-from distsoftmax.exporting import coefficient_table, sklearn_json, torch_tensors
+from distsoftmax.exporting import parameter_files
 from distsoftmax.inspection import description
 from distsoftmax.scoring import predictor
 
@@ -40,9 +40,9 @@ PUBLIC = [
     predict.command,
     predictor.Predictor,
     predictor.load_model,
-    coefficient_table.write_coefficients,
-    sklearn_json.write_sklearn_json,
-    torch_tensors.write_torch_tensors,
+    parameter_files.write_coefficients,
+    parameter_files.write_sklearn_json,
+    parameter_files.write_torch_tensors,
     description.describe,
 ]
 

@@ -66,9 +66,7 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("inspection/description.py", "sum((count for _, count in named))", CELLS),
     ("supervision/hosts.py", "sum((host.slots or equal for host in group))", "counts ranks"),
     ("training/balancing.py", "sum(threads_of_ranks)", "counts threads"),
-    ("inference/tails.py", "from scipy.special import ndtr", SHOWN),
-    ("inference/tails.py", "from scipy.special import ndtri", SHOWN),
-    ("inference/tails.py", "from scipy.special import chdtrc", SHOWN),
+    ("inference/estimates.py", "from scipy.special import chdtrc, ndtr, ndtri", SHOWN),
     ("scoring/prediction_file.py", "sum((table.num_rows for table in group))", ROWS),
     ("objective/classification_report.py", "np.add.at(self._confusion, (classes, predicted), 1)", ROWS),
     (

@@ -21,9 +21,9 @@ from types import FrameType
 
 from distsoftmax.run_folder import Position, model_stamp, position
 from distsoftmax.supervision.command import Command
-from distsoftmax.supervision.hosts import allocated, hosts_of, keeping_alive, on_hosts, on_ranks, ranks_of, that_answer
+from distsoftmax.supervision.hosts import hosts_of, keeping_alive, on_hosts, on_ranks, ranks_of, that_answer
 from distsoftmax.supervision.job import Job, adopt_orphans, say
-from distsoftmax.supervision.slurm import end_steps
+from distsoftmax.supervision.slurm import allocated, end_steps
 
 FINAL = (0, 2, 75)
 BAD_USAGE, NOT_CONVERGED, RESUMABLE = 2, 3, 75

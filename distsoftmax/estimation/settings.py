@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from sklearn.utils import check_random_state
 
@@ -66,9 +66,8 @@ def options_of(estimator: Any, class_weight: str | None) -> TrainConfig:
     )
     objective = ObjectiveConfig(l1=estimator.l1, group=estimator.group, intercept=bool(estimator.fit_intercept))
     solver = SolverConfig(solver=estimator.solver, tolerance=estimator.tol, max_steps=estimator.max_iter, **given)
-    _refuse_other_words(data, {"dtype": ("stored", "float32", "float64")})
-    known = ("auto", "gradient-descent", "lbfgs", "trust-region", "sgd")
-    _refuse_other_words(solver, {"solver": known, "schedule": ("constant", "step", "inverse", "cosine")})
+    for config in (data, solver):
+        _refuse_other_words(config)
     return TrainConfig(data=replace(data, class_weight=class_weight), objective=objective, solver=solver)
 
 
@@ -146,9 +145,9 @@ def threads_of(n_jobs: int | None, cluster: Communicator) -> int:
     return min(threads, int(limit)) if limit.isdecimal() and int(limit) > 0 else threads
 
 
-def _refuse_other_words(config: DataConfig | SolverConfig, words: dict[str, tuple[str, ...]]) -> None:
+def _refuse_other_words(config: DataConfig | SolverConfig) -> None:
     """Refuse words that the command line's parser would have refused."""
-    values = {item.name: getattr(config, item.name) for item in fields(config)}
-    for name, known in words.items():
-        if values[name] not in known:
-            raise InvalidArgument(f"{name} is {values[name]!r}; it must be one of {', '.join(known)}")
+    for name, kind in get_type_hints(type(config)).items():
+        known, value = get_args(kind), getattr(config, name)
+        if get_origin(kind) is Literal and value not in known:
+            raise InvalidArgument(f"{name} is {value!r}; it must be one of {', '.join(known)}")

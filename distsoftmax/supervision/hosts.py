@@ -8,18 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distsoftmax.supervision import remote, slurm
+from distsoftmax.supervision import remote
 from distsoftmax.supervision.job import say
 
 RANKS = ("-n", "-np", "--n", "--np", "-c")
 LISTS = ("--host", "-host", "-H", "-hosts", "--hosts")  # host or host:slots, separated by commas
-FILES = (
-    "--hostfile",
-    "-hostfile",
-    "--machinefile",
-    "-machinefile",
-    "-f",
-)  # host, host:slots or host slots=N, a line each
+FILES = ("--hostfile", "-hostfile", "--machinefile", "-machinefile", "-f")  # a line each: as above, or host slots=N
 AGENT_VARIABLES = ("HYDRA_LAUNCHER_EXEC", "PRTE_MCA_plm_ssh_agent", "OMPI_MCA_plm_ssh_agent", "OMPI_MCA_plm_rsh_agent")
 AGENT_WORDS = ("-launcher-exec", "--launcher-exec", "plm_ssh_agent", "plm_rsh_agent")
 AGENT_ARGUMENTS = ("HYDRA_LAUNCHER_EXTRA_ARGS", "PRTE_MCA_plm_ssh_args")
@@ -140,12 +134,6 @@ def keeping_alive(words: Sequence[str], environment: Mapping[str, str]) -> dict[
     if os.path.basename(agent[0]) != "ssh" or any(name in environment for name in OWN_LAUNCHERS):
         return dict(environment)
     return {**dict.fromkeys(AGENT_ARGUMENTS, KEEP_ALIVE), **environment}
-
-
-def allocated(environment: Mapping[str, str]) -> tuple[list[Host], set[str]]:
-    """Return the nodes of a Slurm allocation, and the names of those that answer; none without Slurm."""
-    names, answering = slurm.nodes(environment)
-    return [Host(name) for name in names], answering
 
 
 def _agent(words: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 
 from distsoftmax.supervision import remote
+from distsoftmax.supervision.hosts import Host
 
 STEP_NAME = "--job-name="  # srun's option by which its step is known
 
 
-def nodes(environment: Mapping[str, str]) -> tuple[list[str], set[str]]:
-    """Return the nodes of this job, and those of them on which a step can be started; none outside of Slurm.
+def allocated(environment: Mapping[str, str]) -> tuple[list[Host], set[str]]:
+    """Return the nodes of this job, and the names of those on which a step can be started; none outside of Slurm.
 
     Slurm needs minutes to find out that a node is lost. So each node that it does not call lost is tried.
     """
@@ -25,7 +26,9 @@ def nodes(environment: Mapping[str, str]) -> tuple[list[str], set[str]]:
     one = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--mpi=none"]
     answers = remote.ask({name: [*one, f"--nodelist={name}", "true"] for name in likely}, remote.PROBE_SECONDS)
     started = {name for name, answer in answers.items() if answer.status == 0}
-    return names, started or set(likely)  # an srun that starts nothing anywhere tells nothing of the nodes
+    return [Host(name) for name in names], started or set(
+        likely
+    )  # an srun that starts nothing anywhere tells nothing of the nodes
 
 
 def end_steps(words: Sequence[str], environment: Mapping[str, str]) -> None:

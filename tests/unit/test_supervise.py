@@ -19,7 +19,6 @@ from distsoftmax.supervision import remote
 from distsoftmax.supervision.command import Command
 from distsoftmax.supervision.hosts import (
     Host,
-    allocated,
     hosts_of,
     keeping_alive,
     on_hosts,
@@ -27,7 +26,7 @@ from distsoftmax.supervision.hosts import (
     that_answer,
 )
 from distsoftmax.supervision.job import Job
-from distsoftmax.supervision.slurm import end_steps
+from distsoftmax.supervision.slurm import allocated, end_steps
 
 SUPERVISE = [sys.executable, "-m", "distsoftmax.supervise", "--cold"]
 # what a command of training does at its n-th start: `step N` commits a step, `model` writes the model

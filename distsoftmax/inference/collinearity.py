@@ -47,7 +47,7 @@ def elimination_order(encoding: Encoding) -> Integers:
     return np.concatenate([rest, np.array(baselines, dtype=np.int64)])
 
 
-def eliminate(correlation: Doubles) -> tuple[Integers, list[Omitted]]:
+def eliminate(correlation: Doubles, order: Integers) -> tuple[Integers, list[Omitted]]:
     """Return which features are kept, ascending, and those that are omitted. Not collective.
 
     Cholesky's method row by row; a feature whose pivot is too small follows from those before it, and takes no row.
@@ -57,12 +57,14 @@ def eliminate(correlation: Doubles) -> tuple[Integers, list[Omitted]]:
     correlation : ndarray of float64, (n, n)
         Mean products of the standardised features, in the order in which they are to be kept: 1 on the diagonal, or 0
         for a constant feature.
+    order : ndarray of int64, (n,)
+        The features in that order.
     """
     n = len(correlation)
     lowered = correlation.copy()
     lowered[np.diag_indices(n)] -= LEAST_RESIDUAL
     if cholesky(lowered) is not None:  # no pivot is smaller than the least eigenvalue
-        return np.arange(n), []
+        return np.sort(order), []
     rows = np.zeros((n, n))
     kept: list[int] = []
     omitted: list[tuple[int, Doubles]] = []
@@ -76,8 +78,11 @@ def eliminate(correlation: Doubles) -> tuple[Integers, list[Omitted]]:
         explained = product(column[None, :], rows[:n_kept, feature:])[0] if n_kept else 0.0
         rows[n_kept, feature:] = (correlation[feature, feature:] - explained) / np.sqrt(pivot)
         kept.append(feature)
-    return np.array(kept, dtype=np.int64), [
-        Omitted(feature, np.concatenate([weights, np.zeros(len(kept) - weights.size)])) for feature, weights in omitted
+    features = order[np.array(kept, dtype=np.int64)]
+    ascending = np.argsort(features)
+    return features[ascending], [
+        Omitted(int(order[feature]), np.concatenate([weights, np.zeros(len(kept) - weights.size)])[ascending])
+        for feature, weights in omitted
     ]
 
 

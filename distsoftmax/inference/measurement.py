@@ -67,7 +67,7 @@ def measure(labelled: Labelled, model: Model, options: RunOptions, cluster: Comm
         order = elimination_order(model.encoding)
         order = order[np.isin(order, candidates)]
         sums = ShardSums(cluster, _affordable(threads, order.size * order.size))
-        kept, omitted = _eliminated(_correlation(labelled.shards, order, mean, scale, weight, sums), order)
+        kept, omitted = eliminate(_correlation(labelled.shards, order, mean, scale, weight, sums), order)
     width, nothing = kept.size + has_intercept, np.zeros(kept.size)
     constants = np.setdiff1d(np.arange(len(names)), candidates).tolist()
     omitted = [*omitted, *(Omitted(feature, nothing) for feature in constants)]
@@ -145,14 +145,6 @@ def _correlation(
         return message
 
     return fixed.value(*sums.sum(work, shards)) / weight
-
-
-def _eliminated(correlation: Doubles, order: Integers) -> tuple[Integers, list[Omitted]]:
-    """Return the kept features, ascending, and those that are omitted, with weights in that order."""
-    positions, omitted = eliminate(correlation)
-    kept = order[positions]
-    rank = np.argsort(kept)
-    return kept[rank], [Omitted(int(order[feature.feature]), feature.weights[rank]) for feature in omitted]
 
 
 def _require_size(n_classes: int, width: int, labelled: Labelled) -> None:

@@ -156,7 +156,7 @@ def test_elimination_keeps_the_first_of_features_that_follow_from_each_other(see
     z = np.divide(
         all_features - all_features.mean(0), deviation, out=np.zeros_like(all_features), where=deviation > 1e-9
     )
-    kept, omitted = eliminate(z.T @ z / 50)
+    kept, omitted = eliminate(z.T @ z / 50, np.arange(len(order)))
     ranks = [np.linalg.matrix_rank(z[:, :number], tol=1e-8) for number in range(n_free + n_dependent + 1)]
     assert kept.tolist() == [number for number in range(len(order)) if ranks[number + 1] > ranks[number]]
     for feature in omitted:

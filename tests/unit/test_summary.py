@@ -29,9 +29,9 @@ class Anes:
     clusters = np.random.default_rng(1).integers(0, 40, len(labels))
 
 
-def save(names, classes, folder=".", label="label", parameters=None, categories=(), config=None):
+def save(names, classes, folder=".", label="label", parameters=None, categories=(), config=None, **of_encoding):
     """Save a model, of zeros by default: far from the optimum."""
-    encoding = Encoding(numeric=tuple(names), categories=tuple(categories))
+    encoding = Encoding(numeric=tuple(names), categories=tuple(categories), **of_encoding)
     if parameters is None:
         parameters = np.zeros((len(classes), len(encoding.feature_names) + 1))
         parameters[0, -1] = 1e-9  # there is an intercept
@@ -172,6 +172,17 @@ def test_clusters_are_those_of_statsmodels_but_for_its_factor(summary):
     expected = mnlogit(Anes.labels, Anes.design, cov_type="cluster", cov_kwds=groups)
     assert table["n_clusters"] == 40
     assert_agree(table, expected, factor=40 / 39)
+
+
+def test_the_clusters_of_rows_that_are_left_out_are_left_out(summary):
+    write_anes()
+    save(COLUMNS, "0123456", drop_rows_missing=True)
+    lines = Path("anes.csv").read_text().splitlines()
+    Path("holes.csv").write_text("\n".join([*lines[:40], ",1,2,3,4,5,1,nobody", ",1,2,3,4,5,1,", *lines[40:]]))
+    expected = summary("--data", "anes.csv", "--cluster", "person")
+    table = summary("--data", "holes.csv", "--cluster", "person", ranks=2)
+    np.testing.assert_allclose(numbers(table, "std_error"), numbers(expected, "std_error"), rtol=1e-12)
+    assert table["n_clusters"] == 40
 
 
 def test_weights_are_counts_of_rows(summary):

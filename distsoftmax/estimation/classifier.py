@@ -17,10 +17,11 @@ from distsoftmax.arithmetic.parameters import product
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.found import found_job
 from distsoftmax.config import TrainConfig
+from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.data.dataset import Dataset, prepare_dataset
 from distsoftmax.data.shards import divide_source
 from distsoftmax.estimation.given import Classes, agreed, given_rows, in_python_words, require_alike
-from distsoftmax.estimation.run import Interrupts, Trainer, progress_line
+from distsoftmax.estimation.run import Interrupts, Trainer
 from distsoftmax.estimation.settings import options_of, parameters_of_all, threads_of
 from distsoftmax.scoring.predictor import Predictor
 from distsoftmax.training.result import Result
@@ -84,7 +85,7 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             divided = divide_source(source, self.shards, cluster)
             classes = Classes.of(source, values, cluster)
             config = options_of(self, classes.weights(self.class_weight))
-            progress = progress_line(self.verbose, cluster)
+            progress = ProgressLine("auto", silent=not self.verbose or cluster.rank != 0)
             with interrupts.noted():
                 dataset = prepare_dataset(divided, config.data, config.objective.intercept, cluster)
                 result = self._train(config, dataset, Trainer(cluster, interrupts, progress, threads))

@@ -48,11 +48,11 @@ class Interrupts:
         self.received = 0
 
     @contextmanager
-    def noted(self) -> Iterator[Interrupts]:
+    def noted(self) -> Iterator[None]:
         """Note Ctrl-C within a block, where Python would raise KeyboardInterrupt, which the main thread alone sees."""
         before = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-            yield self
+            yield
             return
 
         def note(number: int, _: FrameType | None) -> None:
@@ -62,14 +62,9 @@ class Interrupts:
 
         signal.signal(signal.SIGINT, note)
         try:
-            yield self
+            yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-def progress_line(verbose: int, cluster: Communicator) -> ProgressLine:
-    """Return what shows how far a run has come: nothing, a line of a terminal or a log, or one of a notebook."""
-    return ProgressLine("auto", silent=not verbose or cluster.rank != 0)
 
 
 class Onlooker:
@@ -154,7 +149,7 @@ class Trainer:
             On every rank: the solver does not take the objective.
         """
         make_solver(config.solver, config.objective).check(config.objective)
-        threads = self.threads if _is_worth_threads(dataset) else 1
+        threads = self.threads if dataset.bytes_held * dataset.shape[0] > SMALL_STEP else 1  # no bit depends on it
         objective = SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed)
         if dataset.bytes_held > SMALL_DATA:
             objective.cross_entropy.most_kept = MOST_KEPT
@@ -192,8 +187,3 @@ class Trainer:
         return conclude(
             session.objective, state, "it was interrupted", best=look.best, held_out=None, tolerance=tolerance
         )
-
-
-def _is_worth_threads(dataset: Dataset) -> bool:
-    """Return whether a pass over this rank's shards takes long enough to be divided. No bit depends on it."""
-    return dataset.bytes_held * dataset.shape[0] > SMALL_STEP

@@ -13,8 +13,6 @@ by cluster           the same, each cluster's scores added before the product, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from distsoftmax.arithmetic.arrays import Doubles
@@ -22,58 +20,51 @@ from distsoftmax.arithmetic.parameters import dot, inverse, matrix_vector, produ
 from distsoftmax.inference.design import Design
 
 
-@dataclass(frozen=True)
-class Covariance:
-    """The covariance of the free parameters in standard units; see `in_own_units`.
-
-    Attributes
-    ----------
-    matrix : ndarray of float64, (n_parameters, n_parameters)
-    effective_parameters : float
-        trace(H^-1 I), which is their number where there is no penalty.
-    """
-
-    matrix: Doubles
-    effective_parameters: float
-
-    def standard_errors(self, design: Design) -> Doubles:
-        """Return the standard errors of parameters in their own units, (n_classes - 1, width)."""
-        width, n_kept = design.width, design.kept.size
-        errors = np.empty((design.n_classes - 1, width))
-        for number in range(design.n_classes - 1):
-            own = self.matrix[number * width : (number + 1) * width, number * width : (number + 1) * width]
-            errors[number, :n_kept] = np.sqrt(np.diagonal(own)[:n_kept]) / design.scale[design.kept]
-            if design.intercept:
-                row = _intercept_row(design)
-                errors[number, -1] = np.sqrt(dot(matrix_vector(own, row), row))
-        return errors
-
-    def in_own_units(self, design: Design) -> Doubles:
-        """Return the covariance of parameters in their own units; exactly symmetric."""
-        width, n_kept, result = design.width, design.kept.size, self.matrix.copy()
-        row, scale = _intercept_row(design), np.ones(width)
-        scale[:n_kept] = design.scale[design.kept]
-        for matrix in (result, result.T):  # the rows, then the columns
-            for start in range(0, len(result), width):
-                if design.intercept:
-                    matrix[start + width - 1] = matrix_vector(matrix[start : start + width].T, row)
-                matrix[start : start + n_kept] /= scale[:n_kept, None]
-        symmetric: Doubles = (result + result.T) / 2
-        return symmetric
-
-
-def covariance_of(information: Doubles, factor: Doubles, *, penalised: bool, outer: Doubles | None) -> Covariance:
+def covariance_of(
+    information: Doubles, factor: Doubles, *, penalised: bool, outer: Doubles | None
+) -> tuple[Doubles, float]:
     """Return the covariance from the information, the hessian's factor, and the scores' outer products if they count.
 
     Not collective: rank 0 calls it.
+
+    Returns
+    -------
+    covariance : ndarray of float64, (n_parameters, n_parameters)
+        Of the free parameters in standard units; see `in_own_units`.
+    effective_parameters : float
+        trace(H^-1 I), which is their number where there is no penalty.
     """
     bread = inverse(factor)
     effective = dot(bread, information) if penalised else float(len(bread))
-    if outer is None:
-        outer = information if penalised else None
-    if outer is None:
-        return Covariance(bread, effective)
-    return Covariance(product(product(bread, outer), bread), effective)
+    if outer is None and penalised:
+        outer = information
+    return bread if outer is None else product(product(bread, outer), bread), effective
+
+
+def standard_errors(covariance: Doubles, design: Design) -> Doubles:
+    """Return the standard errors of parameters in their own units, (n_classes - 1, width)."""
+    width, n_kept = design.width, design.kept.size
+    errors = np.empty((design.n_classes - 1, width))
+    for number in range(design.n_classes - 1):
+        own = covariance[number * width : (number + 1) * width, number * width : (number + 1) * width]
+        errors[number, :n_kept] = np.sqrt(np.diagonal(own)[:n_kept]) / design.scale[design.kept]
+        if design.intercept:
+            row = _intercept_row(design)
+            errors[number, -1] = np.sqrt(dot(matrix_vector(own, row), row))
+    return errors
+
+
+def in_own_units(covariance: Doubles, design: Design) -> Doubles:
+    """Return the covariance of parameters in their own units; exactly symmetric."""
+    width, n_kept, result = design.width, design.kept.size, covariance.copy()
+    row, scale = _intercept_row(design), design.scale[design.kept]
+    for matrix in (result, result.T):  # the rows, then the columns
+        for start in range(0, len(result), width):
+            if design.intercept:
+                matrix[start + width - 1] = matrix_vector(matrix[start : start + width].T, row)
+            matrix[start : start + n_kept] /= scale[:, None]
+    symmetric: Doubles = (result + result.T) / 2
+    return symmetric
 
 
 def _intercept_row(design: Design) -> Doubles:

@@ -14,7 +14,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.shards import ShowProgress
 from distsoftmax.errors import InputError
 from distsoftmax.inference.collinearity import describe_omitted
-from distsoftmax.inference.covariance import covariance_of
+from distsoftmax.inference.covariance import covariance_of, in_own_units, standard_errors
 from distsoftmax.inference.design import Design
 from distsoftmax.inference.estimates import Summary
 from distsoftmax.inference.labelled_samples import open_labelled_samples
@@ -90,8 +90,10 @@ def _summary(
     if outer is not None:
         kind = "cluster" if n_groups else "sandwich"
         outer *= n_groups / (n_groups - 1) if n_groups else 1.0
-    covariance = covariance_of(ended.evaluation.information, ended.factor, penalised=penalised, outer=outer)
-    errors = covariance.standard_errors(design)
+    covariance, effective_parameters = covariance_of(
+        ended.evaluation.information, ended.factor, penalised=penalised, outer=outer
+    )
+    errors = standard_errors(covariance, design)
     coef = design.in_own_units(ended.parameters)[others]
     change = float((np.abs(coef - design.in_own_units(start)[others]) / errors).max())
     names = [model.feature_names[feature] for feature in design.kept.tolist()]
@@ -112,7 +114,7 @@ def _summary(
         weight=design.total_weight,
         log_likelihood=ended.evaluation.log_likelihood,
         null_log_likelihood=_null_log_likelihood(design),
-        effective_parameters=covariance.effective_parameters,
+        effective_parameters=effective_parameters,
         degrees=(design.n_classes - 1) * design.kept.size,
         polished=config.polish,
         n_steps=ended.n_steps,
@@ -120,7 +122,7 @@ def _summary(
         largest_change=change,
         notes=(*_notes(config, options, design, ended, change, kind), *options.notes),
         omitted=describe_omitted(design.omitted, model.feature_names, design.kept),
-        vcov=None if config.vcov is None else covariance.in_own_units(design),
+        vcov=None if config.vcov is None else in_own_units(covariance, design),
     )
 
 

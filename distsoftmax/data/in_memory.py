@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
-from distsoftmax.data.readers.text_columns import take_rows
+from distsoftmax.data.readers.columns import take_rows
 from distsoftmax.data.source import Features, RawRows, Source, TextColumn
 from distsoftmax.model import NumberedNames
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 SECRET = re.compile(r"(signature|[^a-z]sig|token|secret|password|credential|access_?key|api_?key)[^=&]*=", re.I)
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-WILDCARDS = ("*", "?", "[")
+WILDCARDS = ("*", "?", "[")  # in the names of parts
 ATTEMPTS = 4  # to copy a part, or to list a folder
 FIRST_PAUSE = 1.0  # seconds before the second attempt; each pause is twice as long as the one before
 CHUNK_BYTES = 8 << 20  # copied at once; each counts as progress
@@ -139,7 +139,7 @@ def _listed(word: str) -> list[RemotePart]:
         parts = [
             RemotePart.of(files.unstrip_protocol(name), about)
             for name, about in sorted(by_name.items())
-            if about.get("type") != "directory" and not any(map(_is_hidden, _below(name, path)))
+            if about.get("type") != "directory" and not any(map(is_hidden, _below(name, path)))
         ]
         if not parts:
             raise InputError(f"{masked(word)}: matches no file, or is a folder with no parts in it")
@@ -155,7 +155,8 @@ def _below(name: str, path: str) -> Iterable[str]:
     return name.split("/")[len(fixed) :]
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Return whether a folder or a glob stands without this file, which other tools write beside their parts."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 

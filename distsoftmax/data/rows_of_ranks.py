@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.class_names import class_names
 from distsoftmax.data.in_memory import InMemory, Run, compressed
+from distsoftmax.data.readers.parted_source import join_rows
 from distsoftmax.data.source import Features, RawRows, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import names_as_json
@@ -134,13 +135,12 @@ class RowsOfRanks(InMemory):
 
     def _read_shard(self, shard: int) -> RawRows:
         rows = self._rows(shard)
-        runs = [
-            run.rows(slice(common.start, common.stop))
-            for run in self._runs
-            if (common := overlap(run.numbers, range(rows.start, rows.stop)))
-        ]
-        run = runs[0] if len(runs) == 1 else _joined(runs)
-        return RawRows(run.features, TextColumn(self._texts, run.codes), run.weights)
+        blocks = []
+        for held in self._runs:
+            if common := overlap(held.numbers, range(rows.start, rows.stop)):
+                run = held.rows(slice(common.start, common.stop))
+                blocks.append(RawRows(run.features, TextColumn(self._texts, run.codes), run.weights))
+        return join_rows(blocks)
 
     def _run_in(self, content: bytes, rows: range) -> Run:
         """Return the rows that another rank has sent; see `Run.content`."""
@@ -182,17 +182,3 @@ def overlap(rows: range, others: range) -> range:
     (range(7, 10), 0)
     """
     return range(max(rows.start, others.start), max(min(rows.stop, others.stop), rows.start, others.start))
-
-
-def _joined(runs: Sequence[Run]) -> Run:
-    """Return the rows of several runs, one after the other, as one."""
-    features: Features
-    if isinstance(runs[0].features, np.ndarray):
-        features = np.concatenate([run.features for run in runs])
-    else:
-        from scipy.sparse import csr_array, vstack
-
-        features = csr_array(vstack([run.features for run in runs], format="csr"))
-    weights = [run.weights for run in runs if run.weights is not None]
-    codes = np.concatenate([run.codes for run in runs])
-    return Run(runs[0].first, features, codes, np.concatenate(weights) if weights else None)

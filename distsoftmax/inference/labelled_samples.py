@@ -9,7 +9,7 @@ import numpy as np
 
 from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.labels import class_codes, find_classes
+from distsoftmax.data.class_names import find_classes
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source
 from distsoftmax.data.source import MISSING_LABEL, SourceSpec
@@ -85,7 +85,7 @@ def _clusters(
             "standard errors compare clusters: name another column, or use --covariance sandwich"
         ).on_all_ranks()
     with cluster.agreement():
-        return tuple(class_codes(shard, names).astype(np.int64) for shard in shards), len(names)
+        return tuple(shard.class_codes(names).astype(np.int64) for shard in shards), len(names)
 
 
 def _without_features(shard: RawShard) -> RawShard:

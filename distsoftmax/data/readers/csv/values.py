@@ -8,23 +8,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from distsoftmax.data.readers.column_blocks import fill_columns
+from distsoftmax.data.readers.columns import fill_columns
 from distsoftmax.data.source import TextColumn
 
 
-def number_matrix(table: pa.Table | None, columns: Sequence[int]) -> NDArray[np.float64]:
+def number_matrix(table: pa.Table, columns: Sequence[int]) -> NDArray[np.float64]:
     """Return columns as a matrix (rows, columns), C-contiguous; NaN where a cell holds no number."""
-    if table is None:
-        return np.empty((0, len(columns)))
     result = np.empty((table.num_rows, len(columns)))
     fill_columns(result, [(number, table.column(f"c{column}").to_numpy()) for number, column in enumerate(columns)])
     return result
 
 
-def cell_texts(table: pa.Table | None, column: int) -> TextColumn:
+def cell_texts(table: pa.Table, column: int) -> TextColumn:
     """Return a column of text; a missing cell has the code -1."""
-    if table is None:
-        return TextColumn((), np.zeros(0, dtype=np.intp))
     cells = table.column(f"c{column}").unify_dictionaries().combine_chunks()
     codes = cells.indices.fill_null(-1).to_numpy().astype(np.intp)
     return TextColumn(tuple(cells.dictionary.to_pylist()), codes)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -17,6 +16,7 @@ from distsoftmax.data.readers.column_names import (
     refuse_two_roles,
 )
 from distsoftmax.data.readers.parquet.types import (
+    Types,
     are_alike,
     is_text,
     list_size,
@@ -30,7 +30,6 @@ from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
-Types: TypeAlias = Mapping[str, pa.DataType]  # a file's columns, in its order
 
 
 @dataclass(frozen=True)

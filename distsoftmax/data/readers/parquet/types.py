@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from pyarrow import types
 
 from distsoftmax.errors import InputError
 
+Types: TypeAlias = Mapping[str, pa.DataType]  # a file's columns, in its order
 FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
 TEXTS = ("string", "large_string", "string_view")
 

@@ -90,11 +90,6 @@ class Run(NamedTuple):
     codes: NDArray[np.integer]
     weights: NDArray[np.float64] | None
 
-    @property
-    def numbers(self) -> range:
-        """The numbers of the rows in the source."""
-        return range(self.first, self.first + self.codes.size)
-
     def rows(self, wanted: slice) -> Run:
         """Return some of the rows, counted in the source; a view where they are contiguous in memory."""
         own = slice(wanted.start - self.first, wanted.stop - self.first)

@@ -79,8 +79,8 @@ def held_out_source(config: DataConfig, encoding: Encoding) -> SourceSpec:
 
 
 def _common_format(parts: tuple[FileState, ...], cluster: Communicator) -> Format:
-    found = of_each_part(len(parts), lambda number: find_format(parts[number]), cluster)
-    kinds = [(part.path, kind) for part, kind in zip(parts, found, strict=True) if kind is not None]
+    formats = of_each_part(len(parts), lambda number: find_format(parts[number]), cluster)
+    kinds = [(part.path, kind) for part, kind in zip(parts, formats, strict=True) if kind is not None]
     if not kinds:
         names = parts[0].path if len(parts) == 1 else f"{parts[0].path} and the other parts"
         raise InputError(f"{names}: {'is' if len(parts) == 1 else 'are'} empty").on_all_ranks()

@@ -39,13 +39,12 @@ _folders: dict[str, Path] = {}  # of this process's copies, by scratch
 
 @dataclass(frozen=True)
 class RemotePart:
-    """A part: where it is, where its copy lies within the folder of copies, and what is told of its content.
+    """A part: where it is, and what is told of its content.
 
     `version` changes where the content does, as far as the file system tells.
     """
 
     url: str
-    copy: str
     size: int | None
     version: str
 
@@ -55,7 +54,7 @@ class RemotePart:
         version = " ".join(
             str(about[name]) for name in ("ETag", "etag", "mtime", "created", "LastModified") if name in about
         )
-        return cls(url, _copy_of(url), about.get("size"), version)
+        return cls(url, about.get("size"), version)
 
 
 def is_remote(word: str) -> bool:
@@ -104,7 +103,7 @@ def local_words(words: Sequence[str], scratch: str, cluster: Communicator) -> tu
     own = [rank for rank, node in enumerate(nodes) if node == nodes[cluster.rank]]
     folders = {word: folder / _digest(repr(parts)) for word, parts in parts_of.items()}
     with cluster.agreement():
-        copies = [(part, folders[word] / part.copy) for word, parts in parts_of.items() for part in parts]
+        copies = [(part, folders[word] / _copy_of(part.url)) for word, parts in parts_of.items() for part in parts]
         absent = [(part, path) for part, path in copies if not path.exists()]
         _require_room(scratch, sum(part.size or 0 for part, _ in absent))
     with cluster.agreement():

@@ -16,7 +16,8 @@ from pyarrow import csv as arrow_csv
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.bad_cell import BadCell, rows_before
 from distsoftmax.data.parts import FileState, of_each_part
-from distsoftmax.data.readers.columns import text_column
+from distsoftmax.data.readers.arrow_columns import category_column
+from distsoftmax.data.readers.columns import fill_columns, text_column
 from distsoftmax.data.readers.csv.columns import (
     CsvColumns,
     choose_columns,
@@ -41,7 +42,6 @@ from distsoftmax.data.readers.csv.head import (
     split_record,
     stray_quote,
 )
-from distsoftmax.data.readers.csv.values import cell_texts, number_matrix
 from distsoftmax.data.readers.parted_source import PartedSource, join_rows
 from distsoftmax.data.readers.partition_columns import (
     partition_column,
@@ -147,10 +147,10 @@ class CsvSource(PartedSource):
             table = self._parse(records)
             kept = self._parse_kept(records) if columns.kept else None
         return RawRows(
-            features=number_matrix(table, columns.features),
+            features=_numbers(table, columns.features),
             labels=self._labels(table) if columns.label is not None else None,
-            weights=number_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
-            categories=tuple(cell_texts(table, column) for column in columns.categories),
+            weights=_numbers(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
+            categories=tuple(category_column(table.column(f"c{column}")) for column in columns.categories),
             kept=kept,
         )
 
@@ -238,8 +238,7 @@ class CsvSource(PartedSource):
 
     def _labels(self, table: pa.Table) -> TextColumn:
         """Return the labels; with --decimal , such as 1,5 is the number 1.5."""
-        assert self._columns.label is not None
-        labels = cell_texts(table, self._columns.label)
+        labels = category_column(table.column(f"c{self._columns.label}"))
         if self._spec.decimal == ".":
             return labels
         texts = [text.replace(",", ".") if is_number(text, ",") else text for text in labels.texts]
@@ -286,3 +285,10 @@ class CsvSource(PartedSource):
             f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --drop {word}",
             name,
         )
+
+
+def _numbers(table: pa.Table, columns: Sequence[int]) -> NDArray[np.float64]:
+    """Return columns as a matrix (rows, columns), C-contiguous; NaN where a cell holds no number."""
+    matrix = np.empty((table.num_rows, len(columns)))
+    fill_columns(matrix, [(number, table.column(f"c{column}").to_numpy()) for number, column in enumerate(columns)])
+    return matrix

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from distsoftmax.data.bad_cell import rows_before
 from distsoftmax.data.missing import only_rows
 from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.arrow_columns import category_column, label_texts, numbers
 from distsoftmax.data.readers.columns import fill_columns
 from distsoftmax.data.readers.parquet.columns import ParquetColumns
 from distsoftmax.data.readers.parquet.footer import DAMAGE, first_line, open_file, row_counts
 from distsoftmax.data.readers.parquet.types import common_type
-from distsoftmax.data.readers.parquet.values import category_column, label_texts, numbers
 from distsoftmax.data.readers.parted_source import JoinedRows, join_rows
 from distsoftmax.data.readers.partition_columns import partition_column
 from distsoftmax.data.source import RawRows

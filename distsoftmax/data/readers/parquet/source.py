@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from distsoftmax.cluster.communicator import Communicator
@@ -23,8 +25,7 @@ class ParquetSource(PartedSource):
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         super().__init__(spec, parts)
         self._columns = ParquetColumns(None, None, (), (), ())
-        self._dtype = np.dtype(np.float64)  # that of the columns, where nothing is missing
-        self._open = OpenParts(parts, lambda part: OpenPart(part, self._columns, self._dtype))
+        self._open: OpenParts[OpenPart]  # after `scan`
 
     def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. Each rank reads the footers of some of the parts; empty files among them are skipped."""
@@ -54,7 +55,8 @@ class ParquetSource(PartedSource):
                     later = self.parts[number].path, {**own_types, **partitions}
                     require_same_columns(self._columns, path, types, *later, open_end=has_choice)
         self.label_name = self._columns.label
-        self._dtype = common_type(number_type(types[name]) or self._dtype for name in self._columns.numeric)
+        dtype = common_type(number_type(types[name]) or np.dtype(np.float64) for name in self._columns.numeric)
+        self._open = OpenParts(self.parts, partial(OpenPart, columns=self._columns, dtype=dtype))
         self._join(n_rows)
         self.feature_names = self._columns.feature_names
         self.category_names = self._columns.categories

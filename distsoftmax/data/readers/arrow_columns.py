@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from distsoftmax.data.readers.columns import label_column, text_column
-from distsoftmax.data.readers.parquet.types import number_type
 from distsoftmax.data.source import TextColumn
 
 
@@ -26,7 +25,7 @@ def label_texts(column: pa.ChunkedArray) -> TextColumn:
     BadCell
         A label is infinite.
     """
-    if (number_type(column.type) or np.dtype(bool)).kind == "f":
+    if types.is_floating(column.type.value_type if types.is_dictionary(column.type) else column.type):
         return label_column(numbers(column)[:, 0])
     return category_column(column)
 

@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from distsoftmax.cluster.communicator import Communicator
+    from distsoftmax.data.source import TextColumn
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # in the spelling that a class has
 NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -57,3 +62,9 @@ def are_numbers(classes: Collection[str]) -> bool:
 def in_order(classes: Collection[str]) -> tuple[str, ...]:
     """Return classes in their order: numbers by value, texts in Unicode's order."""
     return tuple(sorted(classes, key=Decimal)) if are_numbers(classes) else tuple(sorted(classes))
+
+
+def find_classes(columns: Iterable[TextColumn | None], cluster: Communicator) -> tuple[str, ...]:
+    """Return the classes of the labels on all ranks, in order; see `class_names` for what they are. Collective."""
+    own = {text for column in columns if column is not None for text in column.texts}
+    return in_order(set(class_names(cluster.union(own)).values()))

@@ -21,6 +21,8 @@ from distsoftmax.model import Encoding, names_as_json, names_from_json
 from distsoftmax.tensor_file import tensor_file_content, tensors_in
 
 KIND = "record of a dataset"
+# what is an array, or None, in a preparation, in its encoding and in its standardization
+ARRAYS = ("fill", "mean", "inverse", "offset", "trained", "class_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,49 +144,20 @@ def preparation_digest(preparation: Preparation) -> str:
 
 
 def _in_parts(preparation: Preparation) -> tuple[dict[str, NDArray], str]:
-    """Return the arrays of a preparation, and the rest as JSON."""
+    """Return the arrays of a preparation, of its encoding and of its units, by name; and the rest as JSON."""
     encoding, units = preparation.encoding, preparation.standardization
-    arrays = {
-        "fill": encoding.fill,
-        "mean": units.mean,
-        "inverse": units.inverse,
-        "offset": units.offset,
-        "trained": units.trained,
-        "class_weights": preparation.class_weights,
-    }
-    rest = {
-        "numeric": names_as_json(encoding.numeric),
-        "categories": encoding.categories,
-        "index_base": encoding.index_base,
-        "missing": encoding.missing,
-        "drop_rows_missing": encoding.drop_rows_missing,
-        "active": units.active,
-        "dtype": preparation.dtype.name,
-        "classes": preparation.classes,
-        "weight_exponent": preparation.weight_exponent,
-        "held_out_fraction": preparation.held_out_fraction,
-        "seed": preparation.seed,
-    }
-    return {name: array for name, array in arrays.items() if array is not None}, json.dumps(rest)
+    values = {**vars(encoding), **vars(units), **vars(preparation)}
+    values |= {"numeric": names_as_json(encoding.numeric), "dtype": preparation.dtype.name}
+    arrays = {name: values[name] for name in ARRAYS if values[name] is not None}
+    rest = {name: value for name, value in values.items() if name not in (*ARRAYS, "encoding", "standardization")}
+    return arrays, json.dumps(rest)
 
 
 def _put_together(tensors: Mapping[str, NDArray], rest: dict[str, Any]) -> Preparation:
-    encoding = Encoding(
-        numeric=names_from_json(rest["numeric"]),
-        fill=tensors.get("fill"),
-        categories=tuple((name, tuple(texts)) for name, texts in rest["categories"]),
-        index_base=rest["index_base"],
-        missing=tuple(rest["missing"]),
-        drop_rows_missing=rest["drop_rows_missing"],
-    )
-    offset, trained = tensors.get("offset"), tensors.get("trained")
-    return Preparation(
-        encoding=encoding,
-        standardization=Standardization(tensors["mean"], tensors["inverse"], rest["active"], offset, trained),
-        dtype=np.dtype(rest["dtype"]),
-        classes=tuple(rest["classes"]),
-        class_weights=tensors.get("class_weights"),
-        weight_exponent=rest["weight_exponent"],
-        held_out_fraction=rest["held_out_fraction"],
-        seed=rest["seed"],
-    )
+    values = {**{name: tensors.get(name) for name in ARRAYS}, **rest}
+    values |= {name: tuple(rest[name]) for name in ("missing", "classes")}
+    values["categories"] = tuple((name, tuple(texts)) for name, texts in rest["categories"])
+    values |= {"numeric": names_from_json(rest["numeric"]), "dtype": np.dtype(rest["dtype"])}
+    values["encoding"] = Encoding(**{item.name: values[item.name] for item in fields(Encoding)})
+    values["standardization"] = Standardization(**{item.name: values[item.name] for item in fields(Standardization)})
+    return Preparation(**{item.name: values[item.name] for item in fields(Preparation)})

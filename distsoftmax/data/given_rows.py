@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.class_names import number_text
 from distsoftmax.data.in_memory import InMemory
-from distsoftmax.data.readers.text_columns import text_column
+from distsoftmax.data.readers.columns import text_column
 from distsoftmax.data.shards import LARGEST_SHARD_ROWS, DividedSource, shard_bounds
 from distsoftmax.data.source import Features, TextColumn
 from distsoftmax.errors import InputError

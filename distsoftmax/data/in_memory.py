@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
-from distsoftmax.data.readers.text_columns import take_rows
+from distsoftmax.data.readers.columns import take_rows
 from distsoftmax.data.source import Features, RawRows, Source, TextColumn
 from distsoftmax.model import NumberedNames
 
@@ -89,11 +89,6 @@ class Run(NamedTuple):
     features: Features
     codes: NDArray[np.integer]
     weights: NDArray[np.float64] | None
-
-    @property
-    def numbers(self) -> range:
-        """The numbers of the rows in the source."""
-        return range(self.first, self.first + self.codes.size)
 
     def rows(self, wanted: slice) -> Run:
         """Return some of the rows, counted in the source; a view where they are contiguous in memory."""

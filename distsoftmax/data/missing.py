@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.class_names import INTEGER, number_name
-from distsoftmax.data.readers.text_columns import take_rows, text_column
+from distsoftmax.data.readers.columns import take_rows, text_column
 from distsoftmax.data.source import Features, RawRows, TextColumn
 
 
@@ -102,7 +102,7 @@ def complete_rows(rows: RawRows) -> NDArray[np.bool_]:
     return complete
 
 
-def only_rows(rows: RawRows, wanted: NDArray[np.bool_]) -> RawRows:
+def only_rows(rows: RawRows, wanted: slice | NDArray[np.bool_]) -> RawRows:
     """Return some rows, with only the texts that occur in them."""
     return replace(
         rows,

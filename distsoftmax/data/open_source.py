@@ -7,8 +7,7 @@ from dataclasses import replace
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format
 from distsoftmax.data.formats import find_format
-from distsoftmax.data.missing import MissingValues
-from distsoftmax.data.parts import FileState, find_parts
+from distsoftmax.data.parts import FileState, find_parts, of_each_part
 from distsoftmax.data.remote import masked
 from distsoftmax.data.source import Source, SourceSpec
 from distsoftmax.errors import InputError
@@ -27,14 +26,7 @@ def open_source(spec: SourceSpec, cluster: Communicator) -> Source:
     file_format = spec.format if spec.format != "auto" else _common_format(parts, cluster)
     with cluster.agreement():
         _refuse_options_of_other_formats(spec, file_format)
-    source = _reader(replace(spec, format=file_format), parts, cluster)
-    source.rows_may_lack_labels = spec.rows_may_lack_labels
-    source.marked = MissingValues.of(spec.missing).marked
-    return source
-
-
-def _reader(spec: SourceSpec, parts: tuple[FileState, ...], cluster: Communicator) -> Source:
-    """Return the reader for the format of a source. Collective."""
+    spec = replace(spec, format=file_format)
     if spec.format == "csv":
         from distsoftmax.data.readers.csv.source import CsvSource
 
@@ -87,22 +79,19 @@ def held_out_source(config: DataConfig, encoding: Encoding) -> SourceSpec:
 
 
 def _common_format(parts: tuple[FileState, ...], cluster: Communicator) -> Format:
-    own: dict[int, Format | None] = {}
-    with cluster.agreement():
-        for number in range(cluster.rank, len(parts), cluster.size):
-            own[number] = find_format(parts[number])
-    kinds = {part: kind for of_rank in cluster.allgather(own) for part, kind in of_rank.items() if kind is not None}
+    formats = of_each_part(len(parts), lambda number: find_format(parts[number]), cluster)
+    kinds = [(part.path, kind) for part, kind in zip(parts, formats, strict=True) if kind is not None]
     if not kinds:
         names = parts[0].path if len(parts) == 1 else f"{parts[0].path} and the other parts"
         raise InputError(f"{names}: {'is' if len(parts) == 1 else 'are'} empty").on_all_ranks()
-    first = min(kinds)
-    for number, kind in sorted(kinds.items()):
-        if kind != kinds[first]:
+    first_path, first = kinds[0]
+    for path, kind in kinds:
+        if kind != first:
             raise InputError(
-                f"{parts[number].path}: is in the {kind} format, but {parts[first].path} in {kinds[first]}; give parts "
-                "of one format, or say it with --format"
+                f"{path}: is in the {kind} format, but {first_path} in {first}; give parts of one format, or say it "
+                "with --format"
             ).on_all_ranks()
-    return kinds[first]
+    return first
 
 
 def _refuse_options_of_other_formats(spec: SourceSpec, file_format: str) -> None:

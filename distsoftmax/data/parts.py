@@ -7,17 +7,17 @@ import itertools
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.remote import is_remote, local_words, masked
+from distsoftmax.data.remote import WILDCARDS, is_hidden, is_remote, local_words, masked
 from distsoftmax.errors import InputError
 
-MAGIC = ("*", "?", "[")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+Seen = TypeVar("Seen")
 Keys: TypeAlias = "tuple[tuple[str, str | None], ...]"
 
 
@@ -105,13 +105,18 @@ def find_parts(words: tuple[str, ...], cluster: Communicator, scratch: str | Non
                 named += [(path, keys_of(path, word)) for path in expand(word)]
             _require_same_keys(named)
     named = cluster.allgather(named)[0]
-    own: dict[str, FileState] = {}
+    states = of_each_part(len(named), lambda number: FileState.of(named[number][0]), cluster)
+    states = _as_seen_from_here(states, cluster)
+    return tuple(replace(state, keys=keys) for state, (_, keys) in zip(states, named, strict=True))
+
+
+def of_each_part(n_parts: int, look: Callable[[int], Seen], cluster: Communicator) -> list[Seen]:
+    """Return what `look` says of each part, by its number; the ranks divide the parts among them. Collective."""
+    own: list[Seen] = []
     with cluster.agreement():
-        for path, _ in named[cluster.rank :: cluster.size]:
-            own[path] = FileState.of(path)
-    states = {path: state for of_rank in cluster.allgather(own) for path, state in of_rank.items()}
-    seen = _as_seen_from_here(states, cluster)
-    return tuple(replace(seen[path], keys=keys) for path, keys in named)
+        own += map(look, range(cluster.rank, n_parts, cluster.size))
+    gathered = cluster.allgather(own)
+    return [gathered[number % cluster.size][number // cluster.size] for number in range(n_parts)]
 
 
 def keys_of(path: str, word: str) -> Keys:
@@ -127,7 +132,7 @@ def keys_of(path: str, word: str) -> Keys:
     """
     names = word.rstrip("/").split("/")
     if not os.path.isdir(word):
-        names = list(itertools.takewhile(lambda name: not any(mark in name for mark in MAGIC), names[:-1]))
+        names = list(itertools.takewhile(lambda name: not any(mark in name for mark in WILDCARDS), names[:-1]))
     folders = [name.partition("=") for name in path.split("/")[len(names) : -1] if "=" in name]
     values = [(unquote(key), unquote(value)) for key, _, value in folders]
     return tuple((key, None if value in ("", NO_VALUE) else value) for key, value in values)
@@ -147,16 +152,13 @@ def _require_same_keys(named: Sequence[tuple[str, Keys]]) -> None:
             raise InputError(f"{path}: two of its folders have one key; rename one of them")
 
 
-def _as_seen_from_here(states: dict[str, FileState], cluster: Communicator) -> dict[str, FileState]:
+def _as_seen_from_here(states: list[FileState], cluster: Communicator) -> list[FileState]:
     """Return the same states where all nodes share the files; where each has copies, with the times of its own.
 
     Collective. The first file tells which it is.
     """
-    first = next(iter(states), None)
-    shared = first is None or _own_time(states[first]) == states[first]
-    if all(cluster.allgather(shared)):
-        return states
-    return {path: _own_time(state) for path, state in states.items()}
+    shared = not states or _own_time(states[0]) == states[0]
+    return states if all(cluster.allgather(shared)) else list(map(_own_time, states))
 
 
 def _own_time(state: FileState) -> FileState:
@@ -180,9 +182,9 @@ def expand(word: str) -> list[str]:
         if not paths:
             raise InputError(f"{word}: is a folder with no parts in it")
         return paths
-    if os.path.exists(word) or not any(mark in word for mark in MAGIC):
+    if os.path.exists(word) or not any(mark in word for mark in WILDCARDS):
         return [word]
-    paths = sorted(path for path in glob.glob(word) if not _is_hidden(os.path.basename(path)))
+    paths = sorted(path for path in glob.glob(word) if not is_hidden(os.path.basename(path)))
     if not paths:
         raise InputError(f"{word}: matches no file (seen from {os.getcwd()})")
     return [part for path in paths for part in (_parts_in(path) if _is_key(path) else [path])]
@@ -190,7 +192,7 @@ def expand(word: str) -> list[str]:
 
 def _parts_in(folder: str) -> list[str]:
     """Return the files of a folder and of its folders that are named KEY=VALUE, by name."""
-    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if not _is_hidden(name)]
+    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if not is_hidden(name)]
     keyed = [path for path in paths if _is_key(path)]
     if not keyed:
         return paths
@@ -201,10 +203,6 @@ def _parts_in(folder: str) -> list[str]:
                 f"{os.path.basename(path)}, which is none; name the parts of one table"
             )
     return [part for path in keyed for part in _parts_in(path)]
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def _is_key(path: str) -> bool:

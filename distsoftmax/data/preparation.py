@@ -13,7 +13,6 @@ from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.arithmetic.samples import CoreRows
 from distsoftmax.data.encoding import encode_features
 from distsoftmax.data.features import Prepared, SparseFeatures, core_rows, moved, size_of
-from distsoftmax.data.labels import class_codes
 from distsoftmax.data.shards import RawShard
 from distsoftmax.data.standardization import Standardization
 from distsoftmax.model import Encoding
@@ -162,7 +161,7 @@ class Preparation:
             shard.number,
             shard.source.path,
             encode_features(shard.rows, self.encoding),
-            np.zeros(len(shard), dtype=np.intp) if self.classes is None else class_codes(shard, self.classes),
+            np.zeros(len(shard), dtype=np.intp) if self.classes is None else shard.class_codes(self.classes),
             None if weights is None else np.ldexp(weights, -self.weight_exponent),
             held_out_rows(shard, self.held_out_fraction, self.seed),
         )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 SECRET = re.compile(r"(signature|[^a-z]sig|token|secret|password|credential|access_?key|api_?key)[^=&]*=", re.I)
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
-WILDCARDS = ("*", "?", "[")
+WILDCARDS = ("*", "?", "[")  # in the names of parts
 ATTEMPTS = 4  # to copy a part, or to list a folder
 FIRST_PAUSE = 1.0  # seconds before the second attempt; each pause is twice as long as the one before
 CHUNK_BYTES = 8 << 20  # copied at once; each counts as progress
@@ -39,13 +39,12 @@ _folders: dict[str, Path] = {}  # of this process's copies, by scratch
 
 @dataclass(frozen=True)
 class RemotePart:
-    """A part: where it is, where its copy lies within the folder of copies, and what is told of its content.
+    """A part: where it is, and what is told of its content.
 
     `version` changes where the content does, as far as the file system tells.
     """
 
     url: str
-    copy: str
     size: int | None
     version: str
 
@@ -55,7 +54,7 @@ class RemotePart:
         version = " ".join(
             str(about[name]) for name in ("ETag", "etag", "mtime", "created", "LastModified") if name in about
         )
-        return cls(url, _copy_of(url), about.get("size"), version)
+        return cls(url, about.get("size"), version)
 
 
 def is_remote(word: str) -> bool:
@@ -104,7 +103,7 @@ def local_words(words: Sequence[str], scratch: str, cluster: Communicator) -> tu
     own = [rank for rank, node in enumerate(nodes) if node == nodes[cluster.rank]]
     folders = {word: folder / _digest(repr(parts)) for word, parts in parts_of.items()}
     with cluster.agreement():
-        copies = [(part, folders[word] / part.copy) for word, parts in parts_of.items() for part in parts]
+        copies = [(part, folders[word] / _copy_of(part.url)) for word, parts in parts_of.items() for part in parts]
         absent = [(part, path) for part, path in copies if not path.exists()]
         _require_room(scratch, sum(part.size or 0 for part, _ in absent))
     with cluster.agreement():
@@ -139,7 +138,7 @@ def _listed(word: str) -> list[RemotePart]:
         parts = [
             RemotePart.of(files.unstrip_protocol(name), about)
             for name, about in sorted(by_name.items())
-            if about.get("type") != "directory" and not any(map(_is_hidden, _below(name, path)))
+            if about.get("type") != "directory" and not any(map(is_hidden, _below(name, path)))
         ]
         if not parts:
             raise InputError(f"{masked(word)}: matches no file, or is a folder with no parts in it")
@@ -155,7 +154,8 @@ def _below(name: str, path: str) -> Iterable[str]:
     return name.split("/")[len(fixed) :]
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Return whether a folder or a glob stands without this file, which other tools write beside their parts."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.class_names import class_names
 from distsoftmax.data.in_memory import InMemory, Run, compressed
+from distsoftmax.data.readers.parted_source import JoinedRows, join_rows
 from distsoftmax.data.source import Features, RawRows, TextColumn
 from distsoftmax.errors import InputError
 from distsoftmax.model import names_as_json
@@ -81,8 +82,8 @@ class RowsOfRanks(InMemory):
     ) -> None:
         super().__init__("X", features, labels, weights, names)
         self.label_texts, self.label_dtype = labels.texts, label_dtype
-        self._first_rows = [0, self.n_rows]
-        self._runs = [self._held]
+        self._ranks = JoinedRows([self.n_rows])
+        self._runs = {0: self._held}  # by rank: those of its rows that are here
         digest = hashlib.sha256(json.dumps(names_as_json(self.feature_names)).encode()).hexdigest()
         dtype = features.dtype.name
         own = (self.n_rows, len(self.feature_names), dtype, self.sparse, weights is not None, label_dtype.str, digest)
@@ -106,41 +107,37 @@ class RowsOfRanks(InMemory):
             texts = tuple(sorted(cluster.union(texts)))
             code = {text: number for number, text in enumerate(texts)}
             codes = np.array([code[text] for text in self.label_texts], dtype=np.intp)[codes]
-        self._common, self._first_rows = kinds[first], [0, *accumulate(kind.n_rows for kind in kinds)]
-        self._held = self._held._replace(first=self._first_rows[cluster.rank], codes=codes)
+        self._common, self._ranks = kinds[first], JoinedRows([kind.n_rows for kind in kinds])
+        self._held = self._held._replace(first=int(self._ranks.starts[cluster.rank]), codes=codes)
         self.label_texts, self._texts = texts, told_apart(texts)
-        self.n_rows, self.sparse = self._first_rows[-1], kinds[first].sparse
+        self.n_rows, self.sparse = self._ranks.n_rows, kinds[first].sparse
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """See `Source.divide`. Each rank gives the others the rows that they read."""
         super().divide(bounds, owned, cluster)
         read = [range(int(bounds[shards.start]), int(bounds[shards.stop])) for shards in owned]
-        held = [range(*ends) for ends in pairwise(self._first_rows)]
+        held = [range(*ends) for ends in pairwise(self._ranks.starts.tolist())]
         own = cluster.rank
         given = [overlap(held[own], rows) if rank != own else range(0) for rank, rows in enumerate(read)]
         contents = cluster.alltoall([self._held.content(rows) if rows else b"" for rows in given])
-        self._runs = [
-            self._held if rank == own else self._run_in(content, rows)
+        self._runs = {
+            rank: self._held if rank == own else self._run_in(content, rows)
             for rank, content in enumerate(contents)
             if (rows := overlap(held[rank], read[own]))
-        ]
+        }
 
     def locate(self, row: int) -> tuple[str, int]:
         """See `Source.locate`."""
-        if len(self._first_rows) == 2:
-            return super().locate(row)
-        rank = int(np.searchsorted(self._first_rows, row, side="right")) - 1
-        return f"{self.path} of rank {rank}", row - self._first_rows[rank] + 1
+        rank, row = self._ranks.place(row)
+        return self.path if self._ranks.starts.size == 2 else f"{self.path} of rank {rank}", row + 1
 
     def _read_shard(self, shard: int) -> RawRows:
-        rows = self._rows(shard)
-        runs = [
-            run.rows(slice(common.start, common.stop))
-            for run in self._runs
-            if (common := overlap(run.numbers, range(rows.start, rows.stop)))
-        ]
-        run = runs[0] if len(runs) == 1 else _joined(runs)
-        return RawRows(run.features, TextColumn(self._texts, run.codes), run.weights)
+        rows, blocks = self._rows(shard), []
+        for rank, begin, end in self._ranks.within(rows.start, rows.stop):
+            first = int(self._ranks.starts[rank])
+            run = self._runs[rank].rows(slice(first + begin, first + end))
+            blocks.append(RawRows(run.features, TextColumn(self._texts, run.codes), run.weights))
+        return join_rows(blocks)
 
     def _run_in(self, content: bytes, rows: range) -> Run:
         """Return the rows that another rank has sent; see `Run.content`."""
@@ -182,17 +179,3 @@ def overlap(rows: range, others: range) -> range:
     (range(7, 10), 0)
     """
     return range(max(rows.start, others.start), max(min(rows.stop, others.stop), rows.start, others.start))
-
-
-def _joined(runs: Sequence[Run]) -> Run:
-    """Return the rows of several runs, one after the other, as one."""
-    features: Features
-    if isinstance(runs[0].features, np.ndarray):
-        features = np.concatenate([run.features for run in runs])
-    else:
-        from scipy.sparse import csr_array, vstack
-
-        features = csr_array(vstack([run.features for run in runs], format="csr"))
-    weights = [run.weights for run in runs if run.weights is not None]
-    codes = np.concatenate([run.codes for run in runs])
-    return Run(runs[0].first, features, codes, np.concatenate(weights) if weights else None)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.assignment import reading_runs
 from distsoftmax.config import OnMissing
+from distsoftmax.data.class_names import are_numbers, number_name
 from distsoftmax.data.features import first_marked, moved, size_of
 from distsoftmax.data.missing import complete_rows, only_rows
 from distsoftmax.data.open_source import open_source
@@ -71,6 +72,30 @@ class RawShard:
             row = np.flatnonzero(self.complete)[row]
         path, number = self.source.locate(self.first_row + int(row))
         return f"{path}: row {number}"
+
+    def class_codes(self, classes: tuple[str, ...]) -> NDArray[np.intp]:
+        """Return the class of each row, shape (rows,), as its number among these.
+
+        Raises
+        ------
+        InputError
+            A label is none of the classes; names the first row with it.
+        """
+        column = self.rows.labels
+        assert column is not None
+        code_of = {name: code for code, name in enumerate(classes)}
+        spellings = [text for text in column.texts if text not in code_of]
+        if spellings and are_numbers(classes):
+            code_of |= {text: code_of.get(number_name(text) or text, -1) for text in spellings}
+        codes = np.array([code_of.get(text, -1) for text in column.texts], dtype=np.intp)
+        result = codes[column.codes] if column.texts else np.zeros(0, dtype=np.intp)
+        for row in np.flatnonzero(result < 0)[:1]:
+            text = column.texts[column.codes[row]]
+            known = ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "")
+            raise InputError(
+                f"{self.where(row)}: the class {text!r} was never seen in training; the model knows {known}"
+            )
+        return result
 
     def without_missing(self) -> RawShard:
         """Return the same without the rows that have a missing cell."""

@@ -250,7 +250,7 @@ class Source(ABC):
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """Fix the shards: shard s holds the rows bounds[s] to bounds[s + 1]; rank r reads owned[r]. Collective.
 
-        The feature names are known from here on.
+        Each shard has a row at least. The feature names are known from here on.
         """
         self.bounds = bounds
 

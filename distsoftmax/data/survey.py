@@ -16,10 +16,9 @@ from distsoftmax.arithmetic.columns import sum_weights
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
 from distsoftmax.config import DataConfig
-from distsoftmax.data.class_names import are_numbers, number_name
+from distsoftmax.data.class_names import are_numbers, find_classes, number_name
 from distsoftmax.data.encoding import fit_encoding
 from distsoftmax.data.first_look import FirstLook, Labelled
-from distsoftmax.data.labels import class_codes, find_classes
 from distsoftmax.data.preparation import Preparation
 from distsoftmax.data.row_numbers import columns_that_number_rows
 from distsoftmax.data.shards import LARGEST_WEIGHT, DividedSource, RawShard
@@ -89,7 +88,7 @@ def take_survey(
     classes = find_classes([labelled.shard.rows.labels for labelled in looked_at], cluster)
     if len(classes) < 2:
         raise one_class(path, classes[0]).on_all_ranks()
-    codes = [class_codes(labelled.shard, classes) for labelled in looked_at]
+    codes = [labelled.shard.class_codes(classes) for labelled in looked_at]
     if source.headless_by_guess:
         _refuse_header_among_rows(divided, classes, codes, looked_at, cluster)
     counts = np.zeros(len(classes), dtype=np.int64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.labels import class_codes, find_classes
+from distsoftmax.data.class_names import find_classes
 from distsoftmax.data.missing import only_rows
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.shards import DividedSource, RawShard, ShowProgress, divide_source
@@ -111,7 +111,7 @@ def _clusters(
             "standard errors compare clusters: name another column, or use --covariance sandwich"
         ).on_all_ranks()
     with cluster.agreement():
-        return [class_codes(shard, names).astype(np.int64) for shard in shards], len(names)
+        return [shard.class_codes(names).astype(np.int64) for shard in shards], len(names)
 
 
 def _read_clusters(source: DividedSource, number: int, complete: NDArray[np.bool_] | None) -> RawShard:

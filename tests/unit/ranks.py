@@ -101,9 +101,9 @@ class Table:
     def __init__(self, source, shards):
         self.source = source
         self.names = tuple(source.feature_names)
-        features = [rows.features for rows in shards]
+        features = [rows.features for rows in shards] or [np.empty((0, len(self.names)))]
         if source.sparse:
-            assert all(issparse(some) and some.shape[1] == len(self.names) for some in features)
+            assert all(issparse(rows.features) and rows.features.shape[1] == len(self.names) for rows in shards)
             self.features = vstack([csr_array(some) for some in features], format="csr")
         else:
             self.features = np.concatenate(features)
@@ -129,9 +129,10 @@ def read(*paths, ranks=1, shards=None, **spec):
     def work(rank):
         source = open_source(SourceSpec(paths=tuple(str(path) for path in paths), **spec), rank)
         source.scan(rank)
-        n_shards = shards or default_n_shards(source.n_rows) or 1
+        n_shards = min(shards or default_n_shards(source.n_rows), source.n_rows)
         owned = [owned_shards(number, rank.size, n_shards) for number in range(rank.size)]
-        source.divide(shard_bounds(source.n_rows, n_shards), owned, rank)
+        bounds = shard_bounds(source.n_rows, n_shards) if n_shards else np.zeros(1, dtype=np.int64)
+        source.divide(bounds, owned, rank)
         return source, [source.read(shard) for shard in owned[rank.rank]]
 
     outcomes = on_ranks(ranks, work)

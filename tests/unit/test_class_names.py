@@ -15,7 +15,6 @@ from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig
 from distsoftmax.data.class_names import are_numbers, class_names, in_order
 from distsoftmax.data.dataset import load_dataset
-from distsoftmax.data.labels import class_codes
 from distsoftmax.data.shards import divide_source
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.describe import DescribeConfig
@@ -153,11 +152,11 @@ def test_the_classes_of_a_model_are_found_in_every_format(tmp_path, name):
     paths, options = written(tmp_path, name)
     divided = divide_source(SourceSpec(paths=paths, **options), 3, Alone())
     classes = ("-2", "0", "1.5", "10")
-    codes = [class_codes(divided.read_unchecked(shard), classes) for shard in range(3)]
+    codes = [divided.read_unchecked(shard).class_codes(classes) for shard in range(3)]
     assert [float(classes[code]) for code in np.concatenate(codes)] == LABELS.tolist()
     with pytest.raises(InputError, match=r"row 2: the class '\+?1[.,]50*(e\+00)?' was never seen in training"):
         for shard in range(3):
-            class_codes(divided.read_unchecked(shard), ("-2", "0", "10"))
+            divided.read_unchecked(shard).class_codes(("-2", "0", "10"))
 
 
 def test_codes_keep_their_zeros(tmp_path):

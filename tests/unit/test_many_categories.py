@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from distsoftmax import model as model_module
 from distsoftmax.data.encoding import encode_features
 from distsoftmax.data.features import SparseFeatures
-from distsoftmax.data.readers.text_columns import text_column
+from distsoftmax.data.readers.columns import text_column
 from distsoftmax.data.source import RawRows
 from distsoftmax.model import Encoding, load_model
 

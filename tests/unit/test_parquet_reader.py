@@ -19,7 +19,7 @@ from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig
 from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.open_source import open_source
-from distsoftmax.data.readers.parquet.values import category_column, numbers
+from distsoftmax.data.readers.arrow_columns import category_column, numbers
 from distsoftmax.data.shards import shard_bounds
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError

@@ -1,4 +1,5 @@
 import gzip
+from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
@@ -68,6 +69,20 @@ def divided(parts, quoted, n_shards, rank=None, skip=None):
     return files, owned[rank.rank]
 
 
+class Piece(NamedTuple):
+    part: int
+    first_record: int
+    n_records: int
+    data: bytes
+
+
+def texts(files, shard, n_shards):
+    """Return what a shard has of each part."""
+    first, stop = shard_bounds(files.records.n_rows, n_shards)[shard : shard + 2]
+    within = files.records.within(int(first), int(stop))
+    return [Piece(part, begin, end - begin, files.text(shard, part)) for part, begin, end in within]
+
+
 def pieces_on_ranks(parts, quoted, n_shards, n_ranks, orders=("forth",)):
     """Return the files as the first rank knows them, and all shards' pieces as they were taken the last time."""
 
@@ -76,7 +91,7 @@ def pieces_on_ranks(parts, quoted, n_shards, n_ranks, orders=("forth",)):
         taken = {}
         for order in orders:
             for shard in owned if order == "forth" else reversed(owned):
-                pieces = files.texts(shard)
+                pieces = texts(files, shard, n_shards)
                 assert taken.setdefault(shard, pieces) == pieces
         return files, [taken[shard] for shard in owned]
 
@@ -138,7 +153,8 @@ def test_pieces_hold_each_record_once_and_in_order(scratch, source, n_ranks, n_s
     places = [
         (f"{scratch}/{part}.txt", row + 1) for part, records in enumerate(expected) for row in range(len(records))
     ]
-    assert [files.locate(record) for record in range(total)] == places
+    found = [files.records.place(record) for record in range(total)]
+    assert [(files.parts[part].path, row + 1) for part, row in found] == places
 
 
 @pytest.mark.parametrize("n_ranks", PARTS)
@@ -148,7 +164,7 @@ def test_what_is_skipped_is_no_record(tmp_path, n_ranks, compress):
 
     def work(rank):
         files, owned = divided(parts, False, 4, rank, skip=[10, 4, 3])
-        return [piece.data.strip() for shard in owned for piece in files.texts(shard)]
+        return [piece.data.strip() for shard in owned for piece in texts(files, shard, 4)]
 
     assert [record for own in on_ranks(n_ranks, work) for record in own] == [b"a", b"b", b"c", b"d"]
 
@@ -212,10 +228,10 @@ def test_the_bytes_of_the_scan_are_let_go_once_every_shard_had_its_own(tmp_path,
     reads = []
     monkeypatch.setattr(TextFiles, "_read_again", lambda self, part, start, stop: reads.append(stop - start) or b"")
     for shard in owned:
-        files.texts(shard)
+        texts(files, shard, 10)
     assert not reads
     assert not any(files._kept._chunks.values())
-    files.texts(4)
+    texts(files, 4, 10)
     assert sum(reads) == 30
 
 

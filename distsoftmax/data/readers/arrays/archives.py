@@ -8,6 +8,7 @@ import struct
 import weakref
 import zipfile
 import zlib
+from dataclasses import replace
 from typing import IO
 
 import numpy as np
@@ -18,13 +19,13 @@ from distsoftmax.data.readers.arrays.csr_rows import CsrRows
 from distsoftmax.data.readers.arrays.files import (
     DAMAGE,
     Arrays,
+    FileRows,
     Header,
     StoredRows,
     damage_in,
-    find_labels,
     in_native_order,
+    open_by_name,
     read_header,
-    require_held,
 )
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
@@ -44,13 +45,7 @@ SKIP_BYTES = 1 << 22  # Decompressed at a time to reach a later row.
 # 1951, 3.2.5). Bzip2: some 40 bytes for a block of 900,000, each five of which may stand for 259. LZMA: far less.
 MOST_EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 MOST_EXPANSION_OF_OTHERS = 1 << 21
-MATRIX = {
-    "format",
-    "shape",
-    "data",
-    "indices",
-    "indptr",
-}  # The arrays of a compressed matrix, as scipy names them.
+MATRIX = ("format", "shape", "data", "indices", "indptr")  # The arrays of a compressed matrix, as scipy names them.
 
 
 def open_npz(part: FileState, spec: SourceSpec) -> Arrays:
@@ -67,19 +62,10 @@ def open_npz(part: FileState, spec: SourceSpec) -> Arrays:
         raise InputError(f"{part.path}: is not a .npz archive: {error}") from None
     with archive.file:
         sparse = "X" not in archive.held and {"format", "shape", "data"} <= set(archive.held)
-        if not sparse:
-            require_held(part, "X", archive.held, "array")
-        label = find_labels(part, spec, archive.held, "array")
-        if spec.weight is not None:
-            require_held(part, spec.weight, archive.held, "array")
-        values = archive.open("data" if sparse else "X")
-        return Arrays(
-            archive.open_matrix(values) if sparse else values,
-            archive.open(label) if label is not None else None,
-            archive.open(spec.weight) if spec.weight is not None else None,
-            sparse,
-            streamed=isinstance(values, StreamedRows),
-        )
+        arrays = open_by_name(part, spec, archive.held, "array", archive.open, features="data" if sparse else "X")
+        streamed = isinstance(arrays.features, StreamedRows)
+        features = archive.open_matrix(arrays.features) if sparse else arrays.features
+        return replace(arrays, features=features, sparse=sparse, streamed=streamed)
 
 
 class _Archive:
@@ -103,7 +89,7 @@ class _Archive:
         except ZIP_DAMAGE as error:
             raise damage_in(f"{self.path}: array {name}", error) from None
 
-    def open_matrix(self, values: StoredRows | StreamedRows) -> CsrRows:
+    def open_matrix(self, values: FileRows) -> CsrRows:
         """Open the other arrays of a CSR matrix with these values."""
         kind = b"".join(self._small("format").astype("S").reshape(-1)[:1].tolist()).decode("latin1")
         if kind != "csr":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distsoftmax.data.parts import FileState
@@ -83,16 +84,19 @@ def summarize_labels(part: FileState) -> PartSummary:
     return PartSummary(part.path, rows.shape[0], _kind_of_labels(part.path, rows))
 
 
-def require_alike(parts: dict[int, PartSummary]) -> PartSummary:
+def require_alike(files: Sequence[FileState], summaries: Sequence[PartSummary | None]) -> PartSummary:
     """Refuse parts that do not fit one another, and return the first; types count only where there are rows.
 
     Raises
     ------
     InputError
-        Names two files and what differs.
+        Names two files and what differs; or all are empty.
     """
-    first = next((part for _, part in sorted(parts.items()) if part.n_rows), parts[min(parts)])
-    for _, part in sorted(parts.items()):
+    parts = [part for part in summaries if part is not None]
+    if not parts:
+        raise InputError(f"{files[0].path}: is empty")
+    first = next((part for part in parts if part.n_rows), parts[0])
+    for part in parts:
         if part.n_features != first.n_features:
             raise InputError(
                 f"{part.path}: has {part.n_features} features, but {first.path} {first.n_features}; give parts of one "

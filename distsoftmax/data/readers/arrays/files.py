@@ -170,16 +170,29 @@ def read_header(file: IO[bytes], n_bytes: int) -> Header:
     return header
 
 
-def find_labels(part: FileState, spec: SourceSpec, held: list[str], kind: str) -> str | None:
-    """Return the name of the array of labels among those that a file holds; None where labels are not read from it.
+def open_by_name(
+    part: FileState, spec: SourceSpec, held: list[str], kind: str, open_rows: Callable[[str], FileRows], features: str
+) -> Arrays:
+    """Open the features of a file of named arrays, and those labels and weights that are read from it.
 
     Raises
     ------
     InputError
-        There is none, or the labels are in files of their own besides.
+        One is not there, or the labels are in files of their own besides.
     """
-    if not spec.needs_labels:
-        return None
+    _require_held(part, features, held, kind)
+    label = _find_labels(part, spec, held, kind) if spec.needs_labels else None
+    if spec.weight is not None:
+        _require_held(part, spec.weight, held, kind)
+    return Arrays(
+        open_rows(features),
+        open_rows(label) if label is not None else None,
+        open_rows(spec.weight) if spec.weight is not None else None,
+    )
+
+
+def _find_labels(part: FileState, spec: SourceSpec, held: list[str], kind: str) -> str | None:
+    """Return the name of the array of labels among those that a file holds; None where labels are not read from it."""
     name = spec.label or "y"
     if spec.label is None and spec.known_label in held and not spec.labels_paths:
         name = str(spec.known_label)
@@ -187,18 +200,11 @@ def find_labels(part: FileState, spec: SourceSpec, held: list[str], kind: str) -
         raise InputError(f"{part.path}: holds labels of its own, in {kind} {name}; leave --labels out")
     if spec.labels_paths and spec.label is None:
         return None
-    require_held(part, name, held, kind)
+    _require_held(part, name, held, kind)
     return name
 
 
-def require_held(part: FileState, name: str, held: list[str], kind: str) -> None:
-    """Refuse a file that lacks an array, and tell what it holds.
-
-    Raises
-    ------
-    InputError
-        It does.
-    """
+def _require_held(part: FileState, name: str, held: list[str], kind: str) -> None:
     if name not in held:
         raise InputError(f"{part.path}: has no {kind} {name}; it holds {', '.join(held) or 'nothing'}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.data.parts import FileState
-from distsoftmax.data.readers.arrays.files import Arrays, find_labels, in_native_order, require_held
+from distsoftmax.data.readers.arrays.files import Arrays, in_native_order, open_by_name
 from distsoftmax.data.source import SourceSpec
 from distsoftmax.errors import InputError
 
@@ -76,15 +76,8 @@ def open_hdf5(part: FileState, spec: SourceSpec) -> Arrays:
         raise InputError(f"{part.path}: reading HDF5 needs h5py: pip install 'distsoftmax[hdf5]'") from None
     try:
         file = h5py.File(part.path, "r")  # closes with the last of its datasets
-        held = list(file)
-        require_held(part, "X", held, "dataset")
-        label = find_labels(part, spec, held, "dataset")
-        if spec.weight is not None:
-            require_held(part, spec.weight, held, "dataset")
-        return Arrays(
-            DatasetRows(part.path, file, "X"),
-            DatasetRows(part.path, file, label) if label is not None else None,
-            DatasetRows(part.path, file, spec.weight) if spec.weight is not None else None,
+        return open_by_name(
+            part, spec, list(file), "dataset", lambda name: DatasetRows(part.path, file, name), features="X"
         )
     except InputError:
         raise

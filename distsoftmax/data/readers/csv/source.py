@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +14,10 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.config import Format
 from distsoftmax.data.bad_cell import BadCell, rows_before
-from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.parts import FileState, of_each_part
+from distsoftmax.data.readers.arrow_columns import category_column
+from distsoftmax.data.readers.columns import fill_columns, text_column
 from distsoftmax.data.readers.csv.columns import (
     CsvColumns,
     choose_columns,
@@ -39,16 +42,15 @@ from distsoftmax.data.readers.csv.head import (
     split_record,
     stray_quote,
 )
-from distsoftmax.data.readers.csv.values import cell_texts, number_matrix
+from distsoftmax.data.readers.parted_source import PartedSource, join_rows
 from distsoftmax.data.readers.partition_columns import (
     partition_column,
     partition_is_text,
     partition_types,
     refuse_columns_in_both,
 )
-from distsoftmax.data.readers.text.files import PartText, TextFiles
-from distsoftmax.data.readers.text_columns import text_column
-from distsoftmax.data.source import AUTO, RawRows, Source, SourceSpec, TextColumn
+from distsoftmax.data.readers.text.files import TextFiles
+from distsoftmax.data.source import AUTO, RawRows, SourceSpec, TextColumn
 from distsoftmax.errors import InputError
 
 LARGEST_BLOCK_BYTES = 2**31 - 2  # The most that the parser takes at once.
@@ -56,7 +58,15 @@ pa.enable_signal_handlers(False)  # A signal ends a run in order; pyarrow would 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
-class CsvSource(Source):
+class PartText(NamedTuple):
+    """The text that a shard has of one part; at least one record."""
+
+    part: int
+    n_records: int
+    data: bytes
+
+
+class CsvSource(PartedSource):
     """CSV files with the same columns; see `Source`.
 
     Features are float64. In every column a cell is missing that is empty, or says NA, NaN, null or another of
@@ -64,11 +74,9 @@ class CsvSource(Source):
     """
 
     is_text = True
-    format: Format = "csv"
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
-        super().__init__(called(spec.paths), parts)
-        self._spec = spec
+        super().__init__(spec, parts)
         self._files = TextFiles(parts, quoted=True, scratch=spec.scratch)
         self._separator = ","
         self._skip: list[int] = []
@@ -122,7 +130,7 @@ class CsvSource(Source):
             self.label_name = self._columns.names[label] if has_header else str(label)
         self.headless_by_guess = spec.header == "auto" and not has_header
         files.scan(cluster, self._skip)
-        self.n_rows = int(files.n_records.sum(dtype=np.int64))
+        self._join(files.n_records)
         self.notes = files.notes
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
@@ -130,39 +138,33 @@ class CsvSource(Source):
         super().divide(bounds, owned, cluster)
         self._files.divide(bounds, owned, cluster)
 
-    def locate(self, row: int) -> tuple[str, int]:
-        """See `Source.locate`."""
-        return self._files.locate(row)
-
     def _read_shard(self, shard: int) -> RawRows:
-        columns, tables, n_before = self._columns, [], 0
-        kept: list[pa.Table] = []
-        for records in self._files.texts(shard):
-            with rows_before(n_before, records.n_records):
-                tables.append(self._parse(records))
-                if columns.kept:
-                    kept.append(self._parse_kept(records))
-            n_before += records.n_records
-        table = pa.concat_tables(tables) if tables else None
+        return join_rows(self._blocks(shard, partial(self._read_part, shard)))
+
+    def _read_part(self, shard: int, part: int, begin: int, end: int) -> RawRows:
+        columns, records = self._columns, PartText(part, end - begin, self._files.text(shard, part))
+        with rows_before(0, records.n_records):
+            table = self._parse(records)
+            kept = self._parse_kept(records) if columns.kept else None
         return RawRows(
-            features=number_matrix(table, columns.features),
+            features=_numbers(table, columns.features),
             labels=self._labels(table) if columns.label is not None else None,
-            weights=number_matrix(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
-            categories=tuple(cell_texts(table, column) for column in columns.categories),
-            kept=pa.concat_tables(kept or [self._nothing_kept()]) if columns.kept else None,
+            weights=_numbers(table, (columns.weight,))[:, 0] if columns.weight is not None else None,
+            categories=tuple(category_column(table.column(f"c{column}")) for column in columns.categories),
+            kept=kept,
         )
 
     def _find_starts(
         self, heads: dict[int, Head], has_header: bool, cluster: Communicator
     ) -> tuple[list[int], int | None]:
         """Return the byte at which each part's rows begin, and the first part that has any. Collective."""
-        own = {
-            part: (head.stop if has_header else head.start, head.has_more if has_header else bool(head.record))
-            for part, head in heads.items()
-        }
-        known = {part: start for of_rank in cluster.allgather(own) for part, start in of_rank.items()}
-        starts = [known[part][0] for part in sorted(known)]
-        return starts, min((part for part, (_, has_rows) in known.items() if has_rows), default=None)
+
+        def look(part: int) -> tuple[int, bool]:
+            head = heads[part]
+            return (head.stop, head.has_more) if has_header else (head.start, bool(head.record))
+
+        known = of_each_part(len(self.parts), look, cluster)
+        return [start for start, _ in known], next((part for part, (_, has) in enumerate(known) if has), None)
 
     def _first_rows(self, part: int) -> list[list[str]]:
         return first_rows(self._files, part, self._skip[part], self._separator)
@@ -194,7 +196,6 @@ class CsvSource(Source):
 
     def _parse_kept(self, records: PartText) -> pa.Table:
         """Parse the columns that are kept as they stand."""
-        nothing = self._nothing_kept()
         wanted = dict.fromkeys((f"c{column}" for column in self._columns.kept), pa.string())
         options = arrow_csv.ConvertOptions(
             column_types=wanted,
@@ -203,15 +204,11 @@ class CsvSource(Source):
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        return self._table(records, wanted, options).select(list(wanted)).rename_columns(nothing.column_names)
+        return self._table(records, wanted, options).select(list(wanted)).rename_columns(list(self.kept_names))
 
     def _in_the_file(self, wanted: Iterable[str]) -> list[str]:
         """Return the columns that are not in the names of folders; at least one, for the number of rows."""
         return [name for name in wanted if int(name[1:]) < self._columns.n_cells] or ["c0"]
-
-    def _nothing_kept(self) -> pa.Table:
-        """Return the columns that are kept, without rows."""
-        return pa.table({name: pa.array([], pa.string()) for name in self.kept_names})
 
     def _table(
         self, records: PartText, wanted: Mapping[str, pa.DataType], options: arrow_csv.ConvertOptions
@@ -239,10 +236,9 @@ class CsvSource(Source):
                 table = table.append_column(f"c{number}", values)
         return table
 
-    def _labels(self, table: pa.Table | None) -> TextColumn:
+    def _labels(self, table: pa.Table) -> TextColumn:
         """Return the labels; with --decimal , such as 1,5 is the number 1.5."""
-        assert self._columns.label is not None
-        labels = cell_texts(table, self._columns.label)
+        labels = category_column(table.column(f"c{self._columns.label}"))
         if self._spec.decimal == ".":
             return labels
         texts = [text.replace(",", ".") if is_number(text, ",") else text for text in labels.texts]
@@ -289,3 +285,10 @@ class CsvSource(Source):
             f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --drop {word}",
             name,
         )
+
+
+def _numbers(table: pa.Table, columns: Sequence[int]) -> NDArray[np.float64]:
+    """Return columns as a matrix (rows, columns), C-contiguous; NaN where a cell holds no number."""
+    matrix = np.empty((table.num_rows, len(columns)))
+    fill_columns(matrix, [(number, table.column(f"c{column}").to_numpy()) for number, column in enumerate(columns)])
+    return matrix

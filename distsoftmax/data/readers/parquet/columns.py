@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -17,20 +16,18 @@ from distsoftmax.data.readers.column_names import (
     refuse_two_roles,
 )
 from distsoftmax.data.readers.parquet.types import (
+    Types,
     are_alike,
     is_text,
     list_size,
-    require_category,
-    require_label,
     require_number,
-    require_weight,
+    require_role,
 )
 from distsoftmax.data.readers.partition_columns import partition_is_text
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
-Types: TypeAlias = Mapping[str, pa.DataType]  # a file's columns, in its order
 
 
 @dataclass(frozen=True)
@@ -100,9 +97,9 @@ def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types)
     refuse_two_roles(path, _named(spec, path, texts, types))
     refuse_two_roles(path, _existing(path, (("keep", name) for name in spec.keep), types))
     if spec.needs_labels and spec.label is not None:
-        require_label(path, spec.label, types[spec.label])
+        require_role(path, spec.label, types[spec.label], "label")
     if spec.weight is not None:
-        require_weight(path, spec.weight, types[spec.weight])
+        require_role(path, spec.weight, types[spec.weight], "weight")
     rest = [name for name in types if name not in (spec.label, spec.weight, *spec.drop)]
     index = tuple(name for name in rest if PANDAS_INDEX.fullmatch(name))
     features = spec.features or tuple(name for name in rest if name not in (*index, *texts))
@@ -115,7 +112,7 @@ def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types)
         if name in features and name not in texts and is_text(types[name]):
             raise partition_is_text(path, name)
     for name in texts:
-        require_category(path, name, types[name])
+        require_role(path, name, types[name], "one-hot")
     if spec.expected_names is not None:
         names = tuple(spec.expected_names)
         runs = _find_elements(path, names, rest, types)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 from pyarrow import parquet
 
 from distsoftmax.data.parts import FileState
 from distsoftmax.data.readers.column_names import first_double
-from distsoftmax.data.readers.parquet.types import list_size
+from distsoftmax.data.readers.parquet.types import Types, list_size
 from distsoftmax.errors import InputError
 
 # What pyarrow raises on bytes that are not what they should be.
@@ -25,28 +23,6 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 LEAST_PAGE_BYTES = 8  # of a data page, whose header has several fields; a lower bound will do
 MOST_PAGE_ROWS = (1 << 31) - 1  # of a data page: its header counts values in 32 bits
-
-
-@dataclass(frozen=True)
-class Footer:
-    """The footer of a file.
-
-    Attributes
-    ----------
-    groups : tuple of int
-        The rows of each row group.
-    types : dict of str to pyarrow.DataType
-        The columns, in order.
-    """
-
-    path: str
-    groups: tuple[int, ...]
-    types: dict[str, pa.DataType]
-
-    @property
-    def n_rows(self) -> int:
-        """The rows of the file."""
-        return sum(self.groups)
 
 
 def open_file(part: FileState) -> parquet.ParquetFile:
@@ -75,8 +51,8 @@ def row_counts(file: parquet.ParquetFile) -> tuple[int, ...]:
     return tuple(file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups))
 
 
-def read_footer(part: FileState) -> Footer:
-    """Read a file's footer.
+def read_footer(part: FileState) -> tuple[tuple[int, ...], Types]:
+    """Return the rows of each row group of a file, and its columns.
 
     Raises
     ------
@@ -92,7 +68,7 @@ def read_footer(part: FileState) -> Footer:
     double = first_double(field.name for field in fields)
     if double is not None:
         raise InputError(f"{part.path}: two columns are named {double!r}; give each column a name of its own")
-    return Footer(part.path, row_counts(file), {field.name: field.type for field in fields})
+    return row_counts(file), {field.name: field.type for field in fields}
 
 
 def _try_lists(file: parquet.ParquetFile, names: list[str]) -> None:

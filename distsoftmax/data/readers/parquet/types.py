@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from pyarrow import types
 
 from distsoftmax.errors import InputError
 
+Types: TypeAlias = Mapping[str, pa.DataType]  # a file's columns, in its order
 FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
 TEXTS = ("string", "large_string", "string_view")
 
@@ -83,41 +85,27 @@ def require_number(path: str, name: str, arrow_type: pa.DataType) -> None:
     )
 
 
-def require_category(path: str, name: str, arrow_type: pa.DataType) -> None:
-    """Refuse a column whose values cannot be categories: text, integers and bool can.
+def require_role(path: str, name: str, arrow_type: pa.DataType, role: Literal["label", "weight", "one-hot"]) -> None:
+    """Refuse a column whose values cannot be labels (texts or numbers), weights (numbers) or categories.
+
+    Categories are texts, integers or bool.
 
     Raises
     ------
     InputError
         Names the column, its type and what to do.
     """
-    number = None if list_size(arrow_type) is not None or types.is_decimal(arrow_type) else number_type(arrow_type)
-    if not is_text(arrow_type) and (number is None or number.kind == "f"):
+    number = number_type(arrow_type) if list_size(arrow_type) is None else None
+    if role == "weight":
+        is_usable = number is not None
+    elif number is None or types.is_decimal(arrow_type):
+        is_usable = is_text(arrow_type)
+    else:
+        is_usable = role == "label" or number.kind != "f"
+    if not is_usable and role == "one-hot":
         raise InputError(
             f"{path}: column {name} is of type {arrow_type}, which --one-hot does not take; cast it to text or integers"
         )
-
-
-def require_label(path: str, name: str, arrow_type: pa.DataType) -> None:
-    """Refuse a column that cannot hold labels.
-
-    Raises
-    ------
-    InputError
-        Names the column, its type and what to do.
-    """
-    is_number = number_type(arrow_type) is not None and not types.is_decimal(arrow_type)
-    if not is_text(arrow_type) and (not is_number or list_size(arrow_type) is not None):
-        raise InputError(f"{path}: the label column {name} is of type {arrow_type}; cast it to text or integers")
-
-
-def require_weight(path: str, name: str, arrow_type: pa.DataType) -> None:
-    """Refuse a column that cannot hold weights.
-
-    Raises
-    ------
-    InputError
-        Names the column, its type and what to do.
-    """
-    if number_type(arrow_type) is None or list_size(arrow_type) is not None:
-        raise InputError(f"{path}: the weight column {name} is of type {arrow_type}; cast it to numbers")
+    if not is_usable:
+        remedy = "numbers" if role == "weight" else "text or integers"
+        raise InputError(f"{path}: the {role} column {name} is of type {arrow_type}; cast it to {remedy}")

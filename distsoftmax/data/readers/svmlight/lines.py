@@ -14,14 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from distsoftmax.data.bad_cell import BadCell, rows_before
-from distsoftmax.data.readers.text_columns import join_columns, text_column
+from distsoftmax.data.readers.columns import join_columns, text_column
 from distsoftmax.data.source import TextColumn
 
 BLANK, TAB, NEWLINE, RETURN, COLON = b" \t\n\r:"
@@ -58,16 +57,6 @@ class Lines:
         return int(np.searchsorted(self.indptr, entry, side="right")) - 1
 
 
-class _Words(NamedTuple):
-    """A chunk's content. Label r is labels[codes[r]]; row r has counts[r] features."""
-
-    labels: list[bytes]
-    codes: NDArray[np.intp]
-    counts: NDArray[np.int64]
-    indices: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-
 def parse_lines(data: bytes, *, needs_labels: bool = True) -> Lines:
     """Parse whole lines. Blank lines and comments are no samples; the last line may lack its newline.
 
@@ -86,18 +75,14 @@ def parse_lines(data: bytes, *, needs_labels: bool = True) -> Lines:
             chunk = COMMENT.sub(b"", chunk)
         if has_query_ids:
             chunk = QUERY_ID.sub(b"", chunk)
-        words = _parse_words(chunk, needs_labels)
-        if words is None and not has_query_ids:
-            chunk, n_query_ids = QUERY_ID.subn(b"", chunk)
-            has_query_ids = n_query_ids > 0
-            words = _parse_words(chunk, needs_labels) if has_query_ids else None
         with rows_before(n_rows):
-            words = _parse_slowly(chunk, needs_labels) if words is None else words
-            labels = _label_column(words) if needs_labels else None
-        fits = not words.indices.size or int(words.indices.max()) < 2**31
-        ends = np.concatenate([[0], np.cumsum(words.counts, dtype=np.int64)])
-        blocks.append(Lines(labels, ends, words.indices.astype(np.int32 if fits else np.int64), words.values))
-        n_rows += words.counts.size
+            lines = _parse_quickly(chunk, needs_labels)
+            if lines is None and not has_query_ids:
+                chunk, n_query_ids = QUERY_ID.subn(b"", chunk)
+                has_query_ids = n_query_ids > 0
+                lines = _parse_quickly(chunk, needs_labels) if has_query_ids else None
+            blocks.append(_parse_slowly(chunk, needs_labels) if lines is None else lines)
+        n_rows += blocks[-1].indptr.size - 1
     return join_lines(blocks)
 
 
@@ -124,7 +109,7 @@ def _chunks(data: bytes) -> Iterator[bytes]:
         start = stop
 
 
-def _parse_words(chunk: bytes, needs_labels: bool) -> _Words | None:
+def _parse_quickly(chunk: bytes, needs_labels: bool) -> Lines | None:
     """Parse lines without comments and query ids; None where something is wrong, or rare."""
     if (b"x" in chunk or b"X" in chunk) and re.search(rb"0[xX]", chunk):
         return None  # 0x1F is an integer to Arrow
@@ -161,8 +146,8 @@ def _parse_words(chunk: bytes, needs_labels: bool) -> _Words | None:
         return None
     if not _ascend(indices, counts) or (b"(" in chunk and not np.isfinite(values).all()):
         return None  # nan(...) is a number to Arrow
-    texts, codes = _distinct(chunk, label_starts, label_ends) if needs_labels else ([], labels[:0])
-    return _Words(texts, codes, counts, indices, values)
+    texts = _label_column(*_distinct(chunk, label_starts, label_ends)) if needs_labels else None
+    return _lines(texts, counts, indices, values)
 
 
 def _are_blanks(characters: NDArray[np.uint8], ends: NDArray[np.intp], marks: NDArray[np.uint8], n_lines: int) -> bool:
@@ -208,7 +193,7 @@ def _ascend(indices: NDArray[np.int64], counts: NDArray[np.int64]) -> bool:
     return bool(ascends.all() and indices.min() >= 0 and indices.max() <= LARGEST_INDEX)
 
 
-def _parse_slowly(chunk: bytes, needs_labels: bool) -> _Words:
+def _parse_slowly(chunk: bytes, needs_labels: bool) -> Lines:
     """Parse lines without comments and query ids one by one, as the format says; raise BadCell for no sample."""
     labels: list[bytes] = []
     counts: list[int] = []
@@ -226,13 +211,21 @@ def _parse_slowly(chunk: bytes, needs_labels: bool) -> _Words:
         except ValueError as error:
             raise BadCell(len(counts), str(error)) from None
         counts.append(len(words))
-    return _Words(
-        labels,
-        np.arange(len(labels), dtype=np.intp),
+    return _lines(
+        _label_column(labels, np.arange(len(labels))) if needs_labels else None,
         np.array(counts, dtype=np.int64),
         np.array(indices, dtype=np.int64),
         np.array(values, dtype=np.float64),
     )
+
+
+def _lines(
+    labels: TextColumn | None, counts: NDArray[np.int64], indices: NDArray[np.int64], values: NDArray[np.float64]
+) -> Lines:
+    """Return the samples of which row r has counts[r] features."""
+    fits = not indices.size or int(indices.max()) < 2**31
+    ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    return Lines(labels, ends, indices.astype(np.int32 if fits else np.int64), values)
 
 
 def _checked_label(label: bytes | None, words: list[bytes]) -> bytes:
@@ -267,14 +260,15 @@ def _features(words: list[bytes], values: list[float]) -> list[int]:
     return indices
 
 
-def _label_column(words: _Words) -> TextColumn:
+def _label_column(words: list[bytes], codes: NDArray[np.intp]) -> TextColumn:
+    """Return the labels words[codes]; raise BadCell where one is none."""
     texts: list[str] = []
     try:
-        for word in words.labels:
+        for word in words:
             texts.append(_label_text(word))
     except ValueError as error:  # labels are in the order in which they first appear
-        raise BadCell(np.flatnonzero(words.codes == len(texts))[0], str(error)) from None
-    return text_column(texts, words.codes)
+        raise BadCell(np.flatnonzero(codes == len(texts))[0], str(error)) from None
+    return text_column(texts, codes)
 
 
 def _label_text(word: bytes) -> str:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.config import Format
 from distsoftmax.data.bad_cell import BadCell, bad_cells_named, rows_before
 from distsoftmax.data.formats import HEAD_BYTES
-from distsoftmax.data.parts import FileState, called
+from distsoftmax.data.parts import FileState
+from distsoftmax.data.readers.parted_source import PartedSource
 from distsoftmax.data.readers.svmlight.lines import COMMENT, QUERY_ID, Lines, join_lines, parse_lines
-from distsoftmax.data.readers.text.files import PartText, TextFiles
-from distsoftmax.data.source import RawRows, Source, SourceSpec
+from distsoftmax.data.readers.text.files import TextFiles
+from distsoftmax.data.source import RawRows, SourceSpec
 from distsoftmax.errors import InputError
 from distsoftmax.model import NumberedNames
 
@@ -27,7 +28,7 @@ KEPT_BYTES = 2 << 30  # Kept by a rank of the shards it parsed before they are r
 FEATURE_BYTES = 32  # The least that a feature takes: two classes, parameters and gradient, in float64.
 
 
-class SvmlightSource(Source):
+class SvmlightSource(PartedSource):
     """Parts in the svmlight format; see `Source`.
 
     Where a model's features are given, there are as many columns, and their names are the model's.
@@ -35,12 +36,10 @@ class SvmlightSource(Source):
 
     sparse = True
     is_text = True
-    format: Format = "svmlight"
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
-        super().__init__(called(spec.paths), parts)
+        super().__init__(spec, parts)
         self.index_base = None if spec.index_base == "auto" else int(spec.index_base)
-        self._spec = spec
         self._files = TextFiles(parts, quoted=False, scratch=spec.scratch)
         self._kept: dict[int, Lines] = {}
         self._n_features = spec.n_features
@@ -52,7 +51,7 @@ class SvmlightSource(Source):
     def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. The ranks divide the bytes among them."""
         self._files.scan(cluster)
-        self.n_rows = int(self._files.n_records.sum(dtype=np.int64))
+        self._join(self._files.n_records)
         self.notes = self._files.notes
         has_query_ids = False
         with cluster.agreement():
@@ -77,10 +76,6 @@ class SvmlightSource(Source):
                 self._require_memory(f"--n-features {self._n_features}", "lower it")
         if self.index_base is None or self._n_features is None:
             self._look_at_indices(owned[cluster.rank], cluster)
-
-    def locate(self, row: int) -> tuple[str, int]:
-        """See `Source.locate`."""
-        return self._files.locate(row)
 
     def _read_shard(self, shard: int) -> RawRows:
         """Read features as a csr_array of float64, with the zeros that are written out."""
@@ -145,20 +140,17 @@ class SvmlightSource(Source):
             )
 
     def _parse(self, shard: int) -> Lines:
-        blocks, n_before = [], 0
-        for records in self._files.texts(shard):
-            with rows_before(n_before, records.n_records):
-                blocks.append(self._parse_records(records))
-            n_before += records.n_records
-        return join_lines(blocks or [parse_lines(b"", needs_labels=self._spec.needs_labels)])
+        return join_lines(self._blocks(shard, partial(self._parse_part, shard)))
 
-    def _parse_records(self, records: PartText) -> Lines:
-        lines = parse_lines(records.data, needs_labels=self._spec.needs_labels)
-        if lines.indptr.size - 1 != records.n_records:
+    def _parse_part(self, shard: int, part: int, begin: int, end: int) -> Lines:
+        with rows_before(0, end - begin):
+            lines = parse_lines(self._files.text(shard, part), needs_labels=self._spec.needs_labels)
+        n_samples = lines.indptr.size - 1
+        if n_samples != end - begin:
             raise BadCell(
                 0,
-                f"{records.n_records} lines from here on should be samples, but {lines.indptr.size - 1} are; each "
-                "needs a label or an index:value pair",  # a query id alone is none
+                f"{end - begin} lines from here on should be samples, but {n_samples} are; each needs a label or an "
+                "index:value pair",  # a query id alone is none
             )
         return lines
 

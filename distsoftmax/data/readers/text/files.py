@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -20,45 +20,14 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.formats import compression_of
-from distsoftmax.data.parts import FileState
+from distsoftmax.data.parts import FileState, of_each_part
+from distsoftmax.data.readers.parted_source import JoinedRows
 from distsoftmax.data.readers.text.kept_text import KeptText, packed
-from distsoftmax.data.readers.text.records import Range, RangeScan, decompress, opened, scan_range
+from distsoftmax.data.readers.text.records import Range, Starts, decompress, opened, scan_range
 from distsoftmax.errors import InputError
 
 SHIPPED_BYTES = 64 << 20  # of text that a rank sends at once
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True)
-class PartText:
-    """The text that a shard has of one part: whole records, and the blank lines among and around them.
-
-    Attributes
-    ----------
-    part : int
-    first_record : int
-        The number of the first record within its part, counted from 0.
-    n_records : int
-        At least one.
-    data : bytes
-        The last record may lack its newline.
-    """
-
-    part: int
-    first_record: int
-    n_records: int
-    data: bytes
-
-
-@dataclass(frozen=True)
-class _Extent:
-    """Where a shard's text lies in a part: records and bytes."""
-
-    part: int
-    first_record: int
-    n_records: int
-    start: int
-    stop: int
 
 
 class TextFiles:
@@ -76,14 +45,16 @@ class TextFiles:
     Attributes
     ----------
     n_records : ndarray of int64, (n_parts,)
-        After `scan`.
+    records : JoinedRows
+        Of all parts.
     notes : tuple of str
-        After `scan`; see `Source.notes`.
+        See `Source.notes`; all of them after `scan`.
     """
 
     def __init__(self, parts: tuple[FileState, ...], *, quoted: bool, scratch: str | None = None) -> None:
         self.parts = parts
         self.n_records = np.zeros(len(parts), dtype=np.int64)
+        self.records = JoinedRows(self.n_records)
         self.notes: tuple[str, ...] = ()
         self._quoted = quoted
         self._kept = KeptText(scratch)
@@ -91,7 +62,6 @@ class TextFiles:
         self._readers: dict[int, int] = {}  # of the compressed parts: the rank that decompresses each
         self._skip = [0] * len(parts)
         self._sizes = [part.size for part in parts]  # decompressed, after the scan
-        self._first = np.zeros(len(parts) + 1, dtype=np.int64)  # the number of each part's first record
         self._scanned: list[tuple[int, NDArray[np.int64]]] = []  # of each own range: first record, starts of records
         self._bounds = self._offsets = np.zeros(1, dtype=np.int64)
 
@@ -127,14 +97,14 @@ class TextFiles:
         with cluster.agreement():
             for where in self._own_ranges(cluster):
                 scans.append(self._scan(where))
-        own = [(scan.part, scan.part_bytes, scan.quotes, [starts.size for starts in scan.starts]) for scan in scans]
+        own = [(where.part, where.part_bytes, quotes, [of.size for of in starts]) for where, quotes, starts in scans]
         quotes = [0] * len(self.parts)
         firsts = []  # of each own range: its first record's number in its part, and the starts of its records
         for rank, of_rank in enumerate(cluster.allgather(own)):
             for number, (part, part_bytes, n_quotes, counts) in enumerate(of_rank):
                 inside = quotes[part] % 2
                 if rank == cluster.rank:
-                    firsts.append((part, int(self.n_records[part]), scans[number].starts[inside]))
+                    firsts.append((part, int(self.n_records[part]), scans[number][2][inside]))
                 quotes[part] += n_quotes
                 self.n_records[part] += counts[inside]
                 self._sizes[part] = part_bytes
@@ -143,8 +113,8 @@ class TextFiles:
             raise InputError(
                 f"{self.parts[odd].path}: a quote is opened and never closed; write a quote inside a field twice"
             ).on_all_ranks()
-        np.cumsum(self.n_records, dtype=np.int64, out=self._first[1:])
-        self._scanned = [(int(self._first[part]) + first, starts) for part, first, starts in firsts]
+        self.records = JoinedRows(self.n_records)
+        self._scanned = [(int(self.records.starts[part]) + first, starts) for part, first, starts in firsts]
 
     def divide(self, bounds: NDArray[np.int64], owned: Sequence[range], cluster: Communicator) -> None:
         """Fix the shards over all parts' records; see `Source.divide`. Collective."""
@@ -159,31 +129,25 @@ class TextFiles:
         self._scanned.clear()
         self._ship(owned, cluster)
         for shard in owned[cluster.rank]:
-            for extent in self._extents(shard):
-                self._kept.want(extent.part, extent.start, extent.stop, shard)
+            for part, _, _ in self.records.within(*bounds[shard : shard + 2].tolist()):
+                self._kept.want(part, *self._bytes(shard, part), shard)
         self._kept.release()
 
-    def texts(self, shard: int) -> list[PartText]:
-        """Return a shard's text in each part it touches, in order. Not collective; as often as needed.
+    def text(self, shard: int, part: int) -> bytes:
+        """Return the text that a shard has of a part: whole records, and the blank lines among and around them.
+
+        The last record may lack its newline. Not collective; as often as needed.
 
         Raises
         ------
         InputError
-            A part has changed since it was scanned, or cannot be read any more.
+            The part has changed since it was scanned, or cannot be read any more.
         """
-        result = []
-        for extent in self._extents(shard):
-            self.parts[extent.part].require_unchanged()
-            data = self._cut(extent.part, extent.start, extent.stop)
-            result.append(PartText(extent.part, extent.first_record, extent.n_records, data))
-            if extent.part not in self._readers:
-                self._kept.give_up(extent.part, shard)
-        return result
-
-    def locate(self, record: int) -> tuple[str, int]:
-        """Return the file of a record, and the record's number in it, counted from 1."""
-        part = int(np.searchsorted(self._first, record, side="right")) - 1
-        return self.parts[part].path, record - int(self._first[part]) + 1
+        self.parts[part].require_unchanged()
+        data = self._cut(part, *self._bytes(shard, part))
+        if part not in self._readers:
+            self._kept.give_up(part, shard)
+        return data
 
     def _compression(self, part: int) -> str | None:
         if part not in self._compressions:
@@ -195,14 +159,13 @@ class TextFiles:
 
     def _look(self, cluster: Communicator, skip: Sequence[int] | None) -> None:
         """Find which parts are compressed, and who reads them; and which begin with a byte order mark. Collective."""
-        own: dict[int, tuple[str | None, int]] = {}
-        with cluster.agreement():
-            for part in range(cluster.rank, len(self.parts), cluster.size):
-                marked = skip is None and self.head(part, len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
-                own[part] = self._compression(part), len(BYTE_ORDER_MARK) if marked else 0
-        for of_rank in cluster.allgather(own):
-            for part, (compression, mark) in of_rank.items():
-                self._compressions[part], self._skip[part] = compression, mark
+
+        def look(part: int) -> tuple[str | None, int]:
+            marked = skip is None and self.head(part, len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
+            return self._compression(part), len(BYTE_ORDER_MARK) if marked else 0
+
+        for part, (compression, mark) in enumerate(of_each_part(len(self.parts), look, cluster)):
+            self._compressions[part], self._skip[part] = compression, mark
         if skip is not None:
             self._skip = list(skip)
         edges, at = self._edges(cluster.size), 0
@@ -234,58 +197,48 @@ class TextFiles:
                 yield Range(part, start, stop, start == skip, state.size)
             at += state.size
 
-    def _scan(self, where: Range) -> RangeScan:
+    def _scan(self, where: Range) -> tuple[Range, int, Starts]:
+        """Return what `scan_range` does, and the range, of a compressed part after decompression."""
         state, part, compression = self.parts[where.part], where.part, self._compressions[where.part]
         if compression is None:
             with opened(state) as read:
-                return scan_range(where, self._quoted, read, lambda at, data: self._kept.offer(part, at, data))
+                return where, *scan_range(where, self._quoted, read, partial(self._kept.offer, part))
         size = 0
         for text in decompress(state, compression):
             self._kept.keep(part, size, text)
             size += len(text)
         where = replace(where, high=size, part_bytes=size)
-        return scan_range(
+        return where, *scan_range(
             where, self._quoted, lambda at, n_bytes: self._cut(part, at, at + n_bytes), lambda at, data: None
         )
 
-    def _extents(self, shard: int) -> list[_Extent]:
-        low, high = self._bounds[shard : shard + 2]
-        parts = range(int(np.searchsorted(self._first, low, side="right")) - 1, int(np.searchsorted(self._first, high)))
-        return [extent for part in parts if (extent := self._extent(shard, part)) is not None] if low < high else []
-
-    def _extent(self, shard: int, part: int) -> _Extent | None:
-        """Return what a shard has of a part, if anything."""
-        first, stop = int(self._first[part]), int(self._first[part + 1])
-        low, high = max(first, int(self._bounds[shard])), min(stop, int(self._bounds[shard + 1]))
-        if low >= high:
-            return None
-        from_byte = self._skip[part] if low == first else int(self._offsets[shard])
-        to_byte = self._sizes[part] if high == stop else int(self._offsets[shard + 1])
-        return _Extent(part, low - first, high - low, from_byte, to_byte)
+    def _bytes(self, shard: int, part: int) -> tuple[int, int]:
+        """Return where the text that a shard has of a part begins and ends in the part."""
+        first, stop = self.records.starts[part : part + 2]
+        start = self._skip[part] if self._bounds[shard] <= first else int(self._offsets[shard])
+        return start, self._sizes[part] if self._bounds[shard + 1] >= stop else int(self._offsets[shard + 1])
 
     def _ship(self, owned: Sequence[range], cluster: Communicator) -> None:
         """Send the text of compressed parts to the shards' owners, some shards at a time. Collective."""
         if not self._readers:
             return
-        parcels: list[list[tuple[int, _Extent]]] = [[]]
+        parcels: list[list[tuple[int, int, int, int]]] = [[]]  # rank, part, start, stop
         size = 0
-        for part in (part for part, reader in self._readers.items() if reader == cluster.rank):
-            low = int(np.searchsorted(self._bounds, self._first[part], side="right")) - 1
-            high = int(np.searchsorted(self._bounds, self._first[part + 1]))
+        for part in (part for part, reader in self._readers.items() if reader == cluster.rank and self.n_records[part]):
+            low = int(np.searchsorted(self._bounds, self.records.starts[part], side="right")) - 1
+            high = int(np.searchsorted(self._bounds, self.records.starts[part + 1]))
             for rank, shards in enumerate(owned):
-                for shard in range(max(low, shards.start), min(high, shards.stop)):
-                    extent = self._extent(shard, part)
-                    if extent is not None and rank != cluster.rank:
-                        parcels[-1].append((rank, extent))
-                        size += extent.stop - extent.start
-                        if size >= SHIPPED_BYTES:
-                            parcels.append([])
-                            size = 0
+                for shard in range(max(low, shards.start), min(high, shards.stop)) if rank != cluster.rank else ():
+                    start, stop = self._bytes(shard, part)
+                    parcels[-1].append((rank, part, start, stop))
+                    size += stop - start
+                    if size >= SHIPPED_BYTES:
+                        parcels.append([])
+                        size = 0
         for number in range(max(cluster.allgather(len(parcels)))):
             outgoing: list[list[bytes]] = [[] for _ in owned]
-            for rank, extent in parcels[number] if number < len(parcels) else ():
-                text = self._cut(extent.part, extent.start, extent.stop)
-                outgoing[rank] += packed(extent.part, extent.start, text)
+            for rank, part, start, stop in parcels[number] if number < len(parcels) else ():
+                outgoing[rank] += packed(part, start, self._cut(part, start, stop))
             received = cluster.alltoall([b"".join(of_rank) for of_rank in outgoing])
             with cluster.agreement():
                 for content in received:

@@ -23,25 +23,7 @@ PEEK_BYTES = 2  # beyond the bytes scanned at once: they tell whether a record t
 READ_BYTES = 1 << 20  # of a line of many blanks
 
 Read: TypeAlias = Callable[[int, int], bytes]  # (where, how many) -> exactly so many bytes
-
-
-@dataclass(frozen=True)
-class RangeScan:
-    """What a range of a part holds.
-
-    Attributes
-    ----------
-    part, part_bytes : int
-    quotes : int
-        Quotes in the range.
-    starts : tuple of two ndarray of int64
-        The bytes at which records start if no quote is open before the range, and if one is.
-    """
-
-    part: int
-    part_bytes: int
-    quotes: int
-    starts: tuple[NDArray[np.int64], NDArray[np.int64]]
+Starts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -63,10 +45,17 @@ class Range:
     part_bytes: int
 
 
-def scan_range(where: Range, quoted: bool, read: Read, keep: Callable[[int, bytes], None]) -> RangeScan:
+def scan_range(where: Range, quoted: bool, read: Read, keep: Callable[[int, bytes], None]) -> tuple[int, Starts]:
     """Find the quotes in a range, and the records that start after its newlines, blank lines left out.
 
-    `keep` is given the bytes as they are read, and where they begin; a few of them twice.
+    `keep` is given where bytes begin and the bytes, as they are read; a few of them twice.
+
+    Returns
+    -------
+    quotes : int
+        How many there are in the range.
+    starts : tuple of two ndarray of int64
+        The bytes at which records start if no quote is open before the range, and if one is.
     """
     quotes = 0
     empty = np.zeros(0, dtype=np.int64)
@@ -88,7 +77,7 @@ def scan_range(where: Range, quoted: bool, read: Read, keep: Callable[[int, byte
         is_record = ~_are_blank(data, starts, at, where.part_bytes, quoted, read)
         outside.append(starts[is_record & ~is_open] + at)
         inside.append(starts[is_record & is_open] + at)
-    return RangeScan(where.part, where.part_bytes, quotes, (np.concatenate(outside), np.concatenate(inside)))
+    return quotes, (np.concatenate(outside), np.concatenate(inside))
 
 
 def _are_blank(

@@ -1,4 +1,4 @@
-"""Columns of text: distinct texts and a code for each row, put together and taken apart."""
+"""Columns put together and taken apart: of text, as distinct texts and a code for each row, and of numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 from distsoftmax.data.bad_cell import BadCell
 from distsoftmax.data.class_names import number_text
 from distsoftmax.data.source import TextColumn
+
+BLOCK_ROWS = 1024  # Rows filled at a time: they stay in cache while column after column is written.
+
+
+def fill_columns(matrix: NDArray, columns: Sequence[tuple[int | slice, NDArray]]) -> None:
+    """Write (column or slice of columns, values) into a C-contiguous matrix; values have a row for each of its rows."""
+    for start in range(0, len(matrix), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        block = matrix[rows]
+        for column, values in columns:
+            block[:, column] = values[rows]
 
 
 def text_column(texts: Iterable[str | None], codes: NDArray[np.integer]) -> TextColumn:
@@ -44,11 +55,9 @@ def label_column(labels: NDArray) -> TextColumn:
     BadCell
         A label is infinite.
     """
-    if labels.dtype.kind != "f":
-        distinct, codes = np.unique(labels, return_inverse=True)
-        return text_column([str(value) for value in distinct.tolist()], codes.reshape(-1))
-    for row in np.flatnonzero(np.isinf(labels))[:1]:
+    is_float = labels.dtype.kind == "f"
+    for row in np.flatnonzero(np.isinf(labels))[:1] if is_float else ():
         raise BadCell(row, f"the label is {labels[row]}; a class is a finite number or text")
     distinct, codes = np.unique(labels, return_inverse=True)
-    texts = [None if np.isnan(value) else number_text(value) for value in distinct]
+    texts = [None if label != label else number_text(label) if is_float else str(label) for label in distinct]
     return text_column(texts, codes.reshape(-1))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import types
 
-from distsoftmax.data.readers.parquet.types import number_type
-from distsoftmax.data.readers.text_columns import label_column, text_column
+from distsoftmax.data.readers.columns import label_column, text_column
 from distsoftmax.data.source import TextColumn
 
 
@@ -28,15 +25,19 @@ def label_texts(column: pa.ChunkedArray) -> TextColumn:
     BadCell
         A label is infinite.
     """
-    if (number_type(column.type) or np.dtype(bool)).kind == "f":
+    if types.is_floating(column.type.value_type if types.is_dictionary(column.type) else column.type):
         return label_column(numbers(column)[:, 0])
     return category_column(column)
 
 
 def category_column(column: pa.ChunkedArray) -> TextColumn:
     """Return categories as texts."""
-    values, codes = _coded(column)
-    return text_column([None if value is None else str(value) for value in values], codes)
+    encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
+    chunks = encoded.unify_dictionaries().chunks
+    values = chunks[0].dictionary.to_pylist() if chunks else []
+    codes = [chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]
+    texts = [None if value is None else str(value) for value in values]
+    return text_column(texts, np.concatenate([np.zeros(0, dtype=np.int64), *codes]))
 
 
 def _numbers(array: pa.Array) -> NDArray:
@@ -55,11 +56,3 @@ def _numbers(array: pa.Array) -> NDArray:
         array = array.cast(pa.uint8())  # with missing values bool would become objects
     values: NDArray = array.to_numpy(zero_copy_only=False)
     return values.reshape(-1, 1)
-
-
-def _coded(column: pa.ChunkedArray) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the distinct values of a column, and for each row the number of its value; -1 where it is missing."""
-    encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
-    chunks = encoded.unify_dictionaries().chunks
-    codes = [chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False) for chunk in chunks]
-    return chunks[0].dictionary.to_pylist() if chunks else [], np.concatenate([np.zeros(0, dtype=np.int64), *codes])

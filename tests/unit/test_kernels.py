@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
-from scipy.sparse import csr_array
+from scipy.sparse import block_diag, coo_array, csr_array
 
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Direction, Scorer
@@ -223,6 +223,22 @@ def test_a_sparse_column_is_one_chain_over_its_rows_however_many_there_are(rows,
     expected = np.rint(np.stack(chains) * sums.gradient.scale[:-1, None]).astype(np.int64)
     array = integers(sparse, classes, parameters)
     np.testing.assert_array_equal(array[: expected.size].reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("rows", "n_classes"), [(700, 3), (700, 20), (9000, 3)])
+def test_a_sparse_column_has_the_same_bits_beside_few_columns_and_beside_many(rows, n_classes, dtype):
+    few, many = 60, 70_000  # the chains of so many columns do not stay in cache
+    dense, sparse, classes, parameters = sparse_problem(rows, few, n_classes, dtype)
+    further = coo_array((np.ones(many), (np.zeros(many, dtype=int), np.arange(many))), shape=(1, many))
+    matrix = csr_array(block_diag([dense, further]), dtype=dtype)  # a last row, which has none of the few
+    wide = np.insert(parameters, few, np.zeros((many, n_classes)), axis=1)
+    array = integers(SparseFeatures.from_csr(matrix), np.append(classes, 0), wide)
+    of_few = few * n_classes
+    np.testing.assert_array_equal(array[:of_few], integers(sparse, classes, parameters)[:of_few])
+    beyond = array[of_few : of_few + many * n_classes].reshape(many, n_classes)
+    assert beyond[0].any()
+    np.testing.assert_array_equal(beyond, np.broadcast_to(beyond[0], beyond.shape))
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])

@@ -26,7 +26,8 @@ static int make_workspace(workspace *work, const samples *x, int64_t n_classes, 
     int own_type = x->storage == OWN_STORAGE && !x->mean;
     int64_t roomy = own_type ? LANES : run; /* rows that are copied */
     int64_t gradient = with_gradient ? n_classes * d : 0, chains = with_gradient && run < block ? n_classes * width : 0;
-    if (with_gradient && x->starts && run < x->n_taken) gradient = x->n_features * F64_PADDED(n_classes);
+    if (with_gradient && x->starts && (run < x->n_taken || chains_are_cached(x, F64_PADDED(n_classes))))
+        gradient = x->n_features * F64_PADDED(n_classes);
     int64_t reals_needed = roomy * width + run * (3 * stride + TILE_FEATURES) + stride + chains;
     int64_t padded = F64_PADDED(run);
     int64_t bytes = (2 * run + MOST_TILE_ROWS) * (int64_t)sizeof(real *);

@@ -3,8 +3,8 @@
    score[r][k]    = intercept[k], then fma(value, coef[column][k], .) for the entries of the row in order
    gradient[j][k] = 0, then fma(value, error[r][k], .), in float64, for the entries of column j, by rows in order
 
-   Scores go row by row. For a gradient the entries of a run of rows are sorted by columns, so that a column's chains stay
-   in registers, and are rounded as soon as they end. */
+   Scores go row by row. So does a gradient whose chains all stay in cache. For a larger one the entries of a run of rows
+   are sorted by columns, so that a column's chains stay in registers, and are rounded as soon as they end. */
 
 #ifndef DISTSOFTMAX_SPARSE_H
 #define DISTSOFTMAX_SPARSE_H
@@ -82,7 +82,7 @@ typedef struct {
 typedef struct {
     uint32_t *ends;
     column_entry *entries;
-    double *errors; /* of the rows, (n_rows, F64_PADDED(n_classes)) */
+    const double *errors; /* of the rows, (n_rows, F64_PADDED(n_classes)) */
 } sorted_entries;
 
 INLINE int64_t count_entries(const samples *x, int64_t first, int64_t n) {
@@ -116,7 +116,7 @@ INLINE void sort_by_counting(const samples *x, int64_t first, int64_t n, const s
 /* Where the gradient of a run of compressed rows goes: to where the next run goes on with its chains or, with the last
    one, rounded, to the totals. */
 typedef struct {
-    double *chains;      /* (n_features, width), where the rows make more than one run */
+    double *chains;      /* (n_features, width), where they stay in cache, or the rows make more than one run */
     int64_t width;       /* F64_PADDED(n_classes) */
     int64_t n_classes;
     int is_first, is_last;
@@ -125,6 +125,17 @@ typedef struct {
     f64v_bits all_small; /* a lane is 0 where a number that was rounded was not finite, or beyond its bound */
 } sparse_sink;
 typedef f64v_bits integers_anywhere __attribute__((aligned(8), may_alias));
+
+/* Round a vector of a column's gradient whose chains have ended, from class k on, and add it to the totals. */
+INLINE void round_chains(const samples *x, int64_t column, f64v chain, int64_t k, sparse_sink *sink) {
+    int64_t among_all = x->columns[column], *total = sink->total + among_all * sink->n_classes + k;
+    f64v scaled = chain * f64v_all(sink->scale[among_all]);
+    f64v_bits integers = nearest_integers(scaled);
+    sink->all_small &= are_small(scaled);
+    int64_t left = sink->n_classes - k; /* beyond the classes all is 0 */
+    if (left >= F64_LANES) *(integers_anywhere *)total += integers;
+    else for (int i = 0; i < left; i++) total[i] += integers[i];
+}
 
 #define COLUMN_VECTORS 4 /* of a column's gradient at once */
 
@@ -139,19 +150,9 @@ INLINE void column_gradient(const samples *x, int64_t column, const column_entry
         const double *of_row = errors + entry->row * sink->width + k;
         UNROLL for (int v = 0; v < nv; v++) chain[v] = f64v_fma(value, f64v_load(of_row + v * F64_LANES), chain[v]);
     }
-    if (!sink->is_last) {
-        UNROLL for (int v = 0; v < nv; v++) f64v_store(chains + v * F64_LANES, chain[v]);
-        return;
-    }
-    int64_t among_all = x->columns[column], *total = sink->total + among_all * sink->n_classes + k;
-    f64v scale = f64v_all(sink->scale[among_all]);
-    UNROLL for (int v = 0; v < nv; v++, total += F64_LANES) {
-        f64v scaled = chain[v] * scale;
-        f64v_bits integers = nearest_integers(scaled);
-        sink->all_small &= are_small(scaled);
-        int64_t left = sink->n_classes - k - v * F64_LANES; /* beyond the classes all is 0 */
-        if (left >= F64_LANES) *(integers_anywhere *)total += integers;
-        else for (int i = 0; i < left; i++) total[i] += integers[i];
+    UNROLL for (int v = 0; v < nv; v++) {
+        if (sink->is_last) round_chains(x, column, chain[v], k + v * F64_LANES, sink);
+        else f64v_store(chains + v * F64_LANES, chain[v]);
     }
 }
 
@@ -171,24 +172,57 @@ static void gradient_by_columns(const samples *x, const sorted_entries *sorted, 
     }
 }
 
-/* Add errors (n, stride) times the rows `first` to `first + n` of those taken to a gradient. Returns 0 where there is no
-   memory. */
-static int sparse_gradient(const samples *x, int64_t first, int64_t n, const real *errors, int64_t stride,
-                           sparse_sink *sink) {
+#define CACHED_CHAINS (1 << 18) /* float64 numbers: 2 MiB */
+
+/* Whether the chains of all columns stay in cache: then they are continued row by row, and no entry is sorted. */
+INLINE int chains_are_cached(const samples *x, int64_t width) { return x->n_features * width <= CACHED_CHAINS; }
+
+INLINE void gradient_by_rows(const samples *x, int64_t first, int64_t n, const double *errors, sparse_sink *sink,
+                             const int64_t bytes) {
+    int64_t width = sink->width;
+    if (sink->is_first) memset(sink->chains, 0, x->n_features * width * sizeof(double));
+    for (int64_t r = 0; r < n; r++, errors += width) {
+        int64_t row = taken_row(x, first + r), last = index_at(x->starts, bytes, row + 1);
+        for (int64_t entry = index_at(x->starts, bytes, row); entry < last; entry++) {
+            double *chains = sink->chains + index_at(x->indices, bytes, entry) * width;
+            f64v value = f64v_all((double)entry_value(x, entry));
+            for (int64_t k = 0; k < width; k += F64_LANES)
+                f64v_store(chains + k, f64v_fma(value, f64v_load(errors + k), f64v_load(chains + k)));
+        }
+    }
+    if (!sink->is_last) return;
+    for (int64_t j = 0; j < x->n_features; j++)
+        for (int64_t k = 0; k < width; k += F64_LANES) round_chains(x, j, f64v_load(sink->chains + j * width + k), k, sink);
+}
+
+/* Add the entries of the rows, sorted by columns, times the rows' errors to a gradient. */
+static int sparse_gradient_sorted(const samples *x, int64_t first, int64_t n, const double *errors, sparse_sink *sink) {
     int64_t count = count_entries(x, first, n);
-    sorted_entries sorted = {calloc(x->n_features + 1, sizeof(uint32_t)), malloc((count + 1) * sizeof(column_entry)),
-                             malloc(n * sink->width * sizeof(double))};
-    int has_memory = sorted.ends && sorted.entries && sorted.errors && count <= UINT32_MAX;
+    sorted_entries sorted = {calloc(x->n_features + 1, sizeof(uint32_t)), malloc((count + 1) * sizeof(column_entry)), errors};
+    int has_memory = sorted.ends && sorted.entries && count <= UINT32_MAX;
     if (has_memory) {
-        for (int64_t r = 0; r < n; r++)
-            for (int64_t k = 0; k < sink->width; k++) sorted.errors[r * sink->width + k] = (double)errors[r * stride + k];
         if (x->index_bytes == 4) sort_by_counting(x, first, n, &sorted, 4);
         else sort_by_counting(x, first, n, &sorted, 8);
         gradient_by_columns(x, &sorted, sink);
     }
     free(sorted.ends);
     free(sorted.entries);
-    free(sorted.errors);
+    return has_memory;
+}
+
+/* Add errors (n, stride) times the rows `first` to `first + n` of those taken to a gradient. Returns 0 where there is no
+   memory. */
+static int sparse_gradient(const samples *x, int64_t first, int64_t n, const real *errors, int64_t stride,
+                           sparse_sink *sink) {
+    double *wide = malloc(n * sink->width * sizeof(double));
+    if (!wide) return 0;
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t k = 0; k < sink->width; k++) wide[r * sink->width + k] = (double)errors[r * stride + k];
+    int has_memory = 1;
+    if (!chains_are_cached(x, sink->width)) has_memory = sparse_gradient_sorted(x, first, n, wide, sink);
+    else if (x->index_bytes == 4) gradient_by_rows(x, first, n, wide, sink, 4);
+    else gradient_by_rows(x, first, n, wide, sink, 8);
+    free(wide);
     return has_memory;
 }
 

@@ -139,7 +139,7 @@ def number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar=_placeholder_of(numeric, choices),
+        metavar="|".join([OF_A_TYPE[numeric], *choices]),
         instance_from_str=read,
         is_instance=lambda value: value is None or value in choices or isinstance(value, (int, numeric)),
         str_from_instance=lambda value: [str(value)],
@@ -161,7 +161,9 @@ def _options(config_type: type, part: tuple[str, str] | None) -> Iterator[Option
             yield from _options(hints[item.name], (item.name, _about(hints[item.name])))
         elif item.init:
             owner = next(kind for kind in config_type.__mro__ if item.name in inspect.get_annotations(kind))
-            where = part or (("", "") if owner is config_type else (_part_name(owner), _about(owner)))
+            where = part or (
+                ("", "") if owner is config_type else (owner.__name__.removesuffix("Config").lower(), _about(owner))
+            )
             yield _option(item, hints[item.name], where, _texts(owner).get(item.name, ""))
 
 
@@ -197,14 +199,6 @@ def _alternatives(kind: Any) -> tuple[type[int] | type[float] | None, tuple[str,
     numeric = next((member for member in members if member in (int, float)), None)
     choices = [word for member in members if get_origin(member) is Literal for word in get_args(member)]
     return numeric, tuple(choices), NoneType in members
-
-
-def _placeholder_of(numeric: type, choices: Sequence[str]) -> str:
-    return "|".join([OF_A_TYPE[numeric], *choices])
-
-
-def _part_name(owner: type) -> str:
-    return owner.__name__.removesuffix("Config").lower()
 
 
 def _about(owner: type) -> str:

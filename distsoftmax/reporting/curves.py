@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,8 +82,10 @@ def _objective(objective: Curve, batches: Curve, by: str) -> Picture:
         if len(batches) > 1:
             axes.plot(_x(batches, by), batches.values, color=colours["muted"], linewidth=0.8, label="of a mini-batch")
         if len(objective):
-            axes.plot(_x(objective, by), objective.values, color=colours["series-1"], label="objective")
-            _mark_end(axes, objective, by, colours, "series-1")
+            x, last = _x(objective, by), objective.values[-1]
+            axes.plot(x, objective.values, color=colours["series-1"], label="objective")
+            axes.plot(x[-1], last, "o", markersize=4, color=colours["series-1"])
+            axes.annotate(in_digits(last, 4), (x[-1], last), xytext=(-2, 6), textcoords="offset points", ha="right")
         _scale_values(axes, np.concatenate([objective.values, batches.values]))
         _label_x(axes, objective if len(objective) else batches, by)
         if len(batches) > 1 and len(objective):
@@ -98,20 +100,18 @@ def _objective(objective: Curve, batches: Curve, by: str) -> Picture:
 def _gap(estimated: Curve, certified: Curve, wanted: float | None, by: str) -> Picture:
     def draw(figure: Figure, colours: Colours) -> None:
         axes = figure.add_subplot()
-        positive = estimated.values > 0
-        if positive.any():
-            x = _x(estimated, by)[positive]
-            axes.plot(x, estimated.values[positive], color=colours["muted"], linewidth=1.1, label="estimated")
-        proven = certified.values > 0
-        if proven.any():
-            x = _x(certified, by)[proven]
-            marker = "o" if len(certified) < MOST_MARKED else ""
-            axes.plot(
-                x, certified.values[proven], color=colours["series-1"], label="certified", marker=marker, markersize=3.5
-            )
+        marker = "o" if len(certified) < MOST_MARKED else ""
+        drawn: list[tuple[Curve, dict[str, Any]]] = [
+            (estimated, {"color": colours["muted"], "linewidth": 1.1, "label": "estimated"}),
+            (certified, {"color": colours["series-1"], "label": "certified", "marker": marker, "markersize": 3.5}),
+        ]
+        for curve, look in drawn:
+            positive = curve.values > 0
+            if positive.any():
+                axes.plot(_x(curve, by)[positive], curve.values[positive], **look)
         if wanted and wanted > 0:
             axes.axhline(wanted, color=colours["series-2"], linewidth=1.1, linestyle=(0, (4, 3)), label="asked for")
-        if positive.any() or proven.any():
+        if max([*estimated.values, *certified.values]) > 0:
             logarithmic(axes, "y")
         _label_x(axes, estimated if len(estimated) else certified, by)
         legend_below(figure, 3)
@@ -167,16 +167,3 @@ def _scale_values(axes: Axes, values: np.ndarray) -> None:
         logarithmic(axes, "y")
     else:
         linear(axes, "y")
-
-
-def _mark_end(axes: Axes, curve: Curve, by: str, colours: Colours, name: str) -> None:
-    x, value = _x(curve, by)[-1], curve.values[-1]
-    axes.plot(x, value, "o", markersize=4, color=colours[name])
-    axes.annotate(
-        in_digits(value, 4),
-        (x, value),
-        xytext=(-2, 6),
-        textcoords="offset points",
-        ha="right",
-        color=colours["ink"],
-    )

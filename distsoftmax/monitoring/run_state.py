@@ -91,10 +91,9 @@ class RunReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        if not folder.exists():
-            raise InputError(f"{folder} does not exist; name the folder of a run, the one given by --out")
         if not folder.is_dir():
-            raise InputError(f"{folder} is a file; name the folder of a run, the one given by --out")
+            problem = "is a file" if folder.exists() else "does not exist"
+            raise InputError(f"{folder} {problem}; name the folder of a run, the one given by --out")
         known = ("metrics.jsonl", "config.toml", "checkpoints", "path", "path.json", ".lock", "model.safetensors")
         if not any((folder / name).exists() for name in known):
             raise InputError(f"{folder} holds no run; name the folder of one, the one given by --out")

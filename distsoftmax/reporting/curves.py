@@ -50,16 +50,10 @@ def side_by_side(runs: Sequence[tuple[str, Run]], column: str, title: str, by: s
         axes = figure.add_subplot()
         unit, label = _unit(max(curve.seconds[-1] for _, curve in curves))
         for number, (name, curve) in reversed(list(enumerate(curves))):
-            is_named = number < N_SERIES
-            x = curve.steps if by == "steps" else curve.seconds / unit
-            axes.plot(
-                x,
-                curve.values,
-                color=colours[f"series-{number + 1}" if is_named else "muted"],
-                alpha=1.0 if is_named else 0.35,
-                linewidth=1.6 if is_named else 0.8,
-                label=shown(name, LONGEST_LABEL) if is_named else None,
-            )
+            look: dict[str, Any] = {"color": colours["muted"], "alpha": 0.35, "linewidth": 0.8}
+            if number < N_SERIES:
+                look = {"color": colours[f"series-{number + 1}"], "label": shown(name, LONGEST_LABEL)}
+            axes.plot(curve.steps if by == "steps" else curve.seconds / unit, curve.values, **look)
         _scale_values(axes, np.concatenate([curve.values for _, curve in curves]))
         linear(axes, "x", integers=by == "steps")
         axes.set_xlabel("step" if by == "steps" else f"{label} of training")

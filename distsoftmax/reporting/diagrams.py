@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,24 +49,21 @@ def confusion_picture(evaluation: Evaluation, on: str) -> Picture | None:
                     opacity = (0.1 + 0.9 * shade / SHADES) * (1.0 if is_right else 0.8)
                     axes.add_collection(PathCollection([path], facecolors=colours[colour], alpha=opacity, linewidths=0))
         for row, column in np.argwhere(matrix > 0).tolist() if n_classes <= MOST_NUMBERED else ():
-            is_dark = shades[row, column] > SHADES // 2
-            axes.text(
-                column,
-                row,
-                f"{matrix[row, column]:,}",
-                ha="center",
-                va="center",
-                size=7 if matrix.max() < 10_000 else 5,
-                color=colours["surface" if is_dark else "ink"],
-            )
+            size, is_dark = 7 if matrix.max() < 10_000 else 5, shades[row, column] > SHADES // 2
+            look: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "size": size,
+                "color": colours["surface" if is_dark else "ink"],
+            }
+            axes.text(column, row, f"{matrix[row, column]:,}", **look)
         axes.set(xlim=(-0.5, n_classes - 0.5), ylim=(n_classes - 0.5, -0.5), aspect="equal")
+        axes.set(xlabel="predicted", ylabel="true")
         size = 8 if n_classes <= 20 else 6
         turned = 0 if max(map(len, names)) * n_classes <= 44 else 90
         axes.set_xticks(range(n_classes), names, rotation=turned, size=size)
         axes.set_yticks(range(n_classes), names, size=size)
         axes.spines["bottom"].set_visible(False)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
 
     n_right = int(np.diag(matrix).sum(dtype=np.int64))
     description = (
@@ -110,15 +107,15 @@ def ranks_picture(report: ClusterReport) -> Picture:
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         rows = np.arange(len(ranks), dtype=np.float64)
-        parts = (
-            ("reading", "series-3", [rank.read_seconds for rank in ranks]),
-            ("computing", "series-1", [rank.compute_seconds for rank in ranks]),
-            ("waiting and messages", "line", [rank.wait_seconds for rank in ranks]),
-        )
         start = np.zeros(len(ranks))
-        for label, colour, seconds in parts:
+        for label, colour, name in (
+            ("reading", "series-3", "read_seconds"),
+            ("computing", "series-1", "compute_seconds"),
+            ("waiting and messages", "line", "wait_seconds"),
+        ):
+            seconds = np.array([getattr(rank, name) for rank in ranks])
             axes.barh(rows, seconds, left=start, height=0.66, color=colours[colour], label=label)
-            start = start + np.array(seconds)
+            start = start + seconds
         saving = [rank.save_seconds for rank in ranks]
         if any(saving):
             axes.barh(rows + 0.38, saving, height=0.14, color=colours["series-2"], label="saving, beside the steps")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -49,14 +49,9 @@ def confusion_picture(evaluation: Evaluation, on: str) -> Picture | None:
                     opacity = (0.1 + 0.9 * shade / SHADES) * (1.0 if is_right else 0.8)
                     axes.add_collection(PathCollection([path], facecolors=colours[colour], alpha=opacity, linewidths=0))
         for row, column in np.argwhere(matrix > 0).tolist() if n_classes <= MOST_NUMBERED else ():
-            size, is_dark = 7 if matrix.max() < 10_000 else 5, shades[row, column] > SHADES // 2
-            look: dict[str, Any] = {
-                "ha": "center",
-                "va": "center",
-                "size": size,
-                "color": colours["surface" if is_dark else "ink"],
-            }
-            axes.text(column, row, f"{matrix[row, column]:,}", **look)
+            size = 7 if matrix.max() < 10_000 else 5
+            colour = colours["surface" if shades[row, column] > SHADES // 2 else "ink"]
+            axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", size=size, color=colour)
         axes.set(xlim=(-0.5, n_classes - 0.5), ylim=(n_classes - 0.5, -0.5), aspect="equal")
         axes.set(xlabel="predicted", ylabel="true")
         size = 8 if n_classes <= 20 else 6

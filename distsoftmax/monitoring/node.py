@@ -217,7 +217,7 @@ def _memory() -> tuple[float, float]:
     """Return the bytes of memory of the node, and those that may still be taken."""
     try:
         memory = psutil.virtual_memory()
-    except (OSError, psutil.Error):
+    except (OSError, KeyError, psutil.Error):  # KeyError: of a /proc/meminfo that does not tell all
         return NAN, NAN
     return float(memory.total), float(memory.available)
 

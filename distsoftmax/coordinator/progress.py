@@ -50,7 +50,7 @@ class ProgressLine:
         self._shown = ("", 0, 1, "", "")
         self._report: ClusterReport | None = None
         self._terminal = None if silent or mode == "never" else _terminal()
-        is_cell = type(sys.stderr).__module__.startswith("ipykernel")  # what is printed stands in a notebook at once
+        is_cell = _is_of_a_notebook(sys.stderr)
         self._in_notebook = is_cell or "JPY_PARENT_PID" in os.environ  # which the commands have that a notebook starts
         is_seen = is_cell or self._terminal is not None
         self._moves = not silent and (mode == "always" or (mode == "auto" and is_seen))
@@ -182,6 +182,11 @@ def plain_line(description: str, completed: int, total: int, text: str, left: st
     """Return the line for a log."""
     parts = [text or f"{completed} of {total}", left]
     return f"{description}: {'  '.join(filter(None, parts))}"
+
+
+def _is_of_a_notebook(stream: object) -> bool:
+    """Whether what is printed there stands in a notebook at once."""
+    return type(stream).__module__.startswith("ipykernel")
 
 
 def _shortened(name: str, width: int) -> str:

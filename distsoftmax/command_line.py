@@ -133,7 +133,7 @@ def parse(config_type: type[Config], arguments: list[str], prog: str, doc: str |
     >>> config.data.data, config.objective.l2
     (('wine.npz',), 0.001)
     """
-    from distsoftmax.usage.options import HELP, PRINT_CONFIG, options_of
+    from distsoftmax.usage.options import HELP, PRINT_CONFIG, as_toml, options_of
 
     options = options_of(config_type)
     if set(HELP.flags) & set(arguments):
@@ -149,8 +149,6 @@ def parse(config_type: type[Config], arguments: list[str], prog: str, doc: str |
     _refuse_options_without_words(from_file, options)
     config = _parsed(config_type, [*from_file, *arguments], prog)
     if is_asked:
-        from distsoftmax.usage.toml import as_toml
-
         raise UsageText(0, as_toml(config))
     return config
 

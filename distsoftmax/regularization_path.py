@@ -17,8 +17,7 @@ from distsoftmax.cluster.survival import surviving
 from distsoftmax.config import TrainConfig, parse_l2_path
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.coordinator.path_folder import PathFolder
-from distsoftmax.coordinator.path_table import choose, path_closing
-from distsoftmax.coordinator.report import interrupted, stop_cause
+from distsoftmax.coordinator.report import choose, interrupted, path_closing, stop_cause
 from distsoftmax.session import open_session
 from distsoftmax.trainer import NOT_CONVERGED, RESUMABLE, fit_and_save
 from distsoftmax.training.result import Interruption, Leg

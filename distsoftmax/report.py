@@ -70,9 +70,9 @@ def _require_packages() -> None:
 
 def _report(options: argparse.Namespace) -> list[str]:
     """Write what is asked for, and return what to say of it."""
+    from distsoftmax.durable import write_atomically
     from distsoftmax.reporting.comparison import comparison
-    from distsoftmax.reporting.files import require_folder, require_page, write_page, write_pictures
-    from distsoftmax.reporting.page import page
+    from distsoftmax.reporting.page import page, require_folder, require_page, write_pictures
     from distsoftmax.reporting.runs import find_runs, read_run, without_model
     from distsoftmax.reporting.sections import section_of
 
@@ -89,13 +89,13 @@ def _report(options: argparse.Namespace) -> list[str]:
         run = read_run(folder, name)
         if options.evaluation is not None:
             run = _with_evaluation(run, options.evaluation)
-        sections.append(section_of(run, asked_for=options.evaluation is not None))
+        sections.append(section_of(run))
         runs.append(without_model(run))
     together = comparison(runs) if len(runs) > 1 else None
     n_runs = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     written = []
     if out is not None:
-        write_page(out, page(sections, together))
+        write_atomically(out, page(sections, together).encode("utf-8", "backslashreplace"))
         written.append(f"report on {n_runs}: {OUT if options.out is None else options.out}")
     if png is not None:
         n_pictures = write_pictures(png, [*([together] if together else []), *sections])
@@ -125,7 +125,7 @@ def _with_evaluation(whole: Run | PathOfRuns, file: str) -> Run | PathOfRuns:
         raise InputError(
             f"--evaluation {file}: its classes are not those of the model in {run.folder}; evaluate that model"
         )
-    run = replace(run, evaluation=evaluation, evaluated_on=shown(Path(file).name))
+    run = replace(run, evaluation=evaluation, evaluated_on=shown(Path(file).name), is_asked_for=True)
     return run if isinstance(whole, Run) else replace(whole, chosen=run)
 
 

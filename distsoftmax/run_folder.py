@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 TAIL_BYTES = 1 << 16  # of metrics.jsonl, in which its last whole line lies
 LOCK = ".lock"  # the file that the run which works in a folder holds locked
@@ -72,7 +72,8 @@ def position(out: Path) -> Position:
     Of a path it is that of the last run that has any: their folders are numbered.
     """
     legs = [("", out), *((leg.name, leg) for leg in out.glob("path/*"))]
-    return max(Position(name, step) for name, folder in legs if (step := _last_step(folder)) >= 0 or name == "")
+    steps = ((name, max(last_metrics_step(leg / "metrics.jsonl"), last_checkpoint_step(leg))) for name, leg in legs)
+    return max(Position(name, step) for name, step in steps if step >= 0 or name == "")
 
 
 def model_stamp(out: Path) -> tuple[int, int] | None:
@@ -125,9 +126,10 @@ def lock_content(descriptor: int) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _last_step(folder: Path) -> int:
+def last_checkpoint_step(folder: Path) -> int:
+    """Return the step of the newest checkpoint in the folder of a run; -1 where there is none."""
     names = (CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*"))
-    return max([last_metrics_step(folder / "metrics.jsonl"), *(int(name[1]) for name in names if name)])
+    return max((int(name[1]) for name in names if name), default=-1)
 
 
 def last_metrics_step(path: Path) -> int:
@@ -138,9 +140,13 @@ def last_metrics_step(path: Path) -> int:
             lines = file.read().splitlines()
     except OSError:
         return -1
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue  # cut short by a crash
-    return -1
+    return next((int(values["step"]) for line in reversed(lines) if (values := metrics_line(line))), -1)
+
+
+def metrics_line(line: bytes) -> dict[str, Any]:
+    """Return the values of a line of metrics; none where it is none of ours, such as one that a crash has cut short."""
+    try:
+        values: dict[str, Any] = json.loads(line)
+        return values if isinstance(values["step"], int) else {}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}

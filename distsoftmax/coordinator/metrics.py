@@ -17,6 +17,7 @@ from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.durable import open_regular, remedy, write_atomically
 from distsoftmax.errors import OutputError
 from distsoftmax.monitoring.report import ClusterReport
+from distsoftmax.run_folder import metrics_line
 from distsoftmax.solvers.state import State
 from distsoftmax.training.stopping import Look
 
@@ -54,7 +55,8 @@ class MetricsFile:
             return
         except OSError as error:
             raise OutputError(f"{path}: cannot be read: {error.strerror}{remedy(error)}") from None
-        write_atomically(path, b"".join(line + b"\n" for line in lines if _step_of(line) < step))
+        earlier = (line for line in lines if metrics_line(line).get("step", step) < step)  # whole ones of ours
+        write_atomically(path, b"".join(line + b"\n" for line in earlier))
 
     @property
     def n_unwritten(self) -> int:
@@ -69,11 +71,7 @@ class MetricsFile:
         OutputError
             It could not be written.
         """
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in values.items()
-        }
-        self._unwritten.append(json.dumps(finite).encode() + b"\n")
+        self._unwritten.append(json.dumps(finite(values)).encode() + b"\n")
         try:
             descriptor = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             with os.fdopen(descriptor, "ab", buffering=0) as file:
@@ -112,6 +110,15 @@ def metrics_of(
     return values
 
 
+def finite(value: Any) -> Any:
+    """Return a value of JSON with null for the numbers in it that are not finite."""
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def utc_now(precision: str) -> str:
     """Return the time of day in UTC, as ISO 8601 writes it: with "seconds" as 2026-03-01T06:00:00Z."""
     return datetime.now(timezone.utc).isoformat(timespec=precision).replace("+00:00", "Z")
@@ -145,11 +152,4 @@ def earlier_lines(path: Path, step: int) -> Iterator[dict[str, Any]]:
     OSError
     """
     with contextlib.suppress(FileNotFoundError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
-        yield from (json.loads(line) for line in file if _step_of(line) < step)
-
-
-def _step_of(line: bytes) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # a line that a crash cut short
+        yield from (values for line in file if (values := metrics_line(line)) and values["step"] < step)

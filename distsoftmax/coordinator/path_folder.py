@@ -15,8 +15,9 @@ from distsoftmax.coordinator.checkpoint import checkpoint_paths
 from distsoftmax.coordinator.circumstances import option_differences
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
-from distsoftmax.coordinator.path_table import choose
+from distsoftmax.coordinator.metrics import finite
 from distsoftmax.coordinator.rank_0 import on_rank_0
+from distsoftmax.coordinator.report import choose
 from distsoftmax.coordinator.result_file import read_result, remove_result, write_result
 from distsoftmax.durable import remedy, write_atomically
 from distsoftmax.errors import InputError, OutputError
@@ -135,7 +136,7 @@ class PathFolder:
         content = {
             "options": self._options(),
             "l2": self._values,
-            "runs": [_as_json(leg) for leg in legs],
+            "runs": finite([_as_json(leg) for leg in legs]),
             "chosen": None if chosen is None else chosen.folder.name,
             "chosen_by": chosen_by,
         }
@@ -202,9 +203,9 @@ class PathFolder:
 
 
 def _as_json(leg: Leg) -> dict[str, object]:
-    """Return what is reported of a run; numbers that are not finite become null."""
+    """Return what is reported of a run."""
     result = leg.result
-    values = {
+    return {
         "l2": leg.l2,
         "folder": f"path/{leg.folder.name}",
         "stopped": result.reason,
@@ -219,7 +220,4 @@ def _as_json(leg: Leg) -> dict[str, object]:
         "held_out_accuracy": result.held_out.accuracy if result.held_out else None,
         "held_out_log_loss": result.held_out.log_loss if result.held_out else None,
         "model_sha256": leg.sha256,
-    }
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }

@@ -7,7 +7,6 @@ and after one that has died, there is none. Numbers that are not known or not fi
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from distsoftmax import __version__
 from distsoftmax.arithmetic import library
 from distsoftmax.config import TrainConfig
-from distsoftmax.coordinator.metrics import utc_now
+from distsoftmax.coordinator.metrics import finite, utc_now
 from distsoftmax.coordinator.report import closing_notes, stop_cause
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.durable import remedy, sync_folder, write_atomically
@@ -112,7 +111,7 @@ def write_result(folder: Path, content: Mapping[str, object]) -> None:
     ------
     OutputError
     """
-    lines = (f" {json.dumps(name)}: {json.dumps(_finite(value))}" for name, value in content.items())
+    lines = (f" {json.dumps(name)}: {json.dumps(finite(value))}" for name, value in content.items())
     write_atomically(folder / NAME, "{{\n{}\n}}\n".format(",\n".join(lines)).encode())
 
 
@@ -150,12 +149,3 @@ def remove_result(folder: Path) -> None:
 
 def _scores(scores: Scores | None) -> dict[str, float] | None:
     return None if scores is None else {"accuracy": scores.accuracy, "log_loss": scores.log_loss}
-
-
-def _finite(value: object) -> object:
-    """Return the same with null for numbers that are not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list) else value

@@ -1,6 +1,7 @@
 """What a process can tell of the node it runs on: cores, memory, load, and who else takes its processor time.
 
-From /proc and /sys where there are such (Linux), else from psutil. What a system does not tell is NaN.
+From psutil and, of single cores, control groups and sensors, from /proc and /sys (Linux). What a system does not tell
+is NaN.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 NAN = math.nan
 ROOT = Path("/")
@@ -84,8 +87,7 @@ class NodeReader:
         self._groups = list(_control_groups(root))
         self.n_cores = min([float(len(cores)), *filter(None, map(_cores_granted, self._groups))])
         self._memory_limits = [(limit, group) for group in self._groups if (limit := _memory_limit(group)) is not None]
-        total, _ = self._memory()
-        self.memory = min([total, *(limit for limit, _ in self._memory_limits)])
+        self.memory = min([_memory()[0], *(limit for limit, _ in self._memory_limits)])
         self._frequency = root / f"sys/devices/system/cpu/cpu{min(cores, default=0)}/cpufreq/scaling_cur_freq"
         self._sensor = _sensor(root)
 
@@ -98,39 +100,20 @@ class NodeReader:
 
     def gauges(self) -> Gauges:
         """Return what the node shows now."""
-        _, available = self._memory()
         free = [limit - used for limit, group in self._memory_limits if (used := _memory_used(group)) is not None]
         return Gauges(
             load=_load(),
-            available=max(min([available, *free]), 0.0),  # in this order NaN stays
+            available=max(min([_memory()[1], *free]), 0.0),  # in this order NaN stays
             megahertz=_number(self._frequency) / 1e3,
             celsius=NAN if self._sensor is None else _number(self._sensor) / 1e3,
         )
 
     def resident(self) -> float:
         """Return the bytes of memory that this process occupies."""
-        words = _text(self._root / "proc/self/statm").split()
-        if len(words) > 1 and words[1].isdecimal():
-            return float(int(words[1]) * os.sysconf("SC_PAGE_SIZE"))
-        import psutil
-
         try:
             return float(psutil.Process().memory_info().rss)
         except (OSError, psutil.Error):
             return NAN
-
-    def _memory(self) -> tuple[float, float]:
-        """Return the bytes of memory of the node, and those that may still be taken."""
-        text = _text(self._root / "proc/meminfo")
-        if text:
-            return memory_bytes(text)
-        import psutil
-
-        try:
-            memory = psutil.virtual_memory()
-        except (OSError, psutil.Error):
-            return NAN, NAN
-        return float(memory.total), float(memory.available)
 
 
 def core_seconds(text: str, cores: Collection[int]) -> tuple[float, float]:
@@ -156,24 +139,6 @@ def core_seconds(text: str, cores: Collection[int]) -> tuple[float, float]:
             is_known = True
     tick = os.sysconf("SC_CLK_TCK")
     return (busy / tick, stolen / tick) if is_known else (NAN, NAN)
-
-
-def memory_bytes(text: str) -> tuple[float, float]:
-    r"""Return the memory in all, and what may still be taken, as /proc/meminfo says.
-
-    Examples
-    --------
-    >>> memory_bytes("MemTotal:  2048 kB\nMemFree:  100 kB\nMemAvailable:  1024 kB\n")
-    (2097152.0, 1048576.0)
-    """
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    total, available = (_kilobytes(fields, name) for name in ("MemTotal", "MemAvailable"))
-    return total, available
-
-
-def _kilobytes(fields: Mapping[str, str], name: str) -> float:
-    words = fields.get(name, "").split()
-    return float(int(words[0]) * 1024) if words and words[0].isdecimal() else NAN
 
 
 def _control_groups(root: Path) -> Iterator[Path]:
@@ -241,13 +206,20 @@ def _sensor(root: Path) -> Path | None:
 
 def _core_seconds_elsewhere() -> tuple[float, float]:
     """Return for how long the machine's cores have been busy, where there is no /proc; nobody steals there."""
-    import psutil
-
     try:
         times = psutil.cpu_times()
     except (OSError, psutil.Error):
         return NAN, NAN
     return times.user + times.system + getattr(times, "nice", 0.0), 0.0
+
+
+def _memory() -> tuple[float, float]:
+    """Return the bytes of memory of the node, and those that may still be taken."""
+    try:
+        memory = psutil.virtual_memory()
+    except (OSError, KeyError, psutil.Error):  # KeyError: of a /proc/meminfo that does not tell all
+        return NAN, NAN
+    return float(memory.total), float(memory.available)
 
 
 def _load() -> float:

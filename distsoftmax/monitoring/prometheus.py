@@ -7,10 +7,12 @@ samples. node_exporter reads a file at any moment, so it is replaced as a whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 
 from distsoftmax.durable import write_atomically
+from distsoftmax.monitoring.report import RankState
 from distsoftmax.monitoring.run_state import RunState
 from distsoftmax.monitoring.summary import Shares
 
@@ -68,6 +70,10 @@ def _metrics(state: RunState) -> Iterator[tuple[str, str, list[Sample]]]:
         samples: list[Sample] = [({"node": node.node}, getattr(node, name)) for node in report.nodes]
         yield f"node_{name}", text, samples
     speeds = report.speeds()
+
+    def of_ranks(value: Callable[[RankState], float | int | None]) -> list[Sample]:
+        return [({"rank": str(rank.rank), "node": rank.node}, value(rank)) for rank in report.ranks]
+
     for name, text in (
         ("shards", "Shards that the rank owns."),
         ("rows", "Rows that the rank owns."),
@@ -75,19 +81,13 @@ def _metrics(state: RunState) -> Iterator[tuple[str, str, list[Sample]]]:
         ("others_share", "Part of the time of its cores that other processes took."),
         ("steal_share", "Part of the time of its cores that the hypervisor gave to others."),
     ):
-        samples = [({"rank": str(rank.rank), "node": rank.node}, getattr(rank, name)) for rank in report.ranks]
-        yield f"rank_{name.replace('_share', '_ratio')}", text, samples
-    labels = [{"rank": str(rank.rank), "node": rank.node} for rank in report.ranks]
+        yield f"rank_{name.replace('_share', '_ratio')}", text, of_ranks(attrgetter(name))
     if report.seconds > 0:
-        compute: list[Sample] = [
-            (label, rank.compute_seconds / report.seconds) for label, rank in zip(labels, report.ranks, strict=True)
-        ]
-        wait: list[Sample] = [
-            (label, rank.wait_seconds / report.seconds) for label, rank in zip(labels, report.ranks, strict=True)
-        ]
-        yield "rank_compute_ratio", "Part of the time that the rank computed.", compute
-        yield "rank_wait_ratio", "Part of the time that the rank spent in messages.", wait
-    speed: list[Sample] = [(label, speeds.get(rank.rank)) for label, rank in zip(labels, report.ranks, strict=True)]
+        computed = of_ranks(lambda rank: rank.compute_seconds / report.seconds)
+        yield "rank_compute_ratio", "Part of the time that the rank computed.", computed
+        waited = of_ranks(lambda rank: rank.wait_seconds / report.seconds)
+        yield "rank_wait_ratio", "Part of the time that the rank spent in messages.", waited
+    speed = of_ranks(lambda rank: speeds.get(rank.rank))
     yield "rank_speed_ratio", "Rows a second in multiples of the median rank's.", speed
 
 

@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[type, ...]] = {  # of the values that a field of such a t
     "tuple[RankState, ...]": (tuple,),
 }
 
-Record = TypeVar("Record", bound="RankState | NodeState")
+Record = TypeVar("Record", bound="RankState | NodeState | ClusterReport")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,10 +153,7 @@ class ClusterReport:
 
     def as_json(self) -> dict[str, object]:
         """Return what stands in metrics.jsonl: numbers rounded to what they are worth."""
-        whole = {item.name: getattr(self, item.name) for item in fields(self)}
-        whole["nodes"] = [_rounded(asdict(state)) for state in self.nodes]
-        whole["ranks"] = [_rounded(asdict(state)) for state in self.ranks]
-        return _rounded(whole)
+        return _rounded(asdict(self))
 
     @classmethod
     def from_json(cls, content: Any) -> ClusterReport | None:
@@ -200,22 +197,8 @@ def merged(earlier: ClusterReport | None, later: ClusterReport) -> ClusterReport
     nodes = tuple(_added(old_nodes[state.node], state, first) for state in later.nodes if state.node in old_nodes)
     if not ranks or not nodes:
         return later
-    return replace(
-        later,
-        seconds=earlier.seconds + later.seconds,
-        steps=earlier.steps + later.steps,
-        mean_compute_seconds=earlier.mean_compute_seconds + later.mean_compute_seconds,
-        slowest_compute_seconds=earlier.slowest_compute_seconds + later.slowest_compute_seconds,
-        slowest_rank=max(ranks, key=lambda state: state.compute_seconds).rank,
-        mean_wait_seconds=earlier.mean_wait_seconds + later.mean_wait_seconds,
-        least_wait_seconds=earlier.least_wait_seconds + later.least_wait_seconds,
-        median_per_row=earlier.median_per_row + later.median_per_row,
-        moved_shards=earlier.moved_shards + later.moved_shards,
-        read_seconds=earlier.read_seconds + later.read_seconds,
-        save_seconds=earlier.save_seconds + later.save_seconds,
-        ranks=ranks,
-        nodes=nodes,
-    )
+    slowest = max(ranks, key=lambda state: state.compute_seconds).rank
+    return replace(_added(earlier, later, first), slowest_rank=slowest, ranks=ranks, nodes=nodes)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -224,14 +207,13 @@ def mean(values: Sequence[float]) -> float:
 
 
 def _added(before: Record, now: Record, first: float) -> Record:
-    """Return a rank's or a node's state over the time of two reports, of which the first had such a part."""
+    """Return a record over the time of two, of which the first had such a part."""
     values: dict[str, float] = {}
-    for item in fields(now):
-        name = item.name
+    for name in (item.name for item in fields(now)):
         old, new = getattr(before, name), getattr(now, name)
         if old is None or new is None:
             continue
-        if name.endswith("_seconds") or name == "moved_shards":
+        if name.endswith("seconds") or name in ("steps", "median_per_row", "moved_shards"):
             values[name] = old + new
         elif name.endswith("_share"):
             values[name] = first * old + (1 - first) * new
@@ -242,7 +224,9 @@ def _rounded(values: dict[str, object]) -> dict[str, object]:
     return {name: _round(name, value) for name, value in values.items()}
 
 
-def _round(name: str, value: object) -> object:
+def _round(name: str, value: Any) -> object:
+    if isinstance(value, tuple):
+        return [_rounded(state) for state in value]
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from distsoftmax.errors import InputError
 from distsoftmax.monitoring.report import ClusterReport, merged
-from distsoftmax.run_folder import CHECKPOINT, holder
+from distsoftmax.run_folder import holder, last_checkpoint_step, metrics_line
 
 Status = Literal["reading", "running", "done", "stopped", "crashed", "not begun"]
 
@@ -92,10 +91,9 @@ class RunReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        if not folder.exists():
-            raise InputError(f"{folder} does not exist; name the folder of a run, the one given by --out")
         if not folder.is_dir():
-            raise InputError(f"{folder} is a file; name the folder of a run, the one given by --out")
+            problem = "is a file" if folder.exists() else "does not exist"
+            raise InputError(f"{folder} {problem}; name the folder of a run, the one given by --out")
         known = ("metrics.jsonl", "config.toml", "checkpoints", "path", "path.json", ".lock", "model.safetensors")
         if not any((folder / name).exists() for name in known):
             raise InputError(f"{folder} holds no run; name the folder of one, the one given by --out")
@@ -118,10 +116,10 @@ class RunReader:
             status=self._status(is_held, lock == "left", last),
             leg=folder.name if legs else "",
             n_legs=len(legs),
-            step=int(last.get("step", -1)),
+            step=last.get("step", -1),
             objective=_number(last.get("objective")),
             gap=_number(last.get("certified_gap")) or _number(last.get("estimated_gap")),
-            checkpoint=_newest_checkpoint(folder),
+            checkpoint=last_checkpoint_step(folder),
             host=str(named.get("host", "")) if is_held else "",
             process=str(named.get("process", "")) if is_held else "",
             age=age,
@@ -175,8 +173,8 @@ class _Lines:
         lines = content[:end].splitlines()
         for line in lines:
             if MARK in line:
-                self._take(_parsed(line))
-        self.last = next(filter(None, (_parsed(line) for line in reversed(lines))), self.last)
+                self._take(metrics_line(line))
+        self.last = next(filter(None, (metrics_line(line) for line in reversed(lines))), self.last)
 
     def age(self) -> float:
         """Return the seconds since the last line was written."""
@@ -206,16 +204,6 @@ class _Lines:
         return replace(self.whole, ranks=tuple(ranks))
 
 
-def _parsed(line: bytes) -> Mapping[str, Any]:
-    """Return the values of a line; none where it is none of ours."""
-    try:
-        values = json.loads(line)
-        int(values["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
@@ -227,8 +215,3 @@ def _balance(folder: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return match[1] if match else ""
-
-
-def _newest_checkpoint(folder: Path) -> int:
-    names = (CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*"))
-    return max((int(name[1]) for name in names if name), default=-1)

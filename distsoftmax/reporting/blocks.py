@@ -56,16 +56,8 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Code:
-    """Something to be copied, such as a command."""
-
-    text: str
-    caption: str = ""
-
-
-@dataclass(frozen=True)
 class Block:
-    """A part of a section, under a heading of its own: sentences, then pictures, then tables and code."""
+    """A part of a section, under a heading of its own: sentences, pictures, tables, and a command to be copied."""
 
     title: str
     sentences: tuple[str, ...] = ()
@@ -73,7 +65,7 @@ class Block:
     tables: tuple[Table, ...] = ()
     grid: tuple[Table, ...] = ()
     facts: tuple[Facts, ...] = ()
-    code: tuple[Code, ...] = ()
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,3 +100,8 @@ class Section:
     sentences: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     blocks: tuple[Block, ...] = ()
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """All pictures of its blocks."""
+        return [picture for block in self.blocks for picture in block.pictures]

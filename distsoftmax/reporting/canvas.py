@@ -67,47 +67,14 @@ class Picture:
 
 def as_svg(picture: Picture) -> str:
     """Return an SVG element to stand in a page; the same picture gives the same bytes."""
-    figure = _drawn(picture, {name: colour for colour, name in NAMES.items()}, salt=picture.name)
-    text = io.StringIO()
-    from matplotlib import rc_context
-
-    with warnings.catch_warnings(), rc_context(_style(LIGHT, picture.name)):
-        warnings.simplefilter("ignore")  # of glyphs that its own font lacks: the page's will be used
-        about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(text, format="svg", metadata=about, transparent=True)
-    return _for_a_page(text.getvalue())
+    about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    colours = {name: colour for colour, name in NAMES.items()}
+    return _for_a_page(_drawn(picture, colours, format="svg", metadata=about, transparent=True).decode())
 
 
 def as_png(picture: Picture) -> bytes:
     """Return a PNG file in light colours, with its title."""
-    from matplotlib import rc_context
-
-    figure = _drawn(picture, LIGHT, salt=picture.name)
-    content = io.BytesIO()
-    with warnings.catch_warnings(), rc_context(_style(LIGHT, picture.name)):
-        warnings.simplefilter("ignore")
-        figure.suptitle(picture.title, x=0.015, ha="left", size=10, color=LIGHT["ink"], weight="bold")
-        figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": MAKER})
-    return content.getvalue()
-
-
-def plain_axes(figure: Figure, colours: Colours, *, grid: str = "y") -> Axes:
-    """Return axes with no more lines than are needed."""
-    axes = figure.add_subplot()
-    quieten(axes, colours, grid)
-    return axes
-
-
-def quieten(axes: Axes, colours: Colours, grid: str = "y") -> None:
-    """Take away what is not needed from axes: of the frame all but the line below."""
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(colours["line"])
-    axes.set_axisbelow(True)
-    if grid:
-        axes.grid(axis=grid, color=colours["line"], linewidth=0.7)  # type: ignore[arg-type]
-    axes.tick_params(which="both", length=0, colors=colours["muted"], labelsize=8)
-    axes.xaxis.label.set_color(colours["muted"])
-    axes.yaxis.label.set_color(colours["muted"])
+    return _drawn(picture, LIGHT, title=picture.title, format="png", dpi=DOTS_PER_INCH, metadata={"Software": MAKER})
 
 
 def plain_number(value: float, _: object = None) -> str:
@@ -119,11 +86,9 @@ def plain_number(value: float, _: object = None) -> str:
     ('0.25', '1e\u22127', '20,000')
     """
     if value and not 1e-3 <= abs(value) < 1e7:
-        mantissa, exponent = f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else f"{value:.2e}".split("e")
-        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
-    text = f"{value:,.6f}".rstrip("0").rstrip(".")
-    return text.replace("-", MINUS)
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", MINUS)
+    return f"{value:,.6f}".rstrip("0").rstrip(".").replace("-", MINUS)
 
 
 def in_digits(value: float, digits: int = 3) -> str:
@@ -137,66 +102,78 @@ def in_digits(value: float, digits: int = 3) -> str:
     return plain_number(float(f"{value:.{digits - 1}e}"))
 
 
+def in_form(value: float | None, form: str) -> str:
+    """Return a number in a format of Python's, or in "digits", which are two; a dash for one that is not known."""
+    if value is None:
+        return UNKNOWN
+    return in_digits(value, 2) if form == "digits" else f"{value:{form}}"
+
+
 def logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
     """Make an axis a logarithmic one whose numbers are plain."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    axes.set_xscale("log") if which == "x" else axes.set_yscale("log")
+    axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = axis.get_data_interval()
     is_short = high < 200 * low
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,), numticks=12 if is_short else 6))
-    axis.set_major_formatter(FuncFormatter(plain_number))
+    axis.set_major_formatter(plain_number)
     axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
 
 
 def linear(axes: Axes, which: Literal["x", "y"], most: int = 5, *, integers: bool = False) -> None:
     """Let an axis have few numbers, and plain ones."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=integers))
-    axis.set_major_formatter(FuncFormatter(plain_number))
+    axis.set_major_formatter(plain_number)
 
 
-def legend_below(figure: Figure, colours: Colours, n_columns: int, *, is_reversed: bool = False) -> None:
+def legend_below(figure: Figure, n_columns: int, *, is_reversed: bool = False) -> None:
     """Put the names of all lines and bars below the axes."""
-    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
-    handles, labels = zip(*[entry for of_axes in entries for entry in of_axes], strict=True)
-    order = slice(None, None, -1 if is_reversed else 1)
-    figure.legend(
-        handles[order],
-        labels[order],
-        loc="outside lower left",
-        labelcolor=colours["ink"],
-        ncols=n_columns,
-        handlelength=1.4,
-        borderaxespad=0.2,
-        columnspacing=1.6,
-    )
+    sizes = {"handlelength": 1.4, "borderaxespad": 0.2, "columnspacing": 1.6}
+    figure.legend(loc="outside lower left", ncols=n_columns, reverse=is_reversed, **sizes)
 
 
-def _drawn(picture: Picture, colours: Colours, salt: str) -> Figure:
+def _drawn(picture: Picture, colours: Colours, title: str = "", **options: Any) -> bytes:
+    """Return the file of a picture, as matplotlib's `savefig` makes it with such options."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with warnings.catch_warnings(), rc_context(_style(colours, salt)):
-        warnings.simplefilter("ignore")
+    content = io.BytesIO()
+    with warnings.catch_warnings(), rc_context(_style(colours, picture.name)):
+        warnings.simplefilter("ignore")  # of glyphs that its own font lacks: the page's will be used
         figure = Figure(figsize=(picture.width, picture.height), layout="constrained")
         picture.draw(figure, colours)
-    return figure
+        if title:
+            figure.suptitle(title, x=0.015, ha="left", size=10, weight="bold")
+        figure.savefig(content, **options)
+    return content.getvalue()
 
 
 def _style(colours: Colours, salt: str) -> Any:
+    """Return how all pictures look: axes have no more lines than are needed, of the frame the one below alone."""
     from matplotlib import font_manager
 
     present = set(font_manager.get_font_names())
     return {
         "font.family": [font for font in FONTS if font in present] or ["sans-serif"],
         "font.size": 8,
+        "axes.axisbelow": True,
+        "axes.edgecolor": colours["line"],
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.labelcolor": colours["muted"],
         "axes.labelsize": 8,
         "axes.unicode_minus": False,
+        **{f"axes.spines.{side}": False for side in ("top", "right", "left")},
+        **{f"{axis}tick.major.size": 0 for axis in "xy"},
+        **{f"{axis}tick.color": colours["muted"] for axis in "xy"},
+        **{f"{axis}tick.labelsize": 8 for axis in "xy"},
+        "grid.color": colours["line"],
+        "grid.linewidth": 0.7,
         "legend.fontsize": 8,
         "legend.frameon": False,
         "lines.linewidth": 1.6,
@@ -215,10 +192,9 @@ def _for_a_page(text: str) -> str:
     """Make an SVG file an element of a page: smaller, without names of its own, colours as the page has them."""
     text = re.sub(r"<style[^>]*>.*?</style>", "", text[text.index("<svg") :], count=1, flags=re.DOTALL)
     text = re.sub(r"<[^>]*>", _tag_for_a_page, text)  # what stands between tags are the names of classes and the like
-    text = re.sub(r"\s*\n\s*", "\n", text)
-    without = re.sub(r"<g>\s*(<g/>\s*)*</g>|<defs>\s*</defs>", "", text)
-    while without != text:
-        text, without = without, re.sub(r"<g>\s*(<g/>\s*)*</g>", "", without)
+    before = ""
+    while before != text:  # what holds nothing but what was empty is empty now
+        before, text = text, re.sub(r"<g>\s*(<g/>\s*)*</g>|<defs>\s*</defs>", "", text)
     return re.sub(r"\s*\n\s*", "\n", text).strip()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from distsoftmax.reporting.blocks import Block, Cell, Section, Table
-from distsoftmax.reporting.canvas import UNKNOWN, in_digits
+from distsoftmax.reporting.canvas import UNKNOWN, in_form
 from distsoftmax.reporting.curves import side_by_side
 from distsoftmax.reporting.headline import duration, numbers_of, status_of
 from distsoftmax.reporting.record import shown
@@ -19,7 +20,8 @@ LONGEST_OPTION = 24  # characters
 
 def comparison(read: Sequence[Run | PathOfRuns]) -> Section:
     """Return the section that has several runs side by side, with what differs between their options."""
-    runs = runs_of(read)
+    all_runs = ((whole, whole if isinstance(whole, Run) else whole.chosen) for whole in read)
+    runs = [(whole, run) for whole, run in all_runs if run is not None]
     options = option_differences([_options_of(whole, run) for whole, run in runs])
     sentences = [
         "Accuracy and log loss are of the held-out samples where there are any, the best in bold where the data are "
@@ -52,23 +54,19 @@ def _options_of(whole: Run | PathOfRuns, run: Run) -> dict[str, object]:
 def _table(runs: Sequence[tuple[str, Run]], options: Mapping[str, Sequence[str]], *, is_comparable: bool) -> Table:
     """Return the numbers of the runs, and their options, each with its value in every run."""
     numbers = [numbers_of(run) for _, run in runs]
-    is_comparable = is_comparable and len({each.on for each in numbers if each.accuracy is not None}) == 1
-    accuracy = max((each.accuracy for each in numbers if each.accuracy is not None), default=None)
-    loss = min((each.log_loss for each in numbers if each.log_loss is not None), default=None)
+    accuracy = loss = math.nan  # the best ones, which equal nothing where the runs are not to be compared
+    if is_comparable and len({each.on for each in numbers if each.accuracy is not None}) == 1:
+        accuracy = max(each.accuracy for each in numbers if each.accuracy is not None)
+        loss = min((each.log_loss for each in numbers if each.log_loss is not None), default=math.nan)
     rows = tuple(
         (
             Cell(shown(name)),
             Cell(status_of(run)[0]),
-            Cell(
-                _text(own.accuracy, ".4f"),
-                is_best=is_comparable and own.accuracy is not None and own.accuracy == accuracy,
-            ),
-            Cell(
-                _text(own.log_loss, ".5f"), is_best=is_comparable and own.log_loss is not None and own.log_loss == loss
-            ),
-            Cell(_text(own.objective, ".6g")),
-            Cell(UNKNOWN if own.gap is None else in_digits(own.gap, 2)),
-            Cell(_text(own.n_steps, ",")),
+            Cell(in_form(own.accuracy, ".4f"), is_best=own.accuracy == accuracy),
+            Cell(in_form(own.log_loss, ".5f"), is_best=own.log_loss == loss),
+            Cell(in_form(own.objective, ".6g")),
+            Cell(in_form(own.gap, "digits")),
+            Cell(in_form(own.n_steps, ",")),
             Cell(UNKNOWN if own.seconds is None else duration(own.seconds)),
             *(Cell(shown(values[number], LONGEST_OPTION)) for values in options.values()),
         )
@@ -77,13 +75,3 @@ def _table(runs: Sequence[tuple[str, Run]], options: Mapping[str, Sequence[str]]
     names = (f"--{name}" for name in options)
     head = ("run", "status", "accuracy", "log loss", "objective", "certified gap", "steps", "time", *names)
     return Table(head, rows)
-
-
-def runs_of(read: Sequence[Run | PathOfRuns]) -> list[tuple[Run | PathOfRuns, Run]]:
-    """Return what is to be compared, each with the run that speaks for it: of a path the chosen one."""
-    runs = ((whole, whole if isinstance(whole, Run) else whole.chosen) for whole in read)
-    return [(whole, run) for whole, run in runs if run is not None]
-
-
-def _text(value: float | None, form: str) -> str:
-    return UNKNOWN if value is None else f"{value:{form}}"

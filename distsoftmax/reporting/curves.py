@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distsoftmax.reporting.canvas import (
-    N_SERIES,
-    Colours,
-    Picture,
-    in_digits,
-    legend_below,
-    linear,
-    logarithmic,
-    plain_axes,
-)
+from distsoftmax.reporting.canvas import N_SERIES, Colours, Picture, in_digits, legend_below, linear, logarithmic
 from distsoftmax.reporting.history import Curve
 from distsoftmax.reporting.record import shown
 from distsoftmax.reporting.runs import Run
@@ -27,6 +18,7 @@ if TYPE_CHECKING:
 
 WIDE_RATIO = 10.0  # of the greatest to the least value, from which on an axis is logarithmic
 UNITS = ((1.0, "seconds"), (60.0, "minutes"), (3600.0, "hours"), (86400.0, "days"))
+BY = {"steps": "step", "seconds": "time"}  # what a curve is drawn over, and its name
 MOST_MARKED = 40  # points of a line that are marked
 LONGEST_LABEL = 28  # characters of a run's name beside its line
 
@@ -36,17 +28,15 @@ def course_of(run: Run, tolerance: float | None) -> Iterator[Picture]:
     history = run.history
     objective, batches = history.curve("objective"), history.curve("batch_objective")
     estimated, certified = history.curve("estimated_gap"), history.curve("certified_gap")
-    for by, words in (("steps", "by step"), ("seconds", "by time")):
-        if len(objective) > 1 or len(batches) > 1:
-            yield _objective(objective, batches, by, words)
+    if len(objective) > 1 or len(batches) > 1:
+        yield from (_objective(objective, batches, by) for by in BY)
     wanted = tolerance * abs(float(objective.values[-1])) if tolerance and len(objective) else None
-    for by, words in (("steps", "by step"), ("seconds", "by time")):
-        if len(estimated) + len(certified) > 1:
-            yield _gap(estimated, certified, wanted, by, words)
-    for name, title in (("held_out_log_loss", "Held-out log loss"), ("held_out_accuracy", "Held-out accuracy")):
-        curve = history.curve(name)
+    if len(estimated) + len(certified) > 1:
+        yield from (_gap(estimated, certified, wanted, by) for by in BY)
+    for name in ("log loss", "accuracy"):
+        curve = history.curve(f"held_out_{name.replace(' ', '_')}")
         if len(curve) > 1:
-            yield _held_out(curve, name, title)
+            yield _held_out(curve, name)
 
 
 def side_by_side(runs: Sequence[tuple[str, Run]], column: str, title: str, by: str) -> Picture | None:
@@ -57,77 +47,68 @@ def side_by_side(runs: Sequence[tuple[str, Run]], column: str, title: str, by: s
         return None
 
     def draw(figure: Figure, colours: Colours) -> None:
-        axes = plain_axes(figure, colours)
+        axes = figure.add_subplot()
         unit, label = _unit(max(curve.seconds[-1] for _, curve in curves))
         for number, (name, curve) in reversed(list(enumerate(curves))):
-            is_named = number < N_SERIES
-            x = curve.steps if by == "steps" else curve.seconds / unit
-            axes.plot(
-                x,
-                curve.values,
-                color=colours[f"series-{number + 1}" if is_named else "muted"],
-                alpha=1.0 if is_named else 0.35,
-                linewidth=1.6 if is_named else 0.8,
-                label=shown(name, LONGEST_LABEL) if is_named else None,
-            )
+            look: dict[str, Any] = {"color": colours["muted"], "alpha": 0.35, "linewidth": 0.8}
+            if number < N_SERIES:
+                look = {"color": colours[f"series-{number + 1}"], "label": shown(name, LONGEST_LABEL)}
+            axes.plot(curve.steps if by == "steps" else curve.seconds / unit, curve.values, **look)
         _scale_values(axes, np.concatenate([curve.values for _, curve in curves]))
         linear(axes, "x", integers=by == "steps")
         axes.set_xlabel("step" if by == "steps" else f"{label} of training")
-        legend_below(figure, colours, 2, is_reversed=True)
+        legend_below(figure, 2, is_reversed=True)
 
     rest = f", {len(curves) - N_SERIES} more in grey" if len(curves) > N_SERIES else ""
-    words = "step" if by == "steps" else "time"
-    description = f"{title} of {len(curves)} runs by {words}{rest}."
     n_lines = (min(len(curves), N_SERIES) + 1) // 2
     return Picture(
-        name=f"runs-{column.replace('_', '-')}-by-{words}",
-        title=f"{title} by {words}",
-        description=description,
+        name=f"runs-{column.replace('_', '-')}-by-{BY[by]}",
+        title=f"{title} by {BY[by]}",
+        description=f"{title} of {len(curves)} runs by {BY[by]}{rest}.",
         draw=draw,
         height=2.75 + 0.19 * n_lines,
     )
 
 
-def _objective(objective: Curve, batches: Curve, by: str, words: str) -> Picture:
+def _objective(objective: Curve, batches: Curve, by: str) -> Picture:
     def draw(figure: Figure, colours: Colours) -> None:
-        axes = plain_axes(figure, colours)
+        axes = figure.add_subplot()
         if len(batches) > 1:
             axes.plot(_x(batches, by), batches.values, color=colours["muted"], linewidth=0.8, label="of a mini-batch")
         if len(objective):
-            axes.plot(_x(objective, by), objective.values, color=colours["series-1"], label="objective")
-            _mark_end(axes, objective, by, colours, "series-1")
+            x, last = _x(objective, by), objective.values[-1]
+            axes.plot(x, objective.values, color=colours["series-1"], label="objective")
+            axes.plot(x[-1], last, "o", markersize=4, color=colours["series-1"])
+            axes.annotate(in_digits(last, 4), (x[-1], last), xytext=(-2, 6), textcoords="offset points", ha="right")
         _scale_values(axes, np.concatenate([objective.values, batches.values]))
         _label_x(axes, objective if len(objective) else batches, by)
         if len(batches) > 1 and len(objective):
-            legend_below(figure, colours, 2)
+            legend_below(figure, 2)
 
     drawn = objective if len(objective) > 1 else batches
     first, last = drawn.values[0], drawn.values[-1]
     description = f"From {first:.5g} at step {drawn.steps[0]:,.0f} to {last:.9g} at step {drawn.steps[-1]:,.0f}."
-    name = f"objective-by-{words.split()[-1]}"
-    return Picture(name=name, title=f"Objective {words}", description=description, draw=draw)
+    return Picture(name=f"objective-by-{BY[by]}", title=f"Objective by {BY[by]}", description=description, draw=draw)
 
 
-def _gap(estimated: Curve, certified: Curve, wanted: float | None, by: str, words: str) -> Picture:
+def _gap(estimated: Curve, certified: Curve, wanted: float | None, by: str) -> Picture:
     def draw(figure: Figure, colours: Colours) -> None:
-        axes = plain_axes(figure, colours)
-        positive = estimated.values > 0
-        if positive.any():
-            x = _x(estimated, by)[positive]
-            axes.plot(x, estimated.values[positive], color=colours["muted"], linewidth=1.1, label="estimated")
-        proven = certified.values > 0
-        if proven.any():
-            x = _x(certified, by)[proven]
-            marker = "o" if len(certified) < MOST_MARKED else ""
-            axes.plot(
-                x, certified.values[proven], color=colours["series-1"], label="certified", marker=marker, markersize=3.5
-            )
+        axes = figure.add_subplot()
+        marker = "o" if len(certified) < MOST_MARKED else ""
+        drawn: list[tuple[Curve, dict[str, Any]]] = [
+            (estimated, {"color": colours["muted"], "linewidth": 1.1, "label": "estimated"}),
+            (certified, {"color": colours["series-1"], "label": "certified", "marker": marker, "markersize": 3.5}),
+        ]
+        for curve, look in drawn:
+            positive = curve.values > 0
+            if positive.any():
+                axes.plot(_x(curve, by)[positive], curve.values[positive], **look)
         if wanted and wanted > 0:
             axes.axhline(wanted, color=colours["series-2"], linewidth=1.1, linestyle=(0, (4, 3)), label="asked for")
-        if positive.any() or proven.any():
+        if max([*estimated.values, *certified.values]) > 0:
             logarithmic(axes, "y")
         _label_x(axes, estimated if len(estimated) else certified, by)
-        legend_below(figure, colours, 3)
+        legend_below(figure, 3)
 
     if len(certified):
         description = (
@@ -136,15 +117,15 @@ def _gap(estimated: Curve, certified: Curve, wanted: float | None, by: str, word
     else:
         description = f"Nothing is proven yet; estimated at {in_digits(estimated.values[-1])}"
     description += f", asked for {in_digits(wanted)}." if wanted else "."
-    return Picture(name=f"gap-by-{words.split()[-1]}", title=f"Gap {words}", description=description, draw=draw)
+    return Picture(name=f"gap-by-{BY[by]}", title=f"Gap by {BY[by]}", description=description, draw=draw)
 
 
-def _held_out(curve: Curve, name: str, title: str) -> Picture:
-    is_loss = name.endswith("loss")
-    best = curve.lowest if is_loss else int(np.argmax(curve.values))
+def _held_out(curve: Curve, name: str) -> Picture:
+    is_loss = name == "log loss"
+    best = int(np.argmin(curve.values) if is_loss else np.argmax(curve.values))
 
     def draw(figure: Figure, colours: Colours) -> None:
-        axes = plain_axes(figure, colours)
+        axes = figure.add_subplot()
         axes.plot(curve.steps, curve.values, color=colours["series-3"])
         axes.plot(curve.steps[best], curve.values[best], "o", markersize=4.5, color=colours["series-3"])
         if is_loss:
@@ -153,12 +134,11 @@ def _held_out(curve: Curve, name: str, title: str) -> Picture:
             linear(axes, "y")
         _label_x(axes, curve, "steps")
 
-    extreme = "Lowest" if is_loss else "Highest"
-    value = f"{curve.values[best]:.5g}" if is_loss else f"{curve.values[best]:.2%}"
-    last = f"{curve.values[-1]:.5g}" if is_loss else f"{curve.values[-1]:.2%}"
-    description = f"{extreme} {value} at step {curve.steps[best]:,.0f}; {last} at the last."
-    file = "held-out-log-loss" if is_loss else "held-out-accuracy"
-    return Picture(name=file, title=f"{title} by step", description=description, draw=draw)
+    extreme, form = ("Lowest", ".5g") if is_loss else ("Highest", ".2%")
+    value, last = curve.values[best], curve.values[-1]
+    description = f"{extreme} {value:{form}} at step {curve.steps[best]:,.0f}; {last:{form}} at the last."
+    file, title = f"held-out-{name.replace(' ', '-')}", f"Held-out {name} by step"
+    return Picture(name=file, title=title, description=description, draw=draw)
 
 
 def _x(curve: Curve, by: str) -> np.ndarray:
@@ -181,16 +161,3 @@ def _scale_values(axes: Axes, values: np.ndarray) -> None:
         logarithmic(axes, "y")
     else:
         linear(axes, "y")
-
-
-def _mark_end(axes: Axes, curve: Curve, by: str, colours: Colours, name: str) -> None:
-    x, value = _x(curve, by)[-1], curve.values[-1]
-    axes.plot(x, value, "o", markersize=4, color=colours[name])
-    axes.annotate(
-        in_digits(value, 4),
-        (x, value),
-        xytext=(-2, 6),
-        textcoords="offset points",
-        ha="right",
-        color=colours["ink"],
-    )

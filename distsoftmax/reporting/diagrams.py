@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distsoftmax.monitoring.report import ClusterReport
-from distsoftmax.reporting.canvas import Colours, Picture, legend_below, linear, logarithmic, plain_axes, quieten
+from distsoftmax.reporting.canvas import Colours, Picture, legend_below, linear, logarithmic
 from distsoftmax.reporting.evaluation import Evaluation
 from distsoftmax.reporting.record import Record, shown
 
@@ -32,8 +32,10 @@ def confusion_picture(evaluation: Evaluation, on: str) -> Picture | None:
     def draw(figure: Figure, colours: Colours) -> None:
         from matplotlib.collections import PathCollection
         from matplotlib.path import Path
+        from matplotlib.transforms import Affine2D
 
-        axes = plain_axes(figure, colours, grid="")
+        axes = figure.add_subplot()
+        axes.grid(visible=False)
         diagonal = np.eye(n_classes, dtype=bool)
         worst = float(parts[~diagonal].max()) or 1.0
         shades = np.ceil(np.where(diagonal, parts, parts / worst) * SHADES).astype(int)
@@ -42,29 +44,21 @@ def confusion_picture(evaluation: Evaluation, on: str) -> Picture | None:
             for shade in range(1, SHADES + 1):
                 cells = np.argwhere((shades == shade) & on_diagonal)
                 if cells.size:
-                    squares = [_square(column, row) for row, column in cells.tolist()]
-                    path = Path.make_compound_path(*squares)
+                    corners = [Affine2D().scale(0.94).translate(column - 0.47, row - 0.47) for row, column in cells]
+                    path = Path.make_compound_path(*map(Path.unit_rectangle().transformed, corners))
                     opacity = (0.1 + 0.9 * shade / SHADES) * (1.0 if is_right else 0.8)
                     axes.add_collection(PathCollection([path], facecolors=colours[colour], alpha=opacity, linewidths=0))
         for row, column in np.argwhere(matrix > 0).tolist() if n_classes <= MOST_NUMBERED else ():
-            is_dark = shades[row, column] > SHADES // 2
-            axes.text(
-                column,
-                row,
-                f"{matrix[row, column]:,}",
-                ha="center",
-                va="center",
-                size=7 if matrix.max() < 10_000 else 5,
-                color=colours["surface" if is_dark else "ink"],
-            )
+            size = 7 if matrix.max() < 10_000 else 5
+            colour = colours["surface" if shades[row, column] > SHADES // 2 else "ink"]
+            axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", size=size, color=colour)
         axes.set(xlim=(-0.5, n_classes - 0.5), ylim=(n_classes - 0.5, -0.5), aspect="equal")
+        axes.set(xlabel="predicted", ylabel="true")
         size = 8 if n_classes <= 20 else 6
         turned = 0 if max(map(len, names)) * n_classes <= 44 else 90
         axes.set_xticks(range(n_classes), names, rotation=turned, size=size)
         axes.set_yticks(range(n_classes), names, size=size)
         axes.spines["bottom"].set_visible(False)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
 
     n_right = int(np.diag(matrix).sum(dtype=np.int64))
     description = (
@@ -76,26 +70,23 @@ def confusion_picture(evaluation: Evaluation, on: str) -> Picture | None:
 
 def reliability_picture(evaluation: Evaluation, on: str) -> Picture | None:
     """Return how often predictions are right against how sure the model is of them; None where that is not known."""
-    bins = evaluation.bins
-    if not bins:
+    if not evaluation.bins:
         return None
-    sure, right = [each.confidence for each in bins], [each.accuracy for each in bins]
+    counts, sure, right = zip(*evaluation.bins, strict=True)
 
     def draw(figure: Figure, colours: Colours) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        quieten(upper, colours)
-        quieten(lower, colours)
         upper.plot([0, 1], [0, 1], color=colours["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
         upper.plot(sure, right, "o-", color=colours["series-1"], markersize=4.5)
         upper.set(xlim=(0, 1.01), ylim=(0, 1.05), ylabel="part that is right")
-        lower.bar(sure, [each.samples for each in bins], width=0.035, color=colours["series-1"], alpha=0.55)
+        lower.bar(sure, counts, width=0.035, color=colours["series-1"], alpha=0.55)
         lower.set(xlabel="probability of the predicted class", ylabel="samples")
         for axes in (upper, lower):
             linear(axes, "x")
         linear(upper, "y")
         linear(lower, "y", 2)
 
-    error = evaluation.calibration_error
+    error = evaluation.scores.number("calibration_error")
     description = f"On {evaluation.n_samples:,} {on} samples. On the dashed line a prediction is right as often as its "
     description += "probability says"
     description += "." if error is None else f"; the mean distance from it, the calibration error, is {error:.4f}."
@@ -107,17 +98,19 @@ def ranks_picture(report: ClusterReport) -> Picture:
     ranks = report.ranks
 
     def draw(figure: Figure, colours: Colours) -> None:
-        axes = plain_axes(figure, colours, grid="x")
+        axes = figure.add_subplot()
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
         rows = np.arange(len(ranks), dtype=np.float64)
-        parts = (
-            ("reading", "series-3", [rank.read_seconds for rank in ranks]),
-            ("computing", "series-1", [rank.compute_seconds for rank in ranks]),
-            ("waiting and messages", "line", [rank.wait_seconds for rank in ranks]),
-        )
         start = np.zeros(len(ranks))
-        for label, colour, seconds in parts:
+        for label, colour, name in (
+            ("reading", "series-3", "read_seconds"),
+            ("computing", "series-1", "compute_seconds"),
+            ("waiting and messages", "line", "wait_seconds"),
+        ):
+            seconds = np.array([getattr(rank, name) for rank in ranks])
             axes.barh(rows, seconds, left=start, height=0.66, color=colours[colour], label=label)
-            start = start + np.array(seconds)
+            start = start + seconds
         saving = [rank.save_seconds for rank in ranks]
         if any(saving):
             axes.barh(rows + 0.38, saving, height=0.14, color=colours["series-2"], label="saving, beside the steps")
@@ -125,7 +118,7 @@ def ranks_picture(report: ClusterReport) -> Picture:
         axes.invert_yaxis()
         axes.set_xlabel("seconds")
         linear(axes, "x")
-        legend_below(figure, colours, 4)
+        legend_below(figure, 4)
 
     listed = "" if len(ranks) == report.n_ranks else f", the {len(ranks)} slowest of {report.n_ranks:,}"
     slowest = max(ranks, key=lambda rank: rank.compute_seconds)
@@ -147,8 +140,6 @@ def path_picture(legs: Sequence[Record], chosen_l2: float | None) -> Picture | N
 
     def draw(figure: Figure, colours: Colours) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        quieten(upper, colours)
-        quieten(lower, colours)
         if training:
             upper.plot(*zip(*training, strict=True), "-", color=colours["muted"], linewidth=1.1, label="training")
         if losses:
@@ -163,17 +154,9 @@ def path_picture(legs: Sequence[Record], chosen_l2: float | None) -> Picture | N
         for axes in (upper, lower):
             logarithmic(axes, "x")
             linear(axes, "y", 5 if axes is upper else 2)
-        legend_below(figure, colours, 3)
+        legend_below(figure, 3)
 
     description = "Of the training and the held-out samples; below it, the coefficients that are not 0."
     if chosen_l2 is not None:
         description += f" The model is that of l2 = {chosen_l2:g}."
     return Picture(name="path", title="Log loss over l2", description=description, draw=draw, height=3.6)
-
-
-def _square(column: int, row: int):  # type: ignore[no-untyped-def]
-    from matplotlib.path import Path
-
-    edge = 0.47
-    left, right, top, bottom = column - edge, column + edge, row - edge, row + edge
-    return Path([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], closed=True)

@@ -92,10 +92,10 @@ class Numbers:
     seconds: float | None
 
 
-def numbers_of(run: Run, *, asked_for: bool = False) -> Numbers:
-    """Return the numbers of a run; `asked_for`: its evaluation is one that was asked for."""
+def numbers_of(run: Run) -> Numbers:
+    """Return the numbers of a run."""
     result, line, state = run.result, run.history.last, run.state
-    on, scores = _scores(run, asked_for)
+    on, scores = _scores(run)
     objective = result.number("objective") if "objective" in result else line.number("objective")
     gap = result.number("certified_gap") if result else line.number("certified_gap")
     relative = result.number("relative_gap")
@@ -115,9 +115,9 @@ def numbers_of(run: Run, *, asked_for: bool = False) -> Numbers:
     )
 
 
-def figures_of(run: Run, *, asked_for: bool) -> Iterator[Figure]:
-    """Yield the numbers to be shown large; `asked_for`: the evaluation is one that was asked for."""
-    numbers = numbers_of(run, asked_for=asked_for)
+def figures_of(run: Run) -> Iterator[Figure]:
+    """Yield the numbers to be shown large."""
+    numbers = numbers_of(run)
     if numbers.accuracy is not None:
         yield Figure(f"{numbers.accuracy:.2%}", "accuracy", numbers.on)
     if numbers.log_loss is not None:
@@ -172,10 +172,10 @@ def _after(result: Record) -> str:
     return "" if n_steps is None else f", after {n_steps:,} steps"
 
 
-def _scores(run: Run, asked_for: bool) -> tuple[str, Record]:
+def _scores(run: Run) -> tuple[str, Record]:
     """Return the samples that a run's accuracy and log loss are of, and these."""
-    if asked_for and run.evaluation is not None:
-        return run.evaluated_on, Record({"accuracy": run.evaluation.accuracy, "log_loss": run.evaluation.log_loss})
+    if run.is_asked_for and run.evaluation is not None:
+        return run.evaluated_on, run.evaluation.scores
     for name, words in (("held_out", "held-out"), ("training", "training samples")):
         if scores := run.result.record(name):
             return words, scores

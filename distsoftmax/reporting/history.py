@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.errors import InputError
 from distsoftmax.reporting.record import Record
+from distsoftmax.run_folder import metrics_line
 
 COLUMNS = (
     "objective",
@@ -49,11 +49,6 @@ class Curve:
     def __len__(self) -> int:
         return self.values.size
 
-    @property
-    def lowest(self) -> int:
-        """The first point of the lowest value."""
-        return int(np.argmin(self.values))
-
 
 @dataclass(frozen=True)
 class History:
@@ -61,22 +56,21 @@ class History:
 
     Attributes
     ----------
-    steps : ndarray of int64, (n_lines,)
-        Ascending.
+    steps : ndarray of float64, (n_lines,)
+        Integers, ascending.
     columns : dict of str to ndarray of float64, (n_lines,)
         Of each name in `COLUMNS`; NaN where a line does not tell.
     last : Record
         The last whole line.
-    first_time, last_time : str or None
-        When the first and the last line were written, where they tell.
+    last_time : str or None
+        When the last line was written that tells.
     n_unreadable : int
         Lines that are none of ours.
     """
 
-    steps: NDArray[np.int64]
+    steps: NDArray[np.float64]
     columns: dict[str, NDArray[np.float64]]
     last: Record
-    first_time: str | None
     last_time: str | None
     n_unreadable: int
 
@@ -92,7 +86,7 @@ class History:
         values = self.columns[name]
         given = np.flatnonzero(np.isfinite(values))
         kept = given[thinned(values[given])]
-        return Curve(self.steps[kept].astype(np.float64), self.seconds[kept], values[kept])
+        return Curve(self.steps[kept], self.seconds[kept], values[kept])
 
 
 def read_history(path: Path) -> History:
@@ -105,33 +99,28 @@ def read_history(path: Path) -> History:
     InputError
         The file is there, but cannot be read.
     """
-    steps, columns = array("q"), {name: array("d") for name in COLUMNS}
-    last, times, n_unreadable = Record(), ["", ""], 0
+    table, width = array("d"), 1 + len(COLUMNS)  # a row a line: its step, and its columns
+    last, last_time, n_unreadable = Record(), None, 0
     try:
         with path.open("rb") as file:
             for line in file:
-                record = _parsed(line)
+                record = Record(metrics_line(line))
                 step = record.count("step")
                 if step is None:
                     n_unreadable += bool(line.strip())
                     continue
-                while steps and steps[-1] >= step:
-                    steps.pop()
-                    for numbers in columns.values():
-                        numbers.pop()
-                steps.append(step)
-                for name, numbers in columns.items():
-                    value = record.number(name)
-                    numbers.append(np.nan if value is None else value)
+                while table and table[-width] >= step:
+                    del table[-width:]
+                table.append(step)
+                table.extend(np.nan if (value := record.number(name)) is None else value for name in COLUMNS)
                 last = record
-                times = [times[0] or record.text("time") or "", record.text("time") or times[1]]
+                last_time = record.text("time") or last_time
     except FileNotFoundError:
         pass
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    arrays = {name: np.array(numbers, dtype=np.float64) for name, numbers in columns.items()}
-    first, newest = (time or None for time in times)
-    return History(np.array(steps, dtype=np.int64), arrays, last, first, newest, n_unreadable)
+    steps, *columns = np.array(table).reshape(-1, width).T
+    return History(steps, dict(zip(COLUMNS, columns, strict=True)), last, last_time, n_unreadable)
 
 
 def thinned(values: Sequence[float] | NDArray[np.float64], most: int = MOST_INTERVALS) -> NDArray[np.int64]:
@@ -150,10 +139,3 @@ def thinned(values: Sequence[float] | NDArray[np.float64], most: int = MOST_INTE
     for start, end in itertools.pairwise(ends):
         kept |= {start + int(np.argmin(numbers[start:end])), start + int(np.argmax(numbers[start:end]))}
     return np.array(sorted(kept), dtype=np.int64)
-
-
-def _parsed(line: bytes) -> Record:
-    try:
-        return Record(json.loads(line))
-    except (ValueError, RecursionError):
-        return Record()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from distsoftmax.errors import InputError
 
@@ -87,22 +88,15 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def read_json(path: Path) -> Record | None:
-    """Return the object in a JSON file; None where there is no such file.
+def read_json(path: Path) -> Record:
+    """Return the object in a JSON file; an empty one where there is no such file.
 
     Raises
     ------
     InputError
         It cannot be read, or holds no JSON object.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid JSON: {error}") from None
+    content = _parsed(path, "JSON", json.loads)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object")
     return Record(content)
@@ -116,16 +110,19 @@ def read_options(path: Path) -> dict[str, object]:
     InputError
         It cannot be read, or is not valid TOML.
     """
+    content = _parsed(path, "TOML", lambda text: tomllib.loads(text.decode("utf-8")))
+    return {name: value for section in content.values() if isinstance(section, dict) for name, value in section.items()}
+
+
+def _parsed(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        return parse(path.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid TOML: {error}") from None
-    sections = (section.items() for section in content.values() if isinstance(section, dict))
-    return {name: value for section in sections for name, value in section}
+        raise InputError(f"{path}: is not valid {kind}: {error}") from None
 
 
 def shown(text: str, longest: int = LONGEST_NAME) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 
 from distsoftmax.reporting.canvas import UNKNOWN
 from distsoftmax.reporting.record import shown
@@ -155,8 +154,3 @@ def n_classes_of(run: Run) -> int | None:
 def grouped(count: int | None) -> str | None:
     """Return a count with its digits grouped."""
     return None if count is None else f"{count:,}"
-
-
-def repetition(run: Run, options: Mapping[str, object], folder: Path) -> str:
-    """Return the command that trains the same again, into a folder beside the first."""
-    return command_line(options, n_ranks_of(run), f"{folder.name}-again")

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from distsoftmax.errors import InputError
 from distsoftmax.model import Model, load_model
 from distsoftmax.monitoring.run_state import RunReader, RunState
 from distsoftmax.reporting.evaluation import Evaluation, evaluation_of
 from distsoftmax.reporting.history import History, read_history
-from distsoftmax.reporting.record import Record, read_json, read_options
+from distsoftmax.reporting.record import Record, finite, read_json, read_options
 from distsoftmax.run_folder import CHECKPOINT
 from distsoftmax.tensor_file import map_file, tensors_in
+
+Value = TypeVar("Value")
 
 MARKS = ("config.toml", "metrics.jsonl", "path.json")  # one of these makes a folder that of a run
 
@@ -45,6 +49,8 @@ class Run:
         Of its model.
     evaluated_on : str
         The samples of this evaluation, as in "held-out".
+    is_asked_for : bool
+        Whether this evaluation was named by --evaluation, and goes before the scores that the run tells.
     model : Model or None
     remarks : tuple of str
         What could not be read.
@@ -62,6 +68,7 @@ class Run:
     evaluated_on: str
     model: Model | None
     remarks: tuple[str, ...]
+    is_asked_for: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,25 +99,6 @@ class PathOfRuns:
     is_chosen: bool
     chosen_by: str
     remarks: tuple[str, ...]
-
-
-@dataclass
-class _Remarks:
-    """Collects what could not be read, so that the rest is shown all the same."""
-
-    texts: list[str] = field(default_factory=list)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, MemoryError):
-            self.texts.append("The model is too large to be read into this machine's memory.")
-            return True
-        if isinstance(error, (InputError, OSError)):
-            self.texts.append(f"{error}.".replace("..", "."))
-            return True
-        return False
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -168,26 +156,18 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 
 
 def _read_single(folder: Path, name: str) -> Run:
-    remarks = _Remarks()
+    remarks: list[str] = []
     state = RunReader(folder).read()
-    options: dict[str, object] = {}
-    result = checkpoint = Record()
-    history, model, digest = read_history(Path(os.devnull)), None, ""
-    with remarks:
-        options = read_options(folder / "config.toml")
-    with remarks:
-        history = read_history(folder / "metrics.jsonl")
-    with remarks:
-        if not state.is_live and state.status != "crashed":  # else it is of an earlier start
-            result = read_json(folder / "result.json") or Record()
-    with remarks:
-        checkpoint, digest = _read_checkpoint(folder / "checkpoints")
-    with remarks:
-        if (folder / "model.safetensors").exists():
-            model = load_model(folder / "model.safetensors")
+    options: dict[str, object] = _read_or({}, read_options, folder / "config.toml", remarks)
+    history = _read_or(read_history(Path(os.devnull)), read_history, folder / "metrics.jsonl", remarks)
+    is_of_now = not state.is_live and state.status != "crashed"  # else result.json is of an earlier start
+    result = _read_or(Record(), read_json, folder / "result.json", remarks) if is_of_now else Record()
+    checkpoint, digest = _read_or((Record(), ""), _read_checkpoint, folder / "checkpoints", remarks)
+    path = folder / "model.safetensors"
+    model = _read_or(None, load_model, path, remarks) if path.exists() else None
     if n_unreadable := history.n_unreadable:
         lines = "1 line" if n_unreadable == 1 else f"{n_unreadable} lines"
-        remarks.texts.append(
+        remarks.append(
             f"{lines} of metrics.jsonl could not be read and {'is' if n_unreadable == 1 else 'are'} left out."
         )
     return Run(
@@ -202,34 +182,26 @@ def _read_single(folder: Path, name: str) -> Run:
         evaluation=evaluation_of(result.record("evaluation")),
         evaluated_on=result.text("evaluated_on") or "held-out",
         model=model,
-        remarks=tuple(remarks.texts),
+        remarks=tuple(remarks),
     )
 
 
 def _read_path(folder: Path, name: str) -> PathOfRuns:
-    remarks = _Remarks()
+    remarks: list[str] = []
     state = RunReader(folder).read()
-    options: dict[str, object] = {}
-    content, chosen = Record(), None
-    legs: tuple[Record, ...] = ()
-    with remarks:
-        options = read_options(folder / "config.toml")
-    with remarks:
-        content = read_json(folder / "path.json") or Record()
-        legs = tuple(Record(leg) for leg in content.members("runs"))
-    with remarks:
-        newest = state.leg or (Path(legs[-1].text("folder") or "").name if legs else "")
-        wanted = Path(content.text("chosen") or newest).name  # a name alone: the file may say anything
-        if wanted and _is_run(folder / "path" / wanted):
-            chosen = _read_single(folder / "path" / wanted, name)
+    options: dict[str, object] = _read_or({}, read_options, folder / "config.toml", remarks)
+    content, chosen = _read_or(Record(), read_json, folder / "path.json", remarks), None
+    legs = tuple(Record(leg) for leg in content.members("runs"))
+    newest = state.leg or (Path(legs[-1].text("folder") or "").name if legs else "")
+    wanted = Path(content.text("chosen") or newest).name  # a name alone: the file may say anything
+    if wanted and _is_run(folder / "path" / wanted):
+        chosen = _read_or(None, partial(_read_single, name=name), folder / "path" / wanted, remarks)
     if chosen is not None and "chosen" not in content:
         chosen = replace(chosen, state=state)  # of the newest run; the path's folder is the one that is locked
     elif chosen is not None and not chosen.result:
-        with remarks:
-            result = read_json(folder / "result.json") or Record()
-            evaluation = evaluation_of(result.record("evaluation"))
-            chosen = replace(chosen, result=result, evaluation=evaluation)
-    numbers = (Record({"l2": value}).number("l2") for value in content.members("l2"))
+        result = _read_or(Record(), read_json, folder / "result.json", remarks)
+        chosen = replace(chosen, result=result, evaluation=evaluation_of(result.record("evaluation")))
+    numbers = (finite(value) for value in content.members("l2"))
     return PathOfRuns(
         folder=folder,
         name=name,
@@ -240,8 +212,19 @@ def _read_path(folder: Path, name: str) -> PathOfRuns:
         chosen=chosen,
         is_chosen="chosen" in content,
         chosen_by=content.text("chosen_by") or "",
-        remarks=tuple(remarks.texts),
+        remarks=tuple(remarks),
     )
+
+
+def _read_or(nothing: Value, read: Callable[[Path], Value], path: Path, remarks: list[str]) -> Value:
+    """Return what is read; `nothing`, and a remark, where it cannot be read: the rest is shown all the same."""
+    try:
+        return read(path)
+    except MemoryError:
+        remarks.append("The model is too large to be read into this machine's memory.")
+    except (InputError, OSError) as error:
+        remarks.append(f"{error}.".replace("..", "."))
+    return nothing
 
 
 def _read_checkpoint(folder: Path) -> tuple[Record, str]:

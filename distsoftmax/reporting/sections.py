@@ -8,15 +8,22 @@ from dataclasses import replace
 from distsoftmax.monitoring.advice import advice
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.monitoring.summary import Shares
-from distsoftmax.reporting.blocks import Block, Cell, Code, Facts, Section, Table
-from distsoftmax.reporting.canvas import UNKNOWN, in_digits
+from distsoftmax.reporting.blocks import Block, Cell, Facts, Section, Table
+from distsoftmax.reporting.canvas import in_form
 from distsoftmax.reporting.coefficients import coefficients_block
 from distsoftmax.reporting.curves import course_of
 from distsoftmax.reporting.diagrams import confusion_picture, path_picture, ranks_picture, reliability_picture
-from distsoftmax.reporting.evaluation import ClassScores, Evaluation
+from distsoftmax.reporting.evaluation import Evaluation
 from distsoftmax.reporting.headline import figures_of, sentences_of, status_of, subtitle_of
 from distsoftmax.reporting.record import Record, finite, shown
-from distsoftmax.reporting.run_facts import chosen_options, data_facts, in_words, repetition, version_facts
+from distsoftmax.reporting.run_facts import (
+    chosen_options,
+    command_line,
+    data_facts,
+    in_words,
+    n_ranks_of,
+    version_facts,
+)
 from distsoftmax.reporting.runs import PathOfRuns, Run
 
 MOST_ROWS = 50  # of the table by class
@@ -24,12 +31,12 @@ MOST_PAIRS = 12  # of classes that are confused
 LONGEST_PAIR = 30  # characters of a class
 
 
-def section_of(run: Run | PathOfRuns, *, asked_for: bool = False) -> Section:
-    """Return the section on a run or a path; `asked_for`: its evaluation is one that was asked for."""
-    return _of_run(run, run, asked_for) if isinstance(run, Run) else _of_path(run, asked_for)
+def section_of(run: Run | PathOfRuns) -> Section:
+    """Return the section on a run or a path."""
+    return _of_run(run, run) if isinstance(run, Run) else _of_path(run)
 
 
-def _of_run(run: Run, whole: Run | PathOfRuns, asked_for: bool) -> Section:
+def _of_run(run: Run, whole: Run | PathOfRuns) -> Section:
     status, tone = status_of(run)
     return Section(
         name=shown(run.name),
@@ -37,44 +44,30 @@ def _of_run(run: Run, whole: Run | PathOfRuns, asked_for: bool) -> Section:
         status=status,
         tone=tone,
         sentences=tuple(sentences_of(run)),
-        figures=tuple(figures_of(run, asked_for=asked_for)),
+        figures=tuple(figures_of(run)),
         blocks=tuple(block for block in _blocks(run, whole) if block is not None),
     )
 
 
-def _of_path(path: PathOfRuns, asked_for: bool) -> Section:
-    n_done, n_in_all = len(path.legs), len(path.values)
-    block = _path_block(path)
-    if path.chosen is None:
-        return Section(
-            name=shown(path.name),
-            subtitle=f"a path of {n_in_all} values of l2",
-            status="still running" if path.state.is_live else "not begun",
-            tone="busy" if path.state.is_live else "warn",
-            sentences=path.remarks,
-            blocks=(block,),
-        )
-    section = _of_run(path.chosen, path, asked_for)
-    if path.is_chosen:
+def _of_path(path: PathOfRuns) -> Section:
+    n_in_all, run = len(path.values), path.chosen
+    section, sentence = Section(name=shown(path.name), subtitle=f"a path of {n_in_all} values of l2"), ""
+    if run is not None:
+        section = _of_run(run, path)
+        sentence = f", of which {len(path.legs)} are done; what follows is on the newest."
+    if run is None or not path.is_chosen:
+        stopped = "not begun" if run is None else "stopped early"
+        is_live = path.state.is_live
+        section = replace(section, status="still running" if is_live else stopped, tone="busy" if is_live else "warn")
+    else:
         l2 = _l2_of(path)
         by = f", by its {shown(path.chosen_by)}" if path.chosen_by.startswith("held-out") else ""
-        sentence = f"A path of {n_in_all} values of l2; chosen: l2 = {l2:g}{by}." if l2 is not None else ""
-        return replace(
-            section,
-            sentences=tuple(filter(None, (sentence, *section.sentences, *path.remarks))),
-            blocks=(block, *section.blocks),
-        )
-    busy = path.state.is_live
+        sentence = f"; chosen: l2 = {l2:g}{by}." if l2 is not None else ""
+    first = [f"A path of {n_in_all} values of l2{sentence}"] if sentence else []
     return replace(
         section,
-        status="still running" if busy else "stopped early",
-        tone="busy" if busy else "warn",
-        sentences=(
-            f"A path of {n_in_all} values of l2, of which {n_done} are done; what follows is on the newest.",
-            *section.sentences,
-            *path.remarks,
-        ),
-        blocks=(block, *section.blocks),
+        sentences=(*first, *section.sentences, *path.remarks),
+        blocks=(_path_block(path), *section.blocks),
     )
 
 
@@ -89,7 +82,7 @@ def _blocks(run: Run, whole: Run | PathOfRuns) -> Iterator[Block | None]:
         yield Block(
             "Scores by class",
             ("They are not in this run's folder. This measures them on any samples, and --evaluation shows them:",),
-            code=(Code(command),),
+            command=command,
         )
     if run.model is not None:
         yield coefficients_block(run.model, run.options)
@@ -99,7 +92,7 @@ def _blocks(run: Run, whole: Run | PathOfRuns) -> Iterator[Block | None]:
         yield Block(
             "To do it again",
             ("On any number of ranks the model has the same bits.",),
-            code=(Code(repetition(run, whole.options, whole.folder)),),
+            command=command_line(whole.options, n_ranks_of(run), f"{whole.folder.name}-again"),
             facts=(Facts(tuple(version_facts(run))),),
         )
 
@@ -134,28 +127,25 @@ def _evaluation_blocks(evaluation: Evaluation, on: str) -> Iterator[Block]:
 def _class_table(evaluation: Evaluation) -> Table:
     """Return the scores by class, the worst first; classes without samples come last."""
 
-    def worst_first(scores: ClassScores) -> tuple[bool, float]:
-        return not scores.support, scores.f1 if scores.f1 is not None else 2.0
+    def worst_first(scores: Record) -> tuple[bool, float]:
+        f1 = scores.number("f1")
+        return not scores.count("support"), 2.0 if f1 is None else f1
 
-    ordered = sorted(evaluation.by_class, key=worst_first)[:MOST_ROWS]
+    ordered = sorted(evaluation.by_class.items(), key=lambda item: worst_first(item[1]))[:MOST_ROWS]
     rows = tuple(
         (
-            Cell(shown(scores.name)),
-            Cell(_score(scores.precision)),
-            Cell(_score(scores.recall)),
-            Cell(_score(scores.f1), part=scores.f1),
-            Cell(f"{scores.support:,}"),
+            Cell(shown(name)),
+            Cell(in_form(scores.number("precision"), ".4f")),
+            Cell(in_form(scores.number("recall"), ".4f")),
+            Cell(in_form(scores.number("f1"), ".4f"), part=scores.number("f1")),
+            Cell(f"{scores.count('support') or 0:,}"),
         )
-        for scores in ordered
+        for name, scores in ordered
     )
     caption = "By class, the lowest F1 first"
     if len(rows) < len(evaluation.by_class):
         caption += f": {len(rows)} of {len(evaluation.by_class):,} classes"
     return Table(("class", "precision", "recall", "F1", "samples"), rows, caption)
-
-
-def _score(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def _time_block(report: ClusterReport | None, balance: str) -> Block | None:
@@ -189,9 +179,9 @@ def _path_block(path: PathOfRuns) -> Block:
     chosen = _l2_of(path) if path.is_chosen else None
     picture = path_picture(path.legs, chosen)
     numbers = (
-        ("l2", ".1e"),
+        ("l2", "digits"),
         ("objective", ".8g"),
-        ("certified_gap", ".1e"),
+        ("certified_gap", "digits"),
         ("steps", ",.0f"),
         ("seconds", ".1f"),
         ("nonzero_coefficients", ",.0f"),
@@ -202,7 +192,7 @@ def _path_block(path: PathOfRuns) -> Block:
     )
     rows = tuple(
         tuple(
-            Cell(_number(leg, name, form), is_best=chosen is not None and leg.number("l2") == chosen)
+            Cell(in_form(leg.number(name), form), is_best=chosen is not None and leg.number("l2") == chosen)
             for name, form in numbers
         )
         for leg in path.legs
@@ -222,10 +212,3 @@ def _path_block(path: PathOfRuns) -> Block:
 def _l2_of(path: PathOfRuns) -> float | None:
     folder = path.chosen.folder.name if path.chosen else ""
     return next((leg.number("l2") for leg in path.legs if (leg.text("folder") or "").endswith(f"/{folder}")), None)
-
-
-def _number(leg: Record, name: str, form: str) -> str:
-    value = leg.number(name)
-    if value is None:
-        return UNKNOWN
-    return in_digits(value, 2) if form == ".1e" else f"{value:{form}}"

@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from tyro.conf import Positional
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+import distsoftmax
+
 PLACEHOLDERS = {  # what stands for the value of an option in its help, as in the README
     **dict.fromkeys(("data", "valid"), "PATH"),
     **dict.fromkeys(("labels", "valid-labels", "class-weight", "weights", "config", "csv", "vcov"), "FILE"),
@@ -122,6 +124,36 @@ def options_of_parser(parser: argparse.ArgumentParser) -> tuple[Option, ...]:
     )
 
 
+def as_toml(config: Any) -> str:
+    """Return a nested config as a TOML file; what is not set stands there as a comment.
+
+    Examples
+    --------
+    >>> from distsoftmax.config import ObjectiveConfig, TrainConfig
+    >>> text = as_toml(TrainConfig(objective=ObjectiveConfig(l2=1e-3)))
+    >>> [line for line in text.splitlines() if "l2" in line]
+    ['l2 = 0.001', '# l2-path = FROM:TO:COUNT']
+    """
+    import tomli_w
+
+    from distsoftmax.config.file_paths import lasting
+
+    lines = [f"# options of python -m distsoftmax.train --config FILE, version {distsoftmax.__version__}"]
+    known: dict[str, Option] = {option.name: option for option in options_of(type(config))}
+    for item in fields(config):
+        part = getattr(config, item.name)
+        lines += ["", f"[{item.name}]"]
+        for value, name in ((getattr(part, option.name), option.name.replace("_", "-")) for option in fields(part)):
+            if name == "config":
+                continue
+            if value in (None, ()):
+                dots = " ..." if known[name].several else ""
+                lines.append(f"# {name} = {known[name].placeholder}{dots}")
+            else:
+                lines.append(tomli_w.dumps({name: lasting(name, value)}).rstrip())
+    return "\n".join(lines)
+
+
 def number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
     """Tell tyro how to read an option that takes a number, words, or none, and what to say where it is neither."""
     numeric, choices, is_optional = _alternatives(info.type)
@@ -139,7 +171,7 @@ def number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
 
     return PrimitiveConstructorSpec(
         nargs=1,
-        metavar=_placeholder_of(numeric, choices),
+        metavar="|".join([OF_A_TYPE[numeric], *choices]),
         instance_from_str=read,
         is_instance=lambda value: value is None or value in choices or isinstance(value, (int, numeric)),
         str_from_instance=lambda value: [str(value)],
@@ -161,7 +193,9 @@ def _options(config_type: type, part: tuple[str, str] | None) -> Iterator[Option
             yield from _options(hints[item.name], (item.name, _about(hints[item.name])))
         elif item.init:
             owner = next(kind for kind in config_type.__mro__ if item.name in inspect.get_annotations(kind))
-            where = part or (("", "") if owner is config_type else (_part_name(owner), _about(owner)))
+            where = part or (
+                ("", "") if owner is config_type else (owner.__name__.removesuffix("Config").lower(), _about(owner))
+            )
             yield _option(item, hints[item.name], where, _texts(owner).get(item.name, ""))
 
 
@@ -197,14 +231,6 @@ def _alternatives(kind: Any) -> tuple[type[int] | type[float] | None, tuple[str,
     numeric = next((member for member in members if member in (int, float)), None)
     choices = [word for member in members if get_origin(member) is Literal for word in get_args(member)]
     return numeric, tuple(choices), NoneType in members
-
-
-def _placeholder_of(numeric: type, choices: Sequence[str]) -> str:
-    return "|".join([OF_A_TYPE[numeric], *choices])
-
-
-def _part_name(owner: type) -> str:
-    return owner.__name__.removesuffix("Config").lower()
 
 
 def _about(owner: type) -> str:

@@ -3,12 +3,13 @@
 import math
 import os
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from distsoftmax.cluster.cores import own_grant
-from distsoftmax.monitoring.node import NodeReader, core_seconds, memory_bytes
+from distsoftmax.monitoring.node import NodeReader, core_seconds
 
 TICK = os.sysconf("SC_CLK_TCK")
 STAT = """cpu  100 0 50 900 10 3 2 20 0 0
@@ -17,15 +18,16 @@ cpu3 40 0 20 500 0 1 1 0 0 0
 intr 1 2 3
 ctxt 1
 """
-MEMINFO = "MemTotal:       16777216 kB\nMemFree:         1000000 kB\nMemAvailable:    8388608 kB\nBuffers: 1 kB\n"
+MEMORY = SimpleNamespace(total=2**34, available=2**33)
 
 
 @pytest.fixture
-def node(tmp_path):
-    """Write files of /proc and /sys below a folder, and return the reader of this node."""
+def node(tmp_path, monkeypatch):
+    """Write files of /proc and /sys below a folder, and return the reader of this node, whose memory is `MEMORY`."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: MEMORY)
 
     def node(files, cores=(0, 3)):
-        for name, content in {"proc/stat": STAT, "proc/meminfo": MEMINFO, **files}.items():
+        for name, content in {"proc/stat": STAT, **files}.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
@@ -52,9 +54,15 @@ def test_an_old_kernel_tells_fewer_columns():
     assert core_seconds("cpu0 10 0 5 100\n", {0}) == (15 / TICK, 0)
 
 
-def test_memory_is_in_bytes_and_not_known_where_it_is_not_told():
-    assert memory_bytes(MEMINFO) == (2.0**34, 2.0**33)
-    assert all(math.isnan(size) for size in memory_bytes("nothing\nMemTotal: much kB\n"))
+@pytest.mark.parametrize("error", [psutil.Error(), OSError(), KeyError("MemTotal")])
+def test_what_psutil_cannot_tell_is_not_known(tmp_path, monkeypatch, error):
+    def unknown():
+        raise error
+
+    monkeypatch.setattr(psutil, "virtual_memory", unknown)
+    reader = NodeReader((0,), tmp_path)
+    assert math.isnan(reader.memory)
+    assert math.isnan(reader.gauges().available)
 
 
 def test_without_control_groups_and_sensors_all_cores_and_all_memory_count(node):

@@ -13,8 +13,7 @@ from distsoftmax.arithmetic import library
 from distsoftmax.cluster.control import TimeUp
 from distsoftmax.config import ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator import report
-from distsoftmax.coordinator.path_table import choose, path_closing
-from distsoftmax.coordinator.report import closing, interrupted, opening
+from distsoftmax.coordinator.report import choose, closing, interrupted, opening, path_closing
 from distsoftmax.objective.cross_entropy import Scores
 from distsoftmax.solvers.protocol import Certificate, Evaluation
 from distsoftmax.solvers.state import State

@@ -11,7 +11,7 @@ from ranks import on_ranks
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig, RunConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator import coordinator as coordinator_module
-from distsoftmax.coordinator import result_file
+from distsoftmax.coordinator import metrics, result_file
 from distsoftmax.coordinator.coordinator import Coordinator
 from distsoftmax.errors import InputError, OutputError
 from distsoftmax.model import load_model
@@ -196,7 +196,7 @@ def test_of_more_than_200_classes_there_is_no_matrix_but_all_else(tmp_path, trai
 
 
 def test_numbers_that_are_not_finite_are_null():
-    assert result_file._finite({"a": [1.0, float("nan")], "b": float("inf"), "c": None, "d": True}) == {
+    assert metrics.finite({"a": [1.0, float("nan")], "b": float("inf"), "c": None, "d": True}) == {
         "a": [1.0, None],
         "b": None,
         "c": None,

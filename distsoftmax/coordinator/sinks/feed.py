@@ -51,7 +51,6 @@ class Feed:
         self._sink = sink
         self._options, self._history = options, history
         self._waiting = deque[Line](maxlen=MOST_WAITING)
-        self._taken: list[Line] = []  # by the thread, but not yet by the sink
         self._result: Mapping[str, Any] | None = None
         self._news = threading.Condition()
         self._errors: list[OutputError] = []
@@ -92,18 +91,22 @@ class Feed:
 
     def _run(self) -> None:
         failures, has_begun = 0, False
+        taken: list[Line] = []  # by this thread, but not yet by the sink
         while not self._is_given_up:
-            if has_begun and not failures:
-                self._wait_for_news()
-            result, start = self._result, time.monotonic()
-            self._take()
+            with self._news:
+                if has_begun and not failures:
+                    self._news.wait_for(lambda: self.has_ended or self._waiting)
+                result, start = self._result, time.monotonic()
+                taken += self._waiting  # all, where there is a result
+                self._waiting.clear()
+            del taken[:-MOST_WAITING]
             try:
                 if not has_begun:
                     self._sink.begin(self._options, self._history())
                     has_begun = True
-                if self._taken:
-                    self._sink.write(self._taken)
-                    self._taken = []
+                if taken:
+                    self._sink.write(taken)
+                    taken = []
                 if result is not None:
                     if result:
                         self._sink.end(result)
@@ -119,24 +122,11 @@ class Feed:
                 failures = 0
                 self._pause(max(SHORTEST_SECONDS, SMALLEST_RATIO * (time.monotonic() - start)))
 
-    def _wait_for_news(self) -> None:
-        with self._news:
-            while self._result is None and not self._waiting:
-                self._news.wait()
-
-    def _take(self) -> None:
-        with self._news:
-            self._taken += self._waiting
-            self._waiting.clear()
-        del self._taken[:-MOST_WAITING]
-
     def _pause(self, seconds: float) -> None:
         """Wait so long, or until the end of the run is told of."""
-        until = time.monotonic() + seconds
         with self._news:
-            was_ending = self._result is not None
-            while time.monotonic() < until and (was_ending or self._result is None) and not self._is_given_up:
-                self._news.wait(until - time.monotonic())
+            was_ending = self.has_ended
+            self._news.wait_for(lambda: self._is_given_up or (self.has_ended and not was_ending), seconds)
 
     def _named(self, error: Exception) -> OutputError:
         """Return an error of a sink in one line, which is the same for the same cause."""

@@ -5,16 +5,19 @@ DISTSOFTMAX_TEST_SEED, which the end of the output names; a seed that is not giv
 everything runs.
 """
 
+import collections
 import functools
 import os
 import random
 import secrets
 import signal
+import time
 
 import numpy as np
 import pytest
 
 SEED = "DISTSOFTMAX_TEST_SEED"
+MEASURED_SECONDS = 0.5  # of processor time of a test's cases, in which coverage is measured
 os.environ.setdefault(SEED, str(secrets.randbelow(2**32)))  # in the environment, so that all workers draw the same
 # A shell that runs the tests in its background, or nohup, lets them ignore these, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -52,13 +55,57 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("sweep"):
             sweeps.setdefault((item.path, item.originalname), []).append(item)
-    left_out = []
+    left_out = set()
     for tests in sweeps.values():
         (n,) = tests[0].get_closest_marker("sweep").args
-        left_out += sorted(tests, key=lambda test: random_of(test.callspec.id).random())[n:]
+        left_out.update(sorted(tests, key=lambda test: random_of(test.callspec.id).random())[n:])
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+_seconds = collections.defaultdict(float)  # of processor time that the cases of a test have taken
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Measure coverage in the first cases of a test that takes long: measured, a case takes twice as long.
+
+    The later ones run the same lines. Of a table of short cases each may run its own, and all of them are measured.
+    """
+    test = item.path, getattr(item, "originalname", item.name)
+    if _seconds[test] > MEASURED_SECONDS and item.config.pluginmanager.hasplugin("_cov"):
+        item.add_marker("no_cover")
+    start = time.process_time()
+    try:
+        return (yield)
+    finally:
+        _seconds[test] += time.process_time() - start
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Measure coverage in the first examples of a test by hypothesis alone, for the same reason."""
+    hypothesis, coverage = getattr(item.obj, "hypothesis", None), item.config.pluginmanager.getplugin("_cov")
+    if hypothesis is None or coverage is None or item.get_closest_marker("no_cover"):
+        return (yield)
+    inner, start, is_paused = hypothesis.inner_test, time.process_time(), False
+
+    @functools.wraps(inner)
+    def example(*arguments, **options):
+        nonlocal is_paused
+        if not is_paused and time.process_time() - start > MEASURED_SECONDS:
+            coverage.cov_controller.pause()
+            is_paused = True
+        return inner(*arguments, **options)
+
+    hypothesis.inner_test = example
+    try:
+        return (yield)
+    finally:
+        hypothesis.inner_test = inner
+        if is_paused:
+            coverage.cov_controller.resume()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Jobs whose ranks are threads of this process: a command from its words to its exit status, without mpirun."""
 
+import functools
 import re
 import threading
 from dataclasses import dataclass
@@ -35,13 +36,25 @@ class Ended:
         return sha256
 
 
+_parse = command_line.parse
+
+
+@functools.cache
+def _parsed_once(config_type, arguments, *names):
+    """Parse a command line: for all ranks and tests once, as it takes as long as a small training."""
+    return _parse(config_type, list(arguments), *names)
+
+
 def job_runner(monkeypatch, capsys):
     """Return a function that runs a command on so many ranks; all of them end with the same status, or it fails."""
-    own, turn, parse = threading.local(), threading.Lock(), command_line.parse
+    own, turn = threading.local(), threading.Lock()
 
-    def parse_in_turn(*arguments, **options):
+    def parse_in_turn(config_type, arguments, *names):
+        reads_file = any(argument.startswith("--config") for argument in arguments)
         with turn:  # what it prints is caught by replacing sys.stdout, which is everybody's
-            return parse(*arguments, **options)
+            if reads_file:
+                return _parse(config_type, arguments, *names)
+            return _parsed_once(config_type, tuple(arguments), *names)
 
     monkeypatch.setattr(command_line, "parse", parse_in_turn)
     monkeypatch.setattr(startup, "join_job", lambda *_: own.rank)

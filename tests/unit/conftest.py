@@ -2,13 +2,13 @@
 
 import pytest
 from command_jobs import job_runner
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from ranks import read
 
 from distsoftmax.errors import InputError
 
 # how long an example takes depends on what else the machine does
-settings.register_profile("distsoftmax", deadline=None, database=None)
+settings.register_profile("distsoftmax", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("distsoftmax")
 
 

@@ -1,6 +1,7 @@
 """The rules of who may know whom."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -52,14 +53,19 @@ def floor_of(room):
     return next((floor for floor, rooms in enumerate(FLOORS) if room in rooms), None)
 
 
-def imports(path, *, at_import_time_only=False):
-    """Yield the modules that a file imports, and the names that it takes from them."""
+@functools.cache
+def import_statements(path, at_import_time_only):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if at_import_time_only else ast.walk(tree)
-    for node in nodes:
+    return [node for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def imports(path, *, at_import_time_only=False):
+    """Yield the modules that a file imports, and the names that it takes from them."""
+    for node in import_statements(path, at_import_time_only):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}: imports are written in full"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
@@ -86,19 +92,19 @@ def name_of(module):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def dependencies(module):
-    """The modules of this package that a module imports, at any time or for its annotations alone."""
-    own = {name_of(other) for other in MODULES}
-    for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
+def dependencies(module, own):
+    """Those of this package's modules that a module imports, at any time or for its annotations alone."""
+    for node in import_statements(PACKAGE / module, False):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in own)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             for alias in node.names:
                 yield f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in own else node.module
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    graph = {name_of(module): set(dependencies(module)) for module in MODULES}
+    own = {name_of(module) for module in MODULES}
+    graph = {name_of(module): set(dependencies(module, own)) for module in MODULES}
     graph["distsoftmax"] = set()  # it imports a public name when that is asked for, and is imported for its version
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 

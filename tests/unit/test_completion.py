@@ -116,7 +116,7 @@ def test_zsh_completes_the_same(script):
         os.execvp("zsh", ["zsh", "-f", "-i"])
 
     def shown_until(condition):
-        text, end = "", time.monotonic() + 20
+        text, end = "", time.monotonic() + 60
         while not condition(text) and time.monotonic() < end:
             if select.select([terminal], [], [], 0.1)[0]:
                 text += os.read(terminal, 1 << 16).decode().replace("\a", "")

@@ -89,7 +89,7 @@ def test_other_held_out_samples_are_another_run(job, overfit, table, tmp_path):
     assert ", now they are 59 " in ended.err
 
 
-LONG = ["--solver", "gradient-descent", "--learning-rate", 0.01, "--tolerance", 0, "--max-steps", 300]
+LONG = ["--solver", "gradient-descent", "--learning-rate", 0.01, "--tolerance", 0, "--max-steps", 150]
 
 
 @pytest.fixture
@@ -100,10 +100,10 @@ def long_model(job):
 
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_run_out_of_time_saves_and_goes_on_with_the_same_bits(job, long_model, tmp_path, ranks):
-    ended = job(ranks, "train", *LONG, "--max-seconds", 0.05, "--out", "cut")
+    ended = job(ranks, "train", *LONG, "--max-seconds", 0.01, "--out", "cut")
     assert ended.status == 75, ended.err
-    step = re.search(r"^stopped by --max-seconds 0.05 after step (\d+); go on with$", ended.out, re.MULTILINE)[1]
-    assert 0 < int(step) < 300
+    step = re.search(r"^stopped by --max-seconds 0.01 after step (\d+); go on with$", ended.out, re.MULTILINE)[1]
+    assert 0 < int(step) < 150
     assert load_model(tmp_path / "cut" / "model.safetensors").interim
     (line,) = re.findall(r"^(?:mpirun -n \d+ )?(python -m distsoftmax.train --config .*)$", ended.out, re.MULTILINE)
     again = job(2, "train", *line.split()[3:], "--max-seconds", 1000)

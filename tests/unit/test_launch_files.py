@@ -244,7 +244,7 @@ def pbs(tmp_path):
 
         def run(self, number, status):
             (tmp_path / "status").write_text(str(status))
-            return self.start(number).wait(20)
+            return self.start(number).wait(60)
 
         def submitted(self):
             return [(tmp_path / f"options.{number}").read_text() for number in range(len(list(tmp_path.glob("job.*"))))]
@@ -282,5 +282,5 @@ def test_a_pbs_job_that_is_deleted_is_saved_and_not_submitted_again(pbs, tmp_pat
     while not (tmp_path / "waits").exists():
         assert job.poll() is None
     job.terminate()
-    assert job.wait(20) == 75
+    assert job.wait(60) == 75
     assert len(pbs.submitted()) == 1

@@ -86,7 +86,7 @@ def on_a_terminal(columns):
             break
         content += chunk
     os.close(primary)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     screen, row = [""], 0
     for piece in re.split(r"(\r\n|\x1b\[1A|\x1b\[2K)", content.decode()):
         if piece == "\r\n":

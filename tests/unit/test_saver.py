@@ -37,7 +37,7 @@ class SlowSaves:
             self.most_at_once = max(self.most_at_once, self.at_once)
             self.begun.append(step)
             self.has_begun.release()
-            assert self.go.acquire(timeout=20)
+            assert self.go.acquire(timeout=60)
             self.done.append(step)
             self.at_once -= 1
 
@@ -47,7 +47,7 @@ class SlowSaves:
 def test_a_save_goes_on_while_the_steps_do_and_the_last_one_is_waited_for():
     saves, saver = SlowSaves(), Saver()
     saver.save(saves.of(1))
-    assert saves.has_begun.acquire(timeout=20)
+    assert saves.has_begun.acquire(timeout=60)
     assert saves.done == []
     saves.go.release()
     saver.wait()
@@ -58,7 +58,7 @@ def test_a_save_goes_on_while_the_steps_do_and_the_last_one_is_waited_for():
 def test_of_the_saves_that_become_due_during_one_the_newest_is_done_after_it():
     saves, saver = SlowSaves(), Saver()
     saver.save(saves.of(1))
-    assert saves.has_begun.acquire(timeout=20)
+    assert saves.has_begun.acquire(timeout=60)
     for step in (2, 3, 4):
         saver.save(saves.of(step))
     saves.go.release(2)

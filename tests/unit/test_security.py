@@ -1,6 +1,7 @@
 """What a file or a folder made by an enemy can do: nothing but be refused."""
 
 import ast
+import functools
 import io
 import json
 import os
@@ -24,7 +25,6 @@ from distsoftmax.model import load_model
 from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
 
 PACKAGE = Path(distsoftmax.__file__).parent
-TREES = {str(path.relative_to(PACKAGE)): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 HUGE = 1 << 60
 MOST_MEMORY = 48 << 20  # bytes that looking at a small file may take, libraries that are loaded for it included
 
@@ -72,6 +72,13 @@ PICKLED = {
 }
 
 
+@functools.cache
+def trees():
+    """The syntax tree of each module; not at import time, which every worker pays."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return {str(path.relative_to(PACKAGE)): ast.parse(path.read_text("utf-8")) for path in paths}
+
+
 def calls(tree):
     """Yield the name and the node of each call; of a method, the method's name."""
     for node in ast.walk(tree):
@@ -82,7 +89,7 @@ def calls(tree):
 
 
 def test_nothing_that_unpickles_is_imported():
-    for module, tree in TREES.items():
+    for module, tree in trees().items():
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -90,7 +97,7 @@ def test_nothing_that_unpickles_is_imported():
 
 
 def test_numpy_loads_no_array_that_may_hold_objects():
-    for module, tree in TREES.items():
+    for module, tree in trees().items():
         for name, node in calls(tree):
             on = ast.unparse(node.func)
             if on in ("np.load", "numpy.load", "np.fromfile") or name in ("read_array", "loads_pickle"):
@@ -103,7 +110,7 @@ def test_numpy_loads_no_array_that_may_hold_objects():
 def test_what_is_pickled_between_ranks_is_small_and_listed():
     callers = {
         module
-        for module, tree in TREES.items()
+        for module, tree in trees().items()
         for name, node in calls(tree)
         if name in ("allgather", "broadcast", "of_each_part") and module != "cluster/mpi.py"
     }
@@ -114,7 +121,7 @@ def test_mpi_pickles_in_two_calls_alone():
     """mpi4py's names in small letters pickle what they send; those with a capital send a buffer."""
     pickling = {"send", "recv", "isend", "irecv", "ssend", "bsend", "sendrecv", "bcast", "gather", "allgather"}
     pickling |= {"scatter", "alltoall", "reduce", "allreduce", "scan", "exscan", "neighbor_allgather"}
-    found = {name for name, node in calls(TREES["cluster/mpi.py"]) if name in pickling}
+    found = {name for name, node in calls(trees()["cluster/mpi.py"]) if name in pickling}
     assert found == {"allgather", "bcast"}
 
 

@@ -7,6 +7,7 @@ math.fsum, are exact or rounded once everywhere.
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -159,18 +160,22 @@ def forbidden(source):
     return [(node.lineno, ast.unparse(node)) for node in ast.walk(ast.parse(source)) if is_forbidden(node)]
 
 
+@functools.cache
+def forbidden_in(module):
+    return forbidden((PACKAGE / module).read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_floats_are_summed_and_multiplied_in_arithmetic_alone(module):
     allowed = {text for file, text, _ in EXCEPTIONS if file == module.as_posix()}
-    source = (PACKAGE / module).read_text(encoding="utf-8")
-    complaints = [f"{module}:{line}: {text}" for line, text in forbidden(source) if text not in allowed]
+    complaints = [f"{module}:{line}: {text}" for line, text in forbidden_in(module) if text not in allowed]
     assert not complaints, "use distsoftmax.arithmetic, say dtype=np.int64, or list why not:\n" + "\n".join(complaints)
 
 
 @pytest.mark.parametrize(("file", "text", "reason"), EXCEPTIONS)
 def test_every_exception_is_needed(file, text, reason):
     assert reason
-    assert text in {found for _, found in forbidden((PACKAGE / file).read_text(encoding="utf-8"))}
+    assert text in {found for _, found in forbidden_in(Path(file))}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def age(folder):
 
 def left_by_a_crash(root, run="run"):
     done = subprocess.run(
-        [sys.executable, "-c", USE, root, run], input="", capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", USE, root, run], input="", capture_output=True, text=True, check=True, timeout=60
     )
     return Path(done.stdout.strip())
 
@@ -129,6 +129,6 @@ def test_a_folder_that_is_removed_while_it_is_asked_for_is_made_again(tmp_path, 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert not errors
     assert not any(thread.is_alive() for thread in threads)

@@ -83,31 +83,6 @@ def pytest_runtest_protocol(item):
         _seconds[test] += time.process_time() - start
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    """Measure coverage in the first examples of a test by hypothesis alone, for the same reason."""
-    hypothesis, coverage = getattr(item.obj, "hypothesis", None), item.config.pluginmanager.getplugin("_cov")
-    if hypothesis is None or coverage is None or item.get_closest_marker("no_cover"):
-        return (yield)
-    inner, start, is_paused = hypothesis.inner_test, time.process_time(), False
-
-    @functools.wraps(inner)
-    def example(*arguments, **options):
-        nonlocal is_paused
-        if not is_paused and time.process_time() - start > MEASURED_SECONDS:
-            coverage.cov_controller.pause()
-            is_paused = True
-        return inner(*arguments, **options)
-
-    hypothesis.inner_test = example
-    try:
-        return (yield)
-    finally:
-        hypothesis.inner_test = inner
-        if is_paused:
-            coverage.cov_controller.resume()
-
-
 @pytest.fixture(scope="session")
 def sample_of(request):
     """Return n of the items of a sweep, in their order, drawn by a name; with --full all of them."""

@@ -21,7 +21,6 @@ from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.monitoring.reporter import Reporter, Work
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.session import Session
-from distsoftmax.solvers import make_solver
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.trainer import fit
@@ -148,14 +147,7 @@ class Trainer:
     threads: int
 
     def open(self, config: TrainConfig, dataset: Dataset) -> Session:
-        """Set up what is needed of a dataset before the first step. Collective.
-
-        Raises
-        ------
-        InputError
-            On every rank: the solver does not take the objective.
-        """
-        make_solver(config.solver, config.objective).check(config.objective)
+        """Set up what is needed of a dataset before the first step. Collective."""
         threads = self.threads if _is_worth_threads(dataset) else 1
         objective = SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed)
         if dataset.bytes_held > SMALL_DATA:

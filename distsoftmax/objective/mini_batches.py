@@ -1,8 +1,20 @@
-"""The objective's mini-batches: unbiased estimates of the data fit from a few rows of every shard of all ranks.
+"""The objective's mini-batches: unbiased estimates of it from a few rows of every shard of all ranks.
 
-A batch takes rows from every shard (`shares.py`), so its rows do not depend on who holds which shard. Each shard's part
-of the sum is rounded once to integers, which one Allreduce adds: the same bits on any number of ranks. With n samples
-of weights w, W the sum of these, the estimate from a batch B is
+In each epoch every shard's rows are permuted, and each batch takes the next few of every shard, in proportion to what
+remains of it, rounded up or down at random such that
+
+- a batch holds as many samples as asked for, the last one what remains,
+- an epoch holds every sample once,
+- each remaining sample is as likely as any other to be in the next batch, so that the batch's mean is unbiased.
+
+It is systematic sampling (W. G. Madow and L. H. Madow, "On the theory of systematic sampling, I", Ann. Math. Statist.
+15, 1944): lay the M remaining rows end to end, shard after shard, and draw c from 0 ... M - 1. The batch has taken
+floor((B x + c) / M) of the first x rows. Of r rows of a shard it takes floor(B r / M) or one more, B r / M in the mean;
+of all M, B.
+
+So the rows of a batch do not depend on who holds which shard. Each shard's part of the sum is rounded once to integers,
+which one Allreduce adds: the same bits on any number of ranks. With n samples of weights w, W the sum of these, the
+estimate of the data fit from a batch B is
 
     n / |B| * sum over B of w_i loss_i / W,
 
@@ -14,34 +26,37 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles, Integers
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.randomness import Purpose, permutation
-from distsoftmax.arithmetic.sums import Sums
+from distsoftmax.arithmetic.randomness import Purpose, below, permutation
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.preparation import Samples
-from distsoftmax.objective.centring import for_stored
-from distsoftmax.objective.cross_entropy import CrossEntropy, Fit
-from distsoftmax.objective.feature_bounds import ROOM, bound_loss
-from distsoftmax.objective.shares import Shares
+from distsoftmax.objective.cross_entropy import CrossEntropy
+from distsoftmax.objective.feature_bounds import ROOM
+from distsoftmax.objective.penalty import Penalty
+from distsoftmax.objective.smoothness import expected_smoothness
+from distsoftmax.solvers.protocol import BatchGradient
 
 
-class FitBatches:
-    """The mini-batches of a data fit: those of an epoch hold every sample once.
+class SoftmaxBatches:
+    """See `solvers.protocol.MiniBatches`: those of the smooth part of the objective.
 
     Parameters
     ----------
     fit : CrossEntropy
+    penalty : Penalty
     batch_size : int
         At most the number of samples.
     seed : int
 
     Attributes
     ----------
+    size : int
+        `batch_size`.
     n_batches : int
         Of an epoch; the last takes the rows that remain.
 
@@ -50,10 +65,10 @@ class FitBatches:
     Collective, as is every call of it.
     """
 
-    def __init__(self, fit: CrossEntropy, batch_size: int, seed: int) -> None:
+    def __init__(self, fit: CrossEntropy, penalty: Penalty, batch_size: int, seed: int) -> None:
         dataset, cluster = fit.dataset, fit.cluster
-        self.n_batches = -(-dataset.n_training // batch_size)
-        self._fit = fit
+        self.size, self.n_batches = batch_size, -(-dataset.n_training // batch_size)
+        self._fit, self._penalty = fit, penalty
         self._seed = seed
         own = _with_rows(dataset)
         sizes = np.zeros(dataset.n_shards, dtype=np.int64)
@@ -61,41 +76,82 @@ class FitBatches:
         cluster.sum_integers(sizes)
         heaviest = np.array([max((_heaviest(samples) for samples in own), default=0.0)])
         cluster.maximum(heaviest)
-        self._shares = Shares(sizes, batch_size, seed)
+        self._positions = BatchPositions(sizes, batch_size, seed)
         self._rows = ShuffledRows(own, seed)
-        self._weight = min(batch_size * float(heaviest[0]), dataset.total_weight)  # a bound on a batch's
-        magnitudes = np.minimum(ROOM * self._weight * fit.bounds.largest, fit.bounds.magnitudes)
+        self._most_weight = min(batch_size * float(heaviest[0]), dataset.total_weight)  # a bound on a batch's
+        magnitudes = np.minimum(ROOM * self._most_weight * fit.bounds.largest, fit.bounds.magnitudes)
         self._gradient_scale = FixedPoint(magnitudes)
 
-    def over(self, fit: CrossEntropy) -> FitBatches:
+    def over(self, fit: CrossEntropy) -> SoftmaxBatches:
         """Return the same mini-batches, of a fit whose ranks hold other shards. Not collective."""
         batches = copy.copy(self)
         batches._fit, batches._rows = fit, ShuffledRows(_with_rows(fit.dataset), self._seed)
         return batches
 
-    def estimate(self, parameters: NDArray[np.float64], epoch: int, batch: int) -> tuple[Fit, int]:
-        """Return the estimate of the fit, and the samples it is made from. Collective: one Allreduce."""
+    def gradient(self, parameters: Doubles, epoch: int, batch: int) -> BatchGradient:
+        """Return the estimate from a mini-batch. Collective: one Allreduce."""
         fit, dataset = self._fit, self._fit.dataset
-        first, counts = self._shares.of(epoch, batch)
+        first, counts = self._positions.of(epoch, batch)
         n_samples = int(counts.sum(dtype=np.int64))
         self._rows.shuffle(epoch)
-        stored = for_stored(parameters, fit.offset)
-        bound = bound_loss(stored, self._weight, fit.bounds.largest)
-        if not math.isfinite(bound):
-            return Fit.not_finite(fit.shape), n_samples
-        sums = Sums(self._gradient_scale, FixedPoint(bound), fit.shape[0], dataset.sparse)
-        scorer = fit.scorer(stored, dataset.dtype)
-
-        def work(shards: Iterable[tuple[Samples, NDArray[np.int64]]]) -> NDArray[np.int64]:
-            totals = sums.empty()
-            for samples, rows in shards:
-                scorer.add_loss_and_gradient(samples.rows(dataset.dtype).taking(rows), totals)
-            return totals.array
-
-        array = fit.sums.sum(work, self._rows.taken(first, counts))
-        dataset.training.release()
         weight = dataset.total_weight * (n_samples / dataset.n_training)
-        return fit.finished(sums, array, bound, weight), n_samples
+        taken, scale = self._rows.taken(first, counts), self._gradient_scale
+        estimate = fit.mean_over(taken, parameters, dataset.dtype, scale, self._most_weight, weight)
+        dataset.training.release()
+        value = estimate.loss + self._penalty.smooth_value(parameters)
+        self._penalty.add_smooth_gradient(parameters, estimate.gradient)
+        return BatchGradient(value if math.isfinite(value) else math.inf, estimate.gradient, n_samples)
+
+    def smoothness(self) -> float:
+        """Return the expected smoothness of the estimates. Collective: a few passes over all samples."""
+        return expected_smoothness(self._fit, self._penalty, self.size)
+
+
+class BatchPositions:
+    """The rows that each shard gives to each batch, as positions in its permutation.
+
+    Parameters
+    ----------
+    sizes : ndarray of int64, (n_shards,)
+        The rows of each shard.
+    batch_size : int
+        At most their sum.
+    seed : int
+    """
+
+    def __init__(self, sizes: Integers, batch_size: int, seed: int) -> None:
+        self._sizes = sizes
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch, self._batch = -1, 0
+        self._given, self._remaining = sizes, sizes  # rows of each shard in the batches before, and in later ones
+
+    def of(self, epoch: int, batch: int) -> tuple[Integers, Integers]:
+        """Return the first position of each shard's rows in a batch, and how many they are; both (n_shards,).
+
+        The batches of an epoch follow from each other, so going on is quick, and going back starts the epoch again.
+        """
+        if epoch != self._epoch or batch < self._batch:
+            self._epoch, self._batch = epoch, 0
+            self._given, self._remaining = np.zeros_like(self._sizes), self._sizes
+        while True:
+            first, counts = self._given, self._draw()
+            self._given, self._remaining = first + counts, self._remaining - counts
+            self._batch += 1
+            if self._batch > batch:
+                return first, counts
+
+    def _draw(self) -> Integers:
+        """Return how many rows each shard gives to the next batch."""
+        ends = np.cumsum(self._remaining, dtype=np.int64)
+        n_remaining = int(ends[-1])
+        size = min(self._batch_size, n_remaining)
+        if size * n_remaining >= 2**62:
+            ends = ends.astype(object)  # integers of any size
+        cuts = (size * ends + below(Purpose.CUTS, self._seed, self._batch, self._epoch, n_remaining)) // n_remaining
+        counts: Integers = cuts.astype(np.int64)
+        counts[1:] -= counts[:-1].copy()
+        return counts
 
 
 class ShuffledRows:
@@ -112,7 +168,7 @@ class ShuffledRows:
         self._samples = samples
         self._seed = seed
         self._epoch = -1
-        self._order: list[NDArray[np.int64]] = []
+        self._order: list[Integers] = []
 
     def shuffle(self, epoch: int) -> None:
         """Draw the order of an epoch, unless it is the last one drawn."""
@@ -124,9 +180,9 @@ class ShuffledRows:
             for samples in self._samples
         ]
 
-    def taken(self, first: NDArray[np.int64], counts: NDArray[np.int64]) -> list[tuple[Samples, NDArray[np.int64]]]:
-        """Return each shard's samples with the numbers of the rows that a batch takes; see `Shares.of`."""
-        shards = []
+    def taken(self, first: Integers, counts: Integers) -> list[tuple[Samples, Integers | None]]:
+        """Return each shard's samples with the numbers of the rows that a batch takes; see `BatchPositions.of`."""
+        shards: list[tuple[Samples, Integers | None]] = []
         for samples, order in zip(self._samples, self._order, strict=True):
             start, count = int(first[samples.shard]), int(counts[samples.shard])
             if count:

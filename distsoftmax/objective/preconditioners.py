@@ -37,10 +37,8 @@ from distsoftmax.arithmetic.parameters import (
     total,
 )
 from distsoftmax.arithmetic.samples import dense_rows
-from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.data.dataset import Dataset
-from distsoftmax.objective.feature_bounds import FeatureBounds
+from distsoftmax.objective.cross_entropy import CrossEntropy
 from distsoftmax.objective.row_sample import draw_rows, mean_squares
 from distsoftmax.solvers.protocol import Preconditioner
 
@@ -184,23 +182,17 @@ def curvature_model(shape: tuple[int, int], n_samples: int) -> type[Any]:
     return KroneckerHessian if pays and width <= MOST_FEATURES and n_classes <= MOST_CLASSES else NoModel
 
 
-def fit_curvature_model(
-    dataset: Dataset,
-    config: ObjectiveConfig,
-    shape: tuple[int, int],
-    bounds: FeatureBounds,
-    seed: int,
-    cluster: Communicator,
-) -> CurvatureModel:
+def fit_curvature_model(fit: CrossEntropy, config: ObjectiveConfig, seed: int) -> CurvatureModel:
     """Fit what of the model that suits the parameters' shape does not depend on the parameters. Collective."""
+    dataset, shape = fit.dataset, fit.shape
     model = curvature_model(shape, dataset.n_training)
     if model is NoModel:
         return NoModel()
     size, n_rows = math.prod(shape), min(MOST_ROWS * shape[1], MOST_NUMBERS // shape[1])
     if model is SampleHessian:
         n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * dataset.n_training // size))
-    squares = mean_squares(dataset, bounds, cluster)
-    rows, weights = draw_rows(dataset, squares, n_rows, seed, cluster)
+    squares = mean_squares(dataset, fit.bounds, fit.cluster)
+    rows, weights = draw_rows(dataset, squares, n_rows, seed, fit.cluster)
     weight = total(weights)
     if not 0 < weight < math.inf:
         return NoModel()

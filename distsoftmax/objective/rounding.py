@@ -39,11 +39,8 @@ import numpy as np
 from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.elementary import EXP_ERROR, LOG_ERROR
 from distsoftmax.arithmetic.parameters import dot
-from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.features import Compact, SparseFeatures
-from distsoftmax.objective.cross_entropy import Fit
-from distsoftmax.objective.feature_bounds import FeatureBounds
+from distsoftmax.objective.cross_entropy import CrossEntropy, Fit
 from distsoftmax.objective.outward_sums import ROOM, UNIT, column_lengths, gamma, largest_by_column
 
 EXP_ROUNDINGS = math.ceil(EXP_ERROR / UNIT) + 1  # that the error of exp amounts to
@@ -141,10 +138,9 @@ class RoundingModel:
     means_error: float = 0.0
 
     @classmethod
-    def of(
-        cls, dataset: Dataset, bounds: FeatureBounds, offset: Doubles | None, cluster: Communicator
-    ) -> RoundingModel:
+    def of(cls, cross_entropy: CrossEntropy) -> RoundingModel:
         """Measure the lengths of the chains. Collective: a pass over the samples, of which no feature is read."""
+        dataset, cluster = cross_entropy.dataset, cross_entropy.cluster
         n_classes, width = dataset.shape
         lengths = np.zeros(4)  # rows of a shard, entries of a row, whether there are weights, and small types
         with cluster.agreement():
@@ -166,9 +162,9 @@ class RoundingModel:
             n_shards=dataset.n_shards,
             total_weight=dataset.total_weight,
             is_weighted=bool(weighted),
-            largest=bounds.largest,
-            magnitudes=bounds.magnitudes / dataset.total_weight,
-            offset=offset,
+            largest=cross_entropy.bounds.largest,
+            magnitudes=cross_entropy.bounds.magnitudes / dataset.total_weight,
+            offset=cross_entropy.offset,
             means_error=DECODED_IN_FLOAT32 if compact and dataset.dtype == np.float32 else 0.0,
         )
 

@@ -27,40 +27,33 @@ from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.column_sums import row_norms
 from distsoftmax.data.dataset import Dataset
-from distsoftmax.solvers.protocol import Curvature
+from distsoftmax.objective.cross_entropy import CrossEntropy, Hessian
+from distsoftmax.objective.penalty import Penalty
 
 POWERS = 15  # hessian products
 ROOM = 1.1  # what so few of them may fall short of
 
 
-def expected_smoothness(
-    at_zero: Curvature, l2: float, shape: tuple[int, int], batch_size: int, dataset: Dataset, cluster: Communicator
-) -> float:
-    """Return the expected smoothness of batches of a size. Collective: a few passes over the samples.
-
-    Parameters
-    ----------
-    at_zero : Curvature
-        The hessian of the smooth part at parameters 0.
-    shape : tuple of int
-        The parameters'.
-    """
+def expected_smoothness(fit: CrossEntropy, penalty: Penalty, batch_size: int) -> float:
+    """Return the expected smoothness of batches of a size. Collective: a few passes over the samples."""
+    dataset, shape, l2 = fit.dataset, fit.shape, penalty.config.l2
+    at_zero = Hessian(fit, penalty, np.zeros(shape))
     n, b = dataset.n_training, batch_size
     of_mean = shape[0] / 2 * max(_largest_eigenvalue(at_zero, shape) - l2, 0.0) + l2
-    of_samples = _largest_term(dataset, cluster) * n / dataset.total_weight / 2 + l2
+    of_samples = _largest_term(dataset, fit.cluster) * n / dataset.total_weight / 2 + l2
     if n == 1:
         return of_samples
     share = (n - b) / (b * (n - 1))
     return (1 - share) * min(ROOM * of_mean, of_samples) + share * of_samples
 
 
-def _largest_eigenvalue(curvature: Curvature, shape: tuple[int, int]) -> float:
+def _largest_eigenvalue(hessian: Hessian, shape: tuple[int, int]) -> float:
     """Return about the largest eigenvalue, from below, by the power method. Collective."""
     direction = uniform(Purpose.START_DIRECTION, 0, 0, 0, math.prod(shape)).reshape(shape) - 0.5
     size = 0.0
     for _ in range(POWERS):
         direction /= norm(direction)
-        product = curvature.product(direction)
+        product = hessian.product(direction)
         size = norm(product)
         if not 0 < size < np.inf:
             break

@@ -37,7 +37,7 @@ class MomentumState(GivenRateState):
     last: Array
 
 
-class GradientDescent(Solver[Objective, GivenRateState]):
+class GradientDescent(Solver[GivenRateState]):
     """Steps of a fixed length.
 
     Parameters

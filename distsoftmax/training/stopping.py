@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from distsoftmax.config import SolverConfig, TrainConfig
 from distsoftmax.data.dataset import Dataset
-from distsoftmax.solvers.protocol import Certifying
+from distsoftmax.solvers.protocol import Objective
 from distsoftmax.solvers.schedule import batch_size, count_batches
 from distsoftmax.solvers.state import State, StateT
 from distsoftmax.training.early_stopping import EarlyStopping
@@ -180,7 +180,7 @@ class Stopping:
         return None
 
 
-def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
+def certified(objective: Objective, state: StateT, tolerance: float) -> StateT:
     """Return the state with a certificate where that may be all that a run still needs to end. Collective if so."""
     wanted = tolerance * state.value
     if state.estimated_gap is None or not state.is_current:

@@ -34,7 +34,7 @@ from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
 from distsoftmax.training.result import Interruption, Result
-from distsoftmax.training.stopping import Look, StepLimit
+from distsoftmax.training.stopping import Review, StepLimit
 
 
 class Coordinator:
@@ -150,7 +150,7 @@ class Coordinator:
         """The folder of checkpoints."""
         return self.folder / "checkpoints"
 
-    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Look] | None:
+    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Review] | None:
         """Return what is in the newest checkpoint of this run on every rank, or None. Collective.
 
         Raises
@@ -166,7 +166,7 @@ class Coordinator:
         self._circumstances = replace(now, options={**checkpoint.circumstances.options, **now.options})
         state = checkpoint.state(state_type)
         self._saved_step, self._seconds_before = state.step, checkpoint.seconds
-        return state, Look(checkpoint.best or EarlyStopping())
+        return state, Review(checkpoint.best or EarlyStopping())
 
     def start(self, dataset: Dataset) -> Array:
         """Return the parameters that a new run starts from; see `Restoration.start`. Collective."""
@@ -192,7 +192,7 @@ class Coordinator:
         self.progress.leave()
 
     def record(
-        self, state: State, look: Look, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
+        self, state: State, review: Review, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
     ) -> None:
         """Write what is due after a step. Not collective; a failure is kept for the next control message.
 
@@ -200,7 +200,7 @@ class Coordinator:
 
         Parameters
         ----------
-        look : Look
+        review : Review
             Where it has a result, the last line of metrics says what the closing lines will say.
         lap : Lap
             Rank 0's.
@@ -209,7 +209,7 @@ class Coordinator:
         """
         assert self._circumstances is not None, "restore comes first"
         if self._mirror is not None and state.step != self._saved_step:
-            self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
+            self._mirror.keep(state, self._circumstances, _kept(review.best), self.training_seconds)
         if self._mirror is not None and is_last:
             self._mirror.wait()
         if self._cluster.rank != 0:
@@ -217,14 +217,14 @@ class Coordinator:
         run, n_samples = self._config.run, state.n_sampled or self._n_samples
         if report is not None:
             self.progress.watch(report)
-        if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
+        if is_last or state.step % run.metrics_every == 0 or review.held_out is not None:
             try:
-                self._sinks.write(metrics_of(state, look, lap, verdict, n_samples, report))
+                self._sinks.write(metrics_of(state, review, lap, verdict, n_samples, report))
             except OutputError as error:  # it does not cost the state
                 self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
         if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
-            self._save(state, look.best)
+            self._save(state, review.best)
         left = "" if is_last else self._time_left.note(state, self._n_steps, verdict.seconds_left)
         self.progress.show(self._task, state.step, self._n_steps, in_words(state, self._n_steps), left)
         if is_last:

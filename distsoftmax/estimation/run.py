@@ -27,7 +27,7 @@ from distsoftmax.trainer import fit
 from distsoftmax.training.clock import TimeLimit
 from distsoftmax.training.memory import Memory
 from distsoftmax.training.result import Interruption, Result, conclude
-from distsoftmax.training.stopping import Look, StepLimit
+from distsoftmax.training.stopping import Review, StepLimit
 
 Start = Callable[[Dataset], Array]  # the parameters to start from, in training's units
 
@@ -96,7 +96,7 @@ class Onlooker:
         self._n_steps = limit.steps
 
     def record(
-        self, state: State, look: Look, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
+        self, state: State, review: Review, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
     ) -> None:
         """Show a step."""
         if not self._progress.is_silent:
@@ -181,10 +181,10 @@ class Trainer:
         newest = memory.recall(self.cluster)
         assert newest is not None, "each step is committed before it may be the last"
         self.interrupts.received = ended.signal  # it may have come to another rank
-        state, look = newest
+        state, review = newest
         tolerance = config.solver.tolerance
         return conclude(
-            session.objective, state, "it was interrupted", best=look.best, held_out=None, tolerance=tolerance
+            session.objective, state, "it was interrupted", best=review.best, held_out=None, tolerance=tolerance
         )
 
 

@@ -34,7 +34,7 @@ from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.data.preparation import Samples
 from distsoftmax.data.shards import ShowProgress
 from distsoftmax.inference.design import Design
-from distsoftmax.inference.limbs import AT_ONCE, ROOM, add_limbs, values_of
+from distsoftmax.inference.limbs import AT_ONCE, ROOM, add_limbs
 from distsoftmax.objective.feature_bounds import bound_loss
 
 Shard: TypeAlias = "tuple[Samples, Integers | None]"  # its samples, and the numbers of their clusters
@@ -159,7 +159,7 @@ class Likelihood:
         scores = self._sum(work)
         if design.cluster.rank != 0:
             return None
-        return gram(values_of(scores, fixed).reshape(design.n_groups, design.n_parameters))
+        return gram(fixed.value(scores).reshape(design.n_groups, design.n_parameters))
 
     @property
     def _sizes(self) -> tuple[float, Doubles]:
@@ -195,7 +195,7 @@ class Likelihood:
 
     def _blocks(self, grams: Integers, fixed: FixedPoint) -> Iterator[Doubles]:
         for number in range(grams.shape[1]):
-            yield values_of(grams[:, number], fixed)
+            yield fixed.value(grams[:, number])
 
 
 def _add_pairs(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from distsoftmax.arithmetic.arrays import Doubles, Integers
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 
@@ -18,8 +15,3 @@ def add_limbs(sums: Integers, fixed: FixedPoint, partial: Doubles) -> None:
     for start in range(0, flat.size, AT_ONCE):
         block = slice(start, start + AT_ONCE)
         first[:, block] += fixed.limbs(flat[block])
-
-
-def values_of(sums: NDArray[np.int64], fixed: FixedPoint) -> Doubles:
-    """Return summed limbs, (2, ...), as float64."""
-    return fixed.value(sums[0], sums[1])

@@ -187,7 +187,7 @@ def _correlation(
         return message
 
     message = sums.sum(work, samples)
-    return fixed.value(message[0], message[1]).reshape(n, n) / weight
+    return fixed.value(message).reshape(n, n) / weight
 
 
 def _eliminated(correlation: Doubles, order: Integers) -> tuple[Integers, list[Omitted]]:

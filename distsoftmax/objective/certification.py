@@ -21,7 +21,7 @@ import numpy as np
 from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import squared_norm, total
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.objective.certificate import GapBound, bound_gap, least_gap
+from distsoftmax.objective.certificate import GapBound, bound_gap
 from distsoftmax.objective.certification_steps import Certifiable, after_intercept_step, after_newton_step
 from distsoftmax.objective.cross_entropy import Fit
 from distsoftmax.objective.outward_sums import UNIT, column_lengths, relative_error_of_sums
@@ -102,21 +102,20 @@ def certificate_of(
         of_penalty = 2 * relative_error_of_sums(coef) * penalty + (config.l2 + config.group) * coef.size * 2.0**-510
         error = _outwards(errors.loss + of_penalty, value)
     if not math.isfinite(error):
-        return NOTHING, GapBound(math.inf, math.inf)
+        return NOTHING, GapBound()
     if not (config.l2 > 0 or config.sparse):
-        return Certificate(value, error, -math.inf, math.inf, math.inf), GapBound(math.inf, math.inf)
+        return Certificate(value, error, -math.inf, math.inf, math.inf), GapBound()
     bound = bound_gap(fit, parameters, class_means, config, errors)
     # the objective is a sum of terms that are none of them negative, so 0 is a bound, too
     lower_bound = max(0.0, value - _outwards(error + bound.gap, value))
     gap = min(bound.gap, _outwards(value + error, value))
-    floor = least_gap(fit, parameters, class_means, config, errors)
-    return Certificate(value, error, lower_bound, gap, floor), bound
+    return Certificate(value, error, lower_bound, gap, bound.floor), bound
 
 
 def _evaluate(objective: Certifiable, point: Doubles) -> _Reached:
     fit = objective.fit(point)
     if not math.isfinite(fit.loss):
-        return _Reached(point, NOTHING, GapBound(math.inf, math.inf), np.full_like(point, math.nan))
+        return _Reached(point, NOTHING, GapBound(), np.full_like(point, math.nan))
     means, rounding = objective.class_means, objective.rounding_model
     certificate, bound = certificate_of(fit, point, means, objective.config, rounding)
     Penalty(objective.config).add_smooth_gradient(point, fit.gradient)

@@ -184,9 +184,8 @@ class _Face:
         inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
         active = (point != 0) | (slope != 0)
         active[:, -1] = config.intercept
-        if (
-            config.l2 == 0 and config.group == 0
-        ):  # a number added to a whole column changes nothing: hold its least entry
+        if config.l2 == 0 and config.group == 0:
+            # a number added to a whole column changes nothing: hold its least entry
             least = np.abs(point).argmin(axis=0)
             active[least, np.arange(point.shape[1])] &= ~active.all(axis=0)
         signs = np.where(point != 0, np.sign(point), -np.sign(slope))[:, :-1]
@@ -208,10 +207,7 @@ class _Face:
         """Return the product of the restricted hessian with a direction. As collective as the smooth part's."""
         product = self.smooth.product(direction)
         if self.config.group > 0:
-            along = np.zeros_like(self.curvatures)
-            for unit, row in zip(self.units, direction[:, :-1], strict=True):
-                along += unit * row
-            product[:, :-1] += self.curvatures * (direction[:, :-1] - self.units * along)
+            product[:, :-1] += self.curvatures * (direction[:, :-1] - self.units * self._along(direction))
         return self.restrict(product)
 
     def outside(self, point: Doubles) -> NDArray[np.bool_]:
@@ -220,8 +216,12 @@ class _Face:
         if self.config.l1 > 0:
             outside[:, :-1] = np.sign(point[:, :-1]) != self.signs
         if self.config.group > 0:
-            along = np.zeros_like(self.curvatures)
-            for unit, row in zip(self.units, point[:, :-1], strict=True):
-                along += unit * row
-            outside[:, :-1] |= (along <= 0) & (self.curvatures > 0)
+            outside[:, :-1] |= (self._along(point) <= 0) & (self.curvatures > 0)
         return outside & self.active
+
+    def _along(self, direction: Doubles) -> Doubles:
+        """Return how far a direction goes along each column's unit, (n_features,): one chain of additions."""
+        along = np.zeros_like(self.curvatures)
+        for unit, row in zip(self.units, direction[:, :-1], strict=True):
+            along += unit * row
+        return along

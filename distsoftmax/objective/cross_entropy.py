@@ -205,7 +205,7 @@ class CrossEntropy:
                 array += fixed.limbs(scorer.intercept_hessian(of_shard.rows(dtype)))[0]
             return array
 
-        return fixed.value(self.sums.sum(work, dataset.training)) / dataset.total_weight
+        return fixed.value(self.sums.sum(work, dataset.training)[None]) / dataset.total_weight
 
     def scores(self, parameters: Doubles, *, held_out: bool) -> Scores:
         """Return accuracy and log loss on the held-out or on the training samples, unweighted. Collective."""
@@ -231,7 +231,7 @@ class CrossEntropy:
             return array
 
         array = self.sums.sum(work, dataset.held_out if held_out else dataset.training)
-        log_loss = math.inf if array[3] else float(fixed.value(array[1], array[2])) / n_samples
+        log_loss = math.inf if array[3] else float(fixed.value(array[1:3])) / n_samples
         return Scores(int(array[0]) / n_samples, log_loss)
 
 

@@ -20,7 +20,7 @@ from distsoftmax.objective.certification import certify, estimate
 from distsoftmax.objective.cross_entropy import CrossEntropy, Fit, Hessian, Scores
 from distsoftmax.objective.mini_batches import SoftmaxBatches
 from distsoftmax.objective.penalty import Penalty
-from distsoftmax.objective.preconditioners import CurvatureModel, NoModel, curvature_model, fit_curvature_model
+from distsoftmax.objective.preconditioners import CurvatureModel, curvature_model, fit_curvature_model
 from distsoftmax.objective.rounding import RoundingModel
 from distsoftmax.solvers.protocol import Certificate, Evaluation, Preconditioner
 
@@ -158,14 +158,14 @@ class SoftmaxObjective:
     @property
     def is_preconditioned(self) -> bool:
         """Whether `preconditioner` gives one."""
-        return curvature_model(self.shape, self.n_samples) is not NoModel
+        return curvature_model(self.shape, self.n_samples) is not None
 
     def preconditioner(self, parameters: Doubles) -> Preconditioner | None:
         """Return an approximate inverse of the hessian at a point. Collective at its first call."""
         if self._fitted is None or not np.array_equal(self._fitted[0], parameters):
             if self._model is None:
                 self._model = fit_curvature_model(self.cross_entropy, self.config, self._seed)
-            self._fitted = parameters, self._model(parameters, self.config.l2)
+            self._fitted = parameters, None if self._model is None else self._model(parameters, self.config.l2)
         return self._fitted[1]
 
     def mini_batches(self, size: int) -> SoftmaxBatches:

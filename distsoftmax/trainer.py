@@ -19,9 +19,9 @@ from distsoftmax.session import Session, open_session
 from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.training.clock import Clock
 from distsoftmax.training.memory import Memory
-from distsoftmax.training.result import Interruption, Result, evaluated, so_far
+from distsoftmax.training.result import Interruption, Result, Review, evaluated, so_far
 from distsoftmax.training.signals import StopSignals
-from distsoftmax.training.stopping import Review, Stopping, certified
+from distsoftmax.training.stopping import Stopping, certified
 
 RESUMABLE = Interrupted.exit_status
 NOT_CONVERGED = 3  # the exit status of a run that ends without having reached its tolerance, with --strict
@@ -117,5 +117,5 @@ def fit(config: TrainConfig, coordinator: Recorder, session: Session, memory: Me
     coordinator.check_saved()
     if review.result is not None:
         return review.result
-    outcome = so_far(session.objective, state, review.best, review.held_out)
+    outcome = so_far(session.objective, state, review)
     return Interruption(state.step, verdict.signal, verdict.out_of_time, outcome)

@@ -33,8 +33,8 @@ from distsoftmax.scratch import MEMORY, warm_folder
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
-from distsoftmax.training.result import Interruption, Result
-from distsoftmax.training.stopping import Review, StepLimit
+from distsoftmax.training.result import Interruption, Result, Review
+from distsoftmax.training.stopping import StepLimit
 
 
 class Coordinator:

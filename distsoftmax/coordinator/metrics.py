@@ -18,7 +18,7 @@ from distsoftmax.durable import open_regular, remedy, write_atomically
 from distsoftmax.errors import OutputError
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.solvers.state import State
-from distsoftmax.training.stopping import Review
+from distsoftmax.training.result import Review
 
 MOST_UNWRITTEN = 100_000  # lines kept for another try, some 40 MB; beyond it the oldest are lost
 

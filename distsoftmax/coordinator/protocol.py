@@ -9,7 +9,8 @@ from distsoftmax.data.dataset import Dataset
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
-from distsoftmax.training.stopping import Review, StepLimit
+from distsoftmax.training.result import Review
+from distsoftmax.training.stopping import StepLimit
 
 
 class Recorder(Protocol):

@@ -26,8 +26,8 @@ from distsoftmax.solvers.state import State
 from distsoftmax.trainer import fit
 from distsoftmax.training.clock import TimeLimit
 from distsoftmax.training.memory import Memory
-from distsoftmax.training.result import Interruption, Result, conclude
-from distsoftmax.training.stopping import Review, StepLimit
+from distsoftmax.training.result import Interruption, Result, Review, conclude
+from distsoftmax.training.stopping import StepLimit
 
 Start = Callable[[Dataset], Array]  # the parameters to start from, in training's units
 
@@ -182,10 +182,8 @@ class Trainer:
         assert newest is not None, "each step is committed before it may be the last"
         self.interrupts.received = ended.signal  # it may have come to another rank
         state, review = newest
-        tolerance = config.solver.tolerance
-        return conclude(
-            session.objective, state, "it was interrupted", best=review.best, held_out=None, tolerance=tolerance
-        )
+        review = Review(review.best, reason="it was interrupted")
+        return conclude(session.objective, state, review, config.solver.tolerance)
 
 
 def _is_worth_threads(dataset: Dataset) -> bool:

@@ -180,10 +180,8 @@ class ClassificationCounts:
 
     def report(self, classes: tuple[str, ...], log_loss: float) -> ClassificationReport:
         """Return what has been counted, once it is summed over all ranks."""
-        samples = self._bins[0]
-        confidence = np.divide(
-            self._fixed.value(self._confidence[None]), samples, out=np.zeros(N_BINS), where=samples > 0
-        )
+        samples, confidence = self._bins[0], np.zeros(N_BINS)
+        np.divide(self._fixed.value(self._confidence[None]), samples, out=confidence, where=samples > 0)
         return ClassificationReport(classes, self._by_class, self._confusion, log_loss, self._bins, confidence)
 
 

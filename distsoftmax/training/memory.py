@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.solvers.state import State
-from distsoftmax.training.stopping import Review
+from distsoftmax.training.result import Review
 
 
 class Memory:

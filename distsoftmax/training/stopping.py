@@ -6,7 +6,7 @@ Whatever decides is equal on every rank: the solver's state, and scores that are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from distsoftmax.config import SolverConfig, TrainConfig
@@ -14,11 +14,9 @@ from distsoftmax.data.dataset import Dataset
 from distsoftmax.solvers.protocol import Objective
 from distsoftmax.solvers.schedule import batch_size
 from distsoftmax.solvers.state import State, StateT
-from distsoftmax.training.early_stopping import EarlyStopping
-from distsoftmax.training.result import Result, conclude
+from distsoftmax.training.result import Review, conclude
 
 if TYPE_CHECKING:
-    from distsoftmax.objective.cross_entropy import Scores
     from distsoftmax.objective.softmax_objective import SoftmaxObjective
 
 DEFAULT_STEPS = 1000  # after which a run ends where no number is given
@@ -50,28 +48,6 @@ class StepLimit:
             if config.max_steps is None or steps <= config.max_steps:
                 return cls(steps, "the epoch is done" if config.epochs == 1 else f"all {config.epochs} epochs are done")
         return cls.of_steps(DEFAULT_STEPS if config.max_steps is None else config.max_steps)
-
-
-@dataclass(frozen=True)
-class Review:
-    """What a review of a run after a step has shown.
-
-    Attributes
-    ----------
-    best : EarlyStopping
-        The model with the lowest held-out log loss so far, where the run has patience.
-    held_out : Scores or None
-        Of the state's solution, if this review has measured them.
-    reason : str or None
-        Why the run ends with this step; None where it goes on.
-    result : Result or None
-        What the run came to, in its last review alone.
-    """
-
-    best: EarlyStopping = field(default_factory=EarlyStopping)
-    held_out: Scores | None = None
-    reason: str | None = None
-    result: Result | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,22 +110,12 @@ class Stopping:
 
     def last_review(self, objective: SoftmaxObjective, state: State, review: Review) -> Review:
         """Return a run's last review: with held-out scores, and the result if the run ends by itself. Collective."""
-        held_out = review.held_out
-        if self.has_held_out and held_out is None:
-            held_out = objective.scores(state.solution, held_out=True)
-        result = None
-        if review.reason is not None:
-            by_patience = self.patience is not None and review.best.stop_reason(self.patience) is not None
-            result = conclude(
-                objective,
-                state,
-                review.reason,
-                best=review.best,
-                held_out=held_out,
-                tolerance=self.tolerance,
-                by_patience=by_patience,
-            )
-        return replace(review, held_out=held_out, result=result)
+        if self.has_held_out and review.held_out is None:
+            review = replace(review, held_out=objective.scores(state.solution, held_out=True))
+        if review.reason is None:
+            return review
+        by_patience = self.patience is not None and review.best.stop_reason(self.patience) is not None
+        return replace(review, result=conclude(objective, state, review, self.tolerance, by_patience=by_patience))
 
     def reason(self, state: State) -> str | None:
         """Say why a run ends with this state; None where it goes on. Held-out samples aside.

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from ranks import on_ranks
 
 from distsoftmax.training.memory import Memory
-from distsoftmax.training.stopping import Review
+from distsoftmax.training.result import Review
 
 
 def proposed(memory, step):

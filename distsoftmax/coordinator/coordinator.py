@@ -11,7 +11,6 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, save_checkpoint
-from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.metrics import in_words, metrics_of
@@ -21,6 +20,7 @@ from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
 from distsoftmax.coordinator.result_file import MODEL, read_result, remove_result, save_outcome
+from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.coordinator.saver import SaveErrors, Saver
 from distsoftmax.coordinator.sinks.feed import Sinks
 from distsoftmax.coordinator.time_left import TimeLeft
@@ -80,7 +80,7 @@ class Coordinator:
         self._task = task
         self.folder = choose_folder(config, cluster)
         self.progress = progress or ProgressLine(config.run.progress, silent=cluster.rank != 0)
-        self._circumstances: Circumstances | None = None
+        self._identity: RunIdentity | None = None
         self._seconds_before = 0.0
         self._opened: float | None = None  # when the first step was about to be taken
         self._saved_step = -1
@@ -158,12 +158,12 @@ class Coordinator:
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
         """
-        self._circumstances = now = self._restoration.circumstances(dataset)
+        self._identity = now = self._restoration.identity(dataset)
         checkpoint = self._restoration.newest_checkpoint(now, self._mirror)
         if checkpoint is None:
             return None
         # the digest of a model that is not there any more stays
-        self._circumstances = replace(now, options={**checkpoint.circumstances.options, **now.options})
+        self._identity = replace(now, options={**checkpoint.identity.options, **now.options})
         state = checkpoint.state(state_type)
         self._saved_step, self._seconds_before = state.step, checkpoint.seconds
         return state, Review(checkpoint.best or EarlyStopping())
@@ -207,9 +207,9 @@ class Coordinator:
         report : ClusterReport or None
             Where one was due.
         """
-        assert self._circumstances is not None, "restore comes first"
+        assert self._identity is not None, "restore comes first"
         if self._mirror is not None and state.step != self._saved_step:
-            self._mirror.keep(state, self._circumstances, _kept(review.best), self.training_seconds)
+            self._mirror.keep(state, self._identity, _kept(review.best), self.training_seconds)
         if self._mirror is not None and is_last:
             self._mirror.wait()
         if self._cluster.rank != 0:
@@ -275,13 +275,13 @@ class Coordinator:
         self._last_save = time.monotonic()
 
     def _save(self, state: State, best: EarlyStopping) -> None:
-        assert self._circumstances is not None, "restore comes first"
+        assert self._identity is not None, "restore comes first"
         if state.step != self._saved_step:
             save = partial(
                 save_checkpoint,
                 self.checkpoints,
                 state,
-                self._circumstances,
+                self._identity,
                 self._config.run.keep_checkpoints,
                 best=_kept(best),
                 seconds=self.training_seconds,

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint, save_checkpoint
-from distsoftmax.coordinator.circumstances import Circumstances
+from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.data.preparation import Samples
 from distsoftmax.errors import Diverged, InputError
 from distsoftmax.objective.mini_batches import BatchPositions, ShuffledRows
@@ -328,9 +328,9 @@ def test_a_run_resumed_at_any_step_has_the_bits_of_one_without_interruption(opti
     config = sgd(batch=60, epochs=3, **options)
     solver = make_solver(config, penalty)
     states = states_of(real(features, labels, penalty), config, 12)
-    circumstances = Circumstances({}, {}, 1, np.zeros(1, dtype=np.int64))
+    identity = RunIdentity({}, {}, 1, np.zeros(1, dtype=np.int64))
     for state, after in itertools.pairwise(states):
-        save_checkpoint(tmp_path, state, circumstances, keep=1)
+        save_checkpoint(tmp_path, state, identity, keep=1)
         (path,) = checkpoint_paths(tmp_path)
         loaded = load_checkpoint(path).state(solver.state_type)
         assert bits(loaded) == bits(state)

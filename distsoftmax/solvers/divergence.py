@@ -60,13 +60,8 @@ class GivenRateState(State):
         Diverged
             On every rank: it is not finite, or that high.
         """
-        if has_diverged(
-            value,
-            first_value=self.first_value,
-            first_gradient_norm=self.first_gradient_norm,
-            rate=self.learning_rate,
-            momentum=self.momentum,
-        ):
+        scale = abs(self.first_value) + self.learning_rate * self.first_gradient_norm * self.first_gradient_norm
+        if not math.isfinite(value) or value * (1 - self.momentum) * (1 - self.momentum) / 4 > FAR * scale:
             raise self._diverged(value)
 
     def check_end(self) -> None:
@@ -80,9 +75,3 @@ class GivenRateState(State):
             f"the objective {level} after {self.when}, before the first step it was {self.first_value:.6g}: "
             f"{self.remedy}"
         ).on_all_ranks()
-
-
-def has_diverged(value: float, *, first_value: float, first_gradient_norm: float, rate: float, momentum: float) -> bool:
-    """Return whether the objective is not finite, or has risen so far that it will not come down again."""
-    scale = abs(first_value) + rate * first_gradient_norm * first_gradient_norm
-    return not math.isfinite(value) or value * (1 - momentum) * (1 - momentum) / 4 > FAR * scale

@@ -45,12 +45,12 @@ class Session:
     limit : TimeLimit
     progress : ProgressLine
         Shows what is read once more. A signal does not end that: the step after it saves.
+    reporter : Reporter
+        Tells rank 0 what this rank and its node do.
     warm : Path or None
         The folder in scratch where prepared samples are kept; None without --warm, or where it cannot be made.
     balancing : Balancing or None
         Has shards moved in mid-run; None where they stay.
-    reporter : Reporter
-        Tells rank 0 what this rank and its node do.
     read_seconds : float
         Spent on reading and preparing the data so far.
     """
@@ -62,10 +62,10 @@ class Session:
     objective: SoftmaxObjective
     limit: TimeLimit
     progress: ProgressLine
-    warm: Path | None
-    balancing: Balancing | None
     reporter: Reporter
-    read_seconds: float
+    warm: Path | None = None
+    balancing: Balancing | None = None
+    read_seconds: float = 0.0
 
     @property
     def compute_seconds(self) -> float:

@@ -160,10 +160,7 @@ class Trainer:
             objective=objective,
             limit=TimeLimit(),
             progress=self.progress,
-            warm=None,
-            balancing=None,
             reporter=NoReports(),
-            read_seconds=0.0,
         )
 
     def run(self, session: Session, task: str, start: Start | None = None) -> Result:

@@ -29,7 +29,7 @@ import numpy as np
 
 from distsoftmax.arithmetic.parameters import axpy
 from distsoftmax.config import SolverConfig
-from distsoftmax.solvers.divergence import GivenRateState
+from distsoftmax.solvers.gradient_descent import GivenRateState
 from distsoftmax.solvers.protocol import Array, Objective
 from distsoftmax.solvers.schedule import batch_size, learning_rate_factor
 from distsoftmax.solvers.state import Solver, ahead, evaluated, first_state, proximal

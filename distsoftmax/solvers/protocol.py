@@ -13,8 +13,6 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.parameters import norm
-
 Array = NDArray[np.float64]
 Preconditioner: TypeAlias = Callable[[Array], Array]
 """Maps a gradient to nearly (hessian)^-1 gradient: linear, symmetric, positive definite."""
@@ -52,11 +50,6 @@ class Evaluation:
     def not_finite(cls, parameters: Array) -> Evaluation:
         """Return what an objective says where it is not finite."""
         return cls(math.inf, np.full(parameters.shape, math.nan), math.nan)
-
-    @classmethod
-    def smooth(cls, value: float, gradient: Array, rounding: float = 0.0) -> Evaluation:
-        """Return the evaluation of an objective without a penalty."""
-        return cls(value, gradient, norm(gradient), rounding=rounding)
 
 
 class Penalty(Protocol):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.special
 from objectives import run as states_of_run
+from objectives import smooth
 from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
@@ -65,7 +66,7 @@ class Quadratic:
         self.curvatures = np.asarray(curvatures, dtype=float)
 
     def __call__(self, parameters):
-        return Evaluation.smooth(float(np.sum(self.curvatures * parameters**2) / 2), self.curvatures * parameters)
+        return smooth(float(np.sum(self.curvatures * parameters**2) / 2), self.curvatures * parameters)
 
     def preconditioner(self, parameters):
         return None
@@ -284,9 +285,7 @@ def test_auto_takes_gradient_descent_where_a_learning_rate_is_given_and_says_so(
 def test_auto_passes_around_points_that_are_not_finite():
     def objective(parameters):
         x = parameters[0, 0]
-        return (
-            Evaluation.smooth(x - math.log(x), np.array([[1 - 1 / x]])) if x > 0 else Evaluation.not_finite(parameters)
-        )
+        return smooth(x - math.log(x), np.array([[1 - 1 / x]])) if x > 0 else Evaluation.not_finite(parameters)
 
     state = run(AcceleratedGradient(), Function(objective), np.full((1, 1), 50.0), 1e-9, 1000)
     assert state.parameters[0, 0] == pytest.approx(1.0, abs=1e-6)

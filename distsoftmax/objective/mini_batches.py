@@ -1,5 +1,7 @@
 """The objective's mini-batches: unbiased estimates of it from a few rows of every shard of all ranks.
 
+Rows
+----
 In each epoch every shard's rows are permuted, and each batch takes the next few of every shard, in proportion to what
 remains of it, rounded up or down at random such that
 
@@ -12,6 +14,8 @@ It is systematic sampling (W. G. Madow and L. H. Madow, "On the theory of system
 floor((B x + c) / M) of the first x rows. Of r rows of a shard it takes floor(B r / M) or one more, B r / M in the mean;
 of all M, B.
 
+Estimates
+---------
 So the rows of a batch do not depend on who holds which shard. Each shard's part of the sum is rounded once to integers,
 which one Allreduce adds: the same bits on any number of ranks. With n samples of weights w, W the sum of these, the
 estimate of the data fit from a batch B is
@@ -20,6 +24,24 @@ estimate of the data fit from a batch B is
 
 unbiased for any size, that of the short last batch too. Where no weight is above h, |B| h |feature| bounds the batch's
 sums, as do those over all samples.
+
+Smoothness
+----------
+A safe learning rate follows from how strongly the estimates' gradients may change. The hessian of one sample's loss is
+(diag(p) - p p^T) (x) (x, 1)(x, 1)^T, and diag(p) - p p^T is at most 1/2 of the identity (D. Boehning, "Multinomial
+logistic regression algorithm", Ann. Inst. Statist. Math. 44, 1992, with 1/2 (I - 1 1^T / n_classes)). So with M the
+weighted mean of (x, 1)(x, 1)^T,
+
+    L     = largest eigenvalue of M / 2 + l2            bounds the curvature of the smooth part, and
+    L_max = max_i n w_i / W |(x_i, 1)|^2 / 2 + l2       that of every sample's term.
+
+Of a batch of b of the n samples the expected smoothness is at most
+
+    n (b - 1) / (b (n - 1)) L + (n - b) / (b (n - 1)) L_max
+
+(R. M. Gower et al., "SGD: General analysis and improved rates", ICML 2019, proposition 3.8). At parameters 0 all
+probabilities are 1 / n_classes, so the hessian's largest eigenvalue is that of M over n_classes, plus l2: a few hessian
+products give it.
 """
 
 from __future__ import annotations
@@ -32,14 +54,19 @@ import numpy as np
 
 from distsoftmax.arithmetic.arrays import Doubles, Integers
 from distsoftmax.arithmetic.fixed_point import FixedPoint
-from distsoftmax.arithmetic.randomness import Purpose, below, permutation
+from distsoftmax.arithmetic.parameters import norm
+from distsoftmax.arithmetic.randomness import Purpose, below, permutation, uniform
+from distsoftmax.cluster.communicator import Communicator
+from distsoftmax.data.column_sums import row_norms
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.preparation import Samples
-from distsoftmax.objective.cross_entropy import CrossEntropy
+from distsoftmax.objective.cross_entropy import CrossEntropy, Hessian
 from distsoftmax.objective.feature_bounds import ROOM
 from distsoftmax.objective.penalty import Penalty
-from distsoftmax.objective.smoothness import expected_smoothness
 from distsoftmax.solvers.protocol import BatchGradient
+
+POWERS = 15  # hessian products that find an eigenvalue
+SHORTFALL = 1.1  # factor for what so few of them may fall short of
 
 
 class SoftmaxBatches:
@@ -104,7 +131,15 @@ class SoftmaxBatches:
 
     def smoothness(self) -> float:
         """Return the expected smoothness of the estimates. Collective: a few passes over all samples."""
-        return expected_smoothness(self._fit, self._penalty, self.size)
+        fit, dataset, l2 = self._fit, self._fit.dataset, self._penalty.config.l2
+        n, b, (n_classes, _) = dataset.n_training, self.size, fit.shape
+        at_zero = Hessian(fit, self._penalty, np.zeros(fit.shape))
+        of_mean = n_classes / 2 * max(_largest_eigenvalue(at_zero, fit.shape) - l2, 0.0) + l2
+        of_samples = _largest_term(dataset, fit.cluster) * n / dataset.total_weight / 2 + l2
+        if n == 1:
+            return of_samples
+        share = (n - b) / (b * (n - 1))
+        return (1 - share) * min(SHORTFALL * of_mean, of_samples) + share * of_samples
 
 
 class BatchPositions:
@@ -196,3 +231,30 @@ def _with_rows(dataset: Dataset) -> list[Samples]:
 
 def _heaviest(samples: Samples) -> float:
     return 1.0 if samples.weights is None else float(samples.weights.max())
+
+
+def _largest_eigenvalue(hessian: Hessian, shape: tuple[int, int]) -> float:
+    """Return about the largest eigenvalue, from below, by the power method. Collective."""
+    direction = uniform(Purpose.START_DIRECTION, 0, 0, 0, math.prod(shape)).reshape(shape) - 0.5
+    size = 0.0
+    for _ in range(POWERS):
+        direction /= norm(direction)
+        product = hessian.product(direction)
+        size = norm(product)
+        if not 0 < size < np.inf:
+            break
+        direction = product
+    return size
+
+
+def _largest_term(dataset: Dataset, cluster: Communicator) -> float:
+    """Return the largest weight * |(x, 1)|^2 of all samples. Collective."""
+    largest = np.zeros(1)
+    with cluster.agreement():
+        for samples in dataset.training:
+            squares = 1 + row_norms(samples.features, offset=dataset.standardization.offset)
+            if samples.weights is not None:
+                squares *= samples.weights
+            largest[0] = np.max(squares, initial=largest[0])
+    cluster.maximum(largest)
+    return float(largest[0])

@@ -137,7 +137,7 @@ def _least_gap(ideal: DualPoint, coef: Doubles, config: ObjectiveConfig, loss: f
     if config.sparse:
         limit, error = config.l1 + config.group, float(columns.max(initial=0.0))
         least = min(least, error / (limit + error) * loss + dot(columns, column_lengths(coef)))
-    return least + divergence + ideal.cost
+    return least + (divergence + ideal.cost)
 
 
 def _quadratic_gap(point: DualPoint, coef: Doubles, l2: float) -> float:

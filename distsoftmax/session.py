@@ -23,7 +23,7 @@ from distsoftmax.monitoring.reporter import Reporter, Work
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.run_folder import position
 from distsoftmax.scratch import warm_folder
-from distsoftmax.solvers import choose_solver, make_solver
+from distsoftmax.solvers import choose_solver
 from distsoftmax.training.balancing import Balancing
 from distsoftmax.training.clock import TimeLimit, choose_deadline
 from distsoftmax.training.signals import ReceivedSignals, StopSignals
@@ -45,12 +45,12 @@ class Session:
     limit : TimeLimit
     progress : ProgressLine
         Shows what is read once more. A signal does not end that: the step after it saves.
+    reporter : Reporter
+        Tells rank 0 what this rank and its node do.
     warm : Path or None
         The folder in scratch where prepared samples are kept; None without --warm, or where it cannot be made.
     balancing : Balancing or None
         Has shards moved in mid-run; None where they stay.
-    reporter : Reporter
-        Tells rank 0 what this rank and its node do.
     read_seconds : float
         Spent on reading and preparing the data so far.
     """
@@ -62,10 +62,10 @@ class Session:
     objective: SoftmaxObjective
     limit: TimeLimit
     progress: ProgressLine
-    warm: Path | None
-    balancing: Balancing | None
     reporter: Reporter
-    read_seconds: float
+    warm: Path | None = None
+    balancing: Balancing | None = None
+    read_seconds: float = 0.0
 
     @property
     def compute_seconds(self) -> float:
@@ -143,14 +143,13 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     Raises
     ------
     InputError
-        On every rank: what the solver does not take, or what is wrong with the data, and where.
+        On every rank: what is wrong with the data, and where.
     """
 
     def show(description: str, completed: int, total: int) -> None:
         signals.check("the data were read")
         coordinator.progress.show(description, completed, total)
 
-    make_solver(config.solver, config.objective).check(config.objective)
     warm = warm_folder(config.data.scratch_folder, coordinator.whole_folder) if config.run.warm else None
     if config.run.warm and warm is None:
         cluster.say(f"note: --scratch {config.data.scratch_folder} keeps nothing for a restart: name a folder of yours")

@@ -19,9 +19,9 @@ from distsoftmax.session import Session, open_session
 from distsoftmax.solvers import choose_solver, make_solver
 from distsoftmax.training.clock import Clock
 from distsoftmax.training.memory import Memory
-from distsoftmax.training.result import Interruption, Result, evaluated, so_far
+from distsoftmax.training.result import Interruption, Result, Review, evaluated, so_far
 from distsoftmax.training.signals import StopSignals
-from distsoftmax.training.stopping import Look, Stopping, certified
+from distsoftmax.training.stopping import Stopping, certified
 
 RESUMABLE = Interrupted.exit_status
 NOT_CONVERGED = 3  # the exit status of a run that ends without having reached its tolerance, with --strict
@@ -91,13 +91,13 @@ def fit(config: TrainConfig, coordinator: Recorder, session: Session, memory: Me
     solver = make_solver(config.solver, config.objective, preconditioned=session.objective.is_preconditioned)
     stopping, clock = Stopping.of(config, session.dataset), Clock(session, cluster, session.limit)
     newest = memory.recall(cluster) or coordinator.restore(session.dataset, solver.state_type)
-    state, look = newest or (solver.init(session.objective, coordinator.start(session.dataset)), Look())
+    state, review = newest or (solver.init(session.objective, coordinator.start(session.dataset)), Review())
     coordinator.open_folder(state, session.dataset, stopping.limit)
     while True:
         cluster.step = state.step
         state = certified(session.objective, state, stopping.tolerance)
-        look = stopping.look(session.objective, state, look)
-        memory.propose(state, look)
+        review = stopping.review(session.objective, state, review)
+        memory.propose(state, review)
         lap = clock.lap(coordinator.save_seconds)
         due = session.reporter.is_due(state.step)
         failed = bool(coordinator.failure)
@@ -105,17 +105,17 @@ def fit(config: TrainConfig, coordinator: Recorder, session: Session, memory: Me
         memory.commit()
         if verdict.failed:
             coordinator.check_saved()
-        is_last = look.reason is not None or verdict.interrupted
+        is_last = review.reason is not None or verdict.interrupted
         if is_last:
-            look = stopping.last_look(session.objective, state, look)
+            review = stopping.last_review(session.objective, state, review)
         report = session.report(coordinator.seconds_saving) if verdict.report_due or is_last else None
-        coordinator.record(state, look, lap, verdict, report, is_last=is_last)
+        coordinator.record(state, review, lap, verdict, report, is_last=is_last)
         if is_last:
             break
         session.rebalance(verdict, state.step, stopping.limit.steps)
         state = solver.step(session.objective, state)
     coordinator.check_saved()
-    if look.result is not None:
-        return look.result
-    outcome = so_far(session.objective, state, look.best, look.held_out)
+    if review.result is not None:
+        return review.result
+    outcome = so_far(session.objective, state, review)
     return Interruption(state.step, verdict.signal, verdict.out_of_time, outcome)

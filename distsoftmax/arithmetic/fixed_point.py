@@ -54,11 +54,11 @@ class FixedPoint:
         second = np.rint((scaled - first) * 2.0**SECOND_LIMB_BITS)  # the difference is exact
         return np.stack([first, second]).astype(np.int64)
 
-    def value(self, first: Integers, second: Integers | None = None) -> Doubles:
-        """Return summed limbs as float64."""
-        numbers: Doubles = first.astype(np.float64)
-        if second is not None:
-            numbers += second * 2.0**-SECOND_LIMB_BITS
+    def value(self, limbs: Integers) -> Doubles:
+        """Return summed limbs, (2, ...), or the first alone, (1, ...), as float64."""
+        numbers: Doubles = limbs[0].astype(np.float64)
+        if len(limbs) > 1:
+            numbers += limbs[1] * 2.0**-SECOND_LIMB_BITS
         numbers *= self.inverse_scale
         return numbers
 

@@ -9,19 +9,8 @@ parameters  (n_classes, n_features + 1) float64, the intercept last
 loss        float64, the sum over samples of weight * cross-entropy
 gradient    of that sum, (n_classes, n_features + 1); as integers in `Sums`
 
-Derivation
-----------
-For one sample with scores z = coef x + intercept and class y, p = softmax(z):
-
-    loss       = log sum_k exp(z_k) - z_y
-    dloss/dz_k = exp(z_k) / sum_l exp(z_l) - [k = y] = p_k - [k = y]
-    dloss/dcoef = (p - e_y) x^T,   dloss/dintercept = p - e_y
-
-and along a direction v with u = v (x, 1), the derivative of p_k is p_k (u_k - sum_l p_l u_l): the hessian's product
-with v is the sum of that times (x, 1)^T.
-
-SPECIFICATION.md has the sequence of operations of each. None of the calls is collective; all of them let other threads
-run.
+`objective/__init__.py` derives the gradient and the hessian; SPECIFICATION.md has the sequence of operations of each.
+None of the calls is collective; all of them let other threads run.
 """
 
 from __future__ import annotations

@@ -102,4 +102,4 @@ class Sums:
         gradient[:, :-1] = coef.T if self.by_column else coef
         gradient[:, -1] = array[n_coef:-3]
         gradient *= self.gradient.inverse_scale
-        return float(self.loss.value(array[-3], array[-2])), gradient
+        return float(self.loss.value(array[-3:-1])), gradient

@@ -72,7 +72,7 @@ def exact_sum(partials: Iterable[ShardSum], shape: tuple[int, ...], n_shards: in
         near_one = np.ldexp(np.ldexp(partial.values, half[position]), rest[position])
         total[position] += fixed.limbs(near_one, position)
     cluster.sum_integers(total)
-    result: Doubles = np.ldexp(np.ldexp(fixed.value(total[0], total[1]), -half), -rest)
+    result: Doubles = np.ldexp(np.ldexp(fixed.value(total), -half), -rest)
     if not np.isfinite(result).all():
         raise InputError("a sum over all samples is beyond the range of float64; rescale the data").on_all_ranks()
     return result
@@ -106,7 +106,7 @@ def bounded_sum(
             _check_finite(partial)
             total[partial.position] += fixed.limbs(partial.values, partial.position)
     cluster.sum_integers(total)
-    return fixed.value(total[0], total[1])
+    return fixed.value(total)
 
 
 def _check_finite(partial: ShardSum) -> None:

@@ -108,6 +108,11 @@ class TrainConfig:
         """Refuse parts that contradict each other."""
         if self.data.center == "yes" and not self.objective.intercept:
             raise InputError("--center yes needs an intercept: without one, a shift of the features would bring one in")
+        if self.solver.solver == "trust-region" and self.objective.sparse:
+            raise InputError(
+                "--solver trust-region takes no --l1 and no --group, which have no hessian; take lbfgs, "
+                "gradient-descent or sgd"
+            )
         if self.solver.patience is not None:
             if not self.data.valid and self.data.held_out_fraction == 0:
                 raise InputError("--patience needs held-out samples: give --valid FILE or --valid-fraction F")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.coordinator.circumstances import Circumstances
+from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.solvers.state import State, StateT
@@ -28,7 +28,7 @@ Record = TypeVar("Record")
 def save_checkpoint(
     folder: Path,
     state: State,
-    circumstances: Circumstances,
+    identity: RunIdentity,
     keep: int,
     *,
     best: EarlyStopping | None = None,
@@ -47,7 +47,7 @@ def save_checkpoint(
         It could not be written; the earlier ones are as they were.
     """
     written = folder / f"step-{state.step:010d}.safetensors"
-    write_atomically(written, *checkpoint_content(state, circumstances, best=best, seconds=seconds))
+    write_atomically(written, *checkpoint_content(state, identity, best=best, seconds=seconds))
     # files of later steps are damaged ones that this run has passed over: they count for nothing
     for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
         with contextlib.suppress(OSError):
@@ -55,7 +55,7 @@ def save_checkpoint(
 
 
 def checkpoint_content(
-    state: State, circumstances: Circumstances, *, best: EarlyStopping | None = None, seconds: float = 0.0
+    state: State, identity: RunIdentity, *, best: EarlyStopping | None = None, seconds: float = 0.0
 ) -> list[Buffer]:
     """Return the content of a checkpoint's file, in several buffers.
 
@@ -67,14 +67,14 @@ def checkpoint_content(
         Spent in training so far, by all processes that worked on the run.
     """
     tensors = _flattened(state, OF_STATE) | ({} if best is None else _flattened(best, OF_BEST))
-    tensors["shard_digests"] = circumstances.shard_digests
+    tensors["shard_digests"] = identity.shard_digests
     about = json.dumps(
         {
             "format_version": FORMAT_VERSION,
             "solver_state": type(state).__name__,
-            "options": circumstances.options,
-            "data": circumstances.data,
-            "arithmetic": circumstances.arithmetic,
+            "options": identity.options,
+            "data": identity.data,
+            "arithmetic": identity.arithmetic,
             "seconds": seconds,
         }
     )
@@ -93,7 +93,7 @@ class Checkpoint:
     path: Path
     content: bytes
     tensors: Mapping[str, NDArray]
-    circumstances: Circumstances
+    identity: RunIdentity
     solver_state: str
     best: EarlyStopping | None
     seconds: float
@@ -137,13 +137,13 @@ def load_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
                 "Resume with the version of distsoftmax that wrote it, or give another --out to start anew"
             )
         shard_digests = tensors.pop("shard_digests")
-        circumstances = Circumstances(facts["options"], facts["data"], facts["arithmetic"], shard_digests)
+        identity = RunIdentity(facts["options"], facts["data"], facts["arithmetic"], shard_digests)
         solver_state, seconds = facts["solver_state"], facts["seconds"]
     except (LookupError, ValueError, TypeError, RecursionError):
         raise DamagedFile(f"{path}: is damaged: it does not say what it is about") from None
     is_kept = any(name.startswith(OF_BEST) for name in tensors)
     best = _record(EarlyStopping, tensors, OF_BEST, path) if is_kept else None
-    return Checkpoint(path, content, tensors, circumstances, solver_state, best, seconds)
+    return Checkpoint(path, content, tensors, identity, solver_state, best, seconds)
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:

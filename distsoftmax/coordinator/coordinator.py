@@ -11,7 +11,6 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import Lap, Verdict
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, save_checkpoint
-from distsoftmax.coordinator.circumstances import Circumstances
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.metrics import in_words, metrics_of
@@ -21,6 +20,7 @@ from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.restoration import Restoration
 from distsoftmax.coordinator.result_file import MODEL, read_result, remove_result, save_outcome
+from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.coordinator.saver import SaveErrors, Saver
 from distsoftmax.coordinator.sinks.feed import Sinks
 from distsoftmax.coordinator.time_left import TimeLeft
@@ -33,8 +33,8 @@ from distsoftmax.scratch import MEMORY, warm_folder
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
-from distsoftmax.training.result import Interruption, Result
-from distsoftmax.training.stopping import Look, StepLimit
+from distsoftmax.training.result import Interruption, Result, Review
+from distsoftmax.training.stopping import StepLimit
 
 
 class Coordinator:
@@ -80,7 +80,7 @@ class Coordinator:
         self._task = task
         self.folder = choose_folder(config, cluster)
         self.progress = progress or ProgressLine(config.run.progress, silent=cluster.rank != 0)
-        self._circumstances: Circumstances | None = None
+        self._identity: RunIdentity | None = None
         self._seconds_before = 0.0
         self._opened: float | None = None  # when the first step was about to be taken
         self._saved_step = -1
@@ -150,7 +150,7 @@ class Coordinator:
         """The folder of checkpoints."""
         return self.folder / "checkpoints"
 
-    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Look] | None:
+    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Review] | None:
         """Return what is in the newest checkpoint of this run on every rank, or None. Collective.
 
         Raises
@@ -158,15 +158,15 @@ class Coordinator:
         InputError
             On every rank: the folder holds another run, or any run where none was wanted.
         """
-        self._circumstances = now = self._restoration.circumstances(dataset)
+        self._identity = now = self._restoration.identity(dataset)
         checkpoint = self._restoration.newest_checkpoint(now, self._mirror)
         if checkpoint is None:
             return None
         # the digest of a model that is not there any more stays
-        self._circumstances = replace(now, options={**checkpoint.circumstances.options, **now.options})
+        self._identity = replace(now, options={**checkpoint.identity.options, **now.options})
         state = checkpoint.state(state_type)
         self._saved_step, self._seconds_before = state.step, checkpoint.seconds
-        return state, Look(checkpoint.best or EarlyStopping())
+        return state, Review(checkpoint.best or EarlyStopping())
 
     def start(self, dataset: Dataset) -> Array:
         """Return the parameters that a new run starts from; see `Restoration.start`. Collective."""
@@ -192,7 +192,7 @@ class Coordinator:
         self.progress.leave()
 
     def record(
-        self, state: State, look: Look, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
+        self, state: State, review: Review, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
     ) -> None:
         """Write what is due after a step. Not collective; a failure is kept for the next control message.
 
@@ -200,16 +200,16 @@ class Coordinator:
 
         Parameters
         ----------
-        look : Look
+        review : Review
             Where it has a result, the last line of metrics says what the closing lines will say.
         lap : Lap
             Rank 0's.
         report : ClusterReport or None
             Where one was due.
         """
-        assert self._circumstances is not None, "restore comes first"
+        assert self._identity is not None, "restore comes first"
         if self._mirror is not None and state.step != self._saved_step:
-            self._mirror.keep(state, self._circumstances, _kept(look.best), self.training_seconds)
+            self._mirror.keep(state, self._identity, _kept(review.best), self.training_seconds)
         if self._mirror is not None and is_last:
             self._mirror.wait()
         if self._cluster.rank != 0:
@@ -217,14 +217,14 @@ class Coordinator:
         run, n_samples = self._config.run, state.n_sampled or self._n_samples
         if report is not None:
             self.progress.watch(report)
-        if is_last or state.step % run.metrics_every == 0 or look.held_out is not None:
+        if is_last or state.step % run.metrics_every == 0 or review.held_out is not None:
             try:
-                self._sinks.write(metrics_of(state, look, lap, verdict, n_samples, report))
+                self._sinks.write(metrics_of(state, review, lap, verdict, n_samples, report))
             except OutputError as error:  # it does not cost the state
                 self._errors.add("metrics", error)
         by_step = run.checkpoint_every is not None and state.step % run.checkpoint_every == 0
         if is_last or by_step or time.monotonic() - self._last_save >= run.checkpoint_seconds:
-            self._save(state, look.best)
+            self._save(state, review.best)
         left = "" if is_last else self._time_left.note(state, self._n_steps, verdict.seconds_left)
         self.progress.show(self._task, state.step, self._n_steps, in_words(state, self._n_steps), left)
         if is_last:
@@ -275,13 +275,13 @@ class Coordinator:
         self._last_save = time.monotonic()
 
     def _save(self, state: State, best: EarlyStopping) -> None:
-        assert self._circumstances is not None, "restore comes first"
+        assert self._identity is not None, "restore comes first"
         if state.step != self._saved_step:
             save = partial(
                 save_checkpoint,
                 self.checkpoints,
                 state,
-                self._circumstances,
+                self._identity,
                 self._config.run.keep_checkpoints,
                 best=_kept(best),
                 seconds=self.training_seconds,

@@ -19,7 +19,7 @@ from distsoftmax.errors import OutputError
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.run_folder import metrics_line
 from distsoftmax.solvers.state import State
-from distsoftmax.training.stopping import Look
+from distsoftmax.training.result import Review
 
 MOST_UNWRITTEN = 100_000  # lines kept for another try, some 40 MB; beyond it the oldest are lost
 
@@ -82,7 +82,7 @@ class MetricsFile:
 
 
 def metrics_of(
-    state: State, look: Look, lap: Lap, verdict: Verdict, n_samples: int, report: ClusterReport | None
+    state: State, review: Review, lap: Lap, verdict: Verdict, n_samples: int, report: ClusterReport | None
 ) -> dict[str, object]:
     """Return the line of a step that has looked at so many samples; of the last step, what the closing lines say."""
     values: dict[str, object] = {
@@ -100,10 +100,10 @@ def metrics_of(
         "fastest_compute_seconds": float(verdict.compute_seconds.min()),
         "communication_seconds": float(verdict.communication_seconds.max()),
     }
-    if look.held_out is not None:
-        values |= {"held_out_accuracy": look.held_out.accuracy, "held_out_log_loss": look.held_out.log_loss}
-    if look.result is not None:
-        result = look.result
+    if review.held_out is not None:
+        values |= {"held_out_accuracy": review.held_out.accuracy, "held_out_log_loss": review.held_out.log_loss}
+    if review.result is not None:
+        result = review.result
         values |= {"objective": result.objective, "certified_gap": result.gap, "model_step": result.step}
     if report is not None:
         values["cluster"] = report.as_json()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.coordinator.checkpoint import Checkpoint, checkpoint_content, load_checkpoint
-from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
+from distsoftmax.coordinator.run_identity import RunIdentity, refuse_other_run
 from distsoftmax.coordinator.saver import Saver
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError
@@ -50,7 +50,7 @@ class Mirror:
         self._keeps = self._cluster.rank in first_ranks[:N_NODES]
         self._reads = self._cluster.rank in first_ranks
 
-    def keep(self, state: State, circumstances: Circumstances, best: EarlyStopping | None, seconds: float) -> None:
+    def keep(self, state: State, identity: RunIdentity, best: EarlyStopping | None, seconds: float) -> None:
         """Keep a state instead of the one before, on a thread of its own. Not collective; what fails is left out."""
         if self._path is None or not self._keeps or time.monotonic() < self._next:
             return
@@ -58,7 +58,7 @@ class Mirror:
 
         def write() -> None:
             start = time.monotonic()
-            content = checkpoint_content(state, circumstances, best=best, seconds=seconds)
+            content = checkpoint_content(state, identity, best=best, seconds=seconds)
             if sum(len(buffer) for buffer in content) * LEAST_FREE > shutil.disk_usage(path.parent).free:
                 return  # and no later one: memory is short
             write_atomically(path, *content)
@@ -70,14 +70,14 @@ class Mirror:
         """Return when nothing is being written any more. Not collective."""
         self._saver.wait()
 
-    def newest(self, now: Circumstances) -> Checkpoint | None:
-        """Return what this node keeps of a run in these circumstances, on one rank of it; else None. Collective."""
+    def newest(self, now: RunIdentity) -> Checkpoint | None:
+        """Return what this node keeps of a run of this identity, on one rank of it; else None. Collective."""
         self.choose_ranks()
         if self._path is None or not self._reads:
             return None
         try:
             checkpoint = load_checkpoint(self._path)
-            refuse_other_run(self._path, checkpoint.circumstances, now)
+            refuse_other_run(self._path, checkpoint.identity, now)
         except InputError:
             return None
         return checkpoint

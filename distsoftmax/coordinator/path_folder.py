@@ -12,13 +12,13 @@ from pathlib import Path
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths
-from distsoftmax.coordinator.circumstances import option_differences
 from distsoftmax.coordinator.folder import choose_folder, forget_warm, make_results_folder, resuming_options
 from distsoftmax.coordinator.lock import FolderLock
 from distsoftmax.coordinator.metrics import finite
 from distsoftmax.coordinator.rank_0 import on_rank_0
 from distsoftmax.coordinator.report import choose
 from distsoftmax.coordinator.result_file import read_result, remove_result, write_result
+from distsoftmax.coordinator.run_identity import option_differences
 from distsoftmax.durable import remedy, write_atomically
 from distsoftmax.errors import InputError, OutputError
 from distsoftmax.model import load_model

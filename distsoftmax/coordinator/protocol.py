@@ -9,7 +9,8 @@ from distsoftmax.data.dataset import Dataset
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
-from distsoftmax.training.stopping import Look, StepLimit
+from distsoftmax.training.result import Review
+from distsoftmax.training.stopping import StepLimit
 
 
 class Recorder(Protocol):
@@ -27,7 +28,7 @@ class Recorder(Protocol):
     def seconds_saving(self) -> float:
         """What all saves so far have taken."""
 
-    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Look] | None:
+    def restore(self, dataset: Dataset, state_type: type[State]) -> tuple[State, Review] | None:
         """Return what an earlier start of this run has kept, or None. Collective."""
 
     def start(self, dataset: Dataset) -> Array:
@@ -37,7 +38,7 @@ class Recorder(Protocol):
         """Get ready for the steps that follow on a state. Collective."""
 
     def record(
-        self, state: State, look: Look, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
+        self, state: State, review: Review, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
     ) -> None:
         """Take a step down. Not collective."""
 

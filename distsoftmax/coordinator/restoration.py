@@ -11,9 +11,9 @@ from distsoftmax.arithmetic.library import version_note
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import TrainConfig, model_file
 from distsoftmax.coordinator.checkpoint import Checkpoint, broadcast_checkpoint, checkpoint_paths, newest_checkpoint
-from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.mirror import Mirror
 from distsoftmax.coordinator.rank_0 import on_rank_0
+from distsoftmax.coordinator.run_identity import RunIdentity, refuse_other_run
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InputError
 from distsoftmax.model import INTERIM_NOTE, Model, load_model
@@ -45,14 +45,14 @@ class Restoration:
         self._model: Model | None = None  # on the rank that has read it
         self._init = on_rank_0(cluster, self._read_model)
 
-    def circumstances(self, dataset: Dataset) -> Circumstances:
-        """Return those in which the run is now."""
-        now = Circumstances.of(self._config, dataset)
+    def identity(self, dataset: Dataset) -> RunIdentity:
+        """Return that of the present run."""
+        now = RunIdentity.of(self._config, dataset)
         if isinstance(self._init, InputError):
             return now
         return replace(now, options={**now.options, "init": self._init})
 
-    def newest_checkpoint(self, now: Circumstances, mirror: Mirror | None) -> Checkpoint | None:
+    def newest_checkpoint(self, now: RunIdentity, mirror: Mirror | None) -> Checkpoint | None:
         """Return the newest whole checkpoint of this run, on disk or in the memory of a node.
 
         Parameters
@@ -79,7 +79,7 @@ class Restoration:
         if newest is not None:
             self._model = None  # it may be large
             cluster.say(f"resumed from {newest.path}, after step {newest.step}")
-            note = version_note(newest.circumstances.arithmetic)
+            note = version_note(newest.identity.arithmetic)
             if note:
                 cluster.say(f"warning: {newest.path} {note} from an uninterrupted run's", to_stderr=True)
         return newest
@@ -108,7 +108,7 @@ class Restoration:
         start: Array = np.frombuffer(bytearray(content)).reshape(dataset.shape)
         return start
 
-    def _on_disk(self, now: Circumstances) -> Checkpoint | None:
+    def _on_disk(self, now: RunIdentity) -> Checkpoint | None:
         """Return the newest whole checkpoint in the run's folder. Not collective."""
         checkpoint = newest_checkpoint(
             self._folder / "checkpoints", lambda text: self._cluster.say(text, to_stderr=True)
@@ -119,7 +119,7 @@ class Restoration:
             raise InputError(
                 f"{self._folder} holds a run already; --resume auto goes on with it, another --out starts anew"
             )
-        refuse_other_run(checkpoint.path, checkpoint.circumstances, now)
+        refuse_other_run(checkpoint.path, checkpoint.identity, now)
         return checkpoint
 
     def _reach(self) -> int:

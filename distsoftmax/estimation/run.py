@@ -21,14 +21,13 @@ from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.monitoring.reporter import Reporter, Work
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.session import Session
-from distsoftmax.solvers import make_solver
 from distsoftmax.solvers.protocol import Array
 from distsoftmax.solvers.state import State
 from distsoftmax.trainer import fit
 from distsoftmax.training.clock import TimeLimit
 from distsoftmax.training.memory import Memory
-from distsoftmax.training.result import Interruption, Result, conclude
-from distsoftmax.training.stopping import Look, StepLimit
+from distsoftmax.training.result import Interruption, Result, Review, conclude
+from distsoftmax.training.stopping import StepLimit
 
 SMALL_STEP = 16_000_000  # bytes of features times classes: a pass over less takes no longer than to wake threads
 SMALL_DATA = 8 << 20  # bytes of features, beside which a process takes more in any case
@@ -90,7 +89,7 @@ class Onlooker:
         self._n_steps = limit.steps
 
     def record(
-        self, state: State, look: Look, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
+        self, state: State, review: Review, lap: Lap, verdict: Verdict, report: ClusterReport | None, *, is_last: bool
     ) -> None:
         """Show a step."""
         if not self._progress.is_silent:
@@ -141,14 +140,7 @@ class Trainer:
     threads: int
 
     def open(self, config: TrainConfig, dataset: Dataset) -> Session:
-        """Set up what is needed of a dataset before the first step. Collective.
-
-        Raises
-        ------
-        InputError
-            On every rank: the solver does not take the objective.
-        """
-        make_solver(config.solver, config.objective).check(config.objective)
+        """Set up what is needed of a dataset before the first step. Collective."""
         threads = self.threads if dataset.bytes_held * dataset.shape[0] > SMALL_STEP else 1  # no bit depends on it
         objective = SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed)
         if dataset.bytes_held > SMALL_DATA:
@@ -161,10 +153,7 @@ class Trainer:
             objective=objective,
             limit=TimeLimit(),
             progress=self.progress,
-            warm=None,
-            balancing=None,
             reporter=NoReports(),
-            read_seconds=0.0,
         )
 
     def run(self, session: Session, task: str, start: Array | None = None) -> Result:
@@ -182,8 +171,6 @@ class Trainer:
         newest = memory.recall(self.cluster)
         assert newest is not None, "each step is committed before it may be the last"
         self.interrupts.received = ended.signal  # it may have come to another rank
-        state, look = newest
-        tolerance = config.solver.tolerance
-        return conclude(
-            session.objective, state, "it was interrupted", best=look.best, held_out=None, tolerance=tolerance
-        )
+        state, review = newest
+        review = Review(review.best, reason="it was interrupted")
+        return conclude(session.objective, state, review, config.solver.tolerance)

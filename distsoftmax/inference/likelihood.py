@@ -159,7 +159,7 @@ class Likelihood:
         scores = self._sum(work)
         if design.cluster.rank != 0:
             return None
-        return gram(fixed.value(*scores).reshape(n_groups, design.n_parameters))
+        return gram(fixed.value(scores).reshape(n_groups, design.n_parameters))
 
     def _scorer(self, parameters: Doubles) -> Scorer:
         """Return parameters ready to score rows whose last column is the intercept's."""
@@ -190,7 +190,7 @@ class Likelihood:
 
     def _blocks(self, grams: Integers, fixed: FixedPoint) -> Iterator[Doubles]:
         for number in range(grams.shape[1]):
-            yield fixed.value(*grams[:, number])
+            yield fixed.value(grams[:, number])
 
 
 def _add_pairs(

@@ -144,7 +144,7 @@ def _correlation(
                 add_limbs(message, fixed, gram(np.ascontiguousarray(columns[:, position]), weights))
         return message
 
-    return fixed.value(*sums.sum(work, shards)) / weight
+    return fixed.value(sums.sum(work, shards)) / weight
 
 
 def _require_size(n_classes: int, width: int, labelled: Labelled) -> None:

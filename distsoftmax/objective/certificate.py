@@ -75,10 +75,13 @@ class GapBound:
         Proven, if the errors are.
     reachable : float
         About what it would be with intercepts whose gradient is 0, and without errors.
+    floor : float
+        About what the errors alone make of it: none that is proven in this arithmetic is much smaller.
     """
 
-    gap: float
-    reachable: float
+    gap: float = math.inf
+    reachable: float = math.inf
+    floor: float = math.inf
 
 
 def bound_gap(
@@ -99,32 +102,17 @@ def bound_gap(
         if config.intercept:
             repair = Repair.of(parameters, class_means, errors)
             point, reachable = repair.point(fit, fit.gradient[:, -1]), repair.reachable(fit)
+            ideal = repair.point(fit, np.zeros(len(parameters)))
         else:
-            point = DualPoint(fit.gradient, errors.columns)
+            point = ideal = DualPoint(fit.gradient, errors.columns)
             reachable = DualPoint(fit.gradient, np.zeros_like(errors.columns))
-        coef = parameters[:, :-1]
+        coef, loss = parameters[:, :-1], fit.loss + errors.loss
         gaps = (
-            _gap(point, coef, config, fit.loss + errors.loss, errors.divergence),
+            _gap(point, coef, config, loss, errors.divergence),
             _gap(reachable, coef, config, fit.loss, 0.0),
+            _least_gap(ideal, coef, config, loss, errors.divergence),
         )
     return GapBound(*(math.inf if math.isnan(gap) else gap for gap in gaps))
-
-
-def least_gap(
-    fit: Fit, parameters: Doubles, class_means: Doubles, config: ObjectiveConfig, errors: ErrorBounds
-) -> float:
-    """Return about what the errors alone make of the gap: none that is proven in this arithmetic is much smaller."""
-    with np.errstate(all="ignore"):
-        columns, cost = errors.columns, errors.divergence
-        if config.intercept:
-            ideal = Repair.of(parameters, class_means, errors).point(fit, np.zeros(len(parameters)))
-            columns, cost = ideal.columns, cost + ideal.cost
-        coef, loss = parameters[:, :-1], fit.loss + errors.loss
-        least = squared_norm(columns) / (2 * config.l2) if config.l2 > 0 else math.inf
-        if config.sparse:
-            limit, error = config.l1 + config.group, float(columns.max(initial=0.0))
-            least = min(least, error / (limit + error) * loss + dot(columns, column_lengths(coef)))
-    return math.inf if math.isnan(least + cost) else least + cost
 
 
 def _gap(point: DualPoint, coef: Doubles, config: ObjectiveConfig, loss: float, divergence: float) -> float:
@@ -140,6 +128,16 @@ def _gap(point: DualPoint, coef: Doubles, config: ObjectiveConfig, loss: float, 
     if config.l2 > 0:
         gap = min(gap, divergence + _elastic_gap(gradient, point.columns, coef, config))
     return _outwards(gap, coef)
+
+
+def _least_gap(ideal: DualPoint, coef: Doubles, config: ObjectiveConfig, loss: float, divergence: float) -> float:
+    """Return about what remains of `_gap` where the gradient is 0 but for its errors."""
+    columns = ideal.columns
+    least = squared_norm(columns) / (2 * config.l2) if config.l2 > 0 else math.inf
+    if config.sparse:
+        limit, error = config.l1 + config.group, float(columns.max(initial=0.0))
+        least = min(least, error / (limit + error) * loss + dot(columns, column_lengths(coef)))
+    return least + (divergence + ideal.cost)
 
 
 def _quadratic_gap(point: DualPoint, coef: Doubles, l2: float) -> float:

@@ -17,18 +17,17 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import squared_norm, total
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.objective.certificate import GapBound, bound_gap, least_gap
+from distsoftmax.objective.certificate import GapBound, bound_gap
 from distsoftmax.objective.certification_steps import Certifiable, after_intercept_step, after_newton_step
 from distsoftmax.objective.cross_entropy import Fit
 from distsoftmax.objective.outward_sums import UNIT, column_lengths, relative_error_of_sums
+from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.rounding import ErrorBounds, RoundingModel
 from distsoftmax.solvers.protocol import Certificate
-
-Array = NDArray[np.float64]
 
 MOST_STEPS = 10  # Newton steps tried to raise the lower bound
 MOST_PRODUCTS = 300  # products with the hessian, in all of these steps
@@ -41,20 +40,20 @@ NOTHING = Certificate(math.inf, math.inf, -math.inf, math.inf, math.inf)
 class _Reached:
     """A point, what is proven there, and what the next step starts from."""
 
-    point: Array
+    point: Doubles
     certificate: Certificate
     bound: GapBound
-    gradient: Array
+    gradient: Doubles
 
 
-def estimate(fit: Fit, parameters: Array, class_means: Array, config: ObjectiveConfig) -> GapBound:
+def estimate(fit: Fit, parameters: Doubles, class_means: Doubles, config: ObjectiveConfig) -> GapBound:
     """Return what the bounds at a point would be if it was evaluated without errors."""
     n_classes, width = parameters.shape
     return bound_gap(fit, parameters, class_means, config, ErrorBounds.none(n_classes, width - 1))
 
 
 @np.errstate(all="ignore")
-def certify(objective: Certifiable, parameters: Array, enough: float = 0.0) -> Certificate:
+def certify(objective: Certifiable, parameters: Doubles, enough: float = 0.0) -> Certificate:
     """Prove a bound on the distance of the objective to its optimum. Collective.
 
     The steps end when the gap is `enough`, or about as small as the true one or as rounding lets it be, or when two of
@@ -89,7 +88,7 @@ def certify(objective: Certifiable, parameters: Array, enough: float = 0.0) -> C
 
 
 def certificate_of(
-    fit: Fit, parameters: Array, class_means: Array, config: ObjectiveConfig, rounding: RoundingModel
+    fit: Fit, parameters: Doubles, class_means: Doubles, config: ObjectiveConfig, rounding: RoundingModel
 ) -> tuple[Certificate, GapBound]:
     """Return what an evaluation in float64 proves without any step. Not collective."""
     coef = parameters[:, :-1]
@@ -103,24 +102,23 @@ def certificate_of(
         of_penalty = 2 * relative_error_of_sums(coef) * penalty + (config.l2 + config.group) * coef.size * 2.0**-510
         error = _outwards(errors.loss + of_penalty, value)
     if not math.isfinite(error):
-        return NOTHING, GapBound(math.inf, math.inf)
+        return NOTHING, GapBound()
     if not (config.l2 > 0 or config.sparse):
-        return Certificate(value, error, -math.inf, math.inf, math.inf), GapBound(math.inf, math.inf)
+        return Certificate(value, error, -math.inf, math.inf, math.inf), GapBound()
     bound = bound_gap(fit, parameters, class_means, config, errors)
     # the objective is a sum of terms that are none of them negative, so 0 is a bound, too
     lower_bound = max(0.0, value - _outwards(error + bound.gap, value))
     gap = min(bound.gap, _outwards(value + error, value))
-    floor = least_gap(fit, parameters, class_means, config, errors)
-    return Certificate(value, error, lower_bound, gap, floor), bound
+    return Certificate(value, error, lower_bound, gap, bound.floor), bound
 
 
-def _evaluate(objective: Certifiable, point: Array) -> _Reached:
+def _evaluate(objective: Certifiable, point: Doubles) -> _Reached:
     fit = objective.fit(point)
     if not math.isfinite(fit.loss):
-        return _Reached(point, NOTHING, GapBound(math.inf, math.inf), np.full_like(point, math.nan))
+        return _Reached(point, NOTHING, GapBound(), np.full_like(point, math.nan))
     means, rounding = objective.class_means, objective.rounding_model
     certificate, bound = certificate_of(fit, point, means, objective.config, rounding)
-    objective.add_smooth_terms(fit.gradient, point)
+    Penalty(objective.config).add_smooth_gradient(point, fit.gradient)
     return _Reached(point, certificate, bound, fit.gradient)
 
 

@@ -15,14 +15,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.parameters import cholesky, cholesky_solve, column_norms, norm, squared_norm, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import Fit
+from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.rounding import RoundingModel
 from distsoftmax.solvers.conjugate_gradients import steihaug
-from distsoftmax.solvers.protocol import Curvature, Penalty, Preconditioner
-
-Array = NDArray[np.float64]
+from distsoftmax.solvers.protocol import Curvature, Preconditioner
 
 RESIDUAL = 0.05  # fraction of the gap removed by a Newton step that its residual may cost
 MOST_PRODUCTS = 100  # products with the hessian, in a Newton step
@@ -38,34 +38,27 @@ class Certifiable(Protocol):
         """The penalties, and whether the intercepts are free."""
 
     @property
-    def penalty(self) -> Penalty | None:
-        """The penalty that is not smooth; None where there is none."""
-
-    @property
-    def class_means(self) -> Array:
+    def class_means(self) -> Doubles:
         """mean_i of e_y(i) (x_i, 1)^T, (n_classes, n_features + 1), where there is a penalty."""
 
     @property
     def rounding_model(self) -> RoundingModel:
         """What the errors of `fit` follow from."""
 
-    def fit(self, parameters: Array) -> Fit:
+    def fit(self, parameters: Doubles) -> Fit:
         """Evaluate the mean cross-entropy and its gradient in float64."""
 
-    def add_smooth_terms(self, gradient: Array, parameters: Array) -> None:
-        """Turn the gradient of `fit` into that of the smooth part of the objective, in place."""
-
-    def curvature(self, parameters: Array) -> Curvature:
+    def curvature(self, parameters: Doubles) -> Curvature:
         """Return the hessian of the smooth part, in any type."""
 
-    def preconditioner(self, parameters: Array) -> Preconditioner | None:
+    def preconditioner(self, parameters: Doubles) -> Preconditioner | None:
         """Return about the inverse of that."""
 
-    def intercept_hessian(self, parameters: Array) -> Array:
+    def intercept_hessian(self, parameters: Doubles) -> Doubles:
         """Return the hessian with respect to the intercepts, (n_classes, n_classes), in any type."""
 
 
-def after_intercept_step(objective: Certifiable, point: Array, gradient: Array) -> Array:
+def after_intercept_step(objective: Certifiable, point: Doubles, gradient: Doubles) -> Doubles:
     """Return where Newton's step of the intercepts alone leads to. Collective: one Allreduce."""
     point = point.copy()
     hessian = objective.intercept_hessian(point)
@@ -81,8 +74,8 @@ def after_intercept_step(objective: Certifiable, point: Array, gradient: Array) 
 
 
 def after_newton_step(
-    objective: Certifiable, point: Array, gradient: Array, value: float, most_products: int
-) -> tuple[Array, int]:
+    objective: Certifiable, point: Doubles, gradient: Doubles, value: float, most_products: int
+) -> tuple[Doubles, int]:
     """Solve for Newton's step until the rest costs the bound little of what the step gains. Collective.
 
     Parameters
@@ -96,22 +89,22 @@ def after_newton_step(
     -------
     Where the step leads to, and the products that it took.
     """
-    config, penalty = objective.config, objective.penalty
+    config = objective.config
     curvature, precondition = _Counted(objective.curvature(point)), objective.preconditioner(point)
     gradient, limit = _centred(gradient), config.l1 + config.group
     most_products = min(most_products, MOST_PRODUCTS)
 
-    def is_enough(residual: Array, _: float, decrease: float) -> bool:
+    def is_enough(residual: Doubles, _: float, decrease: float) -> bool:
         # the bound rises by |residual|^2 / (2 l2); without an L2 term by about |residual| / limit of the objective
         tolerated = RESIDUAL * limit * decrease / value
         return squared_norm(residual) <= max(2 * RESIDUAL * config.l2 * decrease, tolerated * tolerated)
 
-    if penalty is None:
+    if not config.sparse:
         step = steihaug(curvature, gradient, precondition, math.inf, is_enough, most_products).step
         return point + step, curvature.n_products
     if config.l2 == 0 and config.group == 0:
         point = _shifted(point)
-    slope = penalty.least_subgradient(point, gradient)
+    slope = Penalty(config).least_subgradient(point, gradient)
     face = _Face.of(point, slope, curvature, config)
     radius, step = 1.0 + norm(point), np.zeros_like(point)
     while (remaining := most_products - curvature.n_products) > 0:
@@ -133,13 +126,13 @@ class _Counted:
         self._curvature = curvature
         self.n_products = 0
 
-    def product(self, direction: Array) -> Array:
+    def product(self, direction: Doubles) -> Doubles:
         """Return the product with a direction. As collective as the curvature's."""
         self.n_products += 1
         return _centred(self._curvature.product(direction))
 
 
-def _centred(gradient: Array) -> Array:
+def _centred(gradient: Doubles) -> Doubles:
     """Return a gradient whose intercepts' part has the sum 0, as it has but for rounding.
 
     Intercepts that all rise together change nothing. Conjugate gradients would go far along them.
@@ -149,7 +142,7 @@ def _centred(gradient: Array) -> Array:
     return gradient
 
 
-def _shifted(point: Array) -> Array:
+def _shifted(point: Doubles) -> Doubles:
     """Return parameters with the same scores, less what all classes share, and with the least ||coef||_1.
 
     Each column less the number nearest 0 between its two middle ones: else the hessian is singular on the face.
@@ -158,7 +151,7 @@ def _shifted(point: Array) -> Array:
     low, high = ordered[(len(point) - 1) // 2], ordered[len(point) // 2]
     shift = np.maximum(low, 0.0) + np.minimum(high, 0.0)
     shift[-1] = 0.0
-    shifted: Array = point - shift
+    shifted: Doubles = point - shift
     return shifted
 
 
@@ -179,27 +172,26 @@ class _Face:
 
     smooth: Curvature
     active: NDArray[np.bool_]
-    signs: Array
-    units: Array
-    curvatures: Array
+    signs: Doubles
+    units: Doubles
+    curvatures: Doubles
     config: ObjectiveConfig
 
     @classmethod
-    def of(cls, point: Array, slope: Array, smooth: Curvature, config: ObjectiveConfig) -> _Face:
+    def of(cls, point: Doubles, slope: Doubles, smooth: Curvature, config: ObjectiveConfig) -> _Face:
         """Return the face of a point, and what the slopes add to it."""
         norms = column_norms(point[:, :-1])
         inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
         active = (point != 0) | (slope != 0)
         active[:, -1] = config.intercept
-        if (
-            config.l2 == 0 and config.group == 0
-        ):  # a number added to a whole column changes nothing: hold its least entry
+        if config.l2 == 0 and config.group == 0:
+            # a number added to a whole column changes nothing: hold its least entry
             least = np.abs(point).argmin(axis=0)
             active[least, np.arange(point.shape[1])] &= ~active.all(axis=0)
         signs = np.where(point != 0, np.sign(point), -np.sign(slope))[:, :-1]
         return cls(smooth, active, signs, point[:, :-1] * inverse, config.group * inverse, config)
 
-    def restrict(self, direction: Array) -> Array:
+    def restrict(self, direction: Doubles) -> Doubles:
         """Return a direction without what may not change."""
         return np.where(self.active, direction, 0.0)
 
@@ -211,24 +203,25 @@ class _Face:
         """Return the face with fewer entries that may change."""
         return replace(self, active=self.active & ~entries)
 
-    def product(self, direction: Array) -> Array:
+    def product(self, direction: Doubles) -> Doubles:
         """Return the product of the restricted hessian with a direction. As collective as the smooth part's."""
         product = self.smooth.product(direction)
         if self.config.group > 0:
-            along = np.zeros_like(self.curvatures)
-            for unit, row in zip(self.units, direction[:, :-1], strict=True):
-                along += unit * row
-            product[:, :-1] += self.curvatures * (direction[:, :-1] - self.units * along)
+            product[:, :-1] += self.curvatures * (direction[:, :-1] - self.units * self._along(direction))
         return self.restrict(product)
 
-    def outside(self, point: Array) -> NDArray[np.bool_]:
+    def outside(self, point: Doubles) -> NDArray[np.bool_]:
         """Return which entries of a point that may change are beyond the face's edge."""
         outside = np.zeros_like(self.active)
         if self.config.l1 > 0:
             outside[:, :-1] = np.sign(point[:, :-1]) != self.signs
         if self.config.group > 0:
-            along = np.zeros_like(self.curvatures)
-            for unit, row in zip(self.units, point[:, :-1], strict=True):
-                along += unit * row
-            outside[:, :-1] |= (along <= 0) & (self.curvatures > 0)
+            outside[:, :-1] |= (self._along(point) <= 0) & (self.curvatures > 0)
         return outside & self.active
+
+    def _along(self, direction: Doubles) -> Doubles:
+        """Return how far a direction goes along each column's unit, (n_features,): one chain of additions."""
+        along = np.zeros_like(self.curvatures)
+        for unit, row in zip(self.units, direction[:, :-1], strict=True):
+            along += unit * row
+        return along

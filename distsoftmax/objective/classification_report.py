@@ -18,7 +18,6 @@ from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.arithmetic.samples import CoreRows
 from distsoftmax.data.preparation import Samples
-from distsoftmax.objective.centring import for_stored
 from distsoftmax.objective.cross_entropy import CrossEntropy
 
 EDGES = tuple(number / 10 for number in range(11))  # of the bins of a reliability diagram
@@ -181,8 +180,8 @@ class ClassificationCounts:
 
     def report(self, classes: tuple[str, ...], log_loss: float) -> ClassificationReport:
         """Return what has been counted, once it is summed over all ranks."""
-        samples = self._bins[0]
-        confidence = np.divide(self._fixed.value(self._confidence), samples, out=np.zeros(N_BINS), where=samples > 0)
+        samples, confidence = self._bins[0], np.zeros(N_BINS)
+        np.divide(self._fixed.value(self._confidence[None]), samples, out=confidence, where=samples > 0)
         return ClassificationReport(classes, self._by_class, self._confusion, log_loss, self._bins, confidence)
 
 
@@ -198,7 +197,7 @@ def report_on(fit: CrossEntropy, parameters: NDArray[np.float64], log_loss: floa
     """
     dataset, dtype = fit.dataset, fit.dataset.dtype
     n_classes, n_samples = len(parameters), dataset.n_held_out or dataset.n_training
-    scorer = fit.scorer(for_stored(parameters, fit.offset), dtype)
+    scorer = fit.scorer(fit.for_stored(parameters), dtype)
 
     def counts() -> ClassificationCounts:
         return ClassificationCounts(n_classes, n_samples, confusion=n_classes <= MOST_CLASSES)

@@ -20,12 +20,13 @@ import numpy as np
 from distsoftmax.arithmetic.arrays import Doubles, Integers, Reals
 from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.kernels import Direction, Scorer, padded
+from distsoftmax.arithmetic.parameters import matrix_vector
 from distsoftmax.arithmetic.sums import Sums
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.preparation import Samples
-from distsoftmax.objective.centring import centre_gradient, for_stored
 from distsoftmax.objective.feature_bounds import ROOM, bound_loss, largest_score, measure_features
+from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.shard_sums import ShardSums
 
 
@@ -81,7 +82,7 @@ class CrossEntropy:
     shape : tuple of int
         The parameters', (n_classes, n_features + 1).
     offset : ndarray or None
-        See `Standardization.offset`.
+        What sparse features are centred by, without being made dense: see `for_stored` and `Standardization.offset`.
     bounds : FeatureBounds
     sums : ShardSums
     most_kept : float
@@ -108,39 +109,76 @@ class CrossEntropy:
         fit.dataset = dataset
         return fit
 
+    def for_stored(self, parameters: Doubles) -> Doubles:
+        """Return the parameters that give the features as they are stored the scores of the centred ones, x - offset.
+
+        The intercept is lowered by coef offset.
+        """
+        if self.offset is None:
+            return parameters
+        shifted: Doubles = parameters.copy()
+        shifted[:, -1] -= matrix_vector(parameters[:, :-1], self.offset)
+        return shifted
+
     def scorer(self, stored: Doubles, dtype: np.dtype) -> Scorer:
         """Return parameters for the features as they are stored (`for_stored`), ready to score them."""
         return Scorer(stored, dtype, sparse=self.dataset.sparse)
 
     def evaluate(self, parameters: Doubles, dtype: np.dtype) -> Fit:
         """Return the mean loss and its gradient, computed in a type. Collective: one Allreduce."""
-        dataset = self.dataset
-        stored = for_stored(parameters, self.offset)
-        bound = bound_loss(stored, dataset.total_weight, self.bounds.largest)
+        shards, weight = ((samples, None) for samples in self.dataset.training), self.dataset.total_weight
+        return self.mean_over(shards, parameters, dtype, self._gradient_scale, weight, weight)
+
+    def mean_over(
+        self,
+        shards: Iterable[tuple[Samples, Integers | None]],
+        parameters: Doubles,
+        dtype: np.dtype,
+        gradient_scale: FixedPoint,
+        most_weight: float,
+        weight: float,
+    ) -> Fit:
+        """Return the mean loss of some samples and its gradient, computed in a type. Collective: one Allreduce.
+
+        Parameters
+        ----------
+        shards
+            This rank's samples, and the numbers of the rows to take of each shard; None: all.
+        gradient_scale : FixedPoint
+            Of bounds on the sums of weight * magnitude of each feature, (n_features + 1,).
+        most_weight : float
+            A bound on the samples' weight.
+        weight : float
+            What their sum is divided by.
+        """
+        stored = self.for_stored(parameters)
+        bound = bound_loss(stored, most_weight, self.bounds.largest)
         if not math.isfinite(bound):
             return Fit.not_finite(self.shape)
-        sums = Sums(self._gradient_scale, FixedPoint(bound), self.shape[0], dataset.sparse)
+        sums = Sums(gradient_scale, FixedPoint(bound), self.shape[0], self.dataset.sparse)
         scorer = self.scorer(stored, dtype)
 
-        def work(samples: Iterable[Samples]) -> Integers:
+        def work(taken: Iterable[tuple[Samples, Integers | None]]) -> Integers:
             totals = sums.empty()
-            for of_shard in samples:
-                scorer.add_loss_and_gradient(of_shard.rows(dtype), totals)
+            for samples, numbers in taken:
+                rows = samples.rows(dtype)
+                scorer.add_loss_and_gradient(rows if numbers is None else rows.taking(numbers), totals)
             return totals.array
 
-        return self.finished(sums, self.sums.sum(work, dataset.training), bound, dataset.total_weight)
+        return self.finished(sums, self.sums.sum(work, shards), bound, weight)
 
     def finished(self, sums: Sums, array: Integers, loss_bound: float, weight: float) -> Fit:
-        """Return the mean, over samples of a weight, of what all ranks have summed; the gradient that of centred ones.
+        """Return the mean, over samples of a weight, of what all ranks have summed.
 
-        Everything that is a sum over samples, of all or of a mini-batch, is finished here.
+        The gradient is that of the centred features: that of x less (the intercept's gradient) offset^T.
         """
         value = sums.value(array)
         if value is None:
             return Fit.not_finite(self.shape)
         loss, gradient = value
         gradient /= weight
-        centre_gradient(gradient, self.offset)
+        if self.offset is not None:
+            gradient[:, :-1] -= np.outer(gradient[:, -1], self.offset)
         return Fit(loss / weight, gradient, loss_bound)
 
     def rounding(self, parameters: Doubles, loss: float, dtype: np.dtype) -> float:
@@ -153,17 +191,13 @@ class CrossEntropy:
         """
         unit = float(np.finfo(dtype).eps) / 2
         magnitudes = self.bounds.magnitudes / self.dataset.total_weight
-        return unit * (4 + loss + 2 * largest_score(for_stored(parameters, self.offset), magnitudes))
-
-    def hessian(self, parameters: Doubles) -> Hessian:
-        """Return the hessian at a point. Not collective; its products are."""
-        return Hessian(self, parameters)
+        return unit * (4 + loss + 2 * largest_score(self.for_stored(parameters), magnitudes))
 
     def intercept_hessian(self, parameters: Doubles) -> Doubles:
         """Return the hessian with respect to the intercepts, (n_classes, n_classes). Collective: one Allreduce."""
         dataset, dtype = self.dataset, self.dataset.dtype
         fixed = FixedPoint(ROOM * dataset.total_weight)
-        scorer = self.scorer(for_stored(parameters, self.offset), dtype)
+        scorer = self.scorer(self.for_stored(parameters), dtype)
 
         def work(samples: Iterable[Samples]) -> Integers:
             array = np.zeros((self.shape[0], self.shape[0]), dtype=np.int64)
@@ -171,14 +205,14 @@ class CrossEntropy:
                 array += fixed.limbs(scorer.intercept_hessian(of_shard.rows(dtype)))[0]
             return array
 
-        return fixed.value(self.sums.sum(work, dataset.training)) / dataset.total_weight
+        return fixed.value(self.sums.sum(work, dataset.training)[None]) / dataset.total_weight
 
     def scores(self, parameters: Doubles, *, held_out: bool) -> Scores:
         """Return accuracy and log loss on the held-out or on the training samples, unweighted. Collective."""
         dataset, dtype = self.dataset, self.dataset.dtype
         n_samples = dataset.n_held_out if held_out else dataset.n_training
         largest = self.bounds.largest_held_out if held_out else self.bounds.largest
-        stored = for_stored(parameters, self.offset)
+        stored = self.for_stored(parameters)
         bound = bound_loss(stored, n_samples, largest)
         if not math.isfinite(bound):
             return Scores(math.nan, math.inf)
@@ -197,21 +231,21 @@ class CrossEntropy:
             return array
 
         array = self.sums.sum(work, dataset.held_out if held_out else dataset.training)
-        log_loss = math.inf if array[3] else float(fixed.value(array[1], array[2])) / n_samples
+        log_loss = math.inf if array[3] else float(fixed.value(array[1:3])) / n_samples
         return Scores(int(array[0]) / n_samples, log_loss)
 
 
 class Hessian:
-    """The hessian of the mean loss at one point; see `CrossEntropy.hessian`.
+    """The hessian of the mean loss and the penalty's smooth part at one point. Its products are collective.
 
     The probabilities are computed once and kept, where all features are in memory and the probabilities take no more
     of it than they may; see `CrossEntropy.most_kept`.
     """
 
-    def __init__(self, fit: CrossEntropy, parameters: Doubles) -> None:
-        self._fit = fit
+    def __init__(self, fit: CrossEntropy, penalty: Penalty, parameters: Doubles) -> None:
+        self._fit, self._penalty = fit, penalty
         dataset = fit.dataset
-        self._at = fit.scorer(for_stored(parameters, fit.offset), dataset.dtype)
+        self._at = fit.scorer(fit.for_stored(parameters), dataset.dtype)
         self._keeps = False
         if dataset.bytes_spooled == 0:
             n_probabilities = padded(len(parameters)) * sum(of_shard.classes.size for of_shard in dataset.training)
@@ -220,8 +254,17 @@ class Hessian:
 
     def product(self, direction: Doubles) -> Doubles:
         """Return the product with a direction, (n_classes, n_features + 1). Collective: one Allreduce."""
+        if not self._penalty.config.intercept:
+            direction = direction.copy()
+            direction[:, -1] = 0.0
+        product = self._product(direction)
+        self._penalty.add_smooth_gradient(direction, product)
+        return product
+
+    def _product(self, direction: Doubles) -> Doubles:
+        """Return that of the mean loss. Collective: one Allreduce."""
         fit, dataset, bounds = self._fit, self._fit.dataset, self._fit.bounds
-        stored = for_stored(direction, fit.offset)
+        stored = fit.for_stored(direction)
         largest = ROOM * largest_score(stored, bounds.largest)
         if largest == 0.0:
             return np.zeros_like(direction)

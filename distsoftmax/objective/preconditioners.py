@@ -37,14 +37,12 @@ from distsoftmax.arithmetic.parameters import (
     total,
 )
 from distsoftmax.arithmetic.samples import dense_rows
-from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import ObjectiveConfig
-from distsoftmax.data.dataset import Dataset
-from distsoftmax.objective.feature_bounds import FeatureBounds
+from distsoftmax.objective.cross_entropy import CrossEntropy
 from distsoftmax.objective.row_sample import draw_rows, mean_squares
 from distsoftmax.solvers.protocol import Preconditioner
 
-CurvatureModel: TypeAlias = "NoModel | SampleHessian | KroneckerHessian"
+CurvatureModel: TypeAlias = "SampleHessian | KroneckerHessian"
 
 LARGEST_HESSIAN = 1000  # n_classes * (n_features + 1) up to which the whole hessian is factorised: 0.3 GFLOP
 MOST_FEATURES = 2000  # up to which a Kronecker product is fitted: its inverse takes half a second
@@ -61,14 +59,6 @@ LEAST_CURVATURE = 1e-12  # added to every curvature, times the largest
 ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
 TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest curvature: both are divided by
 ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
-
-
-class NoModel:
-    """No model of the hessian."""
-
-    def __call__(self, parameters: Doubles, l2: float) -> None:
-        """Return no preconditioner."""
-        return
 
 
 class SampleHessian:
@@ -175,42 +165,38 @@ class KroneckerHessian:
         return between
 
 
-def curvature_model(shape: tuple[int, int], n_samples: int) -> type[Any]:
-    """Return the class of the model that suits parameters of a shape, (n_classes, n_features + 1)."""
+def curvature_model(shape: tuple[int, int], n_samples: int) -> type[CurvatureModel] | None:
+    """Return the class of the model that suits parameters of a shape, (n_classes, n_features + 1); None for none."""
     n_classes, width = shape
     if n_classes * width <= LARGEST_HESSIAN:
         return SampleHessian
     pays = width * width <= WORTHWHILE * n_samples * n_classes
-    return KroneckerHessian if pays and width <= MOST_FEATURES and n_classes <= MOST_CLASSES else NoModel
+    return KroneckerHessian if pays and width <= MOST_FEATURES and n_classes <= MOST_CLASSES else None
 
 
-def fit_curvature_model(
-    dataset: Dataset,
-    config: ObjectiveConfig,
-    shape: tuple[int, int],
-    bounds: FeatureBounds,
-    seed: int,
-    cluster: Communicator,
-) -> CurvatureModel:
-    """Fit what of the model that suits the parameters' shape does not depend on the parameters. Collective."""
+def fit_curvature_model(fit: CrossEntropy, config: ObjectiveConfig, seed: int) -> CurvatureModel | None:
+    """Fit what of the model that suits the parameters' shape does not depend on the parameters; None for none.
+
+    Collective.
+    """
+    dataset, shape = fit.dataset, fit.shape
     model = curvature_model(shape, dataset.n_training)
-    if model is NoModel:
-        return NoModel()
+    if model is None:
+        return None
     size, n_rows = math.prod(shape), min(MOST_ROWS * shape[1], MOST_NUMBERS // shape[1])
     if model is SampleHessian:
         n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * dataset.n_training // size))
-    squares = mean_squares(dataset, bounds, cluster)
-    rows, weights = draw_rows(dataset, squares, n_rows, seed, cluster)
+    squares = mean_squares(dataset, fit.bounds, fit.cluster)
+    rows, weights = draw_rows(dataset, squares, n_rows, seed, fit.cluster)
     weight = total(weights)
     if not 0 < weight < math.inf:
-        return NoModel()
+        return None
     weights /= weight
     sampled = product(weights.astype(rows.dtype)[None, :], rows * rows)[0]
     lacking = np.maximum(squares - COVERED * sampled, 0.0)
     if not config.intercept:
         rows[:, -1] = 0.0
-    fitted: CurvatureModel = model(rows, weights, lacking)
-    return fitted
+    return model(rows, weights, lacking)
 
 
 def _in_float32(rows: NDArray) -> tuple[Singles, float]:

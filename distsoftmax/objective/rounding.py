@@ -39,11 +39,8 @@ import numpy as np
 from distsoftmax.arithmetic.arrays import Doubles
 from distsoftmax.arithmetic.elementary import EXP_ERROR, LOG_ERROR
 from distsoftmax.arithmetic.parameters import dot
-from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.dataset import Dataset
 from distsoftmax.data.features import Compact, SparseFeatures
-from distsoftmax.objective.cross_entropy import Fit
-from distsoftmax.objective.feature_bounds import FeatureBounds
+from distsoftmax.objective.cross_entropy import CrossEntropy, Fit
 from distsoftmax.objective.outward_sums import ROOM, UNIT, column_lengths, gamma, largest_by_column
 
 EXP_ROUNDINGS = math.ceil(EXP_ERROR / UNIT) + 1  # that the error of exp amounts to
@@ -53,14 +50,6 @@ LEAST_SCALE = 2.0**-999  # `FixedPoint` has no smaller unit than half of this
 LARGEST_BLOCK, LEAST_BLOCK = 256, 32  # rows, as in arithmetic/core/rows.h
 DECODED_IN_FLOAT32 = 2.0**-22  # of a number of a small type: what a difference and a product in float32 cost
 ONE_LIMB, TWO_LIMBS = 2.0**-60, 2.0**-98  # of a sum's bound: what a shard's rounding to integers costs at most
-
-
-@dataclass(frozen=True)
-class ScoreError:
-    """Bounds on max_k |delta_ik|: on its mean over the samples, and on its largest value."""
-
-    mean: float
-    largest: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +130,9 @@ class RoundingModel:
     means_error: float = 0.0
 
     @classmethod
-    def of(
-        cls, dataset: Dataset, bounds: FeatureBounds, offset: Doubles | None, cluster: Communicator
-    ) -> RoundingModel:
+    def of(cls, cross_entropy: CrossEntropy) -> RoundingModel:
         """Measure the lengths of the chains. Collective: a pass over the samples, of which no feature is read."""
+        dataset, cluster = cross_entropy.dataset, cross_entropy.cluster
         n_classes, width = dataset.shape
         lengths = np.zeros(4)  # rows of a shard, entries of a row, whether there are weights, and small types
         with cluster.agreement():
@@ -166,34 +154,34 @@ class RoundingModel:
             n_shards=dataset.n_shards,
             total_weight=dataset.total_weight,
             is_weighted=bool(weighted),
-            largest=bounds.largest,
-            magnitudes=bounds.magnitudes / dataset.total_weight,
-            offset=offset,
+            largest=cross_entropy.bounds.largest,
+            magnitudes=cross_entropy.bounds.magnitudes / dataset.total_weight,
+            offset=cross_entropy.offset,
             means_error=DECODED_IN_FLOAT32 if compact and dataset.dtype == np.float32 else 0.0,
         )
 
     @property
-    def of_total_weight(self) -> float:
+    def _of_total_weight(self) -> float:
         """The relative error of the total weight: a count is exact."""
         return gamma(self.shard_rows + self.n_classes + 8) + self.n_shards * TWO_LIMBS if self.is_weighted else 0.0
 
     @property
-    def of_means(self) -> float:
-        """The error of a column of the classes' means, in the 1-norm, as a share of `centred_magnitudes`."""
+    def _of_means(self) -> float:
+        """The error of a column of the classes' means, in the 1-norm, as a share of `_centred_magnitudes`."""
         of_integers = self.n_classes * self.n_shards * TWO_LIMBS
-        return ROOM * (gamma(self.shard_rows + 12) + self.of_total_weight + of_integers + self.means_error)
+        return ROOM * (gamma(self.shard_rows + 12) + self._of_total_weight + of_integers + self.means_error)
 
     @property
-    def mean_magnitudes(self) -> Doubles:
+    def _mean_magnitudes(self) -> Doubles:
         """A bound on mean_i |x_ij|, (n_features + 1,)."""
         smallest = self.n_shards * TWO_LIMBS * self.largest + self._underflow
         bound: Doubles = ROOM * (self.magnitudes + smallest)
         return bound
 
     @property
-    def centred_magnitudes(self) -> Doubles:
+    def _centred_magnitudes(self) -> Doubles:
         """A bound on the mean magnitudes of the features less `offset`, (n_features,)."""
-        bound = self.mean_magnitudes[:-1]
+        bound = self._mean_magnitudes[:-1]
         return bound if self.offset is None else bound + np.abs(self.offset)
 
     @property
@@ -203,20 +191,20 @@ class RoundingModel:
 
     def error_bounds(self, fit: Fit, parameters: Doubles, shares: Doubles) -> ErrorBounds:
         """Bound the errors of an evaluation in float64; `shares` are the classes', of the total weight."""
-        scores = self.score_error(parameters)
-        of_loss = self.loss_error(fit.loss, scores, fit.loss_bound)
+        mean, largest = self._score_error(parameters)
+        of_loss = self._loss_error(fit.loss, mean, largest, fit.loss_bound)
         return ErrorBounds(
             # the divergence is at most (range of delta)^2 / 8, and at most that range, the range at most 2 |delta|
-            divergence=ROOM * min(scores.largest * scores.mean / 2, 2 * scores.mean),
+            divergence=ROOM * min(largest * mean / 2, 2 * mean),
             loss=of_loss,
-            columns=self.gradient_error(column_lengths(fit.gradient), fit.loss + of_loss),
-            intercept=self.intercept_error(fit.gradient[:, -1], shares),
-            means=self.of_means,
-            magnitudes=self.centred_magnitudes,
+            columns=self._gradient_error(column_lengths(fit.gradient), fit.loss + of_loss),
+            intercept=self._intercept_error(fit.gradient[:, -1], shares),
+            means=self._of_means,
+            magnitudes=self._centred_magnitudes,
         )
 
-    def score_error(self, parameters: Doubles) -> ScoreError:
-        """Bound the errors of the scores at some parameters, which are those of the centred features."""
+    def _score_error(self, parameters: Doubles) -> tuple[float, float]:
+        """Bound max_k |delta_ik| for parameters of the centred features: its mean over the samples, and the largest."""
         sizes = largest_by_column(parameters)
         offset, shift = 0.0, 0.0
         if self.offset is not None:  # the stored intercept is b - coef offset
@@ -225,44 +213,35 @@ class RoundingModel:
         intercept = ROOM * (sizes[-1] + offset)
         a_product = gamma(self.row_length + 3)
         rest = shift + (self.row_length + 2) * LEAST
-        mean = a_product * (intercept + dot(sizes[:-1], self.mean_magnitudes[:-1])) + rest
+        mean = a_product * (intercept + dot(sizes[:-1], self._mean_magnitudes[:-1])) + rest
         largest = a_product * (intercept + ROOM * dot(sizes[:-1], self.largest[:-1])) + rest
-        return ScoreError(float(ROOM * mean), float(ROOM * largest))
+        return float(ROOM * mean), float(ROOM * largest)
 
-    def loss_error(self, loss: float, scores: ScoreError, loss_bound: float) -> float:
-        """Bound the error of a mean loss; see `Fit.loss_bound`."""
+    def _loss_error(self, loss: float, mean: float, largest: float, loss_bound: float) -> float:
+        """Bound the error of a mean loss; see `_score_error` and `Fit.loss_bound`."""
         of_sum = self.n_shards * TWO_LIMBS * loss_bound / self.total_weight
         log_classes = (self.n_classes - 1).bit_length()  # log K < ceil(log2 K)
         of_sample = gamma(self.n_classes + EXP_ROUNDINGS) + LOG_ERROR * log_classes
         of_sample += self.n_classes * CLAMPED + 2 * LEAST
-        relative = gamma(self.shard_rows + 8) + self.of_total_weight
+        relative = gamma(self.shard_rows + 8) + self._of_total_weight
         computed = max(loss, 0.0) + 2 * of_sample  # no sample's computed loss is below -of_sample
-        of_scores = 2 * scores.mean
-        if scores.largest < 0.25:
+        of_scores = 2 * mean
+        if largest < 0.25:
             exact = computed * (1 + 2 * relative) + of_sum
-            of_scores = min(of_scores, 2 * scores.largest / (1 - 2 * scores.largest) * exact)
+            of_scores = min(of_scores, 2 * largest / (1 - 2 * largest) * exact)
         return float(ROOM * (of_scores + 2 * of_sample + 2 * relative * computed + of_sum + self._underflow))
 
-    def gradient_error(self, norms: Doubles, loss: float) -> Doubles:
-        """Bound the error of the gradient of the mean loss with respect to coef, (n_features,).
+    def _gradient_error(self, norms: Doubles, loss: float) -> Doubles:
+        """Bound the Euclidean norms of the errors of the columns of the gradient of the mean loss, (n_features,).
 
-        Parameters
-        ----------
-        norms : ndarray of float64, (n_features + 1,)
-            The Euclidean norms of the computed gradient's columns, after centring.
-        loss : float
-            A bound on the mean loss of the scores as computed.
-
-        Returns
-        -------
-        For each feature, a bound on the Euclidean norm of its column's error.
+        From those of the computed columns, after centring, and a bound on the mean loss of the scores as computed.
         """
-        magnitudes = self.mean_magnitudes[:-1]
+        magnitudes = self._mean_magnitudes[:-1]
         errors = self._of_probabilities * magnitudes
         errors += gamma(self.row_chain) * math.sqrt(2) * np.minimum(magnitudes, self.largest[:-1] * ROOM * loss)
         errors += math.sqrt(self.n_classes) * self.n_shards * ONE_LIMB * ROOM * self.magnitudes[:-1]
         errors += math.sqrt(self.n_classes) * self._underflow * (2 + self.largest[:-1])
-        of_last = self.of_total_weight + 4 * UNIT  # the total as float64, the division, and the centring
+        of_last = self._of_total_weight + 4 * UNIT  # the total as float64, the division, and the centring
         errors += of_last * norms[:-1]
         if self.offset is not None:
             of_intercept = self._of_probabilities + gamma(self.row_chain) * math.sqrt(2) * min(1.0, ROOM * loss)
@@ -271,15 +250,9 @@ class RoundingModel:
         errors *= ROOM
         return errors
 
-    def intercept_error(self, excess: Doubles, shares: Doubles) -> Doubles:
-        """Bound the error of the intercept's gradient, class by class.
-
-        Parameters
-        ----------
-        excess, shares : ndarray of float64, (n_classes,)
-            The gradient as computed, and the classes' shares of the total weight.
-        """
-        relative = self._of_probabilities + gamma(self.row_chain) + self.of_total_weight + 4 * UNIT
+    def _intercept_error(self, excess: Doubles, shares: Doubles) -> Doubles:
+        """Bound the error of the intercept's gradient, (n_classes,); `excess` is as computed."""
+        relative = self._of_probabilities + gamma(self.row_chain) + self._of_total_weight + 4 * UNIT
         of_integers = self.n_shards * ONE_LIMB + 3 * self._underflow
         errors: Doubles = ROOM * (relative * (2 * shares + 2 * np.abs(excess)) + of_integers)
         return errors

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.solvers.accelerated_gradient import AcceleratedGradient
 from distsoftmax.solvers.gradient_descent import GradientDescent
 from distsoftmax.solvers.lbfgs import Lbfgs
 from distsoftmax.solvers.proximal_lbfgs import ProximalLbfgs
-from distsoftmax.solvers.state import Solver, State
-from distsoftmax.solvers.stochastic_gradient import Sampled, StochasticGradient
-from distsoftmax.solvers.trust_region import TrustRegion, TwiceDifferentiable
+from distsoftmax.solvers.state import Solver
+from distsoftmax.solvers.stochastic_gradient import StochasticGradient
+from distsoftmax.solvers.trust_region import TrustRegion
 
 
-class Versatile(TwiceDifferentiable, Sampled, Protocol):
-    """An objective that has what each of the solvers needs."""
-
-
-def make_solver(
-    config: SolverConfig, objective: ObjectiveConfig, *, preconditioned: bool = True
-) -> Solver[Versatile, State]:
+def make_solver(config: SolverConfig, objective: ObjectiveConfig, *, preconditioned: bool = True) -> Solver[Any]:
     """Return the solver that the options ask for. Its states are of its own type: give it no other solver's.
 
     Parameters
@@ -29,18 +23,15 @@ def make_solver(
         Whether the objective knows a preconditioner.
     """
     name, _ = choose_solver(config, objective, preconditioned=preconditioned)
-    solver: object
-    if name == "gradient-descent":
-        rate = config.learning_rate
-        fixed = None if isinstance(rate, str) else GradientDescent(rate, config.momentum, nesterov=config.nesterov)
-        solver = fixed or AcceleratedGradient()
-    elif name == "sgd":
-        solver = StochasticGradient(config)
-    elif name == "trust-region":
-        solver = TrustRegion()
-    else:
-        solver = ProximalLbfgs() if objective.sparse else Lbfgs()
-    return cast("Solver[Versatile, State]", solver)  # each steps from the states that it has made itself
+    if name == "sgd":
+        return StochasticGradient(config)
+    if name == "trust-region":
+        return TrustRegion()
+    if name == "lbfgs":
+        return ProximalLbfgs() if objective.sparse else Lbfgs()
+    if isinstance(config.learning_rate, str):
+        return AcceleratedGradient()
+    return GradientDescent(config.learning_rate, config.momentum, nesterov=config.nesterov)
 
 
 def choose_solver(config: SolverConfig, objective: ObjectiveConfig, *, preconditioned: bool) -> tuple[str, str]:

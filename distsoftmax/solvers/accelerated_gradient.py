@@ -55,7 +55,7 @@ class AcceleratedState(State):
     next_size: float
 
 
-class AcceleratedGradient(Solver[Objective, AcceleratedState]):
+class AcceleratedGradient(Solver[AcceleratedState]):
     """Nesterov's method with automatic step sizes, adaptive restart and a monotone objective."""
 
     state_type = AcceleratedState

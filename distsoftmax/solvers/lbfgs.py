@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.line_search import noise, strong_wolfe
-from distsoftmax.solvers.protocol import Array, Preconditioned, Preconditioner
+from distsoftmax.solvers.protocol import Array, Objective, Preconditioner
 from distsoftmax.solvers.state import Solver, State, first_state, moved
 
 MEMORY = 10  # pairs of a step and a change that are kept
@@ -60,12 +60,12 @@ class LbfgsState(State):
         return "the preconditioner misleads: lbfgs goes on without it" if self.misled else ""
 
 
-class Lbfgs(Solver[Preconditioned, LbfgsState]):
+class Lbfgs(Solver[LbfgsState]):
     """Limited-memory BFGS with a strong-Wolfe line search. One evaluation a step, seldom more."""
 
     state_type = LbfgsState
 
-    def init(self, objective: Preconditioned, parameters: Array) -> LbfgsState:
+    def init(self, objective: Objective, parameters: Array) -> LbfgsState:
         """See `Solver.init`."""
         first = first_state(objective, parameters)
         return LbfgsState(
@@ -79,14 +79,14 @@ class Lbfgs(Solver[Preconditioned, LbfgsState]):
             fall=0.0,
         )
 
-    def step(self, objective: Preconditioned, state: LbfgsState) -> LbfgsState:
+    def step(self, objective: Objective, state: LbfgsState) -> LbfgsState:
         """See `Solver.step`."""
         if state.step > 1 and is_power_of_three(state.step):
             state = replace(state, anchor=state.parameters)
         precondition = objective.preconditioner(state.anchor)
         return self._attempt(objective, state if precondition is None else tested(state), precondition)
 
-    def _attempt(self, objective: Preconditioned, state: LbfgsState, precondition: Preconditioner | None) -> LbfgsState:
+    def _attempt(self, objective: Objective, state: LbfgsState, precondition: Preconditioner | None) -> LbfgsState:
         """Return the state one step later; what misleads, the pairs or the first matrix, is dropped before it ends."""
         here, first_matrix = state.evaluation, None if state.plain else precondition
         direction = -two_loop(state.steps, state.changes, here.gradient, first_matrix)

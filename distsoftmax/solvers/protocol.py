@@ -1,7 +1,6 @@
 """What solvers need of an objective.
 
-An objective is F = f + r: f is smooth, r a penalty that need not be (L1, group), known by its proximal operator. A
-solver asks for as little as it can use: `Objective`, a larger protocol below it, or one that stands beside the solver.
+An objective is F = f + r: f is smooth, r a penalty that need not be (L1, group), known by its proximal operator.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-
-from distsoftmax.arithmetic.parameters import norm
 
 Array = NDArray[np.float64]
 Preconditioner: TypeAlias = Callable[[Array], Array]
@@ -34,10 +31,10 @@ class Evaluation:
     gradient_norm : float
         The Euclidean norm of the least subgradient of F: that of `gradient` where r is 0.
     lower_bound : float
-        An estimate of the optimum from below, which `Certifying.certify` can prove; -inf where there is none. It would
+        An estimate of the optimum from below, which `Objective.certify` can prove; -inf where there is none. It would
         be a proof if nothing was rounded.
     reachable_bound : float
-        About the lower bound that `Certifying.certify` would give; -inf where it gives none.
+        About the lower bound that `Objective.certify` would give; -inf where it gives none.
     rounding : float
         An estimate of how far rounding may have moved `value`.
     """
@@ -54,11 +51,6 @@ class Evaluation:
         """Return what an objective says where it is not finite."""
         return cls(math.inf, np.full(parameters.shape, math.nan), math.nan)
 
-    @classmethod
-    def smooth(cls, value: float, gradient: Array, rounding: float = 0.0) -> Evaluation:
-        """Return the evaluation of an objective without a penalty."""
-        return cls(value, gradient, norm(gradient), rounding=rounding)
-
 
 class Penalty(Protocol):
     """A convex function r of the parameters that need not be smooth."""
@@ -71,27 +63,6 @@ class Penalty(Protocol):
 
     def least_subgradient(self, parameters: Array, gradient: Array) -> Array:
         """Return the element of least norm of gradient + (the subdifferential of r at the parameters)."""
-
-
-class Objective(Protocol):
-    """A function to minimise; calling it may be collective, and gives the same on every rank."""
-
-    @property
-    def penalty(self) -> Penalty | None:
-        """r; None where it is 0."""
-
-    def __call__(self, parameters: Array) -> Evaluation:
-        """Return the objective at a point."""
-
-
-class Preconditioned(Objective, Protocol):
-    """An objective that knows roughly how it is curved."""
-
-    def preconditioner(self, parameters: Array) -> Preconditioner | None:
-        """Return a preconditioner that fits f around the parameters; None where there is none.
-
-        It depends on the parameters alone, and the last one is kept, so asking again is cheap.
-        """
 
 
 class Curvature(Protocol):
@@ -108,6 +79,21 @@ class BatchGradient:
     value: float
     gradient: Array
     n_samples: int
+
+
+class MiniBatches(Protocol):
+    """The mini-batches of an objective: those of an epoch hold every sample once, and each is drawn at random.
+
+    They depend on the objective's seed and on the arguments alone.
+    """
+
+    n_batches: int
+
+    def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
+        """Return the estimate from a mini-batch of an epoch, both counted from 0."""
+
+    def smoothness(self) -> float:
+        """Return L such that steps of 1 / (2 L) are safe, the expected smoothness of the estimates."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +120,34 @@ class Certificate:
     floor: float
 
 
-class Certifying(Objective, Protocol):
-    """An objective that can prove how far above its optimum it is."""
+class Objective(Protocol):
+    """A function to minimise. A call may be collective, and gives the same on every rank.
+
+    A solver that uses no more than `penalty` and the value and gradient at points works for any function.
+    """
+
+    @property
+    def penalty(self) -> Penalty | None:
+        """r; None where it is 0."""
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples, of which the objective is a mean."""
+
+    def __call__(self, parameters: Array) -> Evaluation:
+        """Return the objective at a point."""
+
+    def preconditioner(self, parameters: Array) -> Preconditioner | None:
+        """Return a preconditioner that fits f around the parameters; None where there is none.
+
+        It depends on the parameters alone, and the last one is kept, so asking again is cheap.
+        """
+
+    def curvature(self, parameters: Array) -> Curvature:
+        """Return the hessian of f at a point."""
+
+    def mini_batches(self, size: int) -> MiniBatches:
+        """Return the mini-batches of so many samples, the last of an epoch of those that are left."""
 
     def certify(self, parameters: Array, enough: float = 0.0) -> Certificate:
         """Return what can be proven at a point, for a few more passes; no more of them once the gap is `enough`."""

@@ -58,7 +58,7 @@ class ProximalLbfgsState(State):
         return self.proximal
 
 
-class ProximalLbfgs(Solver[Objective, ProximalLbfgsState]):
+class ProximalLbfgs(Solver[ProximalLbfgsState]):
     """Quasi-Newton steps on the proximal residual. One evaluation a step, seldom more."""
 
     state_type = ProximalLbfgsState

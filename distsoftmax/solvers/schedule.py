@@ -48,11 +48,6 @@ def batch_size(config: SolverConfig, n_samples: int) -> int:
     return size
 
 
-def count_batches(n_samples: int, size: int) -> int:
-    """Return the mini-batches of an epoch; the last holds what is left."""
-    return -(-n_samples // size)
-
-
 def learning_rate_factor(config: SolverConfig, step: int, n_batches: int) -> float:
     """Return what the learning rate is multiplied by at a step, counted from 0, of so many an epoch."""
     warming = config.warm_up * n_batches  # steps

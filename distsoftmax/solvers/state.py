@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from distsoftmax.arithmetic.parameters import axpy
-from distsoftmax.config import ObjectiveConfig
 from distsoftmax.errors import Diverged
 from distsoftmax.solvers.protocol import Array, Certificate, Evaluation, Objective
 
-ObjectiveT = TypeVar("ObjectiveT", contravariant=True)
 StateT = TypeVar("StateT", bound="State")
 
 
@@ -116,12 +114,12 @@ class State:
 
     @property
     def reachable_gap(self) -> float:
-        """About the gap that `Certifying.certify` would prove."""
+        """About the gap that `Objective.certify` would prove."""
         return max(self.value - max(self.lower_bound, self.evaluation.reachable_bound), 0.0)
 
 
-class Solver(ABC, Generic[ObjectiveT, StateT]):
-    """An update rule for objectives of one protocol. `init` and `step` are as collective as the objective is.
+class Solver(ABC, Generic[StateT]):
+    """An update rule. `init` and `step` are as collective as the objective is.
 
     Attributes
     ----------
@@ -131,17 +129,8 @@ class Solver(ABC, Generic[ObjectiveT, StateT]):
 
     state_type: type[StateT]
 
-    def check(self, config: ObjectiveConfig) -> None:
-        """Refuse an objective that the solver cannot take, before any data are read. Not collective.
-
-        Raises
-        ------
-        InputError
-            On every rank: the objective has terms that the solver does not take.
-        """
-
     @abstractmethod
-    def init(self, objective: ObjectiveT, parameters: Array) -> StateT:
+    def init(self, objective: Objective, parameters: Array) -> StateT:
         """Return the state before the first step.
 
         Raises
@@ -151,7 +140,7 @@ class Solver(ABC, Generic[ObjectiveT, StateT]):
         """
 
     @abstractmethod
-    def step(self, objective: ObjectiveT, state: StateT) -> StateT:
+    def step(self, objective: Objective, state: StateT) -> StateT:
         """Return the state after one more step; `state` is left as it was."""
 
 

@@ -24,42 +24,15 @@ the next.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
 from distsoftmax.arithmetic.parameters import axpy
 from distsoftmax.config import SolverConfig
-from distsoftmax.solvers.divergence import GivenRateState
-from distsoftmax.solvers.protocol import Array, BatchGradient, Objective
+from distsoftmax.solvers.gradient_descent import GivenRateState
+from distsoftmax.solvers.protocol import Array, Objective
 from distsoftmax.solvers.schedule import batch_size, learning_rate_factor
 from distsoftmax.solvers.state import Solver, ahead, evaluated, first_state, proximal
-
-
-class MiniBatches(Protocol):
-    """The mini-batches of an objective: those of an epoch hold every sample once, and each is drawn at random.
-
-    They depend on the objective's seed and on the arguments alone.
-    """
-
-    n_batches: int
-
-    def gradient(self, parameters: Array, epoch: int, batch: int) -> BatchGradient:
-        """Return the estimate from a mini-batch of an epoch, both counted from 0."""
-
-    def smoothness(self) -> float:
-        """Return L such that steps of 1 / (2 L) are safe, the expected smoothness of the estimates."""
-
-
-class Sampled(Objective, Protocol):
-    """An objective that is a mean over samples."""
-
-    @property
-    def n_samples(self) -> int:
-        """The number of samples."""
-
-    def mini_batches(self, size: int) -> MiniBatches:
-        """Return the mini-batches of so many samples, the last of an epoch of those that are left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +109,7 @@ class SgdState(GivenRateState):
         )
 
 
-class StochasticGradient(Solver[Sampled, SgdState]):
+class StochasticGradient(Solver[SgdState]):
     """Steps along the gradients of mini-batches.
 
     Parameters
@@ -150,7 +123,7 @@ class StochasticGradient(Solver[Sampled, SgdState]):
     def __init__(self, config: SolverConfig) -> None:
         self._config = config
 
-    def init(self, objective: Sampled, parameters: Array) -> SgdState:
+    def init(self, objective: Objective, parameters: Array) -> SgdState:
         """See `Solver.init`.
 
         Raises
@@ -180,7 +153,7 @@ class StochasticGradient(Solver[Sampled, SgdState]):
             current=True,
         )
 
-    def step(self, objective: Sampled, state: SgdState) -> SgdState:
+    def step(self, objective: Objective, state: SgdState) -> SgdState:
         """See `Solver.step`. One mini-batch, and at the end of an epoch one evaluation.
 
         Raises

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from distsoftmax.arithmetic.parameters import dot
-from distsoftmax.config import ObjectiveConfig
-from distsoftmax.errors import InputError
 from distsoftmax.solvers.conjugate_gradients import steihaug
 from distsoftmax.solvers.line_search import noise
-from distsoftmax.solvers.protocol import Array, Curvature, Preconditioned
+from distsoftmax.solvers.protocol import Array, Objective
 from distsoftmax.solvers.state import Solver, State, first_state, moved
 
 ACCEPTED = 1e-4  # eta: the least ratio of actual to predicted reduction that a step needs
@@ -24,13 +21,6 @@ SHRINK, GROW = 0.25, 2.0  # factors of the trust radius
 POOR, GOOD = 0.25, 0.75  # ratios below and above which the trust radius changes
 LOOSEST_SQUARED = 0.25  # the squared norm of the residual, relative to the gradient's, is never left above this
 NEGLIGIBLE = 1e-2  # multiple of what rounding may hide; a smaller predicted reduction leads nowhere
-
-
-class TwiceDifferentiable(Preconditioned, Protocol):
-    """An objective whose smooth part has a hessian."""
-
-    def curvature(self, parameters: Array) -> Curvature:
-        """Return the hessian at a point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,24 +36,19 @@ class TrustRegionState(State):
     radius: float
 
 
-class TrustRegion(Solver[TwiceDifferentiable, TrustRegionState]):
-    """Newton steps in a trust region. One evaluation and several products with the hessian a step."""
+class TrustRegion(Solver[TrustRegionState]):
+    """Newton steps in a trust region. One evaluation and several products with the hessian a step.
+
+    For objectives without a penalty that has no hessian.
+    """
 
     state_type = TrustRegionState
 
-    def check(self, config: ObjectiveConfig) -> None:
-        """See `Solver.check`: a penalty that makes coefficients 0 has no hessian."""
-        if config.sparse:
-            raise InputError(
-                "--solver trust-region takes no --l1 and no --group, which have no hessian; take lbfgs, "
-                "gradient-descent or sgd"
-            ).on_all_ranks()
-
-    def init(self, objective: TwiceDifferentiable, parameters: Array) -> TrustRegionState:
+    def init(self, objective: Objective, parameters: Array) -> TrustRegionState:
         """See `Solver.init`."""
         return TrustRegionState(**vars(first_state(objective, parameters)), radius=math.inf)
 
-    def step(self, objective: TwiceDifferentiable, state: TrustRegionState) -> TrustRegionState:
+    def step(self, objective: Objective, state: TrustRegionState) -> TrustRegionState:
         """See `Solver.step`. A point that is refused leaves the parameters and shrinks the region."""
         here = state.evaluation
         relative_norm = here.gradient_norm / state.first_gradient_norm if state.first_gradient_norm > 0 else 1.0

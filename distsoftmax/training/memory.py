@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.solvers.state import State
-from distsoftmax.training.stopping import Look
+from distsoftmax.training.result import Review
 
 
 class Memory:
@@ -15,18 +15,18 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._candidate: tuple[State, Look] | None = None
-        self._committed: tuple[State, Look] | None = None
+        self._candidate: tuple[State, Review] | None = None
+        self._committed: tuple[State, Review] | None = None
 
-    def propose(self, state: State, look: Look) -> None:
+    def propose(self, state: State, review: Review) -> None:
         """Hold a state that the next control message is about. Not collective."""
-        self._candidate = state, look
+        self._candidate = state, review
 
     def commit(self) -> None:
         """Note that the control message has come back: every rank that lives holds this state. Not collective."""
         self._committed = self._candidate
 
-    def recall(self, cluster: Communicator) -> tuple[State, Look] | None:
+    def recall(self, cluster: Communicator) -> tuple[State, Review] | None:
         """Return the newest committed state, the same on every rank; None where there is none. Collective."""
         own = -1 if self._committed is None else self._committed[0].step
         newest = max(cluster.allgather(own))

@@ -138,37 +138,47 @@ class Interruption:
         return replace(self.outcome.model(dataset), interim=True)
 
 
+@dataclass(frozen=True)
+class Review:
+    """What a review of a run after a step has shown.
+
+    Attributes
+    ----------
+    best : EarlyStopping
+        The model with the lowest held-out log loss so far, where the run has patience.
+    held_out : Scores or None
+        Of the state's solution, if this review has measured them.
+    reason : str or None
+        Why the run ends with this step; None where it goes on.
+    result : Result or None
+        What the run came to, in its last review alone.
+    """
+
+    best: EarlyStopping = field(default_factory=EarlyStopping)
+    held_out: Scores | None = None
+    reason: str | None = None
+    result: Result | None = None
+
+
 def conclude(
-    objective: SoftmaxObjective,
-    state: State,
-    reason: str,
-    *,
-    best: EarlyStopping,
-    held_out: Scores | None,
-    tolerance: float,
-    by_patience: bool = False,
+    objective: SoftmaxObjective, state: State, review: Review, tolerance: float, *, by_patience: bool = False
 ) -> Result:
-    """Choose the parameters that make the model, and measure them. Collective.
+    """Choose the parameters that make the model of a run that has ended, and measure them. Collective.
 
     Parameters
     ----------
-    objective : SoftmaxObjective
     state : State
-        After the last step.
-    reason : str
-        Why it was the last.
-    best : EarlyStopping
-        The record that --patience keeps, empty without it. The last step may lie between two of its evaluations, and
-        is compared too.
-    held_out : Scores or None
-        Of the last step.
+        After the last step, which may lie between two evaluations that --patience counts, and is compared, too.
+    review : Review
+        Of that state.
     tolerance : float
         The gap asked for; a gap that is larger is measured once more, as closely as can be.
     by_patience : bool
         Whether --patience has ended the run.
     """
+    assert review.reason is not None, "the run has ended"
     state = state.brought_up_to_date(objective)
-    step, parameters, held_out = _chosen(objective, state, best, held_out)
+    step, parameters, held_out = _chosen(objective, state, review)
     certificate, wanted = state.certificate, tolerance * state.value
     is_proven = certificate is not None and certificate.gap <= wanted
     if parameters is not state.measured or (objective.certifies and not is_proven):
@@ -179,7 +189,7 @@ def conclude(
     is_reached = gradient <= tolerance if gap is None else is_proven or gap <= tolerance * value
     n_used_features, n_nonzero = _count_used(parameters)
     return Result(
-        reason=reason,
+        reason=review.reason,
         converged=by_patience or (tolerance > 0 and is_reached),
         n_steps=state.step,
         exhausted=state.exhausted,
@@ -197,12 +207,12 @@ def conclude(
     )
 
 
-def so_far(objective: SoftmaxObjective, state: State, best: EarlyStopping, held_out: Scores | None) -> Outcome:
+def so_far(objective: SoftmaxObjective, state: State, review: Review) -> Outcome:
     """Choose the parameters that make the model of a run which is ended early; no more is measured than is needed.
 
     Collective where the model is an earlier one than the last step's. See `conclude`.
     """
-    step, parameters, held_out = _chosen(objective, state, best, held_out)
+    step, parameters, held_out = _chosen(objective, state, review)
     is_measured = state.is_current and parameters is state.measured
     n_used_features, n_nonzero = _count_used(parameters)
     return Outcome(
@@ -230,10 +240,9 @@ def evaluated(objective: SoftmaxObjective, result: Result) -> ClassificationRepo
     return report_on(objective.cross_entropy, result.parameters, scores.log_loss)
 
 
-def _chosen(
-    objective: SoftmaxObjective, state: State, best: EarlyStopping, held_out: Scores | None
-) -> tuple[int, Array, Scores | None]:
+def _chosen(objective: SoftmaxObjective, state: State, review: Review) -> tuple[int, Array, Scores | None]:
     """Return the step, the parameters and the held-out scores of the model. Collective where it is an earlier one."""
+    best, held_out = review.best, review.held_out
     if best.parameters is None or best.step == state.step or (held_out and held_out.log_loss < best.log_loss):
         return state.step, state.solution, held_out
     return best.step, best.parameters, objective.scores(best.parameters, held_out=True)

@@ -1,4 +1,4 @@
-"""When a run ends: its tolerance, its limit of steps, its patience, and when it looks at its held-out samples.
+"""When a run ends: its tolerance, its limit of steps, its patience, and when its held-out samples are measured.
 
 Whatever decides is equal on every rank: the solver's state, and scores that are exact sums.
 """
@@ -6,19 +6,17 @@ Whatever decides is equal on every rank: the solver's state, and scores that are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from distsoftmax.config import SolverConfig, TrainConfig
 from distsoftmax.data.dataset import Dataset
-from distsoftmax.solvers.protocol import Certifying
-from distsoftmax.solvers.schedule import batch_size, count_batches
+from distsoftmax.solvers.protocol import Objective
+from distsoftmax.solvers.schedule import batch_size
 from distsoftmax.solvers.state import State, StateT
-from distsoftmax.training.early_stopping import EarlyStopping
-from distsoftmax.training.result import Result, conclude
+from distsoftmax.training.result import Review, conclude
 
 if TYPE_CHECKING:
-    from distsoftmax.objective.cross_entropy import Scores
     from distsoftmax.objective.softmax_objective import SoftmaxObjective
 
 DEFAULT_STEPS = 1000  # after which a run ends where no number is given
@@ -46,32 +44,10 @@ class StepLimit:
             On every rank: a mini-batch would hold more than all samples.
         """
         if config.solver == "sgd":
-            steps = config.epochs * count_batches(n_samples, batch_size(config, n_samples))
+            steps = config.epochs * -(-n_samples // batch_size(config, n_samples))  # the last batch is smaller
             if config.max_steps is None or steps <= config.max_steps:
                 return cls(steps, "the epoch is done" if config.epochs == 1 else f"all {config.epochs} epochs are done")
         return cls.of_steps(DEFAULT_STEPS if config.max_steps is None else config.max_steps)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a look at a run after a step has shown.
-
-    Attributes
-    ----------
-    best : EarlyStopping
-        The model with the lowest held-out log loss so far, where the run has patience.
-    held_out : Scores or None
-        Of the state's solution, if this look has measured them.
-    reason : str or None
-        Why the run ends with this step; None where it goes on.
-    result : Result or None
-        What the run came to, in its last look alone.
-    """
-
-    best: EarlyStopping = field(default_factory=EarlyStopping)
-    held_out: Scores | None = None
-    reason: str | None = None
-    result: Result | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +63,9 @@ class Stopping:
     has_held_out : bool
         Whether there are held-out samples.
     evaluate_every : int
-        Steps from one look at them to the next; 0: at the end alone.
+        Steps from one measurement of them to the next; 0: at the end alone.
     patience : int or None
-        Looks in a row that may see no lower held-out log loss; None: any number.
+        Measurements in a row that may see no lower held-out log loss; None: any number.
     """
 
     tolerance: float
@@ -115,8 +91,8 @@ class Stopping:
             patience=config.solver.patience,
         )
 
-    def look(self, objective: SoftmaxObjective, state: State, before: Look) -> Look:
-        """Look at a state, after the look `before`. Collective where held-out samples are due.
+    def review(self, objective: SoftmaxObjective, state: State, before: Review) -> Review:
+        """Review the run at a state, after the review `before`. Collective where held-out samples are due.
 
         Raises
         ------
@@ -125,31 +101,21 @@ class Stopping:
         """
         reason = self.reason(state)
         if not (self.has_held_out and self.evaluate_every and state.step % self.evaluate_every == 0):
-            return Look(before.best, reason=reason)
+            return Review(before.best, reason=reason)
         held_out, best = objective.scores(state.solution, held_out=True), before.best
         if self.patience is not None:
             best = best.evaluated(state.step, held_out.log_loss, state.solution)
             reason = reason or best.stop_reason(self.patience)
-        return Look(best, held_out, reason)
+        return Review(best, held_out, reason)
 
-    def last_look(self, objective: SoftmaxObjective, state: State, look: Look) -> Look:
-        """Return the last look at a run: with held-out scores, and the result if the run ends by itself. Collective."""
-        held_out = look.held_out
-        if self.has_held_out and held_out is None:
-            held_out = objective.scores(state.solution, held_out=True)
-        result = None
-        if look.reason is not None:
-            by_patience = self.patience is not None and look.best.stop_reason(self.patience) is not None
-            result = conclude(
-                objective,
-                state,
-                look.reason,
-                best=look.best,
-                held_out=held_out,
-                tolerance=self.tolerance,
-                by_patience=by_patience,
-            )
-        return replace(look, held_out=held_out, result=result)
+    def last_review(self, objective: SoftmaxObjective, state: State, review: Review) -> Review:
+        """Return a run's last review: with held-out scores, and the result if the run ends by itself. Collective."""
+        if self.has_held_out and review.held_out is None:
+            review = replace(review, held_out=objective.scores(state.solution, held_out=True))
+        if review.reason is None:
+            return review
+        by_patience = self.patience is not None and review.best.stop_reason(self.patience) is not None
+        return replace(review, result=conclude(objective, state, review, self.tolerance, by_patience=by_patience))
 
     def reason(self, state: State) -> str | None:
         """Say why a run ends with this state; None where it goes on. Held-out samples aside.
@@ -180,7 +146,7 @@ class Stopping:
         return None
 
 
-def certified(objective: Certifying, state: StateT, tolerance: float) -> StateT:
+def certified(objective: Objective, state: StateT, tolerance: float) -> StateT:
     """Return the state with a certificate where that may be all that a run still needs to end. Collective if so."""
     wanted = tolerance * state.value
     if state.estimated_gap is None or not state.is_current:

@@ -34,7 +34,7 @@ def be_rank(folder: Path, steps: int) -> None:
     cluster = join_job()
     from distsoftmax.config import DataConfig, ObjectiveConfig, SolverConfig
     from distsoftmax.coordinator.checkpoint import save_checkpoint
-    from distsoftmax.coordinator.circumstances import Circumstances
+    from distsoftmax.coordinator.run_identity import RunIdentity
     from distsoftmax.coordinator.saver import Saver
     from distsoftmax.data.dataset import load_dataset
     from distsoftmax.objective.softmax_objective import SoftmaxObjective
@@ -46,7 +46,7 @@ def be_rank(folder: Path, steps: int) -> None:
     objective = SoftmaxObjective(dataset, penalty, cluster)
     solver, saver = make_solver(config, penalty), Saver()
     state = solver.init(objective, np.zeros(objective.shape))
-    circumstances = Circumstances({}, {}, 1, dataset.shard_digests)
+    identity = RunIdentity({}, {}, 1, dataset.shard_digests)
 
     def step_after(prepare: Callable[[], object]) -> float:
         nonlocal state
@@ -60,12 +60,12 @@ def be_rank(folder: Path, steps: int) -> None:
     rows = []
     for _ in range(1 + steps):
         alone = step_after(lambda: None)
-        save = partial(save_checkpoint, folder, state, circumstances, 1)
+        save = partial(save_checkpoint, folder, state, identity, 1)
         meanwhile = step_after(partial(saver.save, save))
         saver.wait()
         if saver.errors():
             raise OSError("there is no room for the checkpoints")
-        before = step_after(partial(save_checkpoint, folder, state, circumstances, 1))
+        before = step_after(partial(save_checkpoint, folder, state, identity, 1))
         start = time.perf_counter()
         copies = [array.copy() for array in (state.parameters, state.evaluation.gradient, state.last_plain)]
         rows.append((alone, meanwhile, before, time.perf_counter() - start))

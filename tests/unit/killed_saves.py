@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from test_checkpoint import circumstances, same, state
+from test_checkpoint import identity, same, state
 
 from distsoftmax.coordinator.checkpoint import newest_checkpoint, save_checkpoint
 from distsoftmax.coordinator.metrics import MetricsFile
@@ -26,7 +26,7 @@ PTRACE.argtypes, PTRACE.restype = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p
 
 
 def save(folder):
-    save_checkpoint(folder, state(2), circumstances(), keep=1)
+    save_checkpoint(folder, state(2), identity(), keep=1)
 
 
 def newest(folder):
@@ -50,7 +50,7 @@ def last_line(folder):
 
 
 def before(folder):
-    save_checkpoint(folder, state(1), circumstances(), keep=1)
+    save_checkpoint(folder, state(1), identity(), keep=1)
     metrics = MetricsFile(folder / "metrics.jsonl", 0)
     for step in range(2):
         metrics.write({"step": step})

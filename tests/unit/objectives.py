@@ -31,6 +31,11 @@ class Hessian:
     product: object
 
 
+def smooth(value, gradient, rounding=0.0):
+    """Return the evaluation of a function without a penalty."""
+    return Evaluation(value, gradient, float(np.linalg.norm(gradient)), rounding=rounding)
+
+
 class Function:
     """A twice differentiable function of an array: the protocol without samples."""
 
@@ -41,7 +46,7 @@ class Function:
 
     def __call__(self, parameters):
         value = float(self._value(parameters))
-        return Evaluation.smooth(value, self._gradient(parameters), rounding=4 * EPSILON * abs(value))
+        return smooth(value, self._gradient(parameters), rounding=4 * EPSILON * abs(value))
 
     def preconditioner(self, parameters):
         return self._inverse

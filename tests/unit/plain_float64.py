@@ -12,7 +12,6 @@ import scipy.special
 
 from distsoftmax.arithmetic.elementary import exp, log
 from distsoftmax.objective.cross_entropy import Fit
-from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.rounding import RoundingModel
 
 BLOCK_ROWS = 8
@@ -41,7 +40,6 @@ class Reference:
 
     def __init__(self, table, n_shards=3):
         self.table, self.config = table, table.config
-        self.penalty = Penalty(0.0, table.config.l1, table.config.group) if table.config.sparse else None
         self._x = table.features.astype(np.float64)
         self._shards = [rows for rows in np.array_split(np.arange(len(self._x)), n_shards) if rows.size]
         self._weighted = not (table.weights == 1).all()
@@ -119,11 +117,6 @@ class Reference:
             gradient[:, :-1] -= gradient[:, -1:] * table.offset
         return Fit(float(limbs(losses, np.float64(bound), True)) / self._total, gradient, bound)
 
-    def add_smooth_terms(self, gradient, parameters):
-        gradient[:, :-1] += self.config.l2 * parameters[:, :-1]
-        if not self.config.intercept:
-            gradient[:, -1] = 0
-
     def probabilities(self, parameters):
         return scipy.special.softmax(self.table.centred(np.float64) @ parameters[:, :-1].T + parameters[:, -1], axis=1)
 
@@ -150,5 +143,7 @@ class _Hessian:
         change = x @ direction[:, :-1].T + (direction[:, -1] if table.config.intercept else 0)
         change = p * (change - np.sum(p * change, axis=1, keepdims=True)) * table.weights[:, None] / table.weights.sum()
         result = np.column_stack([change.T @ x, change.sum(axis=0)])
-        self.objective.add_smooth_terms(result, direction)
+        result[:, :-1] += table.config.l2 * direction[:, :-1]
+        if not table.config.intercept:
+            result[:, -1] = 0
         return result

@@ -19,8 +19,8 @@ from distsoftmax.coordinator.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
-from distsoftmax.coordinator.circumstances import Circumstances, refuse_other_run
 from distsoftmax.coordinator.metrics import MetricsFile
+from distsoftmax.coordinator.run_identity import RunIdentity, refuse_other_run
 from distsoftmax.errors import DamagedFile, InputError, OutputError
 from distsoftmax.model import Encoding, Model, NumberedNames, load_model
 from distsoftmax.solvers.accelerated_gradient import AcceleratedState
@@ -30,14 +30,14 @@ from distsoftmax.tensor_file import read_tensor_file, tensor_file_content
 from distsoftmax.training.early_stopping import EarlyStopping
 
 
-def circumstances(**changes):
+def identity(**changes):
     facts = {
         "options": {"l2": 1e-4, "shards": None, "learning-rate": "auto"},
         "data": {"n_rows": 100, "classes": ["a", "b"], "feature_names": ["x0"]},
         "arithmetic": 1,
         "shard_digests": np.arange(4, dtype=np.int64),
     }
-    return Circumstances(**{**facts, **changes})
+    return RunIdentity(**{**facts, **changes})
 
 
 def state(step=12, certificate=None, width=2):
@@ -69,19 +69,19 @@ def same(state, expected):
 
 @pytest.mark.parametrize("certificate", [None, Certificate(0.3, 1e-16, -np.inf, 1 / 3, 1e-17)])
 def test_a_state_comes_back_with_the_same_bits_and_types(tmp_path, certificate):
-    save_checkpoint(tmp_path, state(12, certificate), circumstances(), keep=3)
+    save_checkpoint(tmp_path, state(12, certificate), identity(), keep=3)
     (path,) = checkpoint_paths(tmp_path)
     checkpoint = load_checkpoint(path)
-    then = checkpoint.circumstances
+    then = checkpoint.identity
     assert same(checkpoint.state(AcceleratedState), state(12, certificate))
     assert then.arithmetic == 1
-    np.testing.assert_array_equal(then.shard_digests, circumstances().shard_digests)
+    np.testing.assert_array_equal(then.shard_digests, identity().shard_digests)
 
 
 @pytest.mark.parametrize("parameters", [None, np.ones((2, 2)) / 3])
 def test_the_best_model_and_the_time_come_back_with_the_state(tmp_path, parameters):
     best = EarlyStopping(step=7, log_loss=1 / 3, parameters=parameters, last_step=10, n_worse=3)
-    save_checkpoint(tmp_path, state(), circumstances(), keep=3, best=best, seconds=1.5)
+    save_checkpoint(tmp_path, state(), identity(), keep=3, best=best, seconds=1.5)
     checkpoint = newest_checkpoint(tmp_path, pytest.fail)
     assert same(checkpoint.state(AcceleratedState), state())
     assert checkpoint.seconds == 1.5
@@ -93,19 +93,19 @@ def test_the_best_model_and_the_time_come_back_with_the_state(tmp_path, paramete
 
 
 def test_a_run_that_looks_for_no_best_model_saves_none(tmp_path):
-    save_checkpoint(tmp_path, state(), circumstances(), keep=3)
+    save_checkpoint(tmp_path, state(), identity(), keep=3)
     assert newest_checkpoint(tmp_path, pytest.fail).best is None
 
 
 def test_only_the_newest_are_kept(tmp_path):
     for step in (1, 9, 10, 100, 1000):
-        save_checkpoint(tmp_path, state(step), circumstances(), keep=2)
+        save_checkpoint(tmp_path, state(step), identity(), keep=2)
     assert [int(path.stem.split("-")[1]) for path in checkpoint_paths(tmp_path)] == [100, 1000]
 
 
 def test_a_damaged_checkpoint_is_reported_and_passed_over(tmp_path):
     for step in (1, 2, 3):
-        save_checkpoint(tmp_path, state(step), circumstances(), keep=3)
+        save_checkpoint(tmp_path, state(step), identity(), keep=3)
     newest = checkpoint_paths(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:-5])
     warnings = []
@@ -118,14 +118,14 @@ def test_a_damaged_checkpoint_is_reported_and_passed_over(tmp_path):
 
 def test_a_save_never_removes_itself_for_damaged_files_of_later_steps(tmp_path):
     for step in (4, 5, 7):
-        save_checkpoint(tmp_path, state(step), circumstances(), keep=3)
+        save_checkpoint(tmp_path, state(step), identity(), keep=3)
     for path in checkpoint_paths(tmp_path):
         path.write_bytes(path.read_bytes()[:-1])
     warnings = []
     assert newest_checkpoint(tmp_path, warnings.append) is None
     assert "starts anew" in warnings[-1]
     for step in (0, 1, 2):
-        save_checkpoint(tmp_path, state(step), circumstances(), keep=1)
+        save_checkpoint(tmp_path, state(step), identity(), keep=1)
     assert newest_checkpoint(tmp_path, warnings.append).state(AcceleratedState).step == 2
 
 
@@ -140,7 +140,7 @@ def test_only_our_own_leftovers_are_removed(tmp_path):
 def test_all_ranks_go_on_from_one_checkpoint_whatever_older_ones_they_have(tmp_path, root):
     for rank in (0, 2):
         (tmp_path / f"{rank}").mkdir()
-        save_checkpoint(tmp_path / f"{rank}", state(9 if rank == root else 5), circumstances(), keep=3)
+        save_checkpoint(tmp_path / f"{rank}", state(9 if rank == root else 5), identity(), keep=3)
 
     def received(cluster):
         own = None if cluster.rank == 1 else newest_checkpoint(tmp_path / f"{cluster.rank}", pytest.fail)
@@ -156,14 +156,14 @@ def test_no_checkpoint_is_no_error(tmp_path):
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "open"])
 def test_a_save_that_fails_raises_and_leaves_the_earlier_ones(tmp_path, monkeypatch, call):
-    save_checkpoint(tmp_path, state(1), circumstances(), keep=3)
+    save_checkpoint(tmp_path, state(1), identity(), keep=3)
 
     def fail(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(durable.os, call, fail)
     with pytest.raises(OutputError, match="No space left"):
-        save_checkpoint(tmp_path, state(2), circumstances(), keep=3)
+        save_checkpoint(tmp_path, state(2), identity(), keep=3)
     monkeypatch.undo()
     assert newest_checkpoint(tmp_path, print).state(AcceleratedState).step == 1
     assert not list(tmp_path.glob(".*.tmp"))
@@ -182,15 +182,15 @@ def test_a_save_that_fails_raises_and_leaves_the_earlier_ones(tmp_path, monkeypa
 )
 def test_another_run_is_refused_with_the_difference(tmp_path, changes, words):
     with pytest.raises(InputError, match=words):
-        refuse_other_run(tmp_path, circumstances(), circumstances(**changes))
+        refuse_other_run(tmp_path, identity(), identity(**changes))
 
 
 def test_the_same_run_is_not_refused(tmp_path):
-    refuse_other_run(tmp_path, circumstances(), circumstances(arithmetic=2))
+    refuse_other_run(tmp_path, identity(), identity(arithmetic=2))
 
 
 def test_a_checkpoint_of_another_solver_is_refused(tmp_path):
-    save_checkpoint(tmp_path, state(), circumstances(), keep=1)
+    save_checkpoint(tmp_path, state(), identity(), keep=1)
     with pytest.raises(InputError, match="another solver"):
         load_checkpoint(checkpoint_paths(tmp_path)[0]).state(State)
 
@@ -228,7 +228,7 @@ def renamed(name, new, record):
     ids=["a field", "an optional record", "a field within", "a record", "a field within an optional record"],
 )
 def test_a_checkpoint_whose_fields_are_not_those_of_the_state_is_refused_by_their_names(tmp_path, then, words):
-    save_checkpoint(tmp_path, then, circumstances(), keep=1)
+    save_checkpoint(tmp_path, then, identity(), keep=1)
     checkpoint = newest_checkpoint(tmp_path, pytest.fail)
     with pytest.raises(InputError, match=f"its fields are not those of AcceleratedState; {words}.* another --out"):
         checkpoint.state(AcceleratedState)
@@ -236,14 +236,14 @@ def test_a_checkpoint_whose_fields_are_not_those_of_the_state_is_refused_by_thei
 
 def test_a_best_model_whose_fields_are_others_is_refused_by_their_names(tmp_path):
     best = renamed("n_worse", "worse", EarlyStopping(step=7, last_step=10, n_worse=3))
-    save_checkpoint(tmp_path, state(), circumstances(), keep=1, best=best)
+    save_checkpoint(tmp_path, state(), identity(), keep=1, best=best)
     with pytest.raises(InputError, match="not those of EarlyStopping; missing: n_worse; unknown: worse"):
         newest_checkpoint(tmp_path, pytest.fail)
 
 
 def test_a_checkpoint_of_an_earlier_layout_is_refused_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_module, "FORMAT_VERSION", 3)
-    save_checkpoint(tmp_path, state(), circumstances(), keep=1)
+    save_checkpoint(tmp_path, state(), identity(), keep=1)
     monkeypatch.undo()
     with pytest.raises(
         InputError, match=r"has format version 3, and this program reads 4\. Resume with .* another --out"
@@ -364,13 +364,13 @@ def test_what_is_no_file_is_called_that(tmp_path):
 
 
 def test_a_checkpoint_is_no_model(tmp_path):
-    save_checkpoint(tmp_path, state(), circumstances(), keep=1)
+    save_checkpoint(tmp_path, state(), identity(), keep=1)
     with pytest.raises(InputError, match="is not a model"):
         load_model(checkpoint_paths(tmp_path)[0])
 
 
 def test_a_checkpoint_that_cannot_be_opened_is_not_passed_over_as_damaged(tmp_path):
-    save_checkpoint(tmp_path, state(1), circumstances(), keep=3)
+    save_checkpoint(tmp_path, state(1), identity(), keep=3)
     later = tmp_path / "step-0000000002.safetensors"
     later.symlink_to(later)
     with pytest.raises(InputError, match="cannot be read: Too many levels of symbolic links") as refusal:

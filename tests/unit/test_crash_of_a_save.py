@@ -6,7 +6,7 @@ import sys
 
 import killed_saves
 import pytest
-from test_checkpoint import circumstances, same, state
+from test_checkpoint import identity, same, state
 
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, newest_checkpoint, save_checkpoint
 from distsoftmax.solvers.accelerated_gradient import AcceleratedState
@@ -31,7 +31,7 @@ def test_killed_at_any_system_call_what_was_written_is_the_old_or_the_new_and_no
 def folder(tmp_path):
     """A folder of two checkpoints, the newer of which has more than 1,000 bytes besides its header."""
     for step in (1, 2):
-        save_checkpoint(tmp_path, state(step, width=20), circumstances(), keep=2)
+        save_checkpoint(tmp_path, state(step, width=20), identity(), keep=2)
     return tmp_path
 
 
@@ -41,7 +41,7 @@ def newest(folder):
     checkpoint = newest_checkpoint(folder, warnings.append)
     found = checkpoint.state(AcceleratedState)
     assert same(found, state(found.step, width=20))
-    assert checkpoint.circumstances.options == circumstances().options
+    assert checkpoint.identity.options == identity().options
     return found.step, warnings
 
 

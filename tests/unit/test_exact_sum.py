@@ -75,7 +75,7 @@ def test_partials_over_18_decades_are_summed_30_times_closer_than_by_floats():
 def test_the_most_that_the_bound_allows_does_not_overflow(bound):
     fixed = FixedPoint(bound)
     total = sum(fixed.limbs(bound) for _ in range(3))  # three times the bound: more than rounding could ever add
-    assert fixed.value(total[0], total[1]) == 3 * bound
+    assert fixed.value(total) == 3 * bound
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -153,6 +153,6 @@ def test_shuffled_threads_of_partials_add_to_the_same_integers():
         total = np.zeros((2, 5, 7), dtype=np.int64)
         for shard in order:
             total += fixed.limbs(partials[shard])
-        results.append(fixed.value(total[0], total[1]).tobytes())
+        results.append(fixed.value(total).tobytes())
     assert len(set(results)) == 1
     np.testing.assert_allclose(np.frombuffer(results[0]).reshape(5, 7), partials.sum(axis=0), rtol=1e-13, atol=1e-14)

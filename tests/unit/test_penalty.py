@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.penalty import Penalty
 
-PENALTIES = {"l1": (0.3, 0.0), "group": (0.0, 0.7), "l1 and group": (0.2, 0.5)}
+PENALTIES = {"l1": {"l1": 0.3}, "group": {"group": 0.7}, "l1 and group": {"l1": 0.2, "group": 0.5}}
 SEEDS = range(25)
 
 
 @pytest.fixture(params=PENALTIES.values(), ids=PENALTIES)
 def penalty(request):
-    return Penalty(0.0, *request.param)
+    return Penalty(ObjectiveConfig(**request.param))
 
 
 def matrix(seed, shape=(3, 5), scale=1.0):
@@ -22,7 +23,7 @@ def matrix(seed, shape=(3, 5), scale=1.0):
 
 def definition(penalty, parameters):
     coef = parameters[:, :-1]
-    return penalty.l1 * np.abs(coef).sum() + penalty.group * np.linalg.norm(coef, axis=0).sum()
+    return penalty.config.l1 * np.abs(coef).sum() + penalty.config.group * np.linalg.norm(coef, axis=0).sum()
 
 
 def ball_and_box(penalty, seed, shape):
@@ -30,7 +31,8 @@ def ball_and_box(penalty, seed, shape):
     generator = np.random.default_rng(seed)
     directions = generator.standard_normal(shape)
     directions /= np.linalg.norm(directions, axis=0)
-    return penalty.l1 * generator.uniform(-1, 1, shape) + penalty.group * directions * generator.random(shape[1])
+    config, box = penalty.config, generator.uniform(-1, 1, shape)
+    return config.l1 * box + config.group * directions * generator.random(shape[1])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -53,10 +55,10 @@ def scipy_prox(penalty, target, size):
         n = column.size
 
         def left(parts, column=column, n=n):
-            return column - (penalty.l1 * parts[:n] + penalty.group * parts[n:])
+            return column - (penalty.config.l1 * parts[:n] + penalty.config.group * parts[n:])
 
         def slope(parts, left=left):
-            return np.concatenate([-penalty.l1 * left(parts), -penalty.group * left(parts)])
+            return np.concatenate([-penalty.config.l1 * left(parts), -penalty.config.group * left(parts)])
 
         ball = {
             "type": "ineq",
@@ -120,12 +122,12 @@ def test_zeros_of_prox_are_exact_positive_and_come_by_columns_with_group(penalty
     assert zeros.any()
     assert not zeros.all()
     assert not np.signbit(computed[computed == 0]).any()
-    if penalty.group:
+    if penalty.config.group:
         assert zeros.all(axis=0).any()
-    if not penalty.l1:
+    if not penalty.config.l1:
         np.testing.assert_array_equal(zeros.any(axis=0), zeros.all(axis=0))
     else:
-        np.testing.assert_array_equal(zeros | (np.abs(target[:, :-1]) > penalty.l1), np.ones_like(zeros))
+        np.testing.assert_array_equal(zeros | (np.abs(target[:, :-1]) > penalty.config.l1), np.ones_like(zeros))
 
 
 def test_prox_takes_minus_zero_for_zero(penalty):
@@ -160,7 +162,7 @@ def test_subgradient_vanishes_where_prox_of_a_gradient_step_stays(penalty, seed)
     assert (fixed[:, :-1] == 0).any()
     least = penalty.least_subgradient(fixed, (fixed - target) / size)
     np.testing.assert_allclose(least, 0, atol=4e-15)
-    zeros = (fixed[:, :-1] == 0) & (penalty.group == 0)  # inside the subdifferential, where nothing is rounded
+    zeros = (fixed[:, :-1] == 0) & (penalty.config.group == 0)  # inside the subdifferential, where nothing is rounded
     assert not least[:, :-1][zeros].any()
     assert not least[:, :-1][:, (fixed[:, :-1] == 0).all(axis=0)].any()
 
@@ -182,7 +184,7 @@ def some_subgradient(penalty, parameters, seed):
             result[:, j] = ball_and_box(penalty, seed, (3, 1))[:, 0]
             continue
         sign = np.where(column == 0, generator.uniform(-1, 1, 3), np.sign(column))
-        result[:, j] = penalty.l1 * sign + penalty.group * column / np.linalg.norm(column)
+        result[:, j] = penalty.config.l1 * sign + penalty.config.group * column / np.linalg.norm(column)
     return result
 
 
@@ -214,7 +216,7 @@ def test_least_subgradient_is_the_limit_of_proximal_steps(penalty, seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_l2_term_leaves_the_intercept_alone(l2, seed):
     parameters, gradient = matrix(seed), matrix(seed + 50)
-    before, penalty = gradient.copy(), Penalty(l2, 0.1, 0.2)
+    before, penalty = gradient.copy(), Penalty(ObjectiveConfig(l2=l2, l1=0.1, group=0.2))
     assert penalty.smooth_value(parameters) == pytest.approx(l2 / 2 * np.sum(parameters[:, :-1] ** 2), rel=1e-14)
     penalty.add_smooth_gradient(parameters, gradient)
     np.testing.assert_allclose(gradient[:, :-1], before[:, :-1] + l2 * parameters[:, :-1], rtol=1e-14)

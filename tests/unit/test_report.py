@@ -18,7 +18,7 @@ from distsoftmax.objective.cross_entropy import Scores
 from distsoftmax.solvers.protocol import Certificate, Evaluation
 from distsoftmax.solvers.state import State
 from distsoftmax.training.early_stopping import EarlyStopping
-from distsoftmax.training.result import Interruption, Leg, Result, conclude
+from distsoftmax.training.result import Interruption, Leg, Result, Review, conclude
 
 
 def result(**changes):
@@ -175,7 +175,7 @@ def state(**changes):
 
 
 def concluded(objective, last, best=None, held_out=None, tolerance=1e-4):
-    return conclude(objective, last, "why", best=best or EarlyStopping(), held_out=held_out, tolerance=tolerance)
+    return conclude(objective, last, Review(best or EarlyStopping(), held_out, "why"), tolerance)
 
 
 def test_a_gap_that_is_not_as_small_as_asked_is_measured_once_more():

@@ -25,9 +25,9 @@ from objectives import (
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from distsoftmax.config import ObjectiveConfig, SolverConfig
+from distsoftmax.config import ObjectiveConfig, SolverConfig, TrainConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint, save_checkpoint
-from distsoftmax.coordinator.circumstances import Circumstances
+from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.errors import InputError
 from distsoftmax.solvers import lbfgs, make_solver
 from distsoftmax.training.stopping import certified
@@ -96,16 +96,14 @@ def objective(penalty, kind="dense", weighted=False, dtype="float64"):
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_solver_refuses_the_penalties_that_it_cannot_take_and_no_others(solver, penalty):
-    rule = make_solver(SOLVERS[solver], PENALTIES[penalty])
     if (solver, penalty) in BOTH:
-        rule.check(PENALTIES[penalty])
+        TrainConfig(objective=PENALTIES[penalty], solver=SOLVERS[solver])
         return
     with pytest.raises(InputError) as refusal:
-        rule.check(PENALTIES[penalty])
+        TrainConfig(objective=PENALTIES[penalty], solver=SOLVERS[solver])
     assert str(refusal.value) == (
         "--solver trust-region takes no --l1 and no --group, which have no hessian; take lbfgs, gradient-descent or sgd"
     )
-    assert refusal.value.agreed
 
 
 def solver_of(name, penalty):
@@ -360,12 +358,12 @@ def test_the_model_has_the_same_bits_on_any_number_of_ranks(solver, penalty, kin
 @pytest.mark.parametrize(("solver", "penalty"), BOTH)
 def test_a_run_resumed_at_any_step_ends_with_the_bits_of_one_without_interruption(solver, penalty, tmp_path):
     function, rule = objective(penalty), solver_of(solver, penalty)
-    circumstances = Circumstances({}, {}, 1, np.zeros(1, dtype=np.int64))
+    identity = RunIdentity({}, {}, 1, np.zeros(1, dtype=np.int64))
     start = np.zeros(function.shape)
     uninterrupted, _ = run(rule, function, start, TOLERANCE, 14)
     state = begin(rule, function, start, TOLERANCE)
     while state.step < uninterrupted[-1].step:
-        save_checkpoint(tmp_path, state, circumstances, keep=1)
+        save_checkpoint(tmp_path, state, identity, keep=1)
         (path,) = checkpoint_paths(tmp_path)
         loaded = load_checkpoint(path).state(rule.state_type)
         assert bits_of(loaded) == bits_of(state)

@@ -12,11 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint, save_checkpoint
-from distsoftmax.coordinator.circumstances import Circumstances
+from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.data.preparation import Samples
 from distsoftmax.errors import Diverged, InputError
-from distsoftmax.objective.mini_batches import ShuffledRows
-from distsoftmax.objective.shares import Shares
+from distsoftmax.objective.mini_batches import BatchPositions, ShuffledRows
 from distsoftmax.solvers import make_solver
 from distsoftmax.solvers.gradient_descent import GradientDescent
 from distsoftmax.solvers.schedule import batch_size, half_cosine, learning_rate_factor
@@ -79,7 +78,7 @@ def bits(state):
 def batches_of(sizes, size, epoch=0, seed=0):
     sizes = np.array(sizes, dtype=np.int64)
     size = min(size, int(sizes.sum()))
-    shares = Shares(sizes, size, seed)
+    shares = BatchPositions(sizes, size, seed)
     return size, [shares.of(epoch, batch) for batch in range(-(-int(sizes.sum()) // size))]
 
 
@@ -122,7 +121,7 @@ def test_a_batch_takes_of_a_shard_its_share_of_what_is_left_up_to_one_row(size):
 
 def test_every_sample_is_as_likely_as_any_other_to_be_in_a_batch():
     sizes = np.array([1, 2, 17, 4])
-    shares, n_epochs = Shares(sizes, 5, seed=1), 4000
+    shares, n_epochs = BatchPositions(sizes, 5, seed=1), 4000
     for batch in (0, 2):
         mean = np.mean([shares.of(epoch, batch)[1] for epoch in range(n_epochs)], axis=0)
         np.testing.assert_allclose(mean, 5 * sizes / 24, atol=5 * 0.5 / math.sqrt(n_epochs))
@@ -130,12 +129,12 @@ def test_every_sample_is_as_likely_as_any_other_to_be_in_a_batch():
 
 def test_batches_follow_from_seed_and_epoch_whatever_was_asked_before():
     sizes = np.array([37, 41, 38, 40, 39])
-    one, other = Shares(sizes, 10, 5), Shares(sizes, 10, 5)
+    one, other = BatchPositions(sizes, 10, 5), BatchPositions(sizes, 10, 5)
     forwards = [one.of(epoch, batch)[0].tolist() for epoch in range(3) for batch in range(20)]
     backwards = [other.of(epoch, batch)[0].tolist() for epoch in (2, 1, 0) for batch in reversed(range(20))]
     assert forwards == backwards[::-1]
     assert forwards[:20] != forwards[20:40]
-    assert forwards[:20] != [Shares(sizes, 10, 6).of(0, batch)[0].tolist() for batch in range(20)]
+    assert forwards[:20] != [BatchPositions(sizes, 10, 6).of(0, batch)[0].tolist() for batch in range(20)]
 
 
 def test_more_samples_than_64_bits_can_multiply_are_shared_out_exactly():
@@ -329,9 +328,9 @@ def test_a_run_resumed_at_any_step_has_the_bits_of_one_without_interruption(opti
     config = sgd(batch=60, epochs=3, **options)
     solver = make_solver(config, penalty)
     states = states_of(real(features, labels, penalty), config, 12)
-    circumstances = Circumstances({}, {}, 1, np.zeros(1, dtype=np.int64))
+    identity = RunIdentity({}, {}, 1, np.zeros(1, dtype=np.int64))
     for state, after in itertools.pairwise(states):
-        save_checkpoint(tmp_path, state, circumstances, keep=1)
+        save_checkpoint(tmp_path, state, identity, keep=1)
         (path,) = checkpoint_paths(tmp_path)
         loaded = load_checkpoint(path).state(solver.state_type)
         assert bits(loaded) == bits(state)

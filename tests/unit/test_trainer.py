@@ -57,17 +57,6 @@ def steps_saved(folder):
     return sorted(int(path.stem.split("-")[1]) for path in (folder / "checkpoints").iterdir())
 
 
-def test_what_the_solver_does_not_take_is_refused_before_any_data_are_read():
-    config = TrainConfig(
-        data=DataConfig(data=("there-is-no-such-file.csv",)),
-        objective=ObjectiveConfig(group=1.0),
-        solver=SolverConfig(solver="trust-region"),
-    )
-    with pytest.raises(InputError, match="--solver trust-region takes no --l1 and no --group") as refusal:
-        open_session(config, Alone(), signals_with(0), None)
-    assert refusal.value.agreed
-
-
 def test_a_signal_on_one_rank_ends_the_reading_on_all(table, tmp_path):
     config = TrainConfig(data=DataConfig(data=(table,), shards=9), run=RunConfig(out=str(tmp_path / "out")))
 

@@ -19,8 +19,8 @@ from distsoftmax.model import NumberedNames
 
 
 @dataclass(frozen=True)
-class Circumstances:
-    """What a run's steps follow from besides the state; a checkpoint is resumed in the same circumstances only.
+class RunIdentity:
+    """What a run's steps follow from besides the state; a checkpoint is resumed by a run of the same one only.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class Circumstances:
     shard_digests: NDArray[np.int64]
 
     @classmethod
-    def of(cls, config: TrainConfig, dataset: Dataset) -> Circumstances:
-        """Return the present ones, but for the model that a run starts from. Not collective."""
+    def of(cls, config: TrainConfig, dataset: Dataset) -> RunIdentity:
+        """Return that of the present run, but for the model that it starts from. Not collective."""
         data = {
             "n_rows": dataset.n_rows,
             "held_out_fraction": config.data.held_out_fraction,
@@ -55,8 +55,8 @@ class Circumstances:
         return cls(config.identity(), data, VERSION, dataset.shard_digests)
 
 
-def refuse_other_run(path: Path, then: Circumstances, now: Circumstances) -> None:
-    """Compare the circumstances of a checkpoint with the present ones.
+def refuse_other_run(path: Path, then: RunIdentity, now: RunIdentity) -> None:
+    """Compare the identity of a checkpoint with that of the present run.
 
     Raises
     ------

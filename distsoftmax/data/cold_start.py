@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
-from distsoftmax.data.column_sums import Columns
 from distsoftmax.data.encoding import agree_on_unseen, count_unseen, dropped_rows, encoded_bytes
 from distsoftmax.data.facts import Facts
+from distsoftmax.data.features import Columns
 from distsoftmax.data.open_source import held_out_source
 from distsoftmax.data.preparation import EncodedShard, Preparation, PreparedShard, take_rows
 from distsoftmax.data.row_numbers import numbers_rows

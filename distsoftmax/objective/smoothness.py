@@ -25,8 +25,8 @@ import numpy as np
 from distsoftmax.arithmetic.parameters import norm
 from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.column_sums import row_norms
 from distsoftmax.data.dataset import Dataset
+from distsoftmax.data.features import row_norms
 from distsoftmax.solvers.protocol import Curvature
 
 POWERS = 15  # hessian products

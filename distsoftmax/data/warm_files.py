@@ -203,30 +203,26 @@ class WarmShards:
 
     def find(self, number: int) -> PreparedShard | None:
         """Map a shard's file, if it is there and whole. Not collective."""
-        folder = self._folder.path
-        with contextlib.suppress(InputError):
-            if folder is not None:
-                return self._mapped(self._path(folder, number), number, is_known=False)
-        return None
+        path = self._path(number)
+        return None if path is None else self._mapped(path, number, is_known=False)
 
     def keep(self, shard: PreparedShard) -> PreparedShard:
         """Write a shard's file, and return the shard as it lies in it; as it is, where that does not work."""
+        path = self._path(shard.number)
+        if path is None or not self._folder.write(path, content_of(shard, int(self.digests[shard.number]))):
+            return shard
+        return self._mapped(path, shard.number, is_known=True) or shard
+
+    def _path(self, number: int) -> Path | None:
         folder = self._folder.path
-        if folder is None:
-            return shard
-        path = self._path(folder, shard.number)
-        if not self._folder.write(path, content_of(shard, int(self.digests[shard.number]))):
-            return shard
-        with contextlib.suppress(InputError):
-            return self._mapped(path, shard.number, is_known=True)
-        return shard
+        return None if folder is None else folder / f"{self._prefix}-{number}{SHARD}"
 
-    def _path(self, folder: Path, number: int) -> Path:
-        return folder / f"{self._prefix}-{number}{SHARD}"
-
-    def _mapped(self, path: Path, number: int, *, is_known: bool) -> PreparedShard:
-        content = map_file(path)
-        shard = shard_in(content, path, number, int(self.digests[number]), self.preparation, is_known=is_known)
+    def _mapped(self, path: Path, number: int, *, is_known: bool) -> PreparedShard | None:
+        try:
+            content = map_file(path)
+            shard = shard_in(content, path, number, int(self.digests[number]), self.preparation, is_known=is_known)
+        except InputError:
+            return None
         self._spool.adopt(content)
         if not is_known:  # all of it has been looked at
             self._spool.used(len(content))

@@ -6,6 +6,7 @@ of a reliability diagram, too. The same on any number of ranks.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from distsoftmax.config import ScoringConfig
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
+    from distsoftmax.objective.classification_report import ClassificationReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +35,42 @@ def command(config: EvaluateConfig, cluster: Communicator) -> int:
     InputError
         On every rank: the model or the data cannot be used, or a class is unknown to the model.
     """
-    from distsoftmax.scoring.classification_report import as_json, evaluate
     from distsoftmax.scoring.report_table import as_table
 
     report = evaluate(config, cluster)
     width = shutil.get_terminal_size().columns  # 80 where it is no terminal
-    cluster.say(as_json(report) if config.json else as_table(report, width))
+    cluster.say(json.dumps(report.as_json()) if config.json else as_table(report, width))
     return 0
+
+
+def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationReport:
+    """Evaluate a model on a source. Collective.
+
+    Raises
+    ------
+    InputError
+        See `command`.
+    """
+    import numpy as np
+
+    from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+    from distsoftmax.data.preparation import SCORING_DTYPE
+    from distsoftmax.objective.classification_report import ClassificationCounts
+    from distsoftmax.scoring.source_scorer import SourceScorer, open_for_scoring
+
+    model, divided = open_for_scoring(config, needs_labels=True, cluster=cluster)
+    counts = ClassificationCounts(len(model.classes), divided.source.n_rows, confusion=True)
+    losses = []
+    source = SourceScorer(model, divided, labelled=True)
+    with cluster.agreement():
+        for samples in source.samples():
+            # the loss is from the scores: a probability may be 0 in floating point, its true logarithm is finite
+            loss = counts.add(source.scorer, samples.rows(SCORING_DTYPE), samples.classes)
+            losses.append(ShardSum(samples.shard, np.array(loss)))
+    source.say_unseen(cluster)
+    cluster.sum_integers(counts.array)
+    total = exact_sum(losses, (), divided.n_shards, cluster)
+    return counts.report(model.classes, float(total) / counts.n_samples)
 
 
 if __name__ == "__main__":

@@ -95,8 +95,13 @@ class Encoding:
 
     @property
     def is_sparse(self) -> bool:
-        """Whether the categories make the features sparse; see `are_sparse`."""
-        return are_sparse(len(self.numeric), [len(texts) for _, texts in self.categories])
+        """Whether features are kept as compressed rows: of many categories, each row has one a column.
+
+        It follows from the columns alone, so that training, held-out data, predictions and every rank have it alike.
+        """
+        width = sum(len(texts) for _, texts in self.categories)
+        n_columns, n_features = (len(self.numeric) + count for count in (len(self.categories), width))
+        return width > DENSE_CATEGORIES and n_columns < LARGEST_DENSITY * n_features
 
     @property
     def on_missing(self) -> OnMissing:
@@ -111,27 +116,6 @@ class Encoding:
         if not self.categories:
             return self.numeric
         return (*self.numeric, *(f"{column}={text}" for column, texts in self.categories for text in texts))
-
-
-def are_sparse(n_numeric: int, n_categories: Sequence[int]) -> bool:
-    """Return whether features are kept as compressed rows: of many categories, each row has one a column.
-
-    It follows from the columns alone, so that training, held-out data, predictions and every rank have it alike.
-
-    Parameters
-    ----------
-    n_numeric : int
-        The number of numeric columns.
-    n_categories : sequence of int
-        The number of categories of each text column.
-
-    Examples
-    --------
-    >>> are_sparse(5, [64]), are_sparse(5, [65])
-    (False, True)
-    """
-    width = sum(n_categories)
-    return width > DENSE_CATEGORIES and n_numeric + len(n_categories) < LARGEST_DENSITY * (n_numeric + width)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ where the model was trained with --drop-rows-missing; it is an error where that 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from distsoftmax.errors import InputError
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
+
+NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +37,14 @@ class PredictConfig(ScoringConfig):
     """Write the probability of each class, in the order of the model's classes."""
 
     def __post_init__(self) -> None:
-        """Refuse a call without samples, or without a file to write."""
+        """Refuse a call without samples, or without a file that can be written."""
         super().__post_init__()
         if not self.out:
             raise InputError("--out names nothing, as where a variable of the shell is not set; name a file")
-        if self.keep and self.out.lower().endswith(".npy"):
+        ending = os.path.splitext(self.out)[1].lower()
+        if ending in NOT_WRITTEN:
+            raise InputError(f"--out {self.out}: no {ending} file is written; name one in .csv, .tsv, .parquet or .npy")
+        if self.keep and ending == ".npy":
             raise InputError(f"--out {self.out}: a .npy file has no place for --keep; write .csv or .parquet")
 
 
@@ -66,18 +72,14 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     >>> Path("predictions.csv").read_text().split()
     ['"prediction"', '"cat"', '"dog"']
     """
-    from distsoftmax.output_file import STANDARD_OUTPUT, require_no_input
-    from distsoftmax.scoring.prediction_file import (
-        PredictionTable,
-        require_predictions,
-        with_empty_rows,
-        write_predictions,
-    )
-    from distsoftmax.scoring.source_scorer import DTYPE, SourceScorer, open_for_scoring
+    from distsoftmax.data.preparation import SCORING_DTYPE
+    from distsoftmax.output_file import STANDARD_OUTPUT, output_file, require_no_input, require_output
+    from distsoftmax.scoring.prediction_file import PredictionTable
+    from distsoftmax.scoring.source_scorer import SourceScorer, open_for_scoring
 
     with cluster.agreement():
         if cluster.rank == 0:
-            require_predictions(config.out)
+            require_output(config.out)
     model, divided = open_for_scoring(config, needs_labels=False, cluster=cluster, keep=config.keep)
     with cluster.agreement():
         if cluster.rank == 0:
@@ -88,17 +90,16 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
     own: list[bytes] = []
     with cluster.agreement():
         for shard, samples in source.shards():
-            rows = samples.rows(DTYPE)
+            rows = samples.rows(SCORING_DTYPE)
             _, predicted = source.scorer.loss_and_prediction(rows)
             probabilities = source.scorer.probabilities(rows) if config.probabilities else None
-            if shard.complete is not None:
-                predicted, probabilities = with_empty_rows(predicted, probabilities, shard.complete)
-            own.append(table.encode(predicted, probabilities, shard.rows.kept, header=shard.number == 0))
+            own.append(table.encode(predicted, probabilities, shard))
     received = cluster.in_rank_order(b"".join(own))
     with cluster.agreement():
         try:
             if cluster.rank == 0:
-                write_predictions(config.out, table, divided.source.n_rows, received)
+                with output_file(config.out) as file:
+                    table.write(file, divided.source.n_rows, received)
         finally:
             for _ in received:  # what could not be written is taken all the same, for the others wait for that
                 pass

@@ -14,8 +14,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from distsoftmax.errors import DamagedFile, InputError
 
@@ -70,7 +68,12 @@ def tensor_file_content(
 
 
 def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the tensors and the metadata of a file; see `parse_tensor_file`.
+    """Return the tensors (ndarray by name, which may be written to) and the metadata of a file.
+
+    Parameters
+    ----------
+    needs_checksum : bool
+        Whether a file without a checksum is damaged. With one that does not fit, it always is.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def read_tensor_file(kind: str, path: Path, *, needs_checksum: bool = True) -> t
     >>> read_tensor_file("list", path)
     ({'numbers': array([0, 1, 2])}, {'unit': 'm'})
     """
-    return parse_tensor_file(kind, path, read_whole(path), needs_checksum=needs_checksum)
+    return tensors_in(kind, path, bytearray(read_whole(path)), needs_checksum=needs_checksum)
 
 
 def read_whole(path: Path) -> bytes:
@@ -106,33 +109,6 @@ def read_whole(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def parse_tensor_file(
-    kind: str, path: Path, content: bytes, *, needs_checksum: bool = True
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the tensors (ndarray by name) and the metadata in the content of a file.
-
-    Parameters
-    ----------
-    path : Path
-        What an error calls it.
-    needs_checksum : bool
-        Whether a file without a checksum is damaged. With one that does not fit, it always is.
-
-    Raises
-    ------
-    DamagedFile
-        It is of another kind, or some byte of it is not the one that was written.
-    """
-    try:
-        tensors = load(content)  # which has checked the header
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{path}: is damaged or unreadable, or no {kind} of distsoftmax: {error}") from None
-    is_looked_at = needs_checksum or "checksum" in metadata
-    _require_whole(kind, path, tensors, metadata, hashlib.sha256 if is_looked_at else None)
-    return tensors, metadata
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -157,19 +133,28 @@ def map_file(path: Path) -> mmap.mmap:
 
 
 def tensors_in(
-    kind: str, path: Path, content: bytes | mmap.mmap, digest: Digest | None = hashlib.sha256
+    kind: str,
+    path: Path,
+    content: bytes | bytearray | mmap.mmap,
+    digest: Digest | None = hashlib.sha256,
+    *,
+    needs_checksum: bool = True,
 ) -> tuple[dict[str, NDArray], dict[str, str]]:
     """Return the tensors and the metadata of a file with this content. They lie in it: nothing is copied.
 
     Parameters
     ----------
+    path : Path
+        What an error calls it.
     digest : callable or None
         What has made the checksum; None: it is not looked at.
+    needs_checksum : bool
+        See `read_tensor_file`.
 
     Raises
     ------
     DamagedFile
-        See `read_tensor_file`.
+        It is of another kind, or some byte of it is not the one that was written.
 
     Examples
     --------
@@ -180,7 +165,7 @@ def tensors_in(
     start = 8 + int.from_bytes(content[:8], "little")
     try:
         header = json.loads(bytes(content[8:start]))  # no longer than the file, whatever its length claims
-        metadata = {str(key): str(text) for key, text in header.pop("__metadata__").items()}
+        metadata = {str(key): str(text) for key, text in header.pop("__metadata__", {}).items()}
         tensors = {}
         for name, entry in header.items():
             dtype, shape, (begin, end) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
@@ -192,20 +177,15 @@ def tensors_in(
                 else np.empty(shape, dtype)
             )
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise DamagedFile(f"{path}: is damaged or unreadable: {error}") from None
-    _require_whole(kind, path, tensors, metadata, digest)
-    return tensors, metadata
-
-
-def _require_whole(
-    kind: str, path: Path, tensors: Mapping[str, NDArray], metadata: dict[str, str], digest: Digest | None
-) -> None:
-    """Refuse a file of another kind, or whose checksum does not fit; both are taken out of the metadata."""
+        raise DamagedFile(f"{path}: is damaged or unreadable, or no {kind} of distsoftmax: {error}") from None
     if metadata.pop("format", None) != f"distsoftmax {kind}":
         raise DamagedFile(f"{path}: is not a {kind} of distsoftmax")
     checksum = metadata.pop("checksum", None)
-    if digest is not None and checksum != _checksum(tensors, metadata, digest):
+    if digest is None or (checksum is None and not needs_checksum):
+        return tensors, metadata
+    if checksum != _checksum(tensors, metadata, digest):
         raise DamagedFile(f"{path}: is damaged: its bytes are not the ones that were written")
+    return tensors, metadata
 
 
 def _checksum(tensors: Mapping[str, NDArray], metadata: Mapping[str, str], function: Digest) -> str:

@@ -17,7 +17,7 @@ from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import DamagedFile, InputError
 from distsoftmax.solvers.state import State, StateT
-from distsoftmax.tensor_file import Buffer, parse_tensor_file, read_whole, tensor_file_content
+from distsoftmax.tensor_file import Buffer, read_whole, tensor_file_content, tensors_in
 from distsoftmax.training.early_stopping import EarlyStopping
 
 FORMAT_VERSION = 4
@@ -128,7 +128,7 @@ def load_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
     """
     if content is None:
         content = read_whole(path)
-    tensors, metadata = parse_tensor_file("checkpoint", path, content)
+    tensors, metadata = tensors_in("checkpoint", path, bytearray(content))
     try:
         facts = json.loads(metadata["about"])
         if facts["format_version"] != FORMAT_VERSION:

@@ -8,7 +8,7 @@
     missing        cells that --missing names, and rows that are left out for a missing cell
     survey         what all ranks agree on, found while the shards are read (first_look): classes, weights, categories
     encoding       missing numbers filled, categories spread over columns
-    standardization    the units of training, from exact column_sums
+    standardization    the units of training, from exact sums over columns
     preparation    all of it as one pure function, from a raw shard to its samples
     shard_store    what stays in memory, and what goes to scratch (spool)
     dataset        the whole: what a rank holds, and what all know of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, parse_memory
-from distsoftmax.data.column_sums import Columns
-from distsoftmax.data.encoding import agree_on_unseen, count_unseen, dropped_rows, encoded_bytes
+from distsoftmax.data.encoding import agree_on_unseen, count_unseen, dropped_rows, encoded_row_bytes
 from distsoftmax.data.facts import Facts
+from distsoftmax.data.features import Columns
 from distsoftmax.data.open_source import held_out_source
 from distsoftmax.data.preparation import EncodedShard, Preparation, PreparedShard, take_rows
 from distsoftmax.data.row_numbers import numbers_rows
@@ -28,21 +28,6 @@ from distsoftmax.data.warm_files import WarmFolder, WarmShards
 from distsoftmax.errors import InputError
 
 
-@dataclass(frozen=True)
-class Started:
-    """What a start gives a rank.
-
-    Attributes
-    ----------
-    training, held_out : ShardStore
-        This rank's shards of the source named by --data, and of the one named by --valid, if there is one.
-    """
-
-    facts: Facts
-    training: ShardStore[PreparedShard]
-    held_out: ShardStore[PreparedShard] | None
-
-
 def start_cold(
     divided: DividedSource,
     config: DataConfig,
@@ -50,13 +35,19 @@ def start_cold(
     cluster: Communicator,
     show: ShowProgress,
     folder: WarmFolder | None,
-) -> Started:
+) -> tuple[Facts, tuple[ShardStore[PreparedShard], ...]]:
     """Read this rank's shards of a source, once, and make them ready for training. Collective.
 
     Parameters
     ----------
     folder : WarmFolder or None
         Where the prepared shards are kept, if they are.
+
+    Returns
+    -------
+    Facts
+    tuple of ShardStore
+        This rank's shards of the source named by --data and, where there is one, of that named by --valid.
 
     Raises
     ------
@@ -76,8 +67,8 @@ def start_cold(
     names = preparation.encoding.feature_names
     with cluster.agreement():
         if preparation.encoding.categories:
-            rows, entry = int(np.diff(divided.bounds).max()), np.dtype(np.float64).itemsize
-            raw.require_memory(divided, largest=encoded_bytes(rows, preparation.encoding, entry))
+            row_bytes = encoded_row_bytes(preparation.encoding, np.dtype(np.float64))
+            raw.require_memory(divided, largest=int(np.diff(divided.bounds).max()) * row_bytes)
         encoded = raw.turned_into(preparation.encode)
     standardization = fit_standardization(
         partial(_weighted_rows, encoded),
@@ -92,11 +83,9 @@ def start_cold(
     preparation = replace(preparation, standardization=standardization)
     if folder is not None:
         folder.prepare_for(preparation, encoded.bytes_held + encoded.bytes_spooled, cluster)
-    files = WarmShards(folder, "training", preparation, spool)
+    files = WarmShards(folder, "training", preparation, survey.shard_digests, spool)
     with cluster.agreement():
-        prepared = encoded.turned_into(
-            lambda shard: files.keep(preparation.finish(shard), int(survey.shard_digests[shard.number]))
-        )
+        prepared = encoded.turned_into(lambda shard: files.keep(preparation.finish(shard)))
     facts = Facts(
         preparation=preparation,
         n_rows=source.n_rows,
@@ -110,8 +99,10 @@ def start_cold(
         label=source.label_name,
         notes=(*source.notes, *_notes(config, preparation, survey, source, intercept)),
     )
-    started = Started(facts, prepared, None)
-    return _with_held_out(started, divided.weights, config, cluster, show, folder) if config.valid else started
+    if not config.valid:
+        return facts, (prepared,)
+    facts, held_out = _with_held_out(facts, prepared, divided.weights, config, cluster, show, folder)
+    return facts, (prepared, held_out)
 
 
 def _read(
@@ -119,8 +110,8 @@ def _read(
 ) -> Iterator[RawShard]:
     """Yield this rank's shards as they are read and kept."""
     for shard in divided.read_all(show, on_missing=config.on_missing):
-        if shard.number == divided.own.start:
-            store.require_disk(shard.nbytes, len(divided.own), ranks_here)
+        if store.bound is not None and shard.number == divided.own.start:
+            store.spool.require_disk(max(shard.nbytes * len(divided.own) - store.bound, 0) * ranks_here)
         yield store.add(shard)
     if store.bytes_spooled:
         store.require_memory(divided)
@@ -156,15 +147,15 @@ def _notes(
 
 
 def _with_held_out(
-    started: Started,
+    facts: Facts,
+    training: ShardStore[PreparedShard],
     weights: NDArray[np.float64] | None,
     config: DataConfig,
     cluster: Communicator,
     show: ShowProgress,
     folder: WarmFolder | None,
-) -> Started:
-    """Add the samples of the source named by --valid, held out. Collective."""
-    facts, training = started.facts, started.training
+) -> tuple[Facts, ShardStore[PreparedShard]]:
+    """Return the samples of the source named by --valid, which are held out, and what all know then. Collective."""
     preparation, encoding = facts.preparation.of_held_out_source, facts.encoding
     divided = divide_source(held_out_source(config, encoding), config.shards, cluster, or_fewer=True, weights=weights)
     divided.require_columns(encoding, "the training data")
@@ -177,15 +168,15 @@ def _with_held_out(
             "give both in one kind of format"
         ).on_all_ranks()
     store = ShardStore[PreparedShard](training.bound, training.spool)
-    files = WarmShards(folder, "held-out", preparation, training.spool)
     digests = np.zeros(divided.n_shards, dtype=np.int64)
+    files = WarmShards(folder, "held-out", preparation, digests, training.spool)
     n_unseen, n_dropped = 0, np.zeros(1, dtype=np.int64)
     with cluster.agreement():
         for shard in divided.read_all(show, on_missing=config.on_missing):
-            digests[shard.number] = digest = shard_digest(shard)
+            digests[shard.number] = shard_digest(shard)
             n_unseen += count_unseen(shard.rows, encoding)
             n_dropped += shard.n_dropped
-            store.add(files.keep(preparation.prepare(shard), digest), others=training.bytes_held)
+            store.add(files.keep(preparation.prepare(shard)), others=training.bytes_held)
         if store.bytes_spooled:
             store.require_memory(divided, others=training.bytes_held)
     cluster.sum_integers(digests)
@@ -196,4 +187,4 @@ def _with_held_out(
     said = agree_on_unseen(n_unseen, cluster), dropped_rows(int(n_dropped[0]), source.n_rows)
     notes = (*facts.notes, *source.notes, *(f"{source.path}: {text}" for text in said if text))
     facts = replace(facts, n_held_out=n_held_out, n_valid_rows=source.n_rows, held_out_digests=digests, notes=notes)
-    return Started(facts, training, store)
+    return facts, store

@@ -7,7 +7,7 @@ that are left when others are lost take their shards over. `moving.py` gives sha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -51,57 +51,40 @@ class Dataset(Facts):
 
     Attributes
     ----------
-    training, held_out : StoredSamples
-        This rank's shards, in order; no held-out ones where nothing is held out.
+    stores : tuple of ShardStore
+        This rank's shards of the source named by --data and, where there is one, of that named by --valid.
     """
 
-    training: StoredSamples
-    held_out: StoredSamples | tuple[()]
+    stores: tuple[ShardStore[PreparedShard], ...]
 
-    @classmethod
-    def of(
-        cls, facts: Facts, training: ShardStore[PreparedShard], held_out: ShardStore[PreparedShard] | None
-    ) -> Dataset:
-        """Return the dataset of what a rank holds.
+    @property
+    def training(self) -> StoredSamples:
+        """The training samples of this rank's shards, in order."""
+        return StoredSamples(self.stores[0], attrgetter("training"))
 
-        Parameters
-        ----------
-        held_out : ShardStore or None
-            Of the source named by --valid; None where there is none.
-        """
-        chosen: StoredSamples | tuple[()] = ()
-        if held_out is not None:
-            chosen = StoredSamples(held_out, attrgetter("training"))
-        elif facts.n_held_out:
-            chosen = StoredSamples(training, attrgetter("held_out"))
-        known = {item.name: getattr(facts, item.name) for item in fields(Facts)}
-        return cls(**known, training=StoredSamples(training, attrgetter("training")), held_out=chosen)
+    @property
+    def held_out(self) -> StoredSamples | tuple[()]:
+        """The held-out samples of this rank's shards, in order; none where nothing is held out."""
+        if len(self.stores) > 1:
+            return StoredSamples(self.stores[1], attrgetter("training"))
+        return StoredSamples(self.stores[0], attrgetter("held_out")) if self.n_held_out else ()
 
     @property
     def bytes_held(self) -> int:
         """The bytes of this rank's features in memory."""
-        return sum(int(store.bytes_held) for store in self._stores)
+        return sum(int(store.bytes_held) for store in self.stores)
 
     @property
     def bytes_spooled(self) -> int:
         """The bytes of this rank's features in scratch for which --memory has no room."""
-        return sum(int(store.bytes_spooled) for store in self._stores)
-
-    @property
-    def held_out_store(self) -> ShardStore[PreparedShard] | None:
-        """The shards of the source named by --valid."""
-        store = self.held_out.store if isinstance(self.held_out, StoredSamples) else None
-        return None if store is self.training.store else store
+        return sum(int(store.bytes_spooled) for store in self.stores)
 
     def settled(self) -> Dataset:
         """Return the same, with what went to scratch while more was in memory taken out of it. Not collective."""
-        training, held_out = self.training.store, self.held_out_store
-        training = training.settled(0 if held_out is None else held_out.bytes_held)
-        return Dataset.of(self, training, held_out and held_out.settled(training.bytes_held))
-
-    @property
-    def _stores(self) -> list[ShardStore[PreparedShard]]:
-        return [store for store in (self.training.store, self.held_out_store) if store is not None]
+        stores = list(self.stores)
+        for number, store in enumerate(stores):
+            stores[number] = store.settled(held_by_others(stores, number))
+        return replace(self, stores=tuple(stores))
 
 
 def load_dataset(
@@ -158,8 +141,8 @@ def prepare_dataset(
     InputError, OutputError
         See `load_dataset`.
     """
-    started = start_cold(divided, config, intercept, cluster, show, folder)
-    return _told(Dataset.of(started.facts, started.training, started.held_out), config, cluster, folder)
+    facts, stores = start_cold(divided, config, intercept, cluster, show, folder)
+    return _told(Dataset(**vars(facts), stores=stores), config, cluster, folder)
 
 
 def take_over(
@@ -189,45 +172,35 @@ def take_over(
     InputError, OutputError
         On every rank: the source cannot be read any more, or has changed; scratch has no room.
     """
-    stores: list[ShardStore[PreparedShard] | None] = []
+    stores: list[ShardStore[PreparedShard]] = []
     wanted = []
-    for store, n_shards in (
-        (dataset.training.store, dataset.n_shards),
-        (dataset.held_out_store, dataset.held_out_digests.size),
-    ):
-        held = held_once(cluster.allgather([] if store is None else store.numbers))
-        wanted.append(lost_shards(held, n_shards)[cluster.rank])
-        stores.append(store and store.without(set(store.numbers).difference(held[cluster.rank])))
-    training, held_out = stores
-    assert training is not None
-    kept = Dataset.of(dataset, training, held_out)
-    return _with_more(kept, wanted, config, cluster, show, None if warm is None else WarmFolder(warm, ""))
+    for store, digests in zip(dataset.stores, (dataset.shard_digests, dataset.held_out_digests), strict=False):
+        held = held_once(cluster.allgather(store.numbers))
+        wanted.append(lost_shards(held, digests.size)[cluster.rank])
+        stores.append(store.without(set(store.numbers).difference(held[cluster.rank])))
+    kept = replace(dataset, stores=tuple(stores))
+    return _with_more(kept, wanted, config, cluster, show, WarmFolder(warm, ""))
 
 
-def origin_of_training(dataset: Dataset, config: DataConfig, folder: WarmFolder | None) -> Origin:
-    """Return where the shards of --data come from, when they are made once more. Not collective."""
-    preparation = dataset.preparation
-    return Origin(
+def origins(dataset: Dataset, config: DataConfig, folder: WarmFolder | None) -> list[Origin]:
+    """Return for each store of a dataset where its shards come from, when they are made once more. Not collective."""
+    preparation, spool = dataset.preparation, dataset.stores[0].spool
+    training = Origin(
         source=partial(training_source_again, config, preparation.encoding),
         n_rows=dataset.n_rows,
-        digests=dataset.shard_digests,
-        preparation=preparation,
         on_missing=config.on_missing,
-        files=WarmShards(folder, "training", preparation, dataset.training.store.spool),
+        files=WarmShards(folder, "training", preparation, dataset.shard_digests, spool),
     )
+    if len(dataset.stores) == 1:
+        return [training]
+    source = partial(held_out_source, config, preparation.encoding)
+    files = WarmShards(folder, "held-out", preparation.of_held_out_source, dataset.held_out_digests, spool)
+    return [training, replace(training, source=source, n_rows=dataset.n_valid_rows, files=files)]
 
 
-def origin_of_held_out(dataset: Dataset, config: DataConfig, folder: WarmFolder | None) -> Origin:
-    """Return where the shards of --valid come from, when they are made once more. Not collective."""
-    preparation = dataset.preparation.of_held_out_source
-    return Origin(
-        source=partial(held_out_source, config, preparation.encoding),
-        n_rows=dataset.n_valid_rows,
-        digests=dataset.held_out_digests,
-        preparation=preparation,
-        on_missing=config.on_missing,
-        files=WarmShards(folder, "held-out", preparation, dataset.training.store.spool),
-    )
+def held_by_others(stores: Sequence[ShardStore[PreparedShard]], number: int) -> int:
+    """Return the bytes that all stores but one hold in memory."""
+    return sum(int(store.bytes_held) for store in stores) - stores[number].bytes_held
 
 
 def _start_warm(
@@ -240,21 +213,13 @@ def _start_warm(
 ) -> Dataset:
     """Return the dataset that a record tells of. Collective."""
     bound, spool = None if config.memory is None else parse_memory(config.memory), Spool(config.scratch_folder)
-    training = ShardStore[PreparedShard](bound, spool)
-    held_out = ShardStore[PreparedShard](bound, spool) if config.valid else None
+    sizes = [(facts.n_rows, facts.n_shards)]
+    if config.valid:
+        sizes.append((facts.n_valid_rows, facts.held_out_digests.size))
     folder.prepare_for(facts.preparation, 0, cluster)
-    wanted = [
-        _own_run(facts.n_rows, facts.shard_digests.size, cluster, weights),
-        _own_run(facts.n_valid_rows, facts.held_out_digests.size, cluster, weights),
-    ]
-    return _with_more(Dataset.of(facts, training, held_out), wanted, config, cluster, show, folder)
-
-
-def _own_run(n_rows: int, n_shards: int, cluster: Communicator, weights: NDArray[np.float64] | None) -> range:
-    """Return the shards of a source that this rank reads; there are none without --valid."""
-    if n_shards == 0:
-        return range(0)
-    return reading_runs(np.diff(shard_bounds(n_rows, n_shards)), cluster.size, weights)[cluster.rank]
+    wanted = [reading_runs(np.diff(shard_bounds(*size)), cluster.size, weights)[cluster.rank] for size in sizes]
+    stores = tuple(ShardStore[PreparedShard](bound, spool) for _ in sizes)
+    return _with_more(Dataset(**vars(facts), stores=stores), wanted, config, cluster, show, folder)
 
 
 def _with_more(
@@ -265,21 +230,19 @@ def _with_more(
     show: ShowProgress,
     folder: WarmFolder | None,
 ) -> Dataset:
-    """Return a dataset with more shards, wanted of --data and of --valid. Collective."""
-    training, held_out = dataset.training.store, dataset.held_out_store
-    others = 0 if held_out is None else held_out.bytes_held
-    training = origin_of_training(dataset, config, folder).add_to(training, wanted[0], others, cluster, show)
-    if held_out is not None:
-        origin = origin_of_held_out(dataset, config, folder)
-        held_out = origin.add_to(held_out, wanted[1], training.bytes_held, cluster, show)
-    return Dataset.of(dataset, training, held_out)
+    """Return a dataset with more shards, those wanted for each of its stores. Collective."""
+    stores = list(dataset.stores)
+    for number, origin in enumerate(origins(dataset, config, folder)):
+        others = held_by_others(stores, number)
+        stores[number] = origin.add_to(stores[number], wanted[number], others, cluster, show)
+    return replace(dataset, stores=tuple(stores))
 
 
 def _told(dataset: Dataset, config: DataConfig, cluster: Communicator, folder: WarmFolder | None) -> Dataset:
     """Keep what is known of a dataset, and return it with what is to be said of scratch. Collective."""
     notes = dataset.notes
     if config.memory is not None:
-        notes += dataset.training.store.spool.notes(dataset.bytes_spooled, cluster)
+        notes += dataset.stores[0].spool.notes(dataset.bytes_spooled, cluster)
     if folder is not None:
         folder.keep_facts(dataset, cluster)
         notes += folder.notes(cluster)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,35 +21,27 @@ Impute = Literal["error", "mean", "zero"]
 LARGEST_NUMBER_OF_CATEGORIES = 100_000  # of a column
 
 
-@dataclass(frozen=True)
-class ColumnMeans:
-    """What a shard tells of the means of its columns, missing cells left out.
+def measure_columns(shard: int, rows: RawRows, training: NDArray[np.bool_]) -> tuple[ShardSum, ShardSum]:
+    """Return what a shard's training rows tell of the means of its dense numeric columns, missing cells left out.
 
-    Attributes
-    ----------
-    sums, weights : ndarray of float64, (n_numeric,)
-        Sum of weight * value, and of the weights, over the cells that hold a number.
+    Returns
+    -------
+    sums, weights : ShardSum of float64, (n_numeric,)
+        Of weight * value, and of the weights, over the cells that hold a number.
     """
-
-    shard: int
-    sums: NDArray[np.float64]
-    weights: NDArray[np.float64]
-
-
-def measure_columns(shard: int, rows: RawRows, training: NDArray[np.bool_]) -> ColumnMeans:
-    """Sum the dense numeric columns of a shard's training rows."""
     features = np.asarray(rows.features)[training]
     weights = None if rows.weights is None else rows.weights[training]
     present = np.isfinite(features) if features.dtype.kind == "f" else np.ones(features.shape, dtype=np.bool_)
     values = features if present.all() else np.where(present, features, features.dtype.type(0))
-    return ColumnMeans(shard, sum_values(DenseColumns(values), weights), sum_values(DenseColumns(present), weights))
+    columns = DenseColumns(values), DenseColumns(present)
+    return ShardSum(shard, sum_values(columns[0], weights)), ShardSum(shard, sum_values(columns[1], weights))
 
 
 def fit_encoding(
     source: Source,
     impute: Impute,
     categories: Sequence[Iterable[str]],
-    means: Iterable[ColumnMeans],
+    means: Sequence[tuple[ShardSum, ShardSum]],
     n_shards: int,
     cluster: Communicator,
 ) -> Encoding:
@@ -60,8 +51,8 @@ def fit_encoding(
     ----------
     categories : sequence of iterable of str
         For each text column the texts in this rank's shards.
-    means : iterable of ColumnMeans
-        Of this rank's shards; used for ``impute="mean"`` alone.
+    means : sequence of pair of ShardSum
+        See `measure_columns`, of this rank's shards; used for ``impute="mean"`` alone.
 
     Raises
     ------
@@ -81,9 +72,9 @@ def fit_encoding(
     if impute == "zero" or (impute == "mean" and source.sparse):
         fill = np.zeros(())
     elif impute == "mean":
-        own, shape = list(means), (len(source.feature_names),)
-        totals = exact_sum([ShardSum(of_shard.shard, of_shard.sums) for of_shard in own], shape, n_shards, cluster)
-        weights = exact_sum([ShardSum(of_shard.shard, of_shard.weights) for of_shard in own], shape, n_shards, cluster)
+        shape = (len(source.feature_names),)
+        totals = exact_sum([sums for sums, _ in means], shape, n_shards, cluster)
+        weights = exact_sum([weights for _, weights in means], shape, n_shards, cluster)
         fill = np.divide(totals, weights, out=np.zeros(shape), where=weights > 0)
     error = double_name(source.path, source.feature_names, agreed)
     if error is not None:
@@ -135,12 +126,12 @@ def encode_features(rows: RawRows, encoding: Encoding) -> NDArray | SparseFeatur
     return result
 
 
-def encoded_bytes(n_rows: int, encoding: Encoding, entry: int) -> int:
-    """Return the most bytes that so many rows take, encoded, with so many bytes for a value."""
+def encoded_row_bytes(encoding: Encoding, dtype: np.dtype) -> int:
+    """Return the most bytes that a row of dense columns takes, encoded, with values of a type."""
     if encoding.is_sparse:
         n_columns = len(encoding.numeric) + len(encoding.categories)
-        return n_rows * (n_columns * (entry + SPARSE_INDEX) + SPARSE_INDEX)
-    return n_rows * len(encoding.feature_names) * entry
+        return n_columns * (dtype.itemsize + SPARSE_INDEX) + SPARSE_INDEX
+    return len(encoding.feature_names) * dtype.itemsize
 
 
 def _sparse_rows(numeric: NDArray, columns: Sequence[TextColumn], encoding: Encoding) -> SparseFeatures:
@@ -195,15 +186,11 @@ def _category_numbers(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.
 
 
 def _filled(features: Features, fill: NDArray[np.float64]) -> Features:
+    values = features if isinstance(features, np.ndarray) else features.data
+    if values.dtype.kind != "f" or not (missing := np.isnan(values)).any():
+        return features
     if isinstance(features, np.ndarray):
-        if features.dtype.kind != "f":
-            return features
-        missing = np.isnan(features)
-        if not missing.any():
-            return features
         return np.where(missing, fill.astype(features.dtype), features)
-    missing = np.isnan(features.data)
-    if missing.any():
-        features = features.copy()
-        features.data[missing] = 0.0
+    features = features.copy()
+    features.data[missing] = 0.0
     return features

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic import columns as arithmetic
+from distsoftmax.arithmetic.columns import DenseColumns, SparseColumns, StoredColumns
+from distsoftmax.arithmetic.parameters import squared_norm
 from distsoftmax.arithmetic.samples import STORAGE, CoreRows, dense_rows, sparse_rows
 
 if TYPE_CHECKING:
@@ -97,10 +100,8 @@ class SparseFeatures:
             number[rows.indices] = 1
             columns = np.flatnonzero(number)
             if 2 * columns.size >= n_columns:
-                matrix = csr_array(rows.shape, dtype=rows.dtype)  # its constructor with arrays looks at all of them
-                matrix.data, matrix.indices = rows.data, rows.indices
-                matrix.indptr = rows.indptr.astype(rows.indices.dtype, copy=False)
-                return cls(_all_columns(n_columns), matrix)
+                starts = rows.indptr.astype(rows.indices.dtype, copy=False)
+                return cls(_all_columns(n_columns), compressed(rows.data, rows.indices, starts, n_columns))
             number[columns] = np.arange(columns.size)
             local = number[rows.indices]
         else:
@@ -137,6 +138,15 @@ def _all_columns(n_columns: int) -> NDArray[np.int64]:
     columns = np.arange(n_columns)
     columns.flags.writeable = False
     return columns
+
+
+def compressed(values: NDArray, indices: NDArray, starts: NDArray, n_columns: int) -> csr_array:
+    """Return a matrix of these very arrays: its own constructor looks at all of them, and may copy."""
+    from scipy.sparse import csr_array
+
+    rows = csr_array((starts.size - 1, n_columns), dtype=values.dtype)
+    rows.data, rows.indices, rows.indptr = values, indices, starts
+    return rows
 
 
 def size_of(features: Prepared | csr_array) -> int:
@@ -187,4 +197,67 @@ def core_rows(
     return dense_rows(np.ascontiguousarray(features), dtype, classes, weights)
 
 
+def core_columns(features: Columns) -> StoredColumns:
+    """Return features as `arithmetic.columns` takes them; results over sparse ones are of `columns_of` alone."""
+    if isinstance(features, SparseFeatures):
+        matrix = features.matrix
+        return SparseColumns(matrix.data, matrix.indices, matrix.indptr, int(matrix.shape[1]))
+    if isinstance(features, Compact):
+        return DenseColumns(features.stored, features.mean, features.inverse)
+    return DenseColumns(features)
+
+
+def columns_of(features: Columns) -> NDArray[np.int64] | None:
+    """Return the columns of the source that features have; None for all."""
+    return features.columns if isinstance(features, SparseFeatures) else None
+
+
+def row_norms(
+    features: Columns, factors: NDArray[np.float64] | None = None, offset: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return for each row the sum over columns of factor * x^2, (rows,).
+
+    Parameters
+    ----------
+    factors : ndarray of float64, (n_features,), or None
+        Of all columns trained on; None: 1.
+    offset : ndarray of float64, (n_features,), or None
+        For sparse features, and without factors: x - offset stands for x, also where no entry is stored.
+    """
+    own, stored = columns_of(features), core_columns(features)
+    if factors is not None and own is not None:
+        factors = factors[own]
+    if own is None or offset is None:
+        return arithmetic.row_norms(stored, factors)
+    return arithmetic.row_norms(stored, factors, 2 * offset[own], squared_norm(offset))
+
+
+def extremes(features: Columns) -> NDArray[np.float64]:
+    """Return each column's largest value, and minus its smallest, shape (2, columns); rows without entry count as 0."""
+    result = np.full((2, int(features.shape[1])), -np.inf)
+    if not len(features):
+        return result
+    if isinstance(features, SparseFeatures):
+        by_column = features.matrix.tocsc()
+        n_entries = np.diff(by_column.indptr)
+        present = np.flatnonzero(n_entries)
+        starts = by_column.indptr[:-1][present]
+        result[:] = 0.0
+        if present.size:
+            highest = np.maximum.reduceat(by_column.data, starts).astype(np.float64)
+            lowest = np.minimum.reduceat(by_column.data, starts).astype(np.float64)
+            has_zeros = n_entries[present] < len(features)
+            result[0, present] = np.where(has_zeros, np.maximum(highest, 0), highest)
+            result[1, present] = -np.where(has_zeros, np.minimum(lowest, 0), lowest)
+        return result
+    stored = features.stored if isinstance(features, Compact) else features
+    largest, smallest = stored.max(axis=0), stored.min(axis=0)
+    if isinstance(features, Compact):  # no step of decoding changes which of two numbers is larger
+        largest, smallest = features.decoded(largest), features.decoded(smallest)
+    result[0] = largest
+    result[1] = -smallest.astype(np.float64)
+    return result
+
+
+Columns: TypeAlias = "NDArray | Compact | SparseFeatures"
 Prepared: TypeAlias = "NDArray[np.floating] | Compact | SparseFeatures"

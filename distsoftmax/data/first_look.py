@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.cluster.exact_sum import ShardSum
 from distsoftmax.config import DataConfig
-from distsoftmax.data.encoding import ColumnMeans, measure_columns
+from distsoftmax.data.encoding import measure_columns
 from distsoftmax.data.preparation import held_out_rows
 from distsoftmax.data.row_numbers import RowNumbers
 from distsoftmax.data.shards import RawShard
@@ -32,8 +33,8 @@ class FirstLook:
     labelled : list of Labelled
     categories : list of set of str
         For each text column the texts in training rows.
-    means : list of ColumnMeans
-        For ``--impute mean`` alone.
+    means : list of pair of ShardSum
+        See `measure_columns`; for ``--impute mean`` alone.
     stored : set of str
         The types of the features.
     n_dropped : int
@@ -44,7 +45,7 @@ class FirstLook:
     config: DataConfig
     labelled: list[Labelled] = field(default_factory=list)
     categories: list[set[str]] = field(default_factory=list)
-    means: list[ColumnMeans] = field(default_factory=list)
+    means: list[tuple[ShardSum, ShardSum]] = field(default_factory=list)
     stored: set[str] = field(default_factory=set)
     row_numbers: RowNumbers = field(default_factory=RowNumbers)
     n_dropped: int = 0

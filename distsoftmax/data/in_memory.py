@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import Format
+from distsoftmax.data.features import compressed
 from distsoftmax.data.readers.columns import take_rows
 from distsoftmax.data.source import Features, RawRows, Source, TextColumn
 from distsoftmax.model import NumberedNames
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 
 class InMemory(Source):
@@ -115,12 +113,3 @@ def feature_rows(features: Features, rows: slice) -> Features:
     ends = features.indptr[start : stop + 1]
     entries = slice(int(ends[0]), int(ends[-1]))
     return compressed(features.data[entries], features.indices[entries], ends - ends[0], features.shape[1])
-
-
-def compressed(values: NDArray, indices: NDArray, ends: NDArray, n_columns: int) -> csr_array:
-    """Return a matrix of these very arrays: its own constructor looks at all of them, and may copy."""
-    from scipy.sparse import csr_array
-
-    rows = csr_array((ends.size - 1, n_columns), dtype=values.dtype)
-    rows.data, rows.indices, rows.indptr = values, indices, ends
-    return rows

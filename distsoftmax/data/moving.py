@@ -18,7 +18,7 @@ from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.cluster.assignment import Assignment
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig
-from distsoftmax.data.dataset import Dataset, origin_of_held_out, origin_of_training
+from distsoftmax.data.dataset import Dataset, held_by_others, origins
 from distsoftmax.data.features import SparseFeatures, moved
 from distsoftmax.data.preparation import PreparedShard, Samples
 from distsoftmax.data.shard_file import content_of, shard_in
@@ -66,27 +66,26 @@ def move_shards(
     InputError
         On every rank: what has arrived damaged cannot be read again.
     """
-    folder = None if warm is None else WarmFolder(warm, "")
-    store, held_out = dataset.training.store, dataset.held_out_store
-    holders = _holders(store, dataset.n_shards, cluster)
-    receivers = holders.copy()
-    for rank, numbers in enumerate(wanted):
-        receivers[list(numbers)] = rank
-    others = 0 if held_out is None else held_out.bytes_held
-    origin = origin_of_training(dataset, config, folder)
-    training = _moved(store, _moves(holders, receivers), origin, others, cluster, show)
-    if held_out is not None:
-        holders = _holders(held_out, dataset.held_out_digests.size, cluster)
-        along = in_proportion(holders, [len(numbers) for numbers in wanted])
-        others = training.bytes_held + store.without(training.numbers).bytes_held
-        origin = origin_of_held_out(dataset, config, folder)
-        held_out = _moved(held_out, _moves(holders, along), origin, others, cluster, show)
-    return Dataset.of(dataset, training, held_out)
+    stores = list(dataset.stores)
+    given = 0  # bytes of what this rank has given away, which stays in memory as long as the old dataset
+    for number, origin in enumerate(origins(dataset, config, WarmFolder(warm, ""))):
+        store = stores[number]
+        holders = _holders(store, origin.files.digests.size, cluster)
+        if number == 0:
+            receivers = holders.copy()
+            for rank, numbers in enumerate(wanted):
+                receivers[list(numbers)] = rank
+        else:
+            receivers = in_proportion(holders, [len(numbers) for numbers in wanted])
+        others = held_by_others(stores, number) + given
+        stores[number] = _moved(store, _moves(holders, receivers), origin, others, cluster, show)
+        given += store.without(stores[number].numbers).bytes_held
+    return replace(dataset, stores=tuple(stores))
 
 
 def assignment_of(dataset: Dataset, cluster: Communicator) -> Assignment:
     """Return the shards of --data that each rank holds, ascending. Collective."""
-    holders = _holders(dataset.training.store, dataset.n_shards, cluster)
+    holders = _holders(dataset.stores[0], dataset.n_shards, cluster)
     return tuple(tuple(np.flatnonzero(holders == rank).tolist()) for rank in range(cluster.size))
 
 
@@ -178,9 +177,9 @@ def _moved(
     others += store.bytes_held - kept.bytes_held  # which stay in memory until all have arrived
     wanted = {move.shard for move in moves if move.receiver == cluster.rank}
     with cluster.agreement():
-        mapped = (origin.files.find(number, int(origin.digests[number])) for number in sorted(wanted))
+        mapped = (origin.files.find(number) for number in sorted(wanted))
         kept = kept.with_more((shard for shard in mapped if shard is not None), others)
-    absent = np.zeros(origin.digests.size, dtype=np.int64)
+    absent = np.zeros(origin.files.digests.size, dtype=np.int64)
     absent[list(wanted.difference(kept.numbers))] = 1
     cluster.sum_integers(absent)
     travelling, n_done = [move for move in moves if absent[move.shard]], 0
@@ -189,9 +188,7 @@ def _moved(
         arrived = _exchanged(of_round, given, origin, cluster)
         with cluster.agreement():  # a signal may end it
             show("moving samples", n_done, len(travelling))
-            kept = kept.with_more(
-                (origin.files.keep(shard, int(origin.digests[shard.number])) for shard in arrived), others
-            )
+            kept = kept.with_more(map(origin.files.keep, arrived), others)
         n_done += len(of_round)
         cluster.n_shards_done += 1
     return origin.add_to(kept, sorted(wanted.difference(kept.numbers)), others, cluster, show)
@@ -201,17 +198,17 @@ def _exchanged(
     moves: Sequence[Move], given: dict[int, PreparedShard], origin: Origin, cluster: Communicator
 ) -> list[PreparedShard]:
     """Send and receive the shards of a round, and return those that have arrived whole. Collective."""
-    contents = [b""] * cluster.size
+    contents, digests = [b""] * cluster.size, origin.files.digests
     for move in moves:
         if move.sender == cluster.rank:
-            contents[move.receiver] = b"".join(content_of(given[move.shard], int(origin.digests[move.shard])))
+            contents[move.receiver] = b"".join(content_of(given[move.shard], int(digests[move.shard])))
     received = cluster.alltoall(contents)
     arrived = []
     for move in moves:
         if move.receiver == cluster.rank:
-            name, digest = Path(f"shard {move.shard} from rank {move.sender}"), int(origin.digests[move.shard])
+            name, content = Path(f"shard {move.shard} from rank {move.sender}"), received[move.sender]
             try:
-                shard = shard_in(received[move.sender], name, move.shard, digest, origin.preparation)
+                shard = shard_in(content, name, move.shard, int(digests[move.shard]), origin.files.preparation)
             except DamagedFile:
                 continue
             arrived.append(PreparedShard(_of_its_own(shard.training), _of_its_own(shard.held_out)))

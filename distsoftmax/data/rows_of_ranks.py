@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.data.class_names import class_names
-from distsoftmax.data.in_memory import InMemory, Run, compressed
+from distsoftmax.data.features import compressed
+from distsoftmax.data.in_memory import InMemory, Run
 from distsoftmax.data.readers.parted_source import JoinedRows, join_rows
 from distsoftmax.data.source import Features, RawRows, TextColumn
 from distsoftmax.errors import InputError

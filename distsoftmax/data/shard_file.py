@@ -9,17 +9,13 @@ import hashlib
 from collections.abc import Mapping
 from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from numpy.typing import NDArray
 
-from distsoftmax.data.features import COMPACT, Compact, Prepared, SparseFeatures
+from distsoftmax.data.features import COMPACT, Compact, Prepared, SparseFeatures, compressed
 from distsoftmax.data.preparation import Preparation, PreparedShard, Samples
 from distsoftmax.errors import DamagedFile
 from distsoftmax.tensor_file import Buffer, tensor_file_content, tensors_in
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 KIND = "prepared shard"
 DIGEST = hashlib.blake2b  # twice as quick as SHA-256 where the processor has no instructions for that
@@ -81,18 +77,10 @@ def _samples_in(tensors: Mapping[str, NDArray], prefix: str, number: int, prepar
     own = {name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     features: Prepared
     if "columns" in own:
-        features = SparseFeatures(own["columns"], _compressed_rows(own))
+        matrix = compressed(own["data"], own["indices"], own["indptr"], own["columns"].size)
+        features = SparseFeatures(own["columns"], matrix)
     elif own["features"].dtype.name in COMPACT:
         features = preparation.standardization.compact(own["features"], preparation.dtype)
     else:
         features = own["features"]
     return Samples(number, features, own["classes"], own.get("weights"))
-
-
-def _compressed_rows(arrays: Mapping[str, NDArray]) -> csr_array:
-    from scipy.sparse import csr_array
-
-    shape = arrays["indptr"].size - 1, arrays["columns"].size
-    matrix = csr_array(shape, dtype=arrays["data"].dtype)
-    matrix.data, matrix.indices, matrix.indptr = arrays["data"], arrays["indices"], arrays["indptr"]  # as they are
-    return matrix

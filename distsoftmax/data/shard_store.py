@@ -92,16 +92,6 @@ class ShardStore(Generic[Value]):
         """The shards' numbers."""
         return [shard.number for shard, _ in self._shards]
 
-    def require_disk(self, shard_bytes: int, n_shards: int, n_ranks: int) -> None:
-        """Refuse scratch without room for what so many ranks of a node will write, each so many shards this large.
-
-        Raises
-        ------
-        OutputError
-        """
-        if self.bound is not None:
-            self.spool.require_disk(max(shard_bytes * n_shards - self.bound, 0) * n_ranks)
-
     def require_memory(self, divided: DividedSource, *, largest: int = 0, others: int = 0) -> None:
         """Refuse a bound that leaves no room for shards at hand while they are worked on. Not collective.
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import OnMissing
-from distsoftmax.data.preparation import Preparation, PreparedShard
+from distsoftmax.data.preparation import PreparedShard
 from distsoftmax.data.shard_store import ShardStore
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source
 from distsoftmax.data.source import Source, SourceSpec
@@ -32,19 +29,14 @@ class Origin:
     source : callable
         Returns the source, not yet open.
     n_rows : int
-    digests : ndarray of int64, (n_shards,)
-        Of each shard as it was read before.
-    preparation : Preparation
     on_missing : {"error", "fill", "drop row"}
         What becomes of a missing cell.
     files : WarmShards
-        Where shards may lie that are prepared already.
+        Where shards may lie that are prepared already; with the digest of each shard as it was read before.
     """
 
     source: Callable[[], Source | SourceSpec]
     n_rows: int
-    digests: NDArray[np.int64]
-    preparation: Preparation
     on_missing: OnMissing
     files: WarmShards
 
@@ -78,12 +70,12 @@ class Origin:
         with cluster.agreement():  # a signal may end it
             for count, number in enumerate(wanted):
                 show("checking samples in scratch", count, len(wanted))
-                prepared[number] = self.files.find(number, int(self.digests[number]))
+                prepared[number] = self.files.find(number)
         absent = [number for number, shard in prepared.items() if shard is None]
         owned = [range(*ends) for ends in cluster.allgather((absent[0], absent[-1] + 1) if absent else (0, 0))]
         divided = None
         if any(owned):
-            divided = divide_source(self.source(), self.digests.size, cluster, owned=owned)
+            divided = divide_source(self.source(), self.files.digests.size, cluster, owned=owned)
             if divided.source.n_rows != self.n_rows:
                 raise changed(divided.source.path).on_all_ranks()
 
@@ -100,9 +92,9 @@ class Origin:
         assert divided is not None
         show(f"reading {divided.source.path}", number - divided.own.start, len(divided.own))
         raw = divided.read(number, on_missing=self.on_missing)
-        if shard_digest(raw) != self.digests[number]:
+        if shard_digest(raw) != self.files.digests[number]:
             raise changed(divided.source.path)
-        return self.files.keep(self.preparation.prepare(raw), int(self.digests[number]))
+        return self.files.keep(self.files.preparation.prepare(raw))
 
 
 def changed(path: str) -> SourceChanged:

@@ -9,19 +9,21 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.columns import sum_entry_weights, sum_squares, sum_values
 from distsoftmax.arithmetic.fixed_point import LARGEST_VALUE
 from distsoftmax.arithmetic.parameters import matrix_vector
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
-from distsoftmax.data.column_sums import (
+from distsoftmax.data.features import (
+    COMPACT,
     Columns,
+    Compact,
+    Prepared,
+    SparseFeatures,
     columns_of,
+    core_columns,
     extremes,
-    sum_entry_weights,
-    sum_squares,
-    sum_values,
 )
-from distsoftmax.data.features import COMPACT, Compact, Prepared, SparseFeatures
 from distsoftmax.errors import InputError
 
 CHUNK = 1 << 15  # numbers
@@ -189,19 +191,26 @@ def fit_standardization(
         return replace(Standardization.of_features_as_they_are(len(names)), trained=trained)
 
     def total(
-        measure: Callable[[Columns, NDArray[np.float64] | None], NDArray[np.float64]], bound: NDArray[np.float64]
+        measure: Callable[..., NDArray[np.float64]],
+        bound: NDArray[np.float64],
+        about: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        partials = (
-            ShardSum(shard, measure(features, weights), columns_of(features)) for shard, features, weights in rows()
-        )
-        return bounded_sum(partials, total_weight * bound, cluster)
+        """Return the sum over all rows of a measure of `arithmetic.columns`, about so much in each column if given."""
+
+        def of_shard(of_rows: Weighted) -> ShardSum:
+            shard, features, weights = of_rows
+            own = columns_of(features)
+            centres = () if about is None else (about if own is None else about[own],)
+            return ShardSum(shard, measure(core_columns(features), weights, *centres), own)
+
+        return bounded_sum(map(of_shard, rows()), total_weight * bound, cluster)
 
     magnitude = np.max(np.abs(largest), axis=0)
     mean = total(sum_values, magnitude) / total_weight
     mean[constant] = largest[0][constant]
-    squares = total(lambda features, weights: sum_squares(features, mean, weights), np.square(2 * magnitude))
+    squares = total(sum_squares, np.square(2 * magnitude), mean)
     if "sparse" in kinds:
-        weight = total(lambda features, weights: sum_entry_weights(_sparse(features), weights), np.ones(shape))
+        weight = total(sum_entry_weights, np.ones(shape))
         empty = (total_weight - weight) / total_weight
         # of a column without empty cells, rounding is all that is left of the difference
         squares += np.where(empty > ROUNDING, empty * total_weight, 0.0) * np.square(mean)
@@ -259,8 +268,3 @@ def _kind(features: Columns) -> str:
     if isinstance(features, SparseFeatures):
         return "sparse"
     return "compact" if features.dtype.name in COMPACT else "floats"
-
-
-def _sparse(features: Columns) -> SparseFeatures:
-    assert isinstance(features, SparseFeatures)
-    return features

@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distsoftmax import __version__
 from distsoftmax.arithmetic.library import VERSION
 from distsoftmax.cluster.communicator import Communicator
@@ -175,48 +178,51 @@ class WarmShards:
         Which source: that of --data or that of --valid.
     preparation : Preparation
         What makes their samples.
+    digests : ndarray of int64, (n_shards,)
+        Of the raw shards that they are made of.
     spool : Spool
         Lets what is mapped leave this process's memory, where --memory asks for that.
+
+    Attributes
+    ----------
+    preparation, digests
     """
 
-    def __init__(self, folder: WarmFolder | None, kind: str, preparation: Preparation, spool: Spool) -> None:
+    def __init__(
+        self,
+        folder: WarmFolder | None,
+        kind: str,
+        preparation: Preparation,
+        digests: NDArray[np.int64],
+        spool: Spool,
+    ) -> None:
+        self.preparation, self.digests = preparation, digests
         self._folder = folder or WarmFolder(None, "")
-        self._preparation = preparation
         self._prefix = f"{preparation_digest(preparation)}-{kind}" if self._folder.path is not None else ""
         self._spool = spool
 
-    def find(self, number: int, digest: int) -> PreparedShard | None:
-        """Map a shard's file, if it is there and whole. Not collective.
+    def find(self, number: int) -> PreparedShard | None:
+        """Map a shard's file, if it is there and whole. Not collective."""
+        path = self._path(number)
+        return None if path is None else self._mapped(path, number, is_known=False)
 
-        Parameters
-        ----------
-        digest : int
-            The raw shard's.
-        """
-        folder = self._folder.path
-        with contextlib.suppress(InputError):
-            if folder is not None:
-                return self._mapped(self._path(folder, number), number, digest, is_known=False)
-        return None
-
-    def keep(self, shard: PreparedShard, digest: int) -> PreparedShard:
+    def keep(self, shard: PreparedShard) -> PreparedShard:
         """Write a shard's file, and return the shard as it lies in it; as it is, where that does not work."""
+        path = self._path(shard.number)
+        if path is None or not self._folder.write(path, content_of(shard, int(self.digests[shard.number]))):
+            return shard
+        return self._mapped(path, shard.number, is_known=True) or shard
+
+    def _path(self, number: int) -> Path | None:
         folder = self._folder.path
-        if folder is None:
-            return shard
-        path = self._path(folder, shard.number)
-        if not self._folder.write(path, content_of(shard, digest)):
-            return shard
-        with contextlib.suppress(InputError):
-            return self._mapped(path, shard.number, digest, is_known=True)
-        return shard
+        return None if folder is None else folder / f"{self._prefix}-{number}{SHARD}"
 
-    def _path(self, folder: Path, number: int) -> Path:
-        return folder / f"{self._prefix}-{number}{SHARD}"
-
-    def _mapped(self, path: Path, number: int, digest: int, *, is_known: bool) -> PreparedShard:
-        content = map_file(path)
-        shard = shard_in(content, path, number, digest, self._preparation, is_known=is_known)
+    def _mapped(self, path: Path, number: int, *, is_known: bool) -> PreparedShard | None:
+        try:
+            content = map_file(path)
+            shard = shard_in(content, path, number, int(self.digests[number]), self.preparation, is_known=is_known)
+        except InputError:
+            return None
         self._spool.adopt(content)
         if not is_known:  # all of it has been looked at
             self._spool.used(len(content))

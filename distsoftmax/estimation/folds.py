@@ -158,7 +158,7 @@ def chosen_samples(dataset: Dataset, masks: Masks, cluster: Communicator) -> Dat
         none = Samples(samples.shard, samples.features[:0], samples.classes[:0])
         store.add(PreparedShard(replace(samples, weights=_masked(samples, masks)), none))
     total = math.fsum(weights_by_class(dataset, masks, cluster))
-    return Dataset.of(replace(dataset, total_weight=total), store, None)
+    return replace(dataset, total_weight=total, stores=(store,))
 
 
 def without_class_weights(dataset: Dataset) -> Dataset:
@@ -172,7 +172,7 @@ def without_class_weights(dataset: Dataset) -> Dataset:
         assert samples.weights is not None
         weights = samples.weights / of_classes[samples.classes]
         store.add(PreparedShard(replace(samples, weights=weights), shard.held_out))
-    return Dataset.of(dataset, store, None)
+    return replace(dataset, stores=(store,))
 
 
 def _masked(samples: Samples, masks: Masks) -> NDArray[np.float64]:

@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_X_y
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import ObjectiveConfig, SolverConfig
 from distsoftmax.data.dataset import Dataset
-from distsoftmax.data.facts import Facts
 from distsoftmax.data.preparation import Preparation, PreparedShard
 from distsoftmax.data.rows_of_ranks import RowsOfRanks
 from distsoftmax.data.shard_store import ShardStore
@@ -104,7 +103,7 @@ def _dataset(X: NDArray[np.float64], classes: NDArray[np.int64], num_classes: in
     store = ShardStore[PreparedShard](None, Spool(""))
     for shard in divided.read_all():
         store.add(preparation.prepare(shard))
-    facts = Facts(
+    return Dataset(
         preparation=preparation,
         n_rows=len(X),
         n_training=len(X),
@@ -114,5 +113,5 @@ def _dataset(X: NDArray[np.float64], classes: NDArray[np.int64], num_classes: in
         shard_digests=np.zeros(divided.n_shards, dtype=np.int64),
         held_out_digests=np.zeros(0, dtype=np.int64),
         notes=(),
+        stores=(store,),
     )
-    return Dataset.of(facts, store, None)

@@ -13,7 +13,7 @@ from distsoftmax.arithmetic.parameters import gram, total
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.cores import choose_threads
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
-from distsoftmax.data.column_sums import columns_of, extremes
+from distsoftmax.data.features import columns_of, extremes
 from distsoftmax.data.standardization import Weighted, fit_standardization
 from distsoftmax.errors import InputError
 from distsoftmax.inference.collinearity import Omitted, eliminate, elimination_order

@@ -21,7 +21,7 @@ from distsoftmax.inspection.diagnosis import Diagnosis, Problem
 from distsoftmax.inspection.memory_need import MemoryNeed, ShardBytes, memory_needs
 from distsoftmax.inspection.suggestion import suggest
 from distsoftmax.inspection.tally import BadNumbers, KindOf
-from distsoftmax.model import are_sparse
+from distsoftmax.model import Encoding
 
 COLUMNS_SHOWN = 10  # those with the most bad cells
 
@@ -150,8 +150,13 @@ def describe(
     )
     stored = np.result_type(*census.numbers.stored)
     computed = compute_dtype(config, source.is_text, stored.name)
-    width = _width(source, census)
-    sizes = _shard_bytes(divided, census, width, stored, computed)
+    texts = (tuple(tally.rows) for tally in census.categories)
+    encoding = Encoding(numeric=source.feature_names, categories=tuple(zip(source.category_names, texts, strict=True)))
+    width, rows = len(encoding.feature_names), np.diff(divided.bounds)
+    if source.sparse:
+        sizes = ShardBytes.of_sparse(census.numbers.sparse_bytes, stored, computed)
+    else:
+        sizes = ShardBytes.of_dense(rows, encoding, stored, computed)
     needs = memory_needs(
         [2**power for power in range(divided.n_shards.bit_length())] if ranks is None else [ranks],
         divided.bounds,
@@ -161,7 +166,7 @@ def describe(
         bound=bound,
     )
     diagnosis = Diagnosis(config, source, census, sizes=sizes, needs=needs, bound=bound, no_labels=no_labels)
-    rows, numbers, labels, weights = np.diff(divided.bounds), census.numbers, census.labels, census.weights
+    numbers, labels, weights = census.numbers, census.labels, census.weights
     return Description(
         path=source.path,
         format=source.format,
@@ -171,7 +176,7 @@ def describe(
         numeric=len(source.feature_names),
         categories=tuple(_categories(source, census, declared=not undeclared)),
         features=width,
-        sparse=source.sparse or _become_sparse(source, census),
+        sparse=source.sparse or encoding.is_sparse,
         nonzero=numbers.nonzero,
         stored="text" if source.is_text else stored.name,
         computed=computed.name,
@@ -227,27 +232,6 @@ def _kinds_of_text(config: DataConfig, source: Source) -> KindOf:
         return "number" if is_number(text, config.decimal) else "word"
 
     return kind_of
-
-
-def _shard_bytes(
-    divided: DividedSource, census: Census, width: int, stored: np.dtype, computed: np.dtype
-) -> ShardBytes:
-    if divided.source.sparse:
-        return ShardBytes.of_sparse(census.numbers.sparse_bytes, stored, computed)
-    n_numeric, n_texts, rows = len(divided.source.feature_names), len(census.categories), np.diff(divided.bounds)
-    if _become_sparse(divided.source, census):
-        return ShardBytes.of_sparse_categories(rows, n_numeric, n_texts, stored, computed)
-    return ShardBytes.of_dense(rows, n_numeric, n_texts, width, stored, computed)
-
-
-def _become_sparse(source: Source, census: Census) -> bool:
-    """Return whether the categories make the features sparse."""
-    return are_sparse(len(source.feature_names), [len(tally.rows) for tally in census.categories])
-
-
-def _width(source: Source, census: Census) -> int:
-    """Return the number of features a run would have."""
-    return len(source.feature_names) + sum(len(tally.rows) for tally in census.categories)
 
 
 def _categories(source: Source, census: Census, *, declared: bool) -> Iterator[Categories]:

@@ -239,7 +239,7 @@ class Diagnosis:
             yield note(f"{self.source.path}: {_counted(weights.zero, 'row')} of weight 0 will not count")
 
     def _of_memory(self) -> Iterator[Problem]:
-        path, least, n_shards = self.source.path, self.sizes.least_bound, self.sizes.read.size
+        path, least, n_shards = self.source.path, self.sizes.least_bound, self.sizes.kept.size
         if self.bound is not None and least > self.bound:
             yield error(str(too_little_memory(path, self.source.n_rows, n_shards, self.bound, least // AT_HAND)))
         for need in self.needs:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.data.encoding import SPARSE_INDEX
+from distsoftmax.data.encoding import encoded_row_bytes
 from distsoftmax.data.features import COMPACT
 from distsoftmax.data.shard_store import AT_HAND
+from distsoftmax.model import Encoding
 
 BYTES_A_ROW = 8  # a class, or a weight
 PARAMETER_ARRAYS = 12  # the solver's state, the gradient, its integer sums and those on the way
@@ -51,51 +52,34 @@ class MemoryNeed:
 class ShardBytes:
     """The bytes of each shard's features, int64, (n_shards,).
 
-    As read, encoded (categories spread over columns), at most until they are ready, as kept, and what must find room
-    while a shard is at hand.
+    At most until they are ready, as kept, and what must find room while a shard is at hand.
     """
 
-    read: NDArray[np.int64]
-    encoded: NDArray[np.int64]
     ready: NDArray[np.int64]
     kept: NDArray[np.int64]
     at_hand: NDArray[np.int64]
 
     @classmethod
-    def of_dense(
-        cls, rows: NDArray[np.int64], n_numeric: int, n_texts: int, width: int, stored: np.dtype, dtype: np.dtype
-    ) -> ShardBytes:
-        """Return those of dense rows with `n_texts` columns of text, which become `width` features in all."""
-        read = rows * (n_numeric * stored.itemsize + n_texts * np.dtype(np.intp).itemsize)
-        kept = stored if stored.name in COMPACT else dtype
-        encoded = rows * (width * stored.itemsize)
-        wide = rows * (width * np.dtype(np.float64).itemsize) if n_texts else read
-        return cls(read, encoded, np.maximum(read, encoded), rows * (width * kept.itemsize), wide)
-
-    @classmethod
-    def of_sparse_categories(
-        cls, rows: NDArray[np.int64], n_numeric: int, n_texts: int, stored: np.dtype, dtype: np.dtype
-    ) -> ShardBytes:
-        """Return those of dense rows with columns of so many categories that the features are sparse; the most."""
-        read = rows * (n_numeric * stored.itemsize + n_texts * np.dtype(np.intp).itemsize)
-        starts_and_columns = (n_numeric + n_texts + 1) * SPARSE_INDEX
-        value = stored.itemsize if stored in (np.float32, np.float64) else np.dtype(np.float64).itemsize
-        encoded = rows * ((n_numeric + n_texts) * value + starts_and_columns)
-        kept = rows * ((n_numeric + n_texts) * dtype.itemsize + starts_and_columns)
-        wide = rows * ((n_numeric + n_texts) * np.dtype(np.float64).itemsize + starts_and_columns)
-        return cls(read, encoded, np.maximum(read, encoded), kept, wide)
+    def of_dense(cls, rows: NDArray[np.int64], encoding: Encoding, stored: np.dtype, dtype: np.dtype) -> ShardBytes:
+        """Return those of dense columns; where many categories make sparse features of them, the most."""
+        n_texts, double = len(encoding.categories), np.dtype(np.float64)
+        value, kept = stored, stored if stored.name in COMPACT else dtype
+        if encoding.is_sparse:
+            value, kept = stored if stored in (np.float32, np.float64) else double, dtype
+        read = rows * (len(encoding.numeric) * stored.itemsize + n_texts * np.dtype(np.intp).itemsize)
+        encoded, kept_bytes, wide = (rows * encoded_row_bytes(encoding, of) for of in (value, kept, double))
+        return cls(np.maximum(read, encoded), kept_bytes, np.maximum(read, wide) if n_texts else read)
 
     @classmethod
     def of_sparse(cls, counted: NDArray[np.int64], stored: np.dtype, dtype: np.dtype) -> ShardBytes:
         """Return those of sparse rows; `counted` is `NumberTally.sparse_bytes`."""
         read, n_values, rest = counted
-        encoded = n_values * stored.itemsize + rest
-        return cls(read, encoded, np.maximum(read, encoded), n_values * dtype.itemsize + rest, read)
+        return cls(np.maximum(read, n_values * stored.itemsize + rest), n_values * dtype.itemsize + rest, read)
 
     @property
     def least_bound(self) -> int:
         """The least that --memory may be: the shards at hand at once where all lie in scratch."""
-        return AT_HAND * int(np.maximum(self.read, self.at_hand).max())
+        return AT_HAND * int(self.at_hand.max())
 
 
 def memory_needs(
@@ -125,9 +109,12 @@ def memory_needs(
     parameters = None if n_parameters is None else PARAMETER_ARRAYS * n_parameters * np.dtype(np.float64).itemsize
     needs = []
     for ranks in rank_counts:
-        first = np.arange(ranks + 1, dtype=np.int64) * sizes.read.size // ranks  # as `owned_shards` has it
+        first = np.arange(ranks + 1, dtype=np.int64) * sizes.kept.size // ranks  # as `owned_shards` has it
         rows = int(np.diff(bounds[first]).max())
-        ready, kept = (_most(of_shard, first) for of_shard in (sizes.ready, sizes.kept))
+        starts = np.unique(first)[:-1]  # without the ranks that have no shard
+        sums = [np.add.reduceat(of_shard, starts) for of_shard in (sizes.ready, sizes.kept)]
+        ready, kept = (int(of_rank.max()) for of_rank in sums)
+        at_hand = sums[1] + AT_HAND * np.maximum.reduceat(sizes.kept, starts)
         classes = rows * BYTES_A_ROW * (2 if weighted else 1)
         most = max(ready, kept)
         needs.append(
@@ -140,20 +127,7 @@ def memory_needs(
                 classes=classes,
                 parameters=parameters,
                 total=(most if bound is None else min(most, bound)) + classes + (parameters or 0),
-                uses_scratch=bound is not None and _most_at_hand(sizes.kept, first) > bound,
+                uses_scratch=bound is not None and int(at_hand.max()) > bound,
             )
         )
     return tuple(needs)
-
-
-def _most_at_hand(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:
-    """Return the most that a rank's shards take together with those at hand."""
-    first = np.unique(first)  # without the ranks that have no shard
-    sums, largest = np.add.reduceat(of_shard, first[:-1]), np.maximum.reduceat(of_shard, first[:-1])
-    return int((sums + AT_HAND * largest).max())
-
-
-def _most(of_shard: NDArray[np.int64], first: NDArray[np.int64]) -> int:
-    """Return the largest sum over the shards of a rank; rank r has the shards first[r] to first[r + 1]."""
-    sums = np.concatenate([[0], np.cumsum(of_shard, dtype=np.int64)])[first]
-    return int(np.diff(sums).max())

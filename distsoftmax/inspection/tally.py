@@ -10,9 +10,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from distsoftmax.arithmetic.columns import DenseColumns, sum_values
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.column_sums import extremes, sum_values
-from distsoftmax.data.features import SparseFeatures, first_marked, size_of
+from distsoftmax.data.features import SparseFeatures, extremes, first_marked, size_of
 from distsoftmax.data.source import Features, RawRows, TextColumn
 
 RowName: TypeAlias = Callable[[int], str]  # what an error calls a row of the shard at hand
@@ -118,7 +118,7 @@ class WeightTally(Tally):
         bad = np.flatnonzero(~good)
         if bad.size and self.first_bad is None:
             self.first_bad = Spot(row_name(int(bad[0])), value=float(weights[bad[0]]))
-        return float(sum_values(weights[good, None], None)[0])
+        return float(sum_values(DenseColumns(weights[good, None]))[0])
 
 
 @dataclass

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from distsoftmax.arithmetic.arrays import Doubles
-from distsoftmax.arithmetic.columns import sum_weights
+from distsoftmax.arithmetic.columns import sum_by_class, sum_magnitudes, sum_weights
 from distsoftmax.arithmetic.elementary import log
 from distsoftmax.arithmetic.parameters import matrix_vector, row_blocks
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
-from distsoftmax.data.column_sums import columns_of, extremes, sum_by_class, sum_magnitudes
 from distsoftmax.data.dataset import Dataset
+from distsoftmax.data.features import columns_of, core_columns, extremes
 from distsoftmax.data.preparation import Samples
 
 ROOM = 1.01  # for the rounding of a bound in float32
@@ -48,7 +48,9 @@ def measure_features(dataset: Dataset, by_class: bool, cluster: Communicator) ->
     largest = _agree_on_largest(dataset.training, width, cluster)
     largest_held_out = _agree_on_largest(dataset.held_out, width, cluster)
     partials = (
-        ShardSum(samples.shard, sum_magnitudes(samples.features, samples.weights), columns_of(samples.features))
+        ShardSum(
+            samples.shard, sum_magnitudes(core_columns(samples.features), samples.weights), columns_of(samples.features)
+        )
         for samples in dataset.training
     )
     magnitudes = np.empty(width)
@@ -94,7 +96,7 @@ def _sum_by_class(dataset: Dataset, shape: tuple[int, int], magnitudes: Doubles,
 
     def of_shard(samples: Samples) -> ShardSum:
         n_classes, columns = shape[0], columns_of(samples.features)
-        sums = sum_by_class(samples.features, samples.classes, samples.weights, n_classes)
+        sums = sum_by_class(core_columns(samples.features), samples.classes, n_classes, samples.weights)
         weights = np.bincount(samples.classes, minlength=n_classes).astype(np.float64)
         if samples.weights is not None:
             weights = sum_weights(samples.classes, n_classes, samples.weights)

@@ -57,8 +57,8 @@ from distsoftmax.arithmetic.fixed_point import FixedPoint
 from distsoftmax.arithmetic.parameters import norm
 from distsoftmax.arithmetic.randomness import Purpose, below, permutation, uniform
 from distsoftmax.cluster.communicator import Communicator
-from distsoftmax.data.column_sums import row_norms
 from distsoftmax.data.dataset import Dataset
+from distsoftmax.data.features import row_norms
 from distsoftmax.data.preparation import Samples
 from distsoftmax.objective.cross_entropy import CrossEntropy, Hessian
 from distsoftmax.objective.feature_bounds import ROOM

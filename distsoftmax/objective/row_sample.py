@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.arrays import Doubles
+from distsoftmax.arithmetic.columns import sum_squares
 from distsoftmax.arithmetic.randomness import Purpose, uniform
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, bounded_sum
-from distsoftmax.data.column_sums import columns_of, row_norms, sum_squares
 from distsoftmax.data.dataset import Dataset
-from distsoftmax.data.features import SparseFeatures
+from distsoftmax.data.features import SparseFeatures, columns_of, core_columns, row_norms
 from distsoftmax.objective.feature_bounds import ROOM, FeatureBounds
 
 
@@ -58,7 +58,9 @@ def mean_squares(dataset: Dataset, bounds: FeatureBounds, cluster: Communicator)
     """Return the weighted mean square of every feature in training's units, (n_features + 1,). Collective."""
     n_features = bounds.largest.size - 1
     squares = (
-        ShardSum(samples.shard, sum_squares(samples.features, None, samples.weights), columns_of(samples.features))
+        ShardSum(
+            samples.shard, sum_squares(core_columns(samples.features), samples.weights), columns_of(samples.features)
+        )
         for samples in dataset.training
     )
     bound = ROOM * dataset.total_weight * (bounds.largest[:-1] * bounds.largest[:-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.arithmetic.parameters import product
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.given_rows import given_rows
-from distsoftmax.data.preparation import Preparation, Samples
+from distsoftmax.data.preparation import SCORING_DTYPE, Preparation, Samples
 from distsoftmax.model import Model
 from distsoftmax.model import load_model as load_plain_model
-from distsoftmax.scoring.source_scorer import DTYPE
 
 ROWS_AT_ONCE = 256  # whose scores are computed together
 
@@ -36,7 +34,7 @@ class Predictor(Model):
     @classmethod
     def of(cls, model: Model) -> Predictor:
         """Return a model as one that scores rows."""
-        return cls(**{item.name: getattr(model, item.name) for item in fields(Model)})
+        return cls(**vars(model))
 
     def predict_proba(self, rows: Any) -> NDArray[np.float64]:
         """Return the probability of each class for each row, with the bits that ``predict --probabilities`` writes.
@@ -72,7 +70,7 @@ class Predictor(Model):
                [0.953, 0.047]])
         """
         scorer, shards = self._opened(rows)
-        return np.concatenate([scorer.probabilities(samples.rows(DTYPE)) for samples in shards])
+        return np.concatenate([scorer.probabilities(samples.rows(SCORING_DTYPE)) for samples in shards])
 
     def predict(self, rows: Any) -> NDArray[np.str_]:
         """Return the most probable class of each row, (rows,), as ``predict`` writes it; see `predict_proba`.
@@ -85,7 +83,7 @@ class Predictor(Model):
         ['cat', 'dog']
         """
         scorer, shards = self._opened(rows)
-        codes = np.concatenate([scorer.loss_and_prediction(samples.rows(DTYPE))[1] for samples in shards])
+        codes = np.concatenate([scorer.loss_and_prediction(samples.rows(SCORING_DTYPE))[1] for samples in shards])
         predicted: NDArray[np.str_] = np.array(self.classes)[codes]
         return predicted
 
@@ -109,7 +107,7 @@ class Predictor(Model):
         # where training left rows with a missing cell out, there is no answer for one
         shards = divided.read_all(on_missing="error" if encoding.fill is None else "fill")
         samples = (preparation.prepare(shard).training for shard in shards)
-        return Scorer(self.parameters, DTYPE, sparse=divided.source.sparse or encoding.is_sparse), samples
+        return Scorer(self.parameters, SCORING_DTYPE, sparse=divided.source.sparse or encoding.is_sparse), samples
 
     def _scores(self, samples: Samples) -> Iterator[NDArray[np.float64]]:
         features = samples.features

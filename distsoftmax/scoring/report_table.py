@@ -7,7 +7,6 @@ from textwrap import wrap
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from distsoftmax.arithmetic.arrays import Integers
 from distsoftmax.objective.classification_report import ClassificationReport
 
 LEAST_WIDTH = 48  # characters, below which nothing is made narrower
@@ -77,7 +76,8 @@ def _matrix_lines(report: ClassificationReport, width: int) -> list[str]:
 
     Columns of classes with long names are headed by their numbers, which then stand before the rows' names, too.
     """
-    confusion, names = _matrix_of(report), report.classes
+    confusion, names = report.confusion, report.classes
+    assert confusion is not None
     heads, rows = list(names), list(names)
     note = ""
     longest = max(map(cell_len, names))
@@ -101,8 +101,8 @@ def _matrix_lines(report: ClassificationReport, width: int) -> list[str]:
 
 def _pair_lines(report: ClassificationReport, width: int) -> list[str]:
     """Return the pairs of classes that are confused most, those of most samples first."""
-    confusion = _matrix_of(report)
-    errors = confusion.copy()
+    assert report.confusion is not None
+    errors = report.confusion.copy()
     np.fill_diagonal(errors, 0)
     cells = [int(cell) for cell in np.argsort(-errors, axis=None, kind="stable")[:PAIRS]]
     pairs = [(*divmod(cell, len(errors)), int(errors.flat[cell])) for cell in cells if errors.flat[cell]]
@@ -117,9 +117,3 @@ def _pair_lines(report: ClassificationReport, width: int) -> list[str]:
     ]
     head = f"{_padded('true', sizes[0])}  {_padded('predicted', sizes[1])}  samples"
     return [*wrap("the classes that are confused most, with the share of the true ones", width), head, *lines]
-
-
-def _matrix_of(report: ClassificationReport) -> Integers:
-    if report.confusion is None:
-        raise ValueError("the report was made without a confusion matrix")
-    return report.confusion

@@ -20,8 +20,6 @@ from distsoftmax.data.survey import no_complete_row
 from distsoftmax.errors import InputError
 from distsoftmax.model import INTERIM_NOTE, Model, load_model
 
-DTYPE = SCORING_DTYPE  # to compute in
-
 
 def open_for_scoring(
     config: ScoringConfig,
@@ -88,7 +86,7 @@ class SourceScorer:
     def __init__(self, model: Model, divided: DividedSource, *, labelled: bool) -> None:
         self._preparation = Preparation.for_scoring(model.encoding, model.classes if labelled else None)
         self._divided = divided
-        self.scorer = Scorer(model.parameters, DTYPE, sparse=divided.source.sparse or model.encoding.is_sparse)
+        self.scorer = Scorer(model.parameters, SCORING_DTYPE, sparse=divided.source.sparse or model.encoding.is_sparse)
         self.n_unseen = self.n_dropped = 0
 
     def samples(self) -> Iterator[Samples]:

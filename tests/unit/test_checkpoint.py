@@ -310,6 +310,7 @@ def test_a_model_comes_back_as_it_was(tmp_path):
     assert (loaded.encoding.categories, loaded.encoding.index_base) == (model().encoding.categories, 1)
     assert loaded.encoding.fill.tobytes() == model().encoding.fill.tobytes()
     assert loaded.coef.tobytes() == model().coef.tobytes()
+    assert loaded.coef.flags.writeable
     assert loaded.sha256 == model().sha256
 
 

@@ -13,12 +13,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from distsoftmax.arithmetic.columns import sum_by_class, sum_magnitudes, sum_squares, sum_values
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import DataConfig, ObjectiveConfig, parse_memory
-from distsoftmax.data.column_sums import extremes, sum_by_class, sum_magnitudes, sum_squares, sum_values
 from distsoftmax.data.dataset import load_dataset
-from distsoftmax.data.features import Compact, SparseFeatures, moved
+from distsoftmax.data.features import Compact, SparseFeatures, core_columns, extremes, moved
 from distsoftmax.data.shard_store import ShardStore
 from distsoftmax.data.shards import divide_source
 from distsoftmax.data.spool import Spool
@@ -447,14 +447,15 @@ def test_column_sums_of_sparse_rows_are_those_of_dense_ones(weighted):
     own = sparse.columns
     weights = np.random.default_rng(0).random(400) if weighted else None
     for measure in (sum_values, sum_magnitudes):
-        np.testing.assert_allclose(measure(sparse, weights), measure(features, weights)[own], rtol=1e-12, atol=1e-12)
+        sums = [measure(core_columns(rows), weights) for rows in (sparse, features)]
+        np.testing.assert_allclose(sums[0], sums[1][own], rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(extremes(sparse), extremes(features)[:, own])
-    by_class = [sum_by_class(some, classes, weights, 3) for some in (sparse, features)]
+    by_class = [sum_by_class(core_columns(rows), classes, 3, weights) for rows in (sparse, features)]
     np.testing.assert_allclose(by_class[0], by_class[1][:, own], rtol=1e-12, atol=1e-12)
     mean = np.full(8, 0.5)
     stored = np.where(features == 0, 0, np.square(features - mean))
     expected = ((np.ones(400) if weights is None else weights) @ stored)[own]
-    np.testing.assert_allclose(sum_squares(sparse, mean, weights), expected, rtol=1e-12)
+    np.testing.assert_allclose(sum_squares(core_columns(sparse), weights, mean[own]), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-50, 2.0**-1000, 1.0, 1e90])

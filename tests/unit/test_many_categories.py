@@ -13,7 +13,7 @@ from distsoftmax.data.encoding import encode_features
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.readers.columns import text_column
 from distsoftmax.data.source import RawRows
-from distsoftmax.model import Encoding, load_model
+from distsoftmax.model import Encoding, NumberedNames, load_model
 
 pandas = pytest.importorskip("pandas")
 
@@ -144,4 +144,5 @@ def test_a_row_holds_the_same_numbers(dtype, n_numeric, sizes, monkeypatch):
     [(5, (64,), False), (5, (65,), True), (7, (65,), False), (0, (65,), True), (19, (100, 100), True), (5, (), False)],
 )
 def test_few_categories_or_many_numbers_stay_dense(n_numeric, sizes, is_sparse):
-    assert model_module.are_sparse(n_numeric, sizes) == is_sparse
+    categories = tuple((f"c{size}", ("text",) * size) for size in sizes)
+    assert Encoding(numeric=NumberedNames(n_numeric), categories=categories).is_sparse == is_sparse

@@ -475,6 +475,6 @@ def test_a_rank_that_dies_while_shards_move_leaves_each_shard_with_one_and_the_b
     assert metrics(tmp_path) == whole(run)[1]
     left = [sessions[rank].dataset for rank in range(MORTAL) if rank not in died]
     assert sorted(number for dataset in left for number in dataset.training.store.numbers) == list(range(SHARDS))
-    if left[0].held_out_store is not None:
-        numbers = sorted(number for dataset in left for number in dataset.held_out_store.numbers)
+    if len(left[0].stores) > 1:
+        numbers = sorted(number for dataset in left for number in dataset.stores[1].numbers)
         assert numbers == list(range(left[0].held_out_digests.size))

@@ -17,10 +17,10 @@ from distsoftmax.cluster.communicator import Alone
 from distsoftmax.config import ScoringConfig
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import InputError, OutputError
+from distsoftmax.evaluate import evaluate
 from distsoftmax.model import Encoding, Model
 from distsoftmax.predict import PredictConfig, command
 from distsoftmax.scoring import prediction_file
-from distsoftmax.scoring.classification_report import evaluate
 
 CLASSES = ("b", 'a,"c"', "", "d\ne", "é")
 N_ROWS = 57

@@ -158,7 +158,7 @@ def assert_same(found, expected, *, notes=True):
         assert shards_of(found, portion) == shards_of(expected, portion)
     for dataset in found:
         for name, value in fields_of(expected[0]).items():
-            if name.split(".")[0] not in ("training", "held_out", *(() if notes else ("notes",))):
+            if name.split(".")[0] not in ("stores", *(() if notes else ("notes",))):
                 own = fields_of(dataset)[name]
                 if isinstance(value, np.ndarray):
                     assert (own.dtype, own.shape, own.tobytes()) == (value.dtype, value.shape, value.tobytes()), name

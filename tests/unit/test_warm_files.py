@@ -11,7 +11,7 @@ from objectives import dataset_of
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.facts import facts_in
 from distsoftmax.errors import DamagedFile, InputError
-from distsoftmax.tensor_file import TENSOR_TYPES, map_file, read_tensor_file, tensor_file_content, tensors_in
+from distsoftmax.tensor_file import TENSOR_TYPES, map_file, tensor_file_content, tensors_in
 
 
 def written(path, tensors, digest=hashlib.blake2b):
@@ -38,14 +38,6 @@ def test_tensors_come_back_as_they_were_without_a_copy(tmp_path, shape):
             assert again[name].ctypes.data % tensor.itemsize == 0
             assert np.shares_memory(again[name], np.frombuffer(content, np.uint8))
             assert not again[name].flags.writeable
-
-
-def test_the_library_reads_the_same(tmp_path):
-    tensors = {"a": np.arange(6.0).reshape(2, 3), "b": np.arange(3, dtype=np.int32)}
-    again, metadata = read_tensor_file("shard", written(tmp_path / "file", tensors, hashlib.sha256))
-    assert metadata == {"number": "3"}
-    for name, tensor in tensors.items():
-        np.testing.assert_array_equal(again[name], tensor)
 
 
 @pytest.mark.parametrize("bit", [1, 4, 32, 128])

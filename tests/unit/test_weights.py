@@ -145,7 +145,7 @@ def test_ranks_read_by_weight_what_they_read_without_from_every_start(table, tmp
     for _ in range(2):  # the second start finds the samples in scratch
         datasets = on_ranks(3, lambda rank: load_dataset(config, True, rank, warm=tmp_path, weights=weights))
         assert shards_of(datasets) == expected
-        assert [dataset.held_out_store.numbers for dataset in datasets] == expected
+        assert [dataset.stores[1].numbers for dataset in datasets] == expected
         for dataset in datasets:
             assert np.array_equal(dataset.shard_digests, even[0].shard_digests)
             assert np.array_equal(dataset.held_out_digests, even[0].held_out_digests)

@@ -111,13 +111,13 @@ def test_every_run_makes_the_model_of_the_file(printed):
 
 @pytest.mark.sweep(2)
 @pytest.mark.launcher
-@pytest.mark.parametrize(("ranks", "threads"), [(1, 1), (1, 3), (3, 1), (4, 3), (5, 1)])
+@pytest.mark.parametrize(("ranks", "threads"), [(1, 1), (1, 3), (3, 1), (4, 3), (5, 1), (7, 1)])
 def test_digests_do_not_depend_on_the_number_of_ranks_or_threads(printed, runs, ranks, threads):
     (models,) = printed({}, command=["mpirun", "-n", ranks, *ALONE, "--threads", threads, "--only", *runs])
     assert not changed(models, runs)
 
 
-@pytest.mark.launcher
+@KNOWS_NO_MPI
 def test_ranks_on_unequal_processors_make_the_same_models(printed, runs):
     """Two sorts of nodes, played by a rank with the lowest instruction set and one with the highest."""
     lowest, highest = (

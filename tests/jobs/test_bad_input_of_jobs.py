@@ -28,21 +28,21 @@ def test_what_rank_0_finds_in_the_folder_ends_all(mpirun, table, tmp_path):
 
 
 def test_a_bad_option_and_a_bad_key_of_the_toml_file_are_reported_once(mpirun, tmp_path):
-    check(mpirun(3, "train", "--l2=-1", deadline=60), "--l2 is -1.0; it must be a finite number, 0 or more", tmp_path)
+    check(mpirun(2, "train", "--l2=-1", deadline=60), "--l2 is -1.0; it must be a finite number, 0 or more", tmp_path)
     (tmp_path / "run.toml").write_text("[solver]\nlerning-rate = 0.1\n")
     ended = mpirun(2, "train", "--config", "run.toml", deadline=60)
     check(ended, "run.toml: unknown key lerning-rate; did you mean learning-rate?", tmp_path)
 
 
 def test_an_unknown_option_suggests_the_nearest_and_is_reported_once(mpirun):
-    ended = mpirun(3, "train", "--lerning-rate", 0.1, deadline=60)
+    ended = mpirun(2, "train", "--lerning-rate", 0.1, deadline=60)
     assert ended.status == 2
     assert ended.err.count("--learning-rate") == 1
     assert ended.err.count("Unrecognized") <= 2
 
 
 def test_help_is_printed_once(mpirun):
-    ended = mpirun(3, "train", "--help", deadline=60)
+    ended = mpirun(2, "train", "--help", deadline=60)
     assert ended.status == 0
     assert ended.out.count("--checkpoint-seconds") == 1
 

@@ -117,7 +117,7 @@ def test_digests_do_not_depend_on_the_number_of_ranks_or_threads(printed, runs, 
     assert not changed(models, runs)
 
 
-@pytest.mark.launcher
+@KNOWS_NO_MPI
 def test_ranks_on_unequal_processors_make_the_same_models(printed, runs):
     """Two sorts of nodes, played by a rank with the lowest instruction set and one with the highest."""
     lowest, highest = (

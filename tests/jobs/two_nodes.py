@@ -23,7 +23,7 @@ import psutil
 LOGIN, RED, BLUE, GREEN = "login", "red", "blue", "green"
 ADDRESSES = {LOGIN: "10.77.0.1", RED: "10.77.0.2", BLUE: "10.77.0.3", GREEN: "10.77.0.4"}
 NEEDED = ("sshd", "ssh", "ssh-keygen", "ip", "tc", "nsenter", "unshare", "setpriv")
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 SBIN = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 OPTIONS = ("PYTHONPATH", "OMPI_", "PRTE_", "HYDRA_", "DISTSOFTMAX_")  # of the environment, which the nodes have, too
 

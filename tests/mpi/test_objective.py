@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from distsoftmax.errors import InputError
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 
 pytestmark = pytest.mark.mpi
+load_once = functools.cache(load_dataset)  # of the same configuration and cluster
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def bits(evaluation):
 def test_objective_has_the_same_bits_on_any_number_of_ranks_and_threads(cluster, alone, shards, dtype, threads):
     config = DataConfig(dtype=dtype, shards=shards)
     penalty = ObjectiveConfig(l2=1e-3)
-    ours = SoftmaxObjective(load_dataset(config, True, cluster), penalty, cluster, threads)
-    theirs = SoftmaxObjective(load_dataset(config, True, alone), penalty, alone)
+    ours = SoftmaxObjective(load_once(config, True, cluster), penalty, cluster, threads)
+    theirs = SoftmaxObjective(load_once(config, True, alone), penalty, alone)
     parameters = parameters_of(ours)
     assert bits(ours(parameters)) == bits(theirs(parameters))
     assert ours.scores(parameters, held_out=True) == theirs.scores(parameters, held_out=True)

@@ -50,12 +50,13 @@ TO_LAUNCHER = [signal.SIGUSR1] if OPEN_MPI else [signal.SIGTERM, signal.SIGINT, 
 
 @pytest.mark.launcher
 @pytest.mark.parametrize("number", TO_LAUNCHER, ids=lambda number: number.name)
-def test_a_signal_to_mpirun_saves_and_the_run_can_go_on(start_long, number):
+def test_a_signal_to_mpirun_saves_and_the_run_goes_on_with_the_same_bits(run, start_long, uninterrupted, number):
     process = start_long(3, "cut")
     process.popen.send_signal(number)
     ended = process.wait()
     assert ended.status == 75, ended.err
     assert re.search(rf"^stopped by {number.name} after step \d+; go on with$", ended.out, re.MULTILINE)
+    assert resumed(run, "cut", ended, 2) == uninterrupted
 
 
 @pytest.mark.launcher

@@ -176,7 +176,9 @@ def tensors_in(
                 if begin < end
                 else np.empty(shape, dtype)
             )
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        if sum(tensor.nbytes for tensor in tensors.values()) != len(content) - start:
+            raise ValueError("some of its bytes belong to no tensor")
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DamagedFile(f"{path}: is damaged or unreadable, or no {kind} of distsoftmax: {error}") from None
     if metadata.pop("format", None) != f"distsoftmax {kind}":
         raise DamagedFile(f"{path}: is not a {kind} of distsoftmax")

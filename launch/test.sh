@@ -68,7 +68,7 @@ for mpi in "${mpis[@]}"; do
     # shellcheck source=/dev/null
     source "$venv/bin/activate"
     if [ "$first" = 1 ]; then
-        suite "unit" python -m pytest -q --color=no -n auto --dist worksteal \
+        suite "unit" python -m pytest -q --color=no --durations=20 -n auto --dist worksteal \
             ${full[@]+"${full[@]}"} ${coverage[@]+"${coverage[@]}"} tests/unit
         first=0
     fi

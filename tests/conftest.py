@@ -5,19 +5,16 @@ DISTSOFTMAX_TEST_SEED, which the end of the output names; a seed that is not giv
 everything runs.
 """
 
-import collections
 import functools
 import os
 import random
 import secrets
 import signal
-import time
 
 import numpy as np
 import pytest
 
 SEED = "DISTSOFTMAX_TEST_SEED"
-MEASURED_SECONDS = 0.5  # of processor time of a test's cases, in which coverage is measured
 os.environ.setdefault(SEED, str(secrets.randbelow(2**32)))  # in the environment, so that all workers draw the same
 # A shell that runs the tests in its background, or nohup, lets them ignore these, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -62,25 +59,6 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
-
-
-_seconds = collections.defaultdict(float)  # of processor time that the cases of a test have taken
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    """Measure coverage in the first cases of a test that takes long: measured, a case takes twice as long.
-
-    The later ones run the same lines. Of a table of short cases each may run its own, and all of them are measured.
-    """
-    test = item.path, getattr(item, "originalname", item.name)
-    if _seconds[test] > MEASURED_SECONDS and item.config.pluginmanager.hasplugin("_cov"):
-        item.add_marker("no_cover")
-    start = time.process_time()
-    try:
-        return (yield)
-    finally:
-        _seconds[test] += time.process_time() - start
 
 
 @pytest.fixture(scope="session")

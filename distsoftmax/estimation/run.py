@@ -19,7 +19,6 @@ from distsoftmax.coordinator.progress import ProgressLine
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.monitoring.report import ClusterReport
 from distsoftmax.monitoring.reporter import Reporter, Work
-from distsoftmax.objective.shard_sums import ShardSums
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
 from distsoftmax.session import Session
 from distsoftmax.solvers.protocol import Array
@@ -142,9 +141,8 @@ class Trainer:
 
     def open(self, config: TrainConfig, dataset: Dataset) -> Session:
         """Set up what is needed of a dataset before the first step. Collective."""
-        objective = SoftmaxObjective(dataset, config.objective, self.cluster, self.threads, config.data.seed)
-        if dataset.bytes_held * dataset.shape[0] <= SMALL_STEP:
-            objective.cross_entropy.sums = ShardSums(self.cluster, threads=1)  # no bit depends on it
+        threads = self.threads if dataset.bytes_held * dataset.shape[0] > SMALL_STEP else 1  # no bit depends on it
+        objective = SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed)
         if dataset.bytes_held > SMALL_DATA:
             objective.cross_entropy.most_kept = MOST_KEPT
         return Session(

@@ -71,7 +71,7 @@ class CrossEntropy:
         This rank's samples.
     cluster : Communicator
     threads : int
-        Of this rank; shards are computed on as many at once. The same bits for any number.
+        Shards computed at once; the same bits for any number.
     by_class : bool
         Whether the classes' means are measured, which a certificate needs.
 
@@ -84,7 +84,6 @@ class CrossEntropy:
     offset : ndarray or None
         What sparse features are centred by, without being made dense: see `for_stored` and `Standardization.offset`.
     bounds : FeatureBounds
-    threads : int
     sums : ShardSums
     most_kept : float
         What a hessian may keep in memory, as a part of what the features take.
@@ -100,7 +99,6 @@ class CrossEntropy:
         self.shape = dataset.shape
         self.offset = dataset.standardization.offset
         self.bounds = measure_features(dataset, by_class, cluster)
-        self.threads = threads
         self.sums = ShardSums(cluster, threads)
         self.most_kept = 1.0
         self._gradient_scale = FixedPoint(self.bounds.magnitudes)

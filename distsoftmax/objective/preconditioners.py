@@ -19,7 +19,6 @@ Every rank holds the same sampled rows and does the same arithmetic, so nothing 
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,7 +57,6 @@ CANCELLED = 1e-13  # times the mean of p x^2: what may be lost where p - p^2 can
 UNPENALISED = 1e-3  # times the mean diagonal, stands for l2 = 0: without it, Newton's step may be far too long
 LEAST_CURVATURE = 1e-12  # added to every curvature, times the largest
 ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
-STRIP = 64  # columns of a gram matrix that a thread makes at once
 TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest curvature: both are divided by
 ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
 
@@ -74,13 +72,10 @@ class SampleHessian:
         Their sum is 1.
     missing : ndarray of float64, (n_features + 1,)
         What the rows lack of each feature's mean square.
-    threads : int
-        The same bits for any number.
     """
 
-    def __init__(self, rows: Doubles, weights: Doubles, missing: Doubles, threads: int = 1) -> None:
+    def __init__(self, rows: Doubles, weights: Doubles, missing: Doubles) -> None:
         self._rows = np.ascontiguousarray(rows, dtype=np.float64)
-        self._threads = threads
         self._weights = weights
         self._missing = missing
 
@@ -110,7 +105,7 @@ class SampleHessian:
         weighted = self._weights[:, None] * probabilities
         # (n_rows, n_classes, width) -> (n_rows, n_classes * width)
         stacked = (np.sqrt(self._weights)[:, None] * probabilities)[:, :, None] * self._rows[:, None, :]
-        hessian = -_gram_by_threads(stacked.reshape(len(stacked), -1), self._threads)
+        hessian = -gram(stacked.reshape(len(stacked), -1))
         spread = matrix_vector((probabilities * (1 - probabilities)).T, self._weights)
         for k in range(n_classes):
             own = slice(k * width, (k + 1) * width)
@@ -201,28 +196,7 @@ def fit_curvature_model(fit: CrossEntropy, config: ObjectiveConfig, seed: int) -
     lacking = np.maximum(squares - COVERED * sampled, 0.0)
     if not config.intercept:
         rows[:, -1] = 0.0
-    if model is SampleHessian:
-        return SampleHessian(rows, weights, lacking, fit.threads)
-    return KroneckerHessian(rows, weights, lacking)
-
-
-def _gram_by_threads(rows: Doubles, threads: int) -> Doubles:
-    """Return `gram(rows)`, of which each thread makes strips: a number is the same chain there."""
-    if threads == 1:
-        return gram(rows)
-    n = rows.shape[1]
-    result = np.empty((n, n))
-
-    def make(first: int) -> None:
-        last = min(first + STRIP, n)
-        own = rows[:, first:last]
-        result[first:last, first:last] = gram(own)
-        result[first:last, last:] = product(own.T, rows[:, last:])
-        result[last:, first:last] = result[first:last, last:].T
-
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(make, range(0, n, STRIP)))
-    return result
+    return model(rows, weights, lacking)
 
 
 def _in_float32(rows: NDArray) -> tuple[Singles, float]:

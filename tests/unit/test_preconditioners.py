@@ -189,15 +189,6 @@ def test_the_sampled_hessian_is_inverted_with_the_curvature_that_is_missing(seed
     np.testing.assert_allclose(computed, expected, atol=1e-6)
 
 
-def test_threads_move_no_bit_of_the_sampled_hessian():
-    generator = np.random.default_rng(5)
-    rows, weights = generator.standard_normal((40, 30)), np.full(40, 1 / 40)
-    alone, by_three = (SampleHessian(rows, weights, np.zeros(30), threads) for threads in (1, 3))
-    parameters = point((7, 30), 5)  # 210 columns: several strips, and a short one
-    np.testing.assert_array_equal(by_three._hessian(parameters), alone._hessian(parameters))
-    np.testing.assert_array_equal(by_three._hessian(parameters), by_three._hessian(parameters).T)
-
-
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_kronecker_product_of_the_damped_factors_is_inverted(seed, scale):

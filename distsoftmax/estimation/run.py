@@ -30,6 +30,7 @@ from distsoftmax.training.result import Interruption, Result, Review, conclude
 from distsoftmax.training.stopping import StepLimit
 
 SMALL_STEP = 16_000_000  # bytes of features times classes: a pass over less takes no longer than to wake threads
+SPARSE_WORK = 16  # times as long as a pass over dense features is one over as many bytes of sparse ones
 SMALL_DATA = 8 << 20  # bytes of features, beside which a process takes more in any case
 MOST_KEPT = 0.12  # of the features' bytes, for probabilities: with all else a fit takes less than a fifth of them
 
@@ -141,7 +142,8 @@ class Trainer:
 
     def open(self, config: TrainConfig, dataset: Dataset) -> Session:
         """Set up what is needed of a dataset before the first step. Collective."""
-        threads = self.threads if dataset.bytes_held * dataset.shape[0] > SMALL_STEP else 1  # no bit depends on it
+        work = dataset.bytes_held * dataset.shape[0] * (SPARSE_WORK if dataset.sparse else 1)
+        threads = self.threads if work > SMALL_STEP else 1  # no bit depends on it
         objective = SoftmaxObjective(dataset, config.objective, self.cluster, threads, config.data.seed)
         if dataset.bytes_held > SMALL_DATA:
             objective.cross_entropy.most_kept = MOST_KEPT

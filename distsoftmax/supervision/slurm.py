@@ -26,9 +26,8 @@ def allocated(environment: Mapping[str, str]) -> tuple[list[Host], set[str]]:
     one = ["srun", "--overlap", "--nodes=1", "--ntasks=1", "--mpi=none"]
     answers = remote.ask({name: [*one, f"--nodelist={name}", "true"] for name in likely}, remote.PROBE_SECONDS)
     started = {name for name, answer in answers.items() if answer.status == 0}
-    return [Host(name) for name in names], started or set(
-        likely
-    )  # an srun that starts nothing anywhere tells nothing of the nodes
+    # an srun that starts nothing anywhere tells nothing of the nodes
+    return [Host(name) for name in names], started or set(likely)
 
 
 def end_steps(words: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -193,9 +193,8 @@ def _options(config_type: type, part: tuple[str, str] | None) -> Iterator[Option
             yield from _options(hints[item.name], (item.name, _about(hints[item.name])))
         elif item.init:
             owner = next(kind for kind in config_type.__mro__ if item.name in inspect.get_annotations(kind))
-            where = part or (
-                ("", "") if owner is config_type else (owner.__name__.removesuffix("Config").lower(), _about(owner))
-            )
+            name = owner.__name__.removesuffix("Config").lower()
+            where = part or (("", "") if owner is config_type else (name, _about(owner)))
             yield _option(item, hints[item.name], where, _texts(owner).get(item.name, ""))
 
 

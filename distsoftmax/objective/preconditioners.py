@@ -1,17 +1,10 @@
-"""Cheap models of the hessian, from a sample of the rows, whose inverses precondition the solvers.
+"""Which model of the hessian preconditions a problem (`sampled_hessians.py`), and when it is worth fitting anew.
 
-    hessian = mean_i (diag(p_i) - p_i p_i^T) (x) (x_i, 1)(x_i, 1)^T + l2
-
-- Where n_classes * n_features is small, the mean is taken over the sampled rows as it stands, and factorised.
-- Where n_features is moderate, it is replaced by a Kronecker product B (x) A of B = mean_i diag(p_i) - p_i p_i^T and
-  A = mean_i (x_i, 1)(x_i, 1)^T, and B (x) A + l2 by (B + sqrt(l2) / pi) (x) (A + pi sqrt(l2)), whose factors are
-  inverted each alone (J. Martens and R. Grosse, "Optimizing neural networks with Kronecker-factored approximate
-  curvature", ICML 2015, section 6.3; pi there balances the traces). It takes as many steps as the exact inverse of
-  B (x) A + l2, which needs eigenvectors.
+- Where n_classes * n_features is small, the hessian of the sampled rows. Where the samples are few, too, all are taken:
+  it is the hessian itself.
+- Where n_features is moderate, its Kronecker approximation. It is cheap, and also what a run begins with where the
+  whole hessian takes the time of many steps: many runs end before that pays.
 - Else there is none: solvers scale by the curvature they meet.
-
-Features that occur in few rows may be missing from a sample, and a model without their curvature would send steps far
-too long; what the sample lacks of each feature's mean square is added on the diagonal.
 
 Every rank holds the same sampled rows and does the same arithmetic, so nothing here depends on who holds which shard.
 """
@@ -19,154 +12,105 @@ Every rank holds the same sampled rows and does the same arithmetic, so nothing 
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.arrays import Doubles, Singles
-from distsoftmax.arithmetic.kernels import Scorer
-from distsoftmax.arithmetic.parameters import (
-    cholesky,
-    cholesky_solve,
-    gram,
-    inverse,
-    matrix_vector,
-    product,
-    row_blocks,
-    total,
-)
-from distsoftmax.arithmetic.samples import dense_rows
+from distsoftmax.arithmetic.arrays import Doubles
+from distsoftmax.arithmetic.parameters import product, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import CrossEntropy
 from distsoftmax.objective.row_sample import draw_rows, mean_squares
-from distsoftmax.solvers.protocol import Preconditioner
+from distsoftmax.objective.sampled_hessians import KroneckerHessian, SampleHessian
+from distsoftmax.solvers.protocol import Preconditioner, Refits
 
 CurvatureModel: TypeAlias = "SampleHessian | KroneckerHessian"
 
 LARGEST_HESSIAN = 1000  # n_classes * (n_features + 1) up to which the whole hessian is factorised: 0.3 GFLOP
+CHEAP = 4  # evaluations, up to whose time the whole hessian is fitted from the start
 MOST_FEATURES = 2000  # up to which a Kronecker product is fitted: its inverse takes half a second
 MOST_CLASSES = 1000  # up to which a Kronecker product is fitted
-MOST_ROWS, FEWEST_ROWS = 10, 4  # rows sampled for each column of the matrix that is fitted
+MOST_ROWS, FEWEST_ROWS = 10, 4  # rows sampled for each column of the matrix that is fitted, or as many as take no time
 MOST_NUMBERS = 4_000_000  # numbers in the sampled rows, which every rank holds
 WORTHWHILE = 10  # an inverse of n_features^3 operations takes less time than the hundred passes or so that it saves
-PASSES = 8  # the fit of a whole hessian takes about the time of so many passes, where there are enough samples
+EVALUATIONS = 8  # the time of a fit of a whole hessian, about, where there are rows enough or no more than it allows
+CALLS = 20_000_000  # operations in the time that an evaluation takes besides its own: calls, messages, the step
+OF_A_ROW = 100  # operations in the time that a number of a sampled row takes, but for its products
+SELDOM = 3  # steps before a model that is not exact is fitted anew, at least
 COVERED = 1.5  # a sampled mean square is taken as it is where the true one is not larger by this factor
-DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # tried in turn, times the diagonal: the first is mostly above float64's rounding
-CANCELLED = 1e-13  # times the mean of p x^2: what may be lost where p - p^2 cancels
-UNPENALISED = 1e-3  # times the mean diagonal, stands for l2 = 0: without it, Newton's step may be far too long
-LEAST_CURVATURE = 1e-12  # added to every curvature, times the largest
-ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
-TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest curvature: both are divided by
-ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
 
 
-class SampleHessian:
-    """The hessian of the sampled rows.
+class CurvatureModels:
+    """The models that suit a problem, each fitted when it is first asked for.
 
     Parameters
     ----------
-    rows : ndarray, (n_rows, n_features + 1)
-        The last column holds ones.
-    weights : ndarray of float64, (n_rows,)
-        Their sum is 1.
-    missing : ndarray of float64, (n_features + 1,)
-        What the rows lack of each feature's mean square.
+    fit : CrossEntropy
+    config : ObjectiveConfig
+    seed : int
+        Decides which rows are sampled.
+
+    Attributes
+    ----------
+    refits : Refits or None
+        None where no model suits the parameters' shape.
     """
 
-    def __init__(self, rows: Doubles, weights: Doubles, missing: Doubles) -> None:
-        self._rows = np.ascontiguousarray(rows, dtype=np.float64)
-        self._weights = weights
-        self._missing = missing
+    def __init__(self, fit: CrossEntropy, config: ObjectiveConfig, seed: int) -> None:
+        self._fit, self._intercept, self._seed = fit, config.intercept, seed
+        n_classes, width = fit.shape
+        size, n_samples = n_classes * width, fit.dataset.n_training
+        self._first = self._refined = curvature_model(fit.shape, n_samples)
+        self._n_rows = min(MOST_ROWS * width, MOST_NUMBERS // width)
+        self._models: dict[type[CurvatureModel], CurvatureModel | None] = {}
+        self.refits = None if self._first is None else Refits(SELDOM, exact=False)
+        if self._refined is SampleHessian:
+            self._rows_of_hessian = _rows_of_hessian(size, width, n_samples)
+            operations = self._rows_of_hessian * size * (size + OF_A_ROW)
+            evaluations = (operations + size * size * size // 3) / _operations(size, n_samples)
+            exact, interval = self._rows_of_hessian >= n_samples, math.ceil(evaluations / 2)
+            self.refits = Refits(interval if exact else max(interval, SELDOM), exact)
+            if evaluations > CHEAP:
+                self._first = KroneckerHessian
 
-    def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
-        """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        hessian = self._hessian(parameters)
-        diagonal = np.diag_indices(len(hessian))
-        least = l2 or UNPENALISED * (total(hessian[diagonal]) / len(hessian))
-        hessian[diagonal] += least + LEAST_CURVATURE * max(float(hessian[diagonal].max()), TINY)
-        for damping in DAMPINGS:
-            hessian[diagonal] += damping * np.abs(hessian[diagonal])
-            factor = cholesky(hessian)
-            if factor is not None:
-                break
-        else:
-            return np.copy  # a hessian that is not finite tells nothing
+    def preconditioner(self, parameters: Doubles, l2: float, *, refined: bool) -> Preconditioner | None:
+        """Return about the inverse of the hessian at a point; None for none. Collective at the first call of each sort.
 
-        def apply(gradient: Doubles) -> Doubles:
-            return cholesky_solve(factor, gradient.ravel()).reshape(gradient.shape)
+        Parameters
+        ----------
+        parameters : ndarray, (n_classes, n_features + 1)
+        l2 : float
+            The weight of the hessian's L2 term.
+        refined : bool
+            Whether the best model is wanted, or the one to begin with.
+        """
+        kind = self._refined if refined else self._first
+        if kind is None:
+            return None
+        if kind not in self._models:
+            self._models[kind] = self._fitted(kind)
+        model = self._models[kind]
+        return None if model is None else model(parameters, l2)
 
-        return apply
-
-    def _hessian(self, parameters: Doubles) -> Doubles:
-        """Return the mean over the rows, (n_classes * width, n_classes * width), with what they lack."""
-        n_classes, width = parameters.shape
-        probabilities = _probabilities(self._rows, parameters)
-        weighted = self._weights[:, None] * probabilities
-        # (n_rows, n_classes, width) -> (n_rows, n_classes * width)
-        stacked = (np.sqrt(self._weights)[:, None] * probabilities)[:, :, None] * self._rows[:, None, :]
-        hessian = -gram(stacked.reshape(len(stacked), -1))
-        spread = matrix_vector((probabilities * (1 - probabilities)).T, self._weights)
-        for k in range(n_classes):
-            own = slice(k * width, (k + 1) * width)
-            hessian[own, own] += gram(self._rows, weighted[:, k])
-            hessian[own, own][np.diag_indices(width)] += spread[k] * self._missing
-        # near certainty p - p^2 cancels, and rounding is that of the sums of p
-        cancelled = product(weighted.T, self._rows * self._rows)
-        hessian[np.diag_indices(len(hessian))] += CANCELLED * cancelled.ravel()
-        return hessian
-
-
-class KroneckerHessian:
-    """The Kronecker product of two means over the sampled rows; parameters as of `SampleHessian`."""
-
-    def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles) -> None:
-        self._rows, self._unit = _in_float32(rows)
-        self._weights = weights.astype(np.float32)
-        self._of_features = _gram(self._rows, self._weights)
-        self._of_features[np.diag_indices(len(missing))] += missing / self._unit
-        self._inverse: tuple[float, Singles | None] = (0.0, None)
-
-    def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
-        """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        of_features = self._of_features
-        of_classes = self._between_classes(parameters)
-        of_features_trace, of_classes_trace = _trace(of_features), _trace(of_classes)
-        of_feature, of_class = of_features_trace / len(of_features), of_classes_trace / len(of_classes)
-        strength = math.sqrt(l2 / self._unit or UNPENALISED * (of_feature * of_class))
-        # pi, but rounded to a power of 2, so that the features' factor is seldom inverted anew
-        balance = math.ldexp(1.0, math.frexp(of_feature / of_class)[1] // 2)
-        features_damping = max(balance * strength, ROUNDING * of_features_trace)
-        classes_damping = max(strength / balance, ROUNDING * of_classes_trace)
-        if self._inverse[0] != features_damping:
-            self._inverse = features_damping, _damped_inverse(of_features, features_damping)
-        features_inverse, classes_inverse = self._inverse[1], _damped_inverse(of_classes, classes_damping)
-        if features_inverse is None or classes_inverse is None:
-            return np.copy  # what is not finite tells nothing
-
-        def apply(gradient: Doubles) -> Doubles:
-            scale = float(np.abs(gradient).max()) or 1.0  # float32 has no room for the small gradients of the end
-            rotated = product((gradient / scale).astype(np.float32), features_inverse)
-            result: Doubles = product(classes_inverse, rotated).astype(np.float64)
-            result *= scale / self._unit / features_damping / classes_damping
-            return result
-
-        return apply
-
-    def _between_classes(self, parameters: Doubles) -> Doubles:
-        """Return the mean of diag(p) - p p^T, (n_classes, n_classes): each row's sum is 0, so nothing cancels."""
-        probabilities = _probabilities(self._rows, parameters * math.sqrt(self._unit))
-        between = _gram(probabilities, self._weights)
-        diagonal = np.diag_indices(len(between))
-        between[diagonal] = 0.0
-        sums = matrix_vector(between, np.ones(len(between)))
-        between = -between
-        between[diagonal] = sums
-        return between
+    def _fitted(self, kind: type[CurvatureModel]) -> CurvatureModel | None:
+        """Fit what of a model does not depend on the parameters. Collective."""
+        fit = self._fit
+        n_rows = self._rows_of_hessian if kind is SampleHessian else self._n_rows
+        squares = mean_squares(fit.dataset, fit.bounds, fit.cluster)
+        rows, weights = draw_rows(fit.dataset, squares, n_rows, self._seed, fit.cluster)
+        weight = total(weights)
+        if not 0 < weight < math.inf:
+            return None
+        weights /= weight
+        sampled = product(weights.astype(rows.dtype)[None, :], rows * rows)[0]
+        missing = np.maximum(squares - COVERED * sampled, 0.0)
+        if not self._intercept:
+            rows[:, -1] = 0.0
+        return kind(rows, weights, missing, intercept=self._intercept)
 
 
 def curvature_model(shape: tuple[int, int], n_samples: int) -> type[CurvatureModel] | None:
-    """Return the class of the model that suits parameters of a shape, (n_classes, n_features + 1); None for none."""
+    """Return the class of the best model for parameters of a shape, (n_classes, n_features + 1); None for none."""
     n_classes, width = shape
     if n_classes * width <= LARGEST_HESSIAN:
         return SampleHessian
@@ -174,64 +118,15 @@ def curvature_model(shape: tuple[int, int], n_samples: int) -> type[CurvatureMod
     return KroneckerHessian if pays and width <= MOST_FEATURES and n_classes <= MOST_CLASSES else None
 
 
-def fit_curvature_model(fit: CrossEntropy, config: ObjectiveConfig, seed: int) -> CurvatureModel | None:
-    """Fit what of the model that suits the parameters' shape does not depend on the parameters; None for none.
-
-    Collective.
-    """
-    dataset, shape = fit.dataset, fit.shape
-    model = curvature_model(shape, dataset.n_training)
-    if model is None:
-        return None
-    size, n_rows = math.prod(shape), min(MOST_ROWS * shape[1], MOST_NUMBERS // shape[1])
-    if model is SampleHessian:
-        n_rows = min(MOST_ROWS * size, max(FEWEST_ROWS * size, PASSES * dataset.n_training // size))
-    squares = mean_squares(dataset, fit.bounds, fit.cluster)
-    rows, weights = draw_rows(dataset, squares, n_rows, seed, fit.cluster)
-    weight = total(weights)
-    if not 0 < weight < math.inf:
-        return None
-    weights /= weight
-    sampled = product(weights.astype(rows.dtype)[None, :], rows * rows)[0]
-    lacking = np.maximum(squares - COVERED * sampled, 0.0)
-    if not config.intercept:
-        rows[:, -1] = 0.0
-    return model(rows, weights, lacking)
+def _operations(size: int, n_samples: int) -> int:
+    """Return how many additions and multiplications take about the time of an evaluation, with what else it costs."""
+    return 4 * n_samples * size + CALLS
 
 
-def _in_float32(rows: NDArray) -> tuple[Singles, float]:
-    """Return rows of numbers near 1, and the square of what they were divided by: squares stay within float32."""
-    largest = max(float(rows.max()), -float(rows.min()))
-    return (rows / rows.dtype.type(largest)).astype(np.float32, copy=False), largest * largest
-
-
-def _gram(rows: Singles, weights: Singles) -> Doubles:
-    """Return rows^T diag(weights) rows: sums of `ROWS_AT_ONCE` rows in float32, and of these in order in float64."""
-    result = np.zeros((rows.shape[1], rows.shape[1]))
-    for block in row_blocks(rows, ROWS_AT_ONCE * rows.shape[1]):
-        result += gram(rows[block], weights[block])
-    return result
-
-
-def _damped_inverse(matrix: Doubles, damping: float) -> Singles | None:
-    """Return damping * (matrix + damping)^-1, whose eigenvalues are 0 to 1; None where the matrix is not finite."""
-    for factor in (1.0, 1e3, 1e6):  # more than once only where rounding has made curvatures negative
-        damped = matrix.copy()
-        damped[np.diag_indices(len(damped))] += factor * damping
-        root = cholesky(damped)
-        if root is not None:
-            return (damping * inverse(root)).astype(np.float32)
-    return None
-
-
-def _trace(matrix: Doubles) -> float:
-    return max(total(np.diagonal(matrix)), TINY)
-
-
-def _probabilities(rows: NDArray[Any], parameters: Doubles) -> NDArray[Any]:
-    """Return softmax(rows @ parameters.T), (n_rows, n_classes), in the rows' type.
-
-    The last column is a feature like the others, and there is no intercept beside it.
-    """
-    without = np.column_stack([parameters, np.zeros(len(parameters))])
-    return Scorer(without, rows.dtype, sparse=False).probabilities(dense_rows(rows, rows.dtype))
+def _rows_of_hessian(size: int, width: int, n_samples: int) -> int:
+    """Return how many rows the hessian of all parameters, `size` of them, is fitted to."""
+    of_one_evaluation = _operations(size, n_samples) // (size * (size + OF_A_ROW))
+    few, many = FEWEST_ROWS * size, EVALUATIONS * of_one_evaluation
+    if n_samples > max(few, many):
+        n_samples = max(few, min(many, MOST_ROWS * size), of_one_evaluation)
+    return min(n_samples, MOST_NUMBERS // width)

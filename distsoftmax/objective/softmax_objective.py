@@ -20,9 +20,9 @@ from distsoftmax.objective.certification import certify, estimate
 from distsoftmax.objective.cross_entropy import CrossEntropy, Fit, Hessian, Scores
 from distsoftmax.objective.mini_batches import SoftmaxBatches
 from distsoftmax.objective.penalty import Penalty
-from distsoftmax.objective.preconditioners import CurvatureModel, curvature_model, fit_curvature_model
+from distsoftmax.objective.preconditioners import CurvatureModels
 from distsoftmax.objective.rounding import RoundingModel
-from distsoftmax.solvers.protocol import Certificate, Evaluation, Preconditioner
+from distsoftmax.solvers.protocol import Certificate, Evaluation, Preconditioner, Refits
 
 LAST_PLACES = 2  # units in the last place of the value in float64 that the rounding of its penalties may change
 EPSILON = float(np.finfo(np.float64).eps)
@@ -62,7 +62,7 @@ class SoftmaxObjective:
         self.shape = dataset.shape
         self.cross_entropy = CrossEntropy(dataset, cluster, threads, by_class=config.l2 > 0 or config.sparse)
         self._seed = seed
-        self._model: CurvatureModel | None = None
+        self._models = CurvatureModels(self.cross_entropy, config, seed)
         self._rounding_model: RoundingModel | None = None
         self._penalise(config)
 
@@ -91,7 +91,7 @@ class SoftmaxObjective:
         self.config = config
         self._penalty = Penalty(config)
         self.penalty = self._penalty if config.sparse else None
-        self._fitted: tuple[Doubles, Preconditioner | None] | None = None
+        self._fitted: tuple[Doubles, bool, Preconditioner | None] | None = None
         self._batches: SoftmaxBatches | None = None
 
     @property
@@ -158,15 +158,19 @@ class SoftmaxObjective:
     @property
     def is_preconditioned(self) -> bool:
         """Whether `preconditioner` gives one."""
-        return curvature_model(self.shape, self.n_samples) is not None
+        return self.refits is not None
 
-    def preconditioner(self, parameters: Doubles) -> Preconditioner | None:
-        """Return an approximate inverse of the hessian at a point. Collective at its first call."""
-        if self._fitted is None or not np.array_equal(self._fitted[0], parameters):
-            if self._model is None:
-                self._model = fit_curvature_model(self.cross_entropy, self.config, self._seed)
-            self._fitted = parameters, None if self._model is None else self._model(parameters, self.config.l2)
-        return self._fitted[1]
+    @property
+    def refits(self) -> Refits | None:
+        """When a preconditioner is worth fitting anew; None where there is none."""
+        return self._models.refits
+
+    def preconditioner(self, parameters: Doubles, *, refined: bool = True) -> Preconditioner | None:
+        """Return an approximate inverse of the hessian at a point. Collective at its first call of each sort."""
+        if self._fitted is None or self._fitted[1] != refined or not np.array_equal(self._fitted[0], parameters):
+            made = self._models.preconditioner(parameters, self.config.l2, refined=refined)
+            self._fitted = parameters, refined, made
+        return self._fitted[2]
 
     def mini_batches(self, size: int) -> SoftmaxBatches:
         """Return the mini-batches of so many samples. Collective at the first call with this size."""

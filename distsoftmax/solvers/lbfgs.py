@@ -3,8 +3,9 @@
 D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale optimization", Math. Programming 45, 1989;
 J. Nocedal and S. J. Wright, "Numerical Optimization", 2nd edition, 2006, algorithms 7.4 (the recursion) and 7.5. The
 initial inverse hessian H_0 is gamma M, with M the objective's preconditioner, if it has one, else the identity, and
-gamma = <s, y> / <y, M y> for the last pair (equation 7.20). M is fitted anew at steps 3, 9, 27, 81, ...: the hessian
-moves most in the beginning.
+gamma = <s, y> / <y, M y> for the last pair (equation 7.20). M is fitted anew where that is worth its time (`Refits`).
+Where a fit is exact the pairs from before it are dropped; where it is also cheap, and so made at every step, this is
+Newton's method.
 
 M comes from a sample, and may mislead where the sample lacks what counts. So it is put to the test, where the run is
 long: from step 81 on, and again from 243, 729, ..., the steps go on from the other first matrix, the identity, for a
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.line_search import noise, strong_wolfe
-from distsoftmax.solvers.protocol import Array, Objective, Preconditioner
+from distsoftmax.solvers.protocol import Array, Objective, Preconditioner, is_power_of_three
 from distsoftmax.solvers.state import Solver, State, first_state, moved
 
 MEMORY = 10  # pairs of a step and a change that are kept
@@ -81,9 +82,14 @@ class Lbfgs(Solver[LbfgsState]):
 
     def step(self, objective: Objective, state: LbfgsState) -> LbfgsState:
         """See `Solver.step`."""
-        if state.step > 1 and is_power_of_three(state.step):
+        refits = objective.refits
+        if refits is not None and refits.is_due(state.step):
             state = replace(state, anchor=state.parameters)
-        precondition = objective.preconditioner(state.anchor)
+            if refits.exact:
+                state = replace(state, steps=(), changes=())
+        precondition = objective.preconditioner(
+            state.anchor, refined=refits is not None and state.step >= refits.interval
+        )
         return self._attempt(objective, state if precondition is None else tested(state), precondition)
 
     def _attempt(self, objective: Objective, state: LbfgsState, precondition: Preconditioner | None) -> LbfgsState:
@@ -108,13 +114,6 @@ class Lbfgs(Solver[LbfgsState]):
         return moved(
             state, trial.point, reached, step_size=trial.size, exhausted=exhausted, steps=steps, changes=changes
         )
-
-
-def is_power_of_three(number: int) -> bool:
-    """Return whether a number of 1 or more is 1, 3, 9, 27, ..."""
-    while number % 3 == 0:
-        number //= 3
-    return number == 1
 
 
 def tested(state: LbfgsState) -> LbfgsState:

@@ -73,6 +73,38 @@ class Curvature(Protocol):
 
 
 @dataclass(frozen=True)
+class Refits:
+    """At which steps an objective's preconditioner is worth fitting anew.
+
+    Attributes
+    ----------
+    interval : int
+        How many steps of an evaluation each take half the time of a fit, or more. Above 0.
+    exact : bool
+        Whether a fit is the inverse of the hessian itself, not of a sample's.
+    """
+
+    interval: int
+    exact: bool
+
+    def is_due(self, step: int) -> bool:
+        """Return whether to fit anew at a step: every so many, or if it is not exact, at 1, 3, 9, ... times so many.
+
+        An exact fit always helps, so as much time goes into fits as into steps, or half of it. Others help while the
+        hessian moves, which it does most in the beginning.
+        """
+        times, rest = divmod(step, self.interval)
+        return times > 0 and rest == 0 and (self.exact or is_power_of_three(times))
+
+
+def is_power_of_three(number: int) -> bool:
+    """Return whether a number of 1 or more is 1, 3, 9, 27, ..."""
+    while number % 3 == 0:
+        number //= 3
+    return number == 1
+
+
+@dataclass(frozen=True)
 class BatchGradient:
     """An unbiased estimate of f, inf where it is not finite, and of its gradient, from a mini-batch of `n_samples`."""
 
@@ -137,10 +169,19 @@ class Objective(Protocol):
     def __call__(self, parameters: Array) -> Evaluation:
         """Return the objective at a point."""
 
-    def preconditioner(self, parameters: Array) -> Preconditioner | None:
+    @property
+    def refits(self) -> Refits | None:
+        """When a preconditioner is worth fitting anew; None where there is none."""
+
+    def preconditioner(self, parameters: Array, *, refined: bool = True) -> Preconditioner | None:
         """Return a preconditioner that fits f around the parameters; None where there is none.
 
-        It depends on the parameters alone, and the last one is kept, so asking again is cheap.
+        It depends on the arguments alone, and the last one is kept, so asking again is cheap.
+
+        Parameters
+        ----------
+        refined : bool
+            Whether it is worth the time of `refits.interval` steps and more; else it is one to begin with.
         """
 
     def curvature(self, parameters: Array) -> Curvature:

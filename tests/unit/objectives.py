@@ -18,7 +18,7 @@ from distsoftmax.config import DataConfig, ObjectiveConfig
 from distsoftmax.data.dataset import prepare_dataset
 from distsoftmax.data.shards import divide_source
 from distsoftmax.objective.softmax_objective import SoftmaxObjective
-from distsoftmax.solvers.protocol import Evaluation
+from distsoftmax.solvers.protocol import Evaluation, Refits
 from distsoftmax.training.stopping import StepLimit, Stopping, certified
 
 EPSILON = np.finfo(np.float64).eps
@@ -48,7 +48,11 @@ class Function:
         value = float(self._value(parameters))
         return smooth(value, self._gradient(parameters), rounding=4 * EPSILON * abs(value))
 
-    def preconditioner(self, parameters):
+    @property
+    def refits(self):
+        return None if self._inverse is None else Refits(3, exact=False)
+
+    def preconditioner(self, parameters, *, refined=True):
         return self._inverse
 
     def curvature(self, parameters):

@@ -123,7 +123,9 @@ class Reference:
     def curvature(self, parameters):
         return _Hessian(self, self.probabilities(parameters))
 
-    def preconditioner(self, parameters):
+    refits = None
+
+    def preconditioner(self, parameters, *, refined=True):
         return None
 
     def intercept_hessian(self, parameters):

@@ -177,29 +177,37 @@ def report(name: str, steps: Steps, times: list[tuple[float, float, int]]) -> No
         )
 
 
+def undisturbed(folder: Path, n_steps: int) -> None:
+    """Print what balancing costs, and moves, where nothing disturbs the ranks."""
+    limit = ["--max-steps", str(n_steps)]
+    alone = [train(folder, 2, balance, *limit) for balance in ("contiguous", "dynamic") * 2]
+    of_step = ", ".join(f"{1e3 * statistics.median(np.diff(steps.ends)):.2f}" for steps in alone)
+    looking = statistics.median(np.concatenate([steps.looking for steps in alone[1::2]]))
+    moved, n_taken = [int(steps.moved[-1]) for steps in alone[1::2]], len(alone[1].ends)
+    print(
+        f"undisturbed, 2 ranks: {moved} shards moved in {n_taken} steps; a step takes {of_step} ms without "
+        f"and with it in turn; looking takes {1e6 * looking:.1f} us, {1e4 * looking:.3f} % of a step of 10 ms",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=40.0, help="of a disturbed run")
     parser.add_argument("--steps", type=int, default=1000, help="of an undisturbed run")
     parser.add_argument("--only", default="", help="scenarios whose names contain this")
+    parser.add_argument("--classes", type=int, default=CLASSES, help="a step takes about 5 ms for each")
     arguments = parser.parse_args()
+    classes = arguments.classes
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         features = generator.standard_normal((ROWS, FEATURES), dtype=np.float32)
         np.save(folder / "X.npy", features)
-        np.save(folder / "y.npy", (features[:, :CLASSES] + generator.standard_normal((ROWS, CLASSES))).argmax(axis=1))
-        limit = ["--max-steps", str(arguments.steps)]
-        alone = [train(folder, 2, balance, *limit) for balance in ("contiguous", "dynamic") * 2]
-        of_step = ", ".join(f"{1e3 * statistics.median(np.diff(steps.ends)):.2f}" for steps in alone)
-        looking = statistics.median(np.concatenate([steps.looking for steps in alone[1::2]]))
-        moved, n_steps = [int(steps.moved[-1]) for steps in alone[1::2]], len(alone[1].ends)
-        print(
-            f"undisturbed, 2 ranks: {moved} shards moved in {n_steps} steps; a step takes {of_step} ms without "
-            f"and with it in turn; looking takes {1e6 * looking:.1f} us, {1e4 * looking:.3f} % of a step of 10 ms",
-            flush=True,
-        )
+        np.save(folder / "y.npy", (features[:, :classes] + generator.standard_normal((ROWS, classes))).argmax(axis=1))
+        if arguments.only in "undisturbed, 2 ranks":
+            undisturbed(folder, arguments.steps)
         for name, (ranks, processes, period) in SCENARIOS.items():
             if arguments.only in name:
                 report(name, *disturbed(folder, ranks, processes, period, arguments.seconds))

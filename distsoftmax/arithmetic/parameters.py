@@ -18,6 +18,7 @@ from distsoftmax.arithmetic.library import address, function
 
 FLOAT64 = np.dtype(np.float64)
 LEAST_SQUARE = math.ldexp(1.0, -900)  # below this sum of squares, underflow of single squares may be felt
+FEW_CLASSES = 3  # up to which products of pairs of columns take longer to make than they save
 DONE, NO_ROOM, NOT_POSITIVE = range(3)  # what the core returns; see core/cholesky.c
 
 
@@ -132,6 +133,40 @@ def gram(rows: Reals, weights: Reals | None = None) -> Reals:
     if rows.size:
         by_weights = None if weights is None else address(weights)
         _check_room(of_core(*rows.shape, *_strided(rows), by_weights, address(result)), result)
+    return result
+
+
+def softmax_hessian(rows: Doubles, probabilities: Doubles, weights: Doubles) -> Doubles:
+    """Return sum_r weights[r] (diag(p_r) - p_r p_r^T) (x) rows[r] rows[r]^T, (n_classes * n, n_classes * n).
+
+    Exactly symmetric. Of few classes each block is a weighted `gram`; else one product of pairs of classes and pairs of
+    columns gives all.
+
+    Parameters
+    ----------
+    rows : ndarray of float64, (n_rows, n)
+    probabilities : ndarray of float64, (n_rows, n_classes)
+    weights : ndarray of float64, (n_rows,)
+    """
+    (n_rows, n), n_classes = rows.shape, probabilities.shape[1]
+    if len(probabilities) != n_rows or weights.shape != (n_rows,):
+        raise ValueError(f"a hessian takes probabilities and a weight for each of {n_rows} rows")
+    rows, probabilities, weights = (
+        np.ascontiguousarray(_checked(array, FLOAT64)) for array in (rows, probabilities, weights)
+    )
+    result: Doubles = np.zeros((n_classes * n, n_classes * n))
+    if n_classes <= FEW_CLASSES:
+        blocks = result.reshape(n_classes, n, n_classes, n)
+        for k in range(n_classes):
+            others = np.zeros(n_rows)
+            for m in range(n_classes):
+                others += 0.0 if m == k else probabilities[:, m]
+            blocks[k, :, k] = gram(rows, weights * (probabilities[:, k] * others))
+            for m in range(k):
+                blocks[m, :, k] = blocks[k, :, m] = -gram(rows, weights * (probabilities[:, m] * probabilities[:, k]))
+    elif result.size and n_rows:
+        arrays = address(probabilities), address(rows), address(weights), address(result)
+        _check_room(function("ds_hessian", "nnnpppp", "i")(n_rows, n_classes, n, *arrays), result)
     return result
 
 

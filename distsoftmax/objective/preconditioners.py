@@ -35,7 +35,7 @@ MOST_NUMBERS = 4_000_000  # numbers in the sampled rows, which every rank holds
 WORTHWHILE = 10  # an inverse of n_features^3 operations takes less time than the hundred passes or so that it saves
 EVALUATIONS = 8  # the time of a fit of a whole hessian, about, where there are rows enough or no more than it allows
 CALLS = 20_000_000  # operations in the time that an evaluation takes besides its own: calls, messages, the step
-OF_A_ROW = 100  # operations in the time that a number of a sampled row takes, but for its products
+OF_A_NUMBER = 100  # operations in the time that a row takes for each parameter, besides those of the hessian's numbers
 SELDOM = 3  # steps before a model that is not exact is fitted anew, at least
 COVERED = 1.5  # a sampled mean square is taken as it is where the true one is not larger by this factor
 
@@ -66,8 +66,8 @@ class CurvatureModels:
         self.refits = None if self._first is None else Refits(SELDOM, exact=False)
         if self._refined is SampleHessian:
             self._rows_of_hessian = _rows_of_hessian(size, width, n_samples)
-            operations = self._rows_of_hessian * size * (size + OF_A_ROW)
-            evaluations = (operations + size * size * size // 3) / _operations(size, n_samples)
+            operations = self._rows_of_hessian * _operations_of_a_row(size) + size * size * size // 3
+            evaluations = operations / _operations(size, n_samples)
             exact, interval = self._rows_of_hessian >= n_samples, math.ceil(evaluations / 2)
             self.refits = Refits(interval if exact else max(interval, SELDOM), exact)
             if evaluations > CHEAP:
@@ -119,13 +119,18 @@ def curvature_model(shape: tuple[int, int], n_samples: int) -> type[CurvatureMod
 
 
 def _operations(size: int, n_samples: int) -> int:
-    """Return how many additions and multiplications take about the time of an evaluation, with what else it costs."""
+    """Return how many operations take about the time of an evaluation, with what else it costs."""
     return 4 * n_samples * size + CALLS
+
+
+def _operations_of_a_row(size: int) -> int:
+    """Return how many operations take about the time of a row in the hessian of `size` parameters."""
+    return size * (size // 2 + OF_A_NUMBER)
 
 
 def _rows_of_hessian(size: int, width: int, n_samples: int) -> int:
     """Return how many rows the hessian of all parameters, `size` of them, is fitted to."""
-    of_one_evaluation = _operations(size, n_samples) // (size * (size + OF_A_ROW))
+    of_one_evaluation = _operations(size, n_samples) // _operations_of_a_row(size)
     few, many = FEWEST_ROWS * size, EVALUATIONS * of_one_evaluation
     if n_samples > max(few, many):
         n_samples = max(few, min(many, MOST_ROWS * size), of_one_evaluation)

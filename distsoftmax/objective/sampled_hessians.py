@@ -34,13 +34,13 @@ from distsoftmax.arithmetic.parameters import (
     matrix_vector,
     product,
     row_blocks,
+    softmax_hessian,
     total,
 )
 from distsoftmax.arithmetic.samples import dense_rows
 from distsoftmax.solvers.protocol import Preconditioner
 
 DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # tried in turn, times the diagonal: the first is mostly above float64's rounding
-CANCELLED = 1e-13  # times the mean of p x^2: what may be lost where p - p^2 cancels
 UNPENALISED = 1e-3  # times the mean diagonal, stands for l2 = 0: without it, Newton's step may be far too long
 LEAST_CURVATURE = 1e-12  # added to every curvature, times the largest
 ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
@@ -94,20 +94,10 @@ class SampleHessian:
 
     def _hessian(self, parameters: Doubles) -> Doubles:
         """Return the mean over the rows, (n_classes * width, n_classes * width), with what they lack."""
-        n_classes, width = parameters.shape
         probabilities = _probabilities(self._rows, parameters)
-        weighted = self._weights[:, None] * probabilities
-        # (n_rows, n_classes, width) -> (n_rows, n_classes * width)
-        stacked = (np.sqrt(self._weights)[:, None] * probabilities)[:, :, None] * self._rows[:, None, :]
-        hessian = -gram(stacked.reshape(len(stacked), -1))
+        hessian = softmax_hessian(self._rows, probabilities, self._weights)
         spread = matrix_vector((probabilities * (1 - probabilities)).T, self._weights)
-        for k in range(n_classes):
-            own = slice(k * width, (k + 1) * width)
-            hessian[own, own] += gram(self._rows, weighted[:, k])
-            hessian[own, own][np.diag_indices(width)] += spread[k] * self._missing
-        # near certainty p - p^2 cancels, and rounding is that of the sums of p
-        cancelled = product(weighted.T, self._rows * self._rows)
-        hessian[np.diag_indices(len(hessian))] += CANCELLED * cancelled.ravel()
+        hessian[np.diag_indices(len(hessian))] += np.outer(spread, self._missing).ravel()
         return hessian
 
 

@@ -29,6 +29,7 @@ int ds_product_f32(int64_t, int64_t, int64_t, const float *, int64_t, int64_t, c
 int ds_product_f64(int64_t, int64_t, int64_t, const double *, int64_t, int64_t, const double *, int64_t, int64_t, double *);
 int ds_gram_f32(int64_t, int64_t, const float *, int64_t, int64_t, const float *, float *);
 int ds_gram_f64(int64_t, int64_t, const double *, int64_t, int64_t, const double *, double *);
+int ds_hessian(int64_t, int64_t, int64_t, const double *, const double *, const double *, double *);
 int ds_cholesky(int64_t, double *), ds_inverse(int64_t, const double *, double *, double *);
 void ds_cholesky_solve(int64_t, const double *, double *);
 
@@ -184,6 +185,7 @@ static void show_parameters(void) {
     SHOW("cholesky", memcpy(r, square, M * M * 8); ds_cholesky(M, r), r, M * M);
     SHOW("inverse", ds_inverse(M, r, work, square), square, M * M);
     SHOW("cholesky_solve", memcpy(out, a, M * 8); ds_cholesky_solve(M, r, out), out, M);
+    SHOW("hessian", ds_hessian(INNER, 6, 11, x, y, x + 6 * INNER, square), square, 66 * 66);
     free(a), free(b), free(out), free(x), free(y), free(square), free(work), free(r), free(x_f32), free(y_f32), free(square_f32);
 }
 

@@ -1,6 +1,7 @@
 """Arithmetic on parameters: bit for bit what SPECIFICATION.md says, by exact rationals rounded once an operation."""
 
 import hashlib
+import itertools
 import math
 import os
 import subprocess
@@ -237,6 +238,60 @@ def test_products_of_any_shape_and_strides_are_right(m, n, n_inner, dtype):
     np.testing.assert_array_equal(parameters.gram(apart, weights.astype(dtype)), expected)
 
 
+def curvature(p, weight, k, m):
+    """What a row weighs for a pair of classes, each operation rounded once; the sign of a mixed pair left out."""
+    others = 0.0
+    for c, of_class in enumerate(p.tolist()):
+        others += 0.0 if c == k else of_class
+    return weight * (p[k] * (others if k == m else p[m]))
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n", "n_classes"), [(1, 1, 4), (5, 3, 4), (3, 6, 7), (4, 9, 2), (4, 5, 3), (2, 48, 4)]
+)
+def test_each_number_of_a_hessian_is_one_chain_over_the_rows(n_rows, n, n_classes):
+    rows, generator = numbers((n_rows, n), 3), np.random.default_rng(5)
+    p = generator.random((n_rows, n_classes))
+    p /= p.sum(axis=1, keepdims=True)
+    weights = generator.random(n_rows)
+    outcome = parameters.softmax_hessian(rows, p, weights).reshape(n_classes, n, n_classes, n)
+    for k, m in itertools.combinations_with_replacement(range(n_classes), 2):
+        q, sign = np.array([curvature(*row, k, m) for row in zip(p, weights, strict=True)]), 1 if k == m else -1
+        for i, j in itertools.combinations_with_replacement(range(n), 2):
+            if n_classes <= 3:
+                expected = sign * chain(0.0, q * rows[:, i], rows[:, j], "float64")
+            else:
+                expected = chain(0.0, sign * q, rows[:, i] * rows[:, j], "float64")
+            assert {outcome[a] for a in ((k, i, m, j), (k, j, m, i), (m, i, k, j), (m, j, k, i))} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n", "n_classes"),
+    [(600, 5, 4), (300, 70, 5), (257, 3, 40), (20, 1100, 4), (300, 12, 2), (300, 20, 3), (0, 4, 5)],
+)
+def test_a_hessian_of_any_shape_is_right(n_rows, n, n_classes):
+    """Runs of rows and panels of columns begin and end where they should."""
+    generator = np.random.default_rng(n)
+    rows, weights = generator.standard_normal((n_rows, n)), generator.random(n_rows)
+    p = generator.random((n_rows, n_classes))
+    p /= p.sum(axis=1, keepdims=True)
+    outcome = parameters.softmax_hessian(rows, p, weights)
+    blocks = np.einsum("rk,km->rkm", p, np.eye(n_classes)) - np.einsum("rk,rm->rkm", p, p)
+    stacked = np.einsum("r,rkm,ri->kmir", weights, blocks, rows, optimize=True) @ rows
+    expected = stacked.transpose(0, 2, 1, 3).reshape(outcome.shape)
+    np.testing.assert_allclose(outcome, expected, atol=1e-12 * max(n_rows, 1))
+    np.testing.assert_array_equal(outcome, outcome.T)
+
+
+def test_a_hessian_where_one_class_is_all_but_certain_loses_no_curvature():
+    """1 - p is 0 there in float64."""
+    rest = np.array([1e-20, 3e-20, 0.0, 0.0])
+    p = np.append(1.0, rest)[None, :]
+    outcome = parameters.softmax_hessian(np.ones((1, 1)), p, np.ones(1))
+    np.testing.assert_allclose(np.diag(outcome), [4e-20, 1e-20, 3e-20, 0.0, 0.0], rtol=1e-15)
+    assert np.linalg.eigvalsh(outcome * 1e20).min() > -1e-12
+
+
 def test_a_transposed_factor_has_the_bits_of_its_copy():
     a, b = numbers((50, 70), 1), numbers((50, 60), 2)
     np.testing.assert_array_equal(parameters.product(a.T, b), parameters.product(a.T.copy(), b))
@@ -345,6 +400,8 @@ def digest():
             parameters.product(a.astype(np.float32), b.astype(np.float32)),
             parameters.gram(b, x),
             parameters.gram(b.astype(np.float32), x.astype(np.float32)),
+            parameters.softmax_hessian(b[:, :5], np.abs(b[:, :4]), x),
+            parameters.softmax_hessian(b[:, :5], np.abs(b[:, :3]), x),
             parameters.product(numbers((n, 700), 1), numbers((700, 9), 2)),
             r,
             parameters.cholesky_solve(r, numbers(n, 5)),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, get_type_hi
 
 from distsoftmax.cluster.early_exit import end_before_joining, end_the_job_with_this_process, started_processes
 from distsoftmax.errors import DistSoftmaxError, InputError, RanksLost
+from distsoftmax.run_folder import read_toml
 
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
@@ -191,17 +192,13 @@ def _options_in_file(arguments: list[str], sections: Sections) -> Iterator[str]:
             path = argument.removeprefix("--config=")
     if path is None or not sections:
         return
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     from distsoftmax.config.file_paths import located
 
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = read_toml(Path(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
     given: dict[str, str] = {}  # where each option stands
     for key, value, section in _entries(path, table, sections):

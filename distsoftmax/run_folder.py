@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -150,3 +151,24 @@ def metrics_line(line: bytes) -> dict[str, Any]:
         return values if isinstance(values["step"], int) else {}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    ValueError
+        It is not valid TOML in UTF-8.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("brackets are nested too deep") from None
+    return table

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distsoftmax.errors import InputError
+from distsoftmax.run_folder import read_toml
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_run_options(model_path: Path) -> RunOptions:
         note = f"there is no config.toml beside {model_path}: the model is taken for one without penalty"
         return RunOptions(notes=(note,))
     try:
-        table = _toml(path)
+        table = read_toml(path)
         objective, data = table["objective"], table["data"]
         l2, l1, group = (float(objective.get(name, 0.0)) for name in ("l2", "l1", "group"))
         if "l2-path" in objective:
@@ -66,15 +66,6 @@ def read_run_options(model_path: Path) -> RunOptions:
                 "the selected ones (--features)"
             )
     return options
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    return table
 
 
 def _chosen_l2(path: Path) -> float:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from distsoftmax.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from distsoftmax.run_folder import read_toml
 
 LONGEST_NAME = 48  # characters of a class, a feature or a file that are shown
 JOINERS = "\u200c\u200d"  # invisible, and needed to write Persian, Hindi and emoji
@@ -96,7 +91,7 @@ def read_json(path: Path) -> Record:
     InputError
         It cannot be read, or holds no JSON object.
     """
-    content = _parsed(path, "JSON", json.loads)
+    content = _parsed(path, "JSON", lambda file: json.loads(file.read_bytes()))
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object")
     return Record(content)
@@ -110,13 +105,13 @@ def read_options(path: Path) -> dict[str, object]:
     InputError
         It cannot be read, or is not valid TOML.
     """
-    content = _parsed(path, "TOML", lambda text: tomllib.loads(text.decode("utf-8")))
+    content = _parsed(path, "TOML", read_toml)
     return {name: value for section in content.values() if isinstance(section, dict) for name, value in section.items()}
 
 
-def _parsed(path: Path, kind: str, parse: Callable[[bytes], Any]) -> Any:
+def _parsed(path: Path, kind: str, parse: Callable[[Path], Any]) -> Any:
     try:
-        return parse(path.read_bytes())
+        return parse(path)
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distsoftmax.run_folder import beside, new_folder
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from distsoftmax.run_folder import beside, new_folder, read_toml
 
 TRAIN = "distsoftmax.train"
 FRONT_DOOR = "distsoftmax"  # the console script, or the package that python -m runs; the command's name follows
@@ -84,7 +78,7 @@ def _value(option: str, words: Sequence[str]) -> str | None:
 def _out_in_file(path: str | None) -> str | None:
     """Return what a TOML file of options says of --out. What is wrong with the file the job itself will tell."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        table = read_toml(Path(path)) if path else {}
     except (OSError, ValueError):
         return None
     sections = [table, *(section for section in table.values() if isinstance(section, dict))]

@@ -90,6 +90,21 @@ def test_columns_without_names_keep_the_numbers_they_had_in_training(job, tmp_pa
     assert "the model has 3 features, the file 4" in ended.err
 
 
+@pytest.mark.parametrize("header", [False, True])
+def test_text_columns_without_names_are_found_by_their_places(job, header):
+    """The model's columns have numbers, or names; the new rows lack the column of labels, and names."""
+    colours = np.where(X[:, 2] > 0, "red", "blue")
+    frame = pandas.DataFrame({"kind": KINDS, "a": X[:, 0], "colour": colours, "b": X[:, 1]})
+    frame.to_csv("d.csv", index=False, header=header)
+    words = ["--label", 0, "--one-hot", 2, "--l2", 1e-2, "--max-steps", 5, "--out", "run"]
+    assert job(2, "train", "--data", "d.csv", *words).status == 0
+    assert job(1, "predict", "run", "--data", "d.csv", "--out", "p.csv", "--probabilities").status == 0
+    headless("bare.csv", X[:, 0], colours, X[:, 1])
+    ended = job(3, "predict", "run", "--data", "bare.csv", "--one-hot", 1, "--out", "q.csv", "--probabilities")
+    assert ended.status == 0, ended.err
+    assert Path("p.csv").read_bytes() == Path("q.csv").read_bytes()
+
+
 def test_a_model_of_an_array_does_not_guess_where_a_label_stands(job, tmp_path):
     archive("d.npz", y=KINDS)
     assert job(1, "train", "--data", "d.npz", "--l2", 1e-2, "--max-steps", 2, "--out", "run").status == 0

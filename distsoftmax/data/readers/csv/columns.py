@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,7 +127,10 @@ def choose_columns(
 
     label = find("label", [spec.label] if spec.label is not None else [])
     weight = find("weight", [spec.weight] if spec.weight is not None else [])
-    left_out = find("drop", spec.drop or (() if has_header else spec.left_out))
+    times = Counter(names)
+    alike = {str(column) for column, name in enumerate(names) if times[name] > 1}.difference(names)
+    unwanted = [word for word in spec.left_out if not has_header or word in alike]  # others are not looked at, by name
+    left_out = find("drop", spec.drop or unwanted)
     features = find("features", spec.features)
     categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
     roles = {"label": label, "weight": weight, "drop": left_out, "features": features, "one-hot": categories}

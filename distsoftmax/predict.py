@@ -20,7 +20,9 @@ from distsoftmax.errors import InputError
 if TYPE_CHECKING:
     from distsoftmax.cluster.communicator import Communicator
 
-NOT_WRITTEN = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".gz", ".gzip", ".zst", ".zstd")
+_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", ".zip")
+_OTHERS = (".npz", ".h5", ".hdf5", ".svm", ".svmlight", ".libsvm", ".xlsx", ".xls", ".json", ".feather", ".arrow")
+NOT_WRITTEN = (*_COMPRESSED, *_OTHERS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,7 +118,8 @@ def _shortfall(result: Result, config: SolverConfig, dtype: np.dtype) -> str:
     if reached is None:
         reached, what, unit = result.relative_gradient, "the gradient's norm", "its first"
     if result.least_gap is not None and result.least_gap > config.tolerance * result.objective:
-        remedy = f"float64 can prove no less than {result.least_gap:.2g} here; rescale or centre the features"
+        least = result.least_gap / result.objective if result.objective > 0 else math.inf
+        remedy = f"float64 can prove no less than {least:.2g} here; rescale or centre the features"
     elif result.exhausted:
         remedy = f"as close as {dtype} comes" + ("; take --dtype float64" if dtype == np.float32 else "")
     elif config.solver == "sgd":

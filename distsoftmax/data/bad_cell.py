@@ -61,5 +61,5 @@ def bad_cells_named(locate: Callable[[int], tuple[str, int]], first_row: int) ->
         yield
     except BadCell as bad:
         path, row = locate(first_row + bad.row)
-        column = "" if bad.column is None else f", column {bad.column}"
+        column = "" if bad.column is None else f", column {bad.column or repr('')}"
         raise InputError(f"{path}: row {row}{column}: {bad.reason}") from None

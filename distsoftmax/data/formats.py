@@ -10,6 +10,13 @@ from distsoftmax.errors import InputError
 
 HEAD_BYTES = 1 << 16  # Read of a file to tell its format.
 BINARY: dict[bytes, Format] = {b"PAR1": "parquet", b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"\x89HDF": "hdf5"}
+UNREAD = {  # what files begin with that are often taken for tables, what they are, and what helps
+    b"BZh[1-9]1AY&SY": "is compressed by bzip2; decompress it, or compress it by gzip or zstd",
+    b"\xfd7zXZ\\0": "is compressed by xz; decompress it, or compress it by gzip or zstd",
+    rb"ARROW1\0\0": "is an Arrow (Feather) file; write it as Parquet",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook, or the like; save its table as CSV",
+    rb'\s*[\[{][\[{\s]*"': "is JSON; write its table as CSV or Parquet",
+}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 ENDINGS: dict[str, Format] = {
     "csv": "csv",
@@ -49,6 +56,9 @@ def find_format(part: FileState) -> Format | None:
     for magic, kind in BINARY.items():
         if head.startswith(magic):
             return kind
+    for beginning, complaint in UNREAD.items():
+        if re.match(beginning, head):
+            raise InputError(f"{part.path}: {complaint}")
     if b"\0" not in head and any(SVMLIGHT_LINE.fullmatch(line) for line in _whole_lines(head)[:1]):
         return "svmlight"
     stem = re.sub(r"\.(gz|gzip|zst|zstd)$", "", part.path.lower())

@@ -166,7 +166,7 @@ class DividedSource:
         if on_missing == "error":
             for name, column in zip(self.source.category_names, rows.categories, strict=True):
                 for row in np.flatnonzero(column.codes < 0)[:1]:
-                    raise no_text(f"{shard.where(row)}, column {name}")
+                    raise no_text(f"{shard.where(row)}, column {name or repr('')}")
         return shard
 
     def read_unchecked(self, number: int) -> RawShard:
@@ -194,11 +194,9 @@ class DividedSource:
             raise InputError(
                 f"{self.source.path}: has {n_features} features, {owner} {expected}; give the same columns"
             ).on_all_ranks()
-        categories = tuple(name for name, _ in encoding.categories)
-        if self.source.category_names != categories:
-            raise InputError(
-                f"{self.source.path}: lacks text columns that {owner} has: {', '.join(categories)}"
-            ).on_all_ranks()
+        if len(self.source.category_names) != len(encoding.categories):  # named alike, or taken by their places
+            categories = ", ".join(name for name, _ in encoding.categories)
+            raise InputError(f"{self.source.path}: lacks text columns that {owner} has: {categories}").on_all_ranks()
 
     def _check_features(self, shard: RawShard, missing: bool) -> None:
         features = shard.rows.features
@@ -209,7 +207,7 @@ class DividedSource:
         if not bad.any():
             return
         row, column, value = first_marked(features, bad)
-        raise bad_number(f"{shard.where(row)}, column {self.source.feature_names[column]}", value)
+        raise bad_number(f"{shard.where(row)}, column {self.source.feature_names[column] or repr('')}", value)
 
 
 def bad_number(where: str, value: float | str) -> InputError:

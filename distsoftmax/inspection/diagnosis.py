@@ -87,6 +87,14 @@ class Diagnosis:
         has_names = self.config.header != "no" and not self.source.headless_by_guess
         return name if has_names else name.removeprefix("x")
 
+    def remedy_for_commas(self, tally: TextTally) -> str:
+        """Return the end of an error on a column of text where its first text is a number but for its commas."""
+        if tally.first_word is None or not self.source.is_text:
+            return ""
+        from distsoftmax.data.readers.csv.head import remedy_for_commas
+
+        return remedy_for_commas(str(tally.first_word.value), self.config.decimal)
+
     def _of_dropped_rows(self) -> Iterator[Problem]:
         path, n_rows, n_dropped = self.source.path, self.source.n_rows, self.census.n_dropped
         if n_dropped == n_rows:
@@ -185,7 +193,7 @@ class Diagnosis:
                 yield self._undeclared(name, tally, tally.first_word, may_be_label)
             elif len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES:
                 yield self._too_many(name)
-            if not tally.numbers and not may_be_label:
+            if not (tally.numbers or may_be_label or (undeclared and self.remedy_for_commas(tally))):
                 yield from self._of_categories(name, tally)
         if not undeclared:
             tallies = zip(self.source.category_names, self.census.categories, strict=True)
@@ -209,12 +217,13 @@ class Diagnosis:
 
     def _undeclared(self, name: str, tally: TextTally, first_word: Spot, may_be_label: bool) -> Problem:
         where, text = f"{first_word.where}, column {name}", repr(first_word.value)
+        commas = self.remedy_for_commas(tally)
         if tally.numbers:
-            return error(f"{where}: {text} is not a number{_first_of(tally.words, 'cell')}")
-        if len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES:
+            return error(f"{where}: {text} is not a number{commas}{_first_of(tally.words, 'cell')}")
+        if len(tally.rows) > LARGEST_NUMBER_OF_CATEGORIES and not commas:
             return self._too_many(name)
         word = self.word(name)
-        remedy = f"declare it with --one-hot {word}, or leave it out with --drop {word}"
+        remedy = f"declare it with --one-hot {word}, or leave it out with --drop {word}{commas}"
         if may_be_label:
             return note(f"{where}: it holds text ({text}); say --label {word} if it is the label; else {remedy}")
         return error(f"{where}: it holds text ({text}); {remedy}")

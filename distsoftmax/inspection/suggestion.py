@@ -60,6 +60,8 @@ def _with_a_label(diagnosis: Diagnosis) -> DataConfig | None:
     columns = diagnosis.census.categories
     if len(columns) != 1 or diagnosis.config.one_hot or diagnosis.config.label is not None:
         return None
+    if not diagnosis.source.feature_names:
+        return None  # there would be nothing to learn from
     (tally,) = columns
     if len(tally.rows) < 2 or tally.missing or tally.numbers or _names_rows(tally):
         return None
@@ -70,7 +72,9 @@ def _with_columns(diagnosis: Diagnosis, config: DataConfig) -> DataConfig:
     """Return the options with the columns of text as categories, but for those that name the rows."""
     source = diagnosis.source
     columns = dict(zip(source.category_names, diagnosis.census.categories, strict=True))
-    if config.one_hot or config.label != diagnosis.config.label or any(t.numbers for t in columns.values()):
+    if config.one_hot or config.label != diagnosis.config.label:
+        return config
+    if any(tally.numbers or diagnosis.remedy_for_commas(tally) for tally in columns.values()):
         return config  # cells of numbers that went wrong are to be corrected
     naming_rows = {name for name, tally in columns.items() if _names_rows(tally)}
     if len(naming_rows) > MOST_NAMES:

@@ -3,10 +3,14 @@
 The ranks are threads; tests/jobs/test_bad_input_of_jobs.py has some of this by mpirun.
 """
 
+import bz2
 import gzip
+import lzma
 import os
+import zipfile
 
 import numpy as np
+import pyarrow.feather
 import pytest
 
 GOOD = "a,b,kind\n" + "".join(f"{i}.5,{i * i % 7},{'xy'[i % 2]}\n" for i in range(40))
@@ -27,6 +31,19 @@ def parts(**texts):
             (folder / f"{name}.csv").write_text(text)
 
     return write
+
+
+def compressed(by):
+    return lambda path: path.write_bytes(by(GOOD.encode()))
+
+
+def workbook(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", "<worksheet/>")
+
+
+def feather(path):
+    pyarrow.feather.write_feather(pyarrow.table({"a": [1.0, 2.0], "kind": ["x", "y"]}), str(path))
 
 
 X = np.arange(80.0).reshape(40, 2)
@@ -67,6 +84,12 @@ FILES = {
     "index 0 one-based": ("d.svm", csv("1 0:2 3:4\n2 1:1\n"), ["--index-base", "1"], ["d.svm: row 1", "index 0"]),
     "falling indices": ("d.svm", csv("1 1:2 3:4\n2 4:1 2:1\n"), [], ["d.svm: row 2", "ascend"]),
     "cut gzip": ("d.csv.gz", lambda path: path.write_bytes(gzip.compress(GOOD.encode())[:-20]), LABEL, ["d.csv.gz"]),
+    "bzip2": ("d.csv", compressed(bz2.compress), LABEL, ["d.csv: is compressed by bzip2; decompress it"]),
+    "xz": ("d.csv.xz", compressed(lzma.compress), LABEL, ["d.csv.xz: is compressed by xz; decompress it"]),
+    "a workbook": ("d.xlsx", workbook, LABEL, ["it is a zip archive without a numpy array", "as CSV"]),
+    "JSON": ("d.json", csv('{"a": 1, "kind": "x"}\n'), LABEL, ["d.json: is JSON; write its table as CSV or Parquet"]),
+    "a list in JSON": ("d", csv('[\n {"a": 1, "kind": "x"}\n]\n'), LABEL, ["d: is JSON"]),
+    "Feather": ("d.feather", feather, LABEL, ["d.feather: is an Arrow (Feather) file; write it as Parquet"]),
     "memory": ("d.csv", csv(GOOD), [*LABEL, "--memory", "much"], ["--memory is much; give bytes"]),
     "class weights": ("d.csv", csv(GOOD), [*LABEL, "--class-weight", "w.json"], ["w.json: cannot be read"]),
     "held-out none": ("d.csv", csv(GOOD), [*LABEL, "--valid-fraction", 0.01], ["holds none of them out"]),

@@ -246,6 +246,14 @@ def test_a_column_of_text_is_named_with_what_to_do(complaint, shards):
     assert "--one-hot 1," in complaint(table.partition("\n")[2], label="2", header="no")
 
 
+@pytest.mark.parametrize("cell", ["0,5", "-1,25e3", "125,730.25", "1,234,567"])
+@pytest.mark.parametrize("first", ["7", "NA"])
+def test_a_number_with_commas_is_named_with_what_to_do(complaint, cell, first):
+    said = complaint(f"a;y\n{first};u\n{cell};v\n", label="y")
+    assert_says(said, "row 2, column a", repr(cell), "--decimal , for a comma before decimals, or take out commas")
+    assert "--decimal" not in complaint(f"a;y\n{first};u\nx,{cell};v\n", label="y")
+
+
 RETURNS = "carriage return (CR) stands alone"
 UNUSABLE = {
     "CR alone": ("a,b,y\r1,2,u\r3,4,v\r", {"label": "y"}, "the first line", RETURNS, r"tr '\r' '\n' < old.csv"),
@@ -265,8 +273,12 @@ UNUSABLE = {
     "label not there by number": ("1,2,3\n", {"label": "3", "header": "no"}, "no label column 3", "3 columns"),
     "label neither name nor number": ("a,b,y\n1,2,u\n", {"label": "-1"}, "no label column -1", "a, b, y"),
     "label named in a file without names": ("1,2\n", {"label": "y", "header": "no"}, "no label column y", "no header"),
+    "label named where the first line is numbers": ("1,2\n3,4\n", {"label": "y"}, "no header", "numbers, 0 to 1"),
+    "kept by a made-up name": ("1,2\n3,4\n", {"label": "1", "keep": ("x0",)}, "no such column x0; there is no header"),
+    "label not in a mixed first line": ("1,u\n3,v\n", {"label": "kind"}, "none of which is kind", "--header no"),
+    "columns separated by blanks": ("a b y\n1 2 u\n", {"label": "y"}, "the only column is a b y", "--separator"),
     "label by name or number": ("a,0,y\n1,2,u\n", {"label": "0"}, "ambiguous", "is a", "number 1", "rename"),
-    "label named twice": ("y,a,y\nu,1,v\n", {"label": "y"}, "2 columns are named y", "y, a, y"),
+    "label named twice": ("y,a,y\nu,1,v\n", {"label": "y"}, "2 columns are named y", "number, 0 or 2", "y, a, y"),
     "weight not there": ("a,b,y\n1,2,u\n", {"label": "y", "weight": "c"}, "no weight column c", "a, b, y"),
     "feature not there": ("a,b,y\n1,2,u\n", {"label": "y", "features": ("a", "c")}, "no feature column c"),
     "text not there": ("a,kind,y\n1,2,u\n", {"label": "y", "one_hot": ("knd",)}, "one-hot column knd", "did you mean"),
@@ -280,6 +292,7 @@ UNUSABLE = {
     "feature twice": ("a,b,y\n1,2,u\n", {"label": "y", "features": ("a", "a")}, "twice in --features"),
     "features named alike": ("a,b,a,y\n1,2,3,u\n", {"label": "y"}, "two columns are named 'a'", "name of its own"),
     "features named alike but for spaces": ("a, a,y\n1,2,u\n", {"label": "y"}, "two columns are named 'a'"),
+    "features without names": (",,y\n1,2,u\n", {"label": "y", "drop": ("a",)}, "the columns are '', '', y"),
     "label alone": ("y\nu\nv\n", {"label": "y"}, "no feature"),
     "label alone, no header": ("1\n2\n", {"label": "0"}, "no feature"),
     "lines end in CR alone": ("a,y\r1,u\r2,v\r", {"label": "y"}, "line"),

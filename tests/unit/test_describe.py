@@ -338,6 +338,12 @@ WRONG = {
         {},
         ["row 1, column c: it holds text ('u'); declare it with"],
     ),
+    "decimal comma": (
+        GOOD.replace(",", ";").replace(".", ","),
+        {},
+        ["row 1, column a: it holds text ('0,5'); declare it with", "--decimal , for a comma before decimals"],
+    ),
+    "thousands": (GOOD + '"1,000",2,x\n', {}, ["row 41, column a: '1,000' is not a number; if it is a number, say"]),
     "one class": (GOOD.replace("y", "x"), {}, ["all samples are of one class, 'x'; two are needed"]),
     "header": ("9,1,2\nx,1,2\ny,3,4\nx,4,5\n", {"label": "0"}, ["its label '9' stands in no other row; say --header"]),
     "weights": ("w," + GOOD.replace("\n", "\n-1,")[:-3], {"weight": "w"}, ["row 1: the weight is -1.0", "of 40 such"]),

@@ -112,6 +112,18 @@ def test_options_that_were_given_are_suggested_again(job, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "content",
+    ["a;kind\n" + "".join(f"{i % 3},5;{'xy'[i % 2]}\n" for i in range(30)), "kind\nx\ny\nx\ny\n"],
+    ids=["decimal comma", "labels alone"],
+)
+@pytest.mark.parametrize("words", [["--label", "kind"], []])
+def test_a_command_that_would_not_help_is_not_suggested(job, tmp_path, content, words):
+    (tmp_path / "d.csv").write_text(content)
+    ended = job(1, "describe", "d.csv", *words)
+    assert "distsoftmax.train" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
     "line", ["1,2,cat,3,inf", "1,two,cat,3,4", "1,2,cat,3,1e200"], ids=["infinite", "word", "large"]
 )
 def test_where_only_the_user_can_tell_the_remedy_nothing_is_suggested(job, table, line):

@@ -90,6 +90,37 @@ def test_columns_without_names_keep_the_numbers_they_had_in_training(job, tmp_pa
     assert "the model has 3 features, the file 4" in ended.err
 
 
+@pytest.mark.parametrize("header", [False, True])
+def test_text_columns_without_names_are_found_by_their_places(job, header):
+    """The model's columns have numbers, or names; the new rows lack the column of labels, and names."""
+    colours = np.where(X[:, 2] > 0, "red", "blue")
+    frame = pandas.DataFrame({"kind": KINDS, "a": X[:, 0], "colour": colours, "b": X[:, 1]})
+    frame.to_csv("d.csv", index=False, header=header)
+    words = ["--label", 0, "--one-hot", 2, "--l2", 1e-2, "--max-steps", 5, "--out", "run"]
+    assert job(2, "train", "--data", "d.csv", *words).status == 0
+    assert job(1, "predict", "run", "--data", "d.csv", "--out", "p.csv", "--probabilities").status == 0
+    headless("bare.csv", X[:, 0], colours, X[:, 1])
+    ended = job(3, "predict", "run", "--data", "bare.csv", "--one-hot", 1, "--out", "q.csv", "--probabilities")
+    assert ended.status == 0, ended.err
+    assert Path("p.csv").read_bytes() == Path("q.csv").read_bytes()
+
+
+def test_of_columns_named_alike_one_is_left_out_by_its_number(job):
+    frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "kind": KINDS})
+    frame.rename(columns={"c": "a"}).to_csv("d.csv", index=False)
+    words = ["--label", "kind", "--drop", 2, "--l2", 1e-2, "--max-steps", 5, "--out", "run"]
+    assert job(2, "train", "--data", "d.csv", *words).status == 0
+    ended = job(1, "predict", "run", "--data", "d.csv", "--out", "p.csv")
+    assert ended.status == 2
+    assert "two columns are named 'a'" in ended.err
+    assert job(1, "predict", "run", "--data", "d.csv", "--drop", 2, "--out", "p.csv").status == 0
+    frame.drop(columns="c").to_csv("bare.csv", index=False)
+    assert job(1, "predict", "run", "--data", "bare.csv", "--out", "q.csv").status == 0
+    assert Path("p.csv").read_bytes() == Path("q.csv").read_bytes()
+    frame[["b", "kind", "a"]].to_csv("other.csv", index=False)  # where column 2 is another one
+    assert job(3, "train", "--data", "d.csv", *words[:-1], "again", "--valid", "other.csv").status == 0
+
+
 def test_a_model_of_an_array_does_not_guess_where_a_label_stands(job, tmp_path):
     archive("d.npz", y=KINDS)
     assert job(1, "train", "--data", "d.npz", "--l2", 1e-2, "--max-steps", 2, "--out", "run").status == 0

@@ -178,6 +178,7 @@ PLACES = {
     "a name with no room for the temporary one": 250 * "n",
     "a format that is not written": "p.npz",
     "a compressed format": "p.csv.gz",
+    "a workbook": "p.xlsx",
 }
 
 

@@ -86,6 +86,11 @@ def test_a_tolerance_below_what_the_arithmetic_reaches_is_named_with_the_remedy(
     assert "the gradient's norm is 1e-06 of its first" in note
 
 
+def test_the_gap_that_can_be_proven_is_in_units_of_the_objective():
+    (note,) = notes(result(converged=False, gap=4e-3, objective=0.01, least_gap=3e-3), tolerance=1e-9)
+    assert "the gap is 0.4 of the objective; float64 can prove no less than 0.3 here" in note
+
+
 def test_a_limit_that_ended_the_run_before_its_tolerance_is_named_with_the_remedy():
     (note,) = notes(result(converged=False, gap=1e-4), tolerance=1e-9)
     assert note.endswith("the gap is 0.0002 of the objective; the same command with more --max-steps goes on from here")

@@ -51,4 +51,4 @@ def label_not_said(path: str, known: str | None, columns: str) -> InputError:
 
 def listed(names: Sequence[str]) -> str:
     """Return the first names, and whether there are more."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(name or "''" for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

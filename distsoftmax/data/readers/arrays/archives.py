@@ -61,6 +61,11 @@ def open_npz(part: FileState, spec: SourceSpec) -> Arrays:
     except ZIP_DAMAGE as error:
         raise InputError(f"{part.path}: is not a .npz archive: {error}") from None
     with archive.file:
+        if archive.file.namelist() and not archive.held:
+            raise InputError(
+                f"{part.path}: has no array X: it is a zip archive without a numpy array, such as an Excel "
+                "workbook; unpack it, or save its table as CSV"
+            )
         sparse = "X" not in archive.held and {"format", "shape", "data"} <= set(archive.held)
         arrays = open_by_name(part, spec, archive.held, "array", archive.open, features="data" if sparse else "X")
         streamed = isinstance(arrays.features, StreamedRows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -56,11 +57,8 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str], partitions: Col
         return True
     texts = spec.one_hot if spec.one_hot != AUTO else ()
     named = (spec.label, spec.weight, *spec.drop, *spec.keep, *spec.features, *texts)
-    words = [word for word in named if word is not None and word not in partitions]
-    numbers = [_number(word) for word in words]
-    if any(
-        number is None or (number >= len(cells) and word in cells) for word, number in zip(words, numbers, strict=True)
-    ):
+    numbers = {word: _number(word) for word in named if word is not None and word not in partitions}
+    if any(word in cells and (number is None or number >= len(cells)) for word, number in numbers.items()):
         return True
     no_numbers = {_number(word) for word in (spec.label, *spec.drop, *spec.left_out, *texts) if word is not None}
     looked_at = {_number(word) for word in (spec.weight, *spec.features) if word is not None} if spec.features else None
@@ -74,9 +72,10 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str], partitions: Col
         if column not in no_numbers and (looked_at is None or column in looked_at) and cell not in nothing
     }
     if len(numeric) > 1 and spec.label not in cells:
+        unknown = next((f", none of which is {word}" for word, number in numbers.items() if number is None), "")
         raise InputError(
-            f"{path}: the first line mixes names and numbers; say --header yes if it holds the columns' names, "
-            "--header no if it is a row"
+            f"{path}: the first line mixes names and numbers{unknown}; say --header yes if it holds the columns' "
+            "names, --header no if it is a row"
         )
     return False in numeric
 
@@ -128,7 +127,10 @@ def choose_columns(
 
     label = find("label", [spec.label] if spec.label is not None else [])
     weight = find("weight", [spec.weight] if spec.weight is not None else [])
-    left_out = find("drop", spec.drop or (() if has_header else spec.left_out))
+    times = Counter(names)
+    alike = {str(column) for column, name in enumerate(names) if times[name] > 1}.difference(names)
+    unwanted = [word for word in spec.left_out if not has_header or word in alike]  # others are not looked at, by name
+    left_out = find("drop", spec.drop or unwanted)
     features = find("features", spec.features)
     categories = find("one-hot", spec.one_hot if spec.one_hot != AUTO else ())
     roles = {"label": label, "weight": weight, "drop": left_out, "features": features, "one-hot": categories}
@@ -207,7 +209,8 @@ def _find_column(path: str, option: str, word: str, names: tuple[str, ...], n_ce
     by_number = number if number is not None and number < n_cells else None
     known = _list(names, has_header)
     if len(by_name) > 1:
-        raise InputError(f"{path}: {len(by_name)} columns are named {word}; {known}")
+        which = " or ".join(map(str, by_name))
+        raise InputError(f"{path}: {len(by_name)} columns are named {word}: take one by its number, {which}; {known}")
     if by_name and by_number is not None and by_name[0] != by_number:
         raise InputError(
             f"{path}: --{option} {word} is ambiguous: column number {by_number} is {names[by_number]}, but "
@@ -277,8 +280,15 @@ def are_made_up(names: Iterable[str]) -> bool:
 def _refuse_double_names(path: str, names: Iterable[str]) -> None:
     double = first_double(names)
     if double is not None:
-        raise InputError(f"{path}: two columns are named {double!r}; give each feature a name of its own")
+        raise InputError(
+            f"{path}: two columns are named {double!r}; give each feature a name of its own, or --drop one by number"
+        )
 
 
 def _list(names: tuple[str, ...], has_header: bool) -> str:
-    return f"the columns are {listed(names)}" if has_header else f"there is no header, and {len(names)} columns"
+    if len(names) == 1:
+        only = f"the only column is {listed(names)}" if has_header else "there is no header, and 1 column"
+        return f"{only}; if it holds several, say with --separator what stands between them"
+    if has_header:
+        return f"the columns are {listed(names)}"
+    return f"there is no header, and {len(names)} columns, to be named by their numbers, 0 to {len(names) - 1}"

@@ -205,6 +205,13 @@ def is_number(cell: str, decimal: str = ".") -> bool:
     return "_" not in cell and cell.isascii()  # Python's own separator and digits
 
 
+def remedy_for_commas(cell: str, decimal: str) -> str:
+    """Return the end of an error on a cell that is a number but for its commas; nothing for other texts."""
+    if decimal != "." or not is_number(cell.replace(",", "")):
+        return ""
+    return "; if it is a number, say --decimal , for a comma before decimals, or take out commas before thousands"
+
+
 def null_texts(spec: SourceSpec) -> frozenset[str]:
     """Return what a cell without a value says; a blank may stand before what --missing names."""
     return NULL_TEXTS.union(spec.missing, (f" {text}" for text in spec.missing))

@@ -38,6 +38,7 @@ from distsoftmax.data.readers.csv.head import (
     first_rows,
     is_number,
     null_texts,
+    remedy_for_commas,
     rows_until_damage,
     split_record,
     stray_quote,
@@ -277,12 +278,13 @@ class CsvSource(PartedSource):
         """Say what is wrong with a cell that is no number: the cell, or that its column is taken for numbers."""
         name = self._columns.names[column]
         seen = [cells[column] for cells in self._first_rows(part) if column < len(cells)]
+        remedy = remedy_for_commas(cell, self._spec.decimal)
         if column == self._columns.weight or any(is_number(first, self._spec.decimal) for first in seen):
-            return BadCell(row, f"{cell!r} is not a number", name)
+            return BadCell(row, f"{cell!r} is not a number{remedy}", name)
         word = name if self._columns.has_header else column
         return BadCell(
             row,
-            f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --drop {word}",
+            f"it holds text ({cell!r}); declare it with --one-hot {word}, or leave it out with --drop {word}{remedy}",
             name,
         )
 

@@ -148,7 +148,12 @@ def parse(config_type: type[Config], arguments: list[str], prog: str, doc: str |
     _refuse_options_without_words(arguments, options)
     from_file = list(_options_in_file(arguments, sections))
     _refuse_options_without_words(from_file, options)
-    config = _parsed(config_type, [*from_file, *arguments], prog)
+    try:
+        config = _parsed(config_type, [*from_file, *arguments], prog)
+    except UsageText as complaint:
+        raise UsageText(
+            complaint.status, f"{complaint}{_remedy(str(complaint), arguments, from_file, options)}"
+        ) from None
     if is_asked:
         raise UsageText(0, as_toml(config))
     return config
@@ -171,6 +176,17 @@ def _parsed(config_type: type[Config], arguments: list[str], prog: str) -> Confi
         raise UsageText(end.code if isinstance(end.code, int) else 2, complaint) from None
 
 
+def _remedy(complaint: str, arguments: Sequence[str], from_file: Sequence[str], options: Sequence[Option]) -> str:
+    """Return what to add to a complaint: which file has the option, or which option takes files."""
+    about = re.search(r"Error parsing (--[\w-]+)", complaint)
+    if about and any(word.split("=")[0] == about[1] for word in from_file):
+        return f"\n{about[1]} stands in {_config_file(arguments)}"
+    stray = re.search(r"Unrecognized options: (?!-)([^\s,]+)", complaint)
+    if stray and any(option.name == "data" for option in options):
+        return f"\nto read {stray[1]}, say --data {stray[1]}"
+    return ""
+
+
 def _called_as() -> str:
     """Return how this command was called: by a module of its own, or as a word after distsoftmax."""
     spec = sys.modules["__main__"].__spec__
@@ -182,14 +198,20 @@ def _called_as() -> str:
     return f"python -m {module}"
 
 
-def _options_in_file(arguments: list[str], sections: Sections) -> Iterator[str]:
-    """Yield the options of the TOML file named by --config as command-line arguments."""
+def _config_file(arguments: Sequence[str]) -> str | None:
+    """Return the file of options that --config names; None for none."""
     path = None
     for position, argument in enumerate(arguments):
         if argument == "--config" and position + 1 < len(arguments):
             path = arguments[position + 1]
         elif argument.startswith("--config="):
             path = argument.removeprefix("--config=")
+    return path
+
+
+def _options_in_file(arguments: list[str], sections: Sections) -> Iterator[str]:
+    """Yield the options of the TOML file named by --config as command-line arguments."""
+    path = _config_file(arguments)
     if path is None or not sections:
         return
     from distsoftmax.config.file_paths import located

@@ -156,6 +156,21 @@ def test_an_unknown_option_suggests_the_nearest_and_is_reported_once(job):
     assert ended.err.count("Unrecognized") <= 2
 
 
+def test_a_bad_value_in_the_toml_file_is_placed_there(job, tmp_path):
+    (tmp_path / "run.toml").write_text("l2 = 'much'\n")
+    ended = job(2, "train", "--config", "run.toml")
+    assert ended.status == 2
+    assert "'much' is not a number" in ended.err
+    assert ended.err.rstrip().endswith("--l2 stands in run.toml")
+    assert "stands in" not in job(2, "train", "--l2", "much").err
+
+
+def test_a_file_without_its_option_is_told_the_option(job):
+    ended = job(2, "train", "table.csv", "--l2", 0.1)
+    assert ended.status == 2
+    assert ended.err.rstrip().endswith("to read table.csv, say --data table.csv")
+
+
 def test_an_unknown_key_in_the_toml_file_suggests_the_nearest(job, tmp_path):
     (tmp_path / "run.toml").write_text("[solver]\nlerning-rate = 0.1\n")
     ended = job(2, "train", "--config", "run.toml")

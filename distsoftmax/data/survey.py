@@ -20,6 +20,7 @@ from distsoftmax.data.class_names import are_numbers, find_classes, number_name
 from distsoftmax.data.encoding import fit_encoding
 from distsoftmax.data.first_look import FirstLook, Labelled
 from distsoftmax.data.preparation import Preparation
+from distsoftmax.data.readers.column_names import first_double
 from distsoftmax.data.row_numbers import columns_that_number_rows
 from distsoftmax.data.shards import LARGEST_WEIGHT, DividedSource, RawShard
 from distsoftmax.data.standardization import Standardization
@@ -238,7 +239,8 @@ def _weights_as_said(word: str, classes: tuple[str, ...], by_class: NDArray[np.f
         balanced: NDArray[np.float64] = math.fsum(by_class) / (len(classes) * by_class)
         return balanced
     try:
-        table = json.loads(word if word.startswith("{") else Path(word).read_text(encoding="utf-8"))
+        text = word if word.startswith("{") else Path(word).read_text(encoding="utf-8")
+        table = json.loads(text, object_pairs_hook=_each_once)
     except OSError as error:
         raise InputError(f"--class-weight {word}: cannot be read: {error.strerror}; name a file or balanced") from None
     except (ValueError, RecursionError) as error:
@@ -259,6 +261,14 @@ def _weights_as_said(word: str, classes: tuple[str, ...], by_class: NDArray[np.f
         if name not in classes:
             raise InputError(f"--class-weight {word}: there is no class {name!r}; the classes are {', '.join(classes)}")
     return np.array([float(table[name]) for name in classes])
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of JSON, in which each name must stand once."""
+    double = first_double(name for name, _ in pairs)
+    if double is not None:
+        raise ValueError(f"{double!r} stands there more than once")
+    return dict(pairs)
 
 
 def compute_dtype(config: DataConfig, is_text: bool, stored: str) -> np.dtype:

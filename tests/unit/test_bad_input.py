@@ -91,6 +91,9 @@ FILES = {
     "a list in JSON": ("d", csv('[\n {"a": 1, "kind": "x"}\n]\n'), LABEL, ["d: is JSON"]),
     "Feather": ("d.feather", feather, LABEL, ["d.feather: is an Arrow (Feather) file; write it as Parquet"]),
     "memory": ("d.csv", csv(GOOD), [*LABEL, "--memory", "much"], ["--memory is much; give bytes"]),
+    "class weights of one class": (
+        "d.csv", csv(GOOD), [*LABEL, "--class-weight", '{"x": 1, "y": 2, "x": 3}'], ["'x' stands there more than once"]
+    ),
     "class weights": ("d.csv", csv(GOOD), [*LABEL, "--class-weight", "w.json"], ["w.json: cannot be read"]),
     "held-out none": ("d.csv", csv(GOOD), [*LABEL, "--valid-fraction", 0.01], ["holds none of them out"]),
 }  # fmt: skip

@@ -122,7 +122,7 @@ def command_options(command: str) -> tuple[Option, ...]:
     Examples
     --------
     >>> [option.name for option in command_options("supervise")]
-    ['help', 'max-restarts', 'cold']
+    ['help', 'max-restarts', 'out', 'cold']
     """
     from importlib import import_module
 

@@ -249,9 +249,9 @@ def _options(sections: Sections) -> dict[str, Option]:
 
 
 def _refuse_options_without_words(arguments: list[str], options: Sequence[Option]) -> None:
-    """Raise an InputError where an option that takes several words has none, or one that names files an empty one."""
+    """Raise an InputError where an option that takes several words has none, or one that names a path an empty one."""
     several = {option.name for option in options if option.several}
-    files = {option.name for option in options if option.takes_files and option.placeholder != "DIR"}
+    files = {option.name for option in options if option.takes_files}
     for number, argument in enumerate(arguments):
         name, equals, word = argument.removeprefix("--").partition("=")
         words = [word] if equals else arguments[number + 1 : number + 2]

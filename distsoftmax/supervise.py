@@ -33,6 +33,7 @@ MAX_RESTARTS = 10
 FUTILE_RESTARTS = 2  # in a row that came no further: what they failed of does not go away by itself
 FIRST_PAUSE, MOST_DOUBLINGS = 0.25, 7  # seconds before a restart; doubled as long as nothing says that it helps
 SECOND_SIGNAL_SECONDS = 1.0  # a terminal or a batch system may send the first one several times
+AFTER_DASHES = "stands after two dashes, as in -- mpirun -n 4 python ..."
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL, signal.SIGSEGV)
 
@@ -201,9 +202,12 @@ def parser() -> argparse.ArgumentParser:
     from distsoftmax.usage.help import described
 
     form = argparse.RawDescriptionHelpFormatter
-    usage = "python -m distsoftmax.supervise [--max-restarts N] [--cold] -- mpirun ..."
+    usage = "python -m distsoftmax.supervise [OPTIONS] -- mpirun ..."
     parser = argparse.ArgumentParser(usage=usage, description=described(__doc__), formatter_class=form)
     parser.add_argument("--max-restarts", type=int, default=MAX_RESTARTS, metavar="N", help=f"default: {MAX_RESTARTS}")
+    parser.add_argument(
+        "--out", metavar="DIR", help="the folder of a run whose command and --config name none; default: a new one"
+    )
     parser.add_argument(
         "--cold", action="store_true", help="leave out --warm: a restart reads and prepares the data anew"
     )
@@ -214,12 +218,14 @@ def main() -> int:
     """Read the command line, and supervise the command after the two dashes."""
     own, words = _split(sys.argv[1:])
     form = parser()
-    options = form.parse_args(own)
+    options, others = form.parse_known_args(own)
+    if others:
+        form.error(f"{others[0]} is no option of the supervisor; the command {AFTER_DASHES}")
     if options.max_restarts < 0:
         form.error(f"--max-restarts is {options.max_restarts}; it must be 0 or more")
     if not words:
-        form.error("there is nothing to start: give the command after two dashes, as in -- mpirun -n 4 python ...")
-    command = Command.of(words, warm=not options.cold)
+        form.error(f"there is nothing to start: the command {AFTER_DASHES}")
+    command = Command.of(words, warm=not options.cold, default_out=options.out)
     try:
         return Supervisor(command, options.max_restarts).run()
     except OSError as error:

@@ -26,16 +26,13 @@ for word in "$@"; do
         break
     fi
 done
-# All jobs of a run share a folder of results, so it has its name before the first begins.
-case " $* " in
-    *" --out "* | *" --out="* | *" --config "* | *" --config="*) ;;
-    *) set -- --out "runs/pbs-$(date +%Y-%m-%d-%H%M%S)" "$@" ;;
-esac
+# All jobs of a run share a folder of results, so it has its name before the first begins, unless an option gives one.
+out=${DISTSOFTMAX_PBS_OUT:-runs/pbs-$(date +%Y-%m-%d-%H%M%S)}
 
 # submit OPTIONS: submits a job that trains with these options
 submit() {
     local call
-    printf -v call '%q ' exec "$self" ${qsub_options[@]+"${qsub_options[@]}"} -- "$@"
+    printf -v call '%q ' exec env DISTSOFTMAX_PBS_OUT="$out" "$self" ${qsub_options[@]+"${qsub_options[@]}"} -- "$@"
     printf '#!/bin/bash\ncd %q || exit 2\n%s\n' "$PWD" "$call" |
         qsub -N distsoftmax -r y -j oe ${qsub_options[@]+"${qsub_options[@]}"}
 }
@@ -67,7 +64,7 @@ start=(mpirun)
 deleted=""
 # by qdel, or because PBS itself requeues the job; set before there is a process, so that nothing comes in between
 trap 'deleted=1; [ -z "${!:-}" ] || kill -USR1 "$!" 2>/dev/null' TERM
-python -m distsoftmax.supervise -- "${start[@]}" --host "$hosts" -n "$((ranks))" \
+python -m distsoftmax.supervise --out "$out" -- "${start[@]}" --host "$hosts" -n "$((ranks))" \
     python -m distsoftmax.train ${deadline[@]+"${deadline[@]}"} "$@" &
 supervisor=$!
 status=0

@@ -86,10 +86,10 @@ class Reporter:
         self._every = every
         self._grant = own_grant()
         self._reader = NodeReader(self._grant.cores)
+        self.meet(threads)  # first: rank 0 tells how long a report is, so nobody counts the wait for a late one
         self.begin()
         nothing = Work(shards=0, rows=0, moved_shards=0, compute_seconds=0.0, read_seconds=0.0, save_seconds=0.0)
         self._before = self._counters(nothing)
-        self.meet(threads)
 
     def begin(self) -> None:
         """Count time and steps anew, as for the next run of a path; its first step is reported. Not collective."""

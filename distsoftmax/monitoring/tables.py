@@ -13,6 +13,7 @@ from distsoftmax.monitoring.summary import Shares
 
 RANKS_SHOWN, NODES_SHOWN = 16, 16  # the slowest
 LONGEST_NAME = 14  # of a node in a table
+GAP = "  "  # between two columns
 GIB, MIB = 2.0**30, 2.0**20
 NODE_HEAD = ("node", "ranks", "cores", "load", "others", "free GiB", "MHz", "C", "compute", "wait")
 RANK_HEAD = ("rank", "node", "shards", "rows", "compute", "wait", "speed", "others", "MiB")
@@ -36,7 +37,7 @@ def as_lines(state: RunState, report: ClusterReport | None, *, width: int = 80, 
             lines.append("there is no report on its nodes: an earlier version has made this run")
         return [line[:width] for line in lines]
     lines += [wrapped for text in _shares(state, report) for wrapped in _wrapped(text, width)]
-    lines += ["", *_nodes(report, min(most, NODES_SHOWN)), "", *_ranks(report, min(most, RANKS_SHOWN))]
+    lines += ["", *_nodes(report, min(most, NODES_SHOWN), width), "", *_ranks(report, min(most, RANKS_SHOWN), width)]
     words = advice(report, state.balance)
     if words:
         lines += ["", *(wrapped for text in words for wrapped in _wrapped(f"- {text}", width))]
@@ -86,19 +87,19 @@ def _shares(state: RunState, report: ClusterReport) -> Iterator[str]:
     yield f"{state.read_seconds:.1f} s reading the data{saved}{moved}"
 
 
-def _nodes(report: ClusterReport, most: int) -> Iterator[str]:
+def _nodes(report: ClusterReport, most: int, width: int) -> Iterator[str]:
     shown = sorted(report.nodes, key=lambda node: -node.slowest_compute_seconds)[:most]
     chosen = [node for node in report.nodes if node in shown]
-    yield from columns(NODE_HEAD, [_node_row(node, report) for node in chosen], names=(0,))
+    yield from columns(NODE_HEAD, [_node_row(node, report) for node in chosen], names=(0,), width=width)
     yield from _rest(report.n_nodes - len(chosen), "node")
 
 
-def _ranks(report: ClusterReport, most: int) -> Iterator[str]:
+def _ranks(report: ClusterReport, most: int, width: int) -> Iterator[str]:
     shown = sorted(report.ranks, key=lambda rank: -rank.compute_seconds)[:most]
     chosen = [rank for rank in report.ranks if rank in shown]
     speeds = report.speeds()
     rows = [_rank_row(rank, report, speeds.get(rank.rank)) for rank in chosen]
-    yield from columns(RANK_HEAD, rows, names=(1,))
+    yield from columns(RANK_HEAD, rows, names=(1,), width=width)
     yield from _rest(report.n_ranks - len(chosen), "rank")
 
 
@@ -132,15 +133,19 @@ def _rank_row(rank: RankState, report: ClusterReport, speed: float | None) -> li
     ]
 
 
-def columns(head: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[int]) -> Iterator[str]:
-    """Yield the lines of a table: columns of names are flush left, numbers right."""
+def columns(
+    head: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[int], width: float = math.inf
+) -> Iterator[str]:
+    """Yield the lines of a table: columns of names are flush left, numbers right; what does not fit is left out."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    while len(widths) > 1 and len(GAP.join("".ljust(wide) for wide in widths)) > width:
+        widths.pop()
     for row in (head, *rows):
         cells = [
-            f"{cell:{'<' if number in names else '>'}{width}}"
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{cell:{'<' if number in names else '>'}{wide}}"
+            for number, (cell, wide) in enumerate(zip(row, widths, strict=False))
         ]
-        yield "  ".join(cells).rstrip()
+        yield GAP.join(cells).rstrip()
 
 
 def _rest(count: int, what: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.kernels import Scorer
+from distsoftmax.arithmetic.library import version_note
 from distsoftmax.arithmetic.parameters import product
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.given_rows import given_rows
 from distsoftmax.data.preparation import SCORING_DTYPE, Preparation, Samples
-from distsoftmax.model import Model
+from distsoftmax.model import INTERIM_NOTE, Model
 from distsoftmax.model import load_model as load_plain_model
 
 ROWS_AT_ONCE = 256  # whose scores are computed together
@@ -124,6 +126,8 @@ class Predictor(Model):
 def load_model(path: str | Path) -> Predictor:
     """Read a model's file, for predictions on rows in memory. Needs no MPI.
 
+    It warns (UserWarning) of a model of another arithmetic version, and of one whose run was stopped early.
+
     Parameters
     ----------
     path : str or Path
@@ -143,4 +147,8 @@ def load_model(path: str | Path) -> Predictor:
     >>> load_model(".").predict_proba({"age": [5.0], "size": [5.0]})
     array([[0.5, 0.5]])
     """
-    return Predictor.of(load_plain_model(path))
+    model = load_plain_model(path)
+    for note in (version_note(model.arithmetic), INTERIM_NOTE if model.interim else ""):
+        if note:
+            warnings.warn(f"{path} {note}", stacklevel=2)
+    return Predictor.of(model)

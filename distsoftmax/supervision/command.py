@@ -27,8 +27,13 @@ class Command:
     out: Path | None
 
     @classmethod
-    def of(cls, words: Sequence[str], *, warm: bool) -> Command:
+    def of(cls, words: Sequence[str], *, warm: bool, default_out: str | None = None) -> Command:
         """Return the command of these words; one that trains gets a folder, and --warm, where it has none.
+
+        Parameters
+        ----------
+        default_out : str or None
+            The folder that it gets; None: a new one.
 
         Examples
         --------
@@ -43,7 +48,7 @@ class Command:
         added = ["--warm"] if warm and not {"--warm", "--no-warm"} & set(options) else []
         out = _value("out", options) or _out_in_file(_value("config", options))
         if out is None:
-            out = new_folder()
+            out = default_out or new_folder()
             added += ["--out", out]
         return cls((*words, *added), Path(out))
 

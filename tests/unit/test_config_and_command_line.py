@@ -532,7 +532,7 @@ def test_each_option_reads_back_from_the_file_that_is_saved(tmp_path, part, name
     "text", ["", "-1", "--l2", "a=b", "a b", 'a"b', "a\\b", "é日本", "1e5", "true", "None", "auto", "#"]
 )
 def test_any_text_reads_back_from_the_file_that_is_saved(tmp_path, text):
-    config = TrainConfig(data=DataConfig(data=(text or "a.csv",), label=text), run=RunConfig(out=text))
+    config = TrainConfig(data=DataConfig(data=(text or "a.csv",), label=text), run=RunConfig(out=text or "run"))
     assert reads_back(config, tmp_path / "config.toml") == config
 
 
@@ -704,9 +704,9 @@ def test_an_option_that_takes_words_and_is_given_none_is_refused(arguments):
         parse(TrainConfig, arguments, "train")
 
 
-@pytest.mark.parametrize("option", ["init", "class-weight", "config"])
+@pytest.mark.parametrize("option", ["init", "class-weight", "config", "out", "scratch"])
 @pytest.mark.parametrize("form", ["two words", "one word"])
-def test_an_option_that_names_a_file_and_is_given_an_empty_word_is_refused(option, form):
+def test_an_option_that_names_a_file_or_folder_and_is_given_an_empty_word_is_refused(option, form):
     with pytest.raises(InputError, match=f"--{option} names nothing"):
         train("--data", "d.npz", *([f"--{option}", ""] if form == "two words" else [f"--{option}="]))
 

@@ -246,6 +246,10 @@ def pbs(tmp_path):
             (tmp_path / "status").write_text(str(status))
             return self.start(number).wait(60)
 
+        def let_time_pass(self):
+            date = tmp_path / "bin" / "date"
+            date.write_text(date.read_text().replace("2026-01-02", "2026-01-03"))
+
         def submitted(self):
             return [(tmp_path / f"options.{number}").read_text() for number in range(len(list(tmp_path.glob("job.*"))))]
 
@@ -259,19 +263,21 @@ def test_a_pbs_job_starts_a_rank_a_slot_on_its_nodes_with_a_deadline(pbs):
     pbs.submit("-l", "select=2:ncpus=2:mpiprocs=2", "--", "--data", "a file.csv", "--features", "it's", "--out", "run")
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -l select=2:ncpus=2:mpiprocs=2\n"]
     assert pbs.run(0, 0) == 0
-    expected = "-m distsoftmax.supervise -- mpirun --host red:2,blue:2 -n 4 python -m distsoftmax.train --deadline 4610"
+    supervise = "-m distsoftmax.supervise --out runs/pbs-2026-01-02-030405 --"
+    expected = f"{supervise} mpirun --host red:2,blue:2 -n 4 python -m distsoftmax.train --deadline 4610"
     assert pbs.words() == [*expected.split(), "--data", "a file.csv", "--features", "it's", "--out", "run"]
     assert len(pbs.submitted()) == 1
 
 
 def test_a_pbs_job_that_has_stopped_early_submits_itself_again_into_the_same_folder(pbs):
-    pbs.submit("-q", "long", "--", "--l2", "1e-3")
+    pbs.submit("-q", "long", "--", "--config", "options.toml")  # which may name no folder
     assert pbs.run(0, 75) == 75
     first = pbs.words()
+    pbs.let_time_pass()
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -q long\n"] * 2
     assert pbs.run(1, 2) == 2
     assert pbs.words() == first
-    assert first[-4:] == ["--out", "runs/pbs-2026-01-02-030405", "--l2", "1e-3"]
+    assert first[:5] == ["-m", "distsoftmax.supervise", "--out", "runs/pbs-2026-01-02-030405", "--"]
     assert len(pbs.submitted()) == 2
 
 
@@ -284,3 +290,12 @@ def test_a_pbs_job_that_is_deleted_is_saved_and_not_submitted_again(pbs, tmp_pat
     job.terminate()
     assert job.wait(60) == 75
     assert len(pbs.submitted()) == 1
+
+
+@pytest.mark.parametrize("options", [["--l2", "1"], ["--config", "runs/night/config.toml"]], ids=" ".join)
+def test_a_slurm_job_names_a_folder_only_where_its_options_name_none(options, pbs, tmp_path):
+    (tmp_path / "status").write_text("0")
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}
+    subprocess.run(["bash", LAUNCH / "slurm.sbatch", *options], cwd=tmp_path, env=environment, check=True, timeout=60)
+    expected = "-m distsoftmax.supervise --out runs/slurm-7 -- mpirun -n 2 python -m distsoftmax.train"
+    assert pbs.words() == [*expected.split(), *options]

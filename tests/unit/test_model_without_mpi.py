@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import softmax
 
 import distsoftmax
 from distsoftmax import load_model
+from distsoftmax.arithmetic.library import VERSION
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data import given_rows
 from distsoftmax.durable import write_atomically
@@ -33,7 +35,7 @@ def saved(n_features=4, n_classes=3, **encoding):
     encoding = Encoding(**{"numeric": NumberedNames(n_features), **encoding})
     shape = n_classes, len(encoding.feature_names)
     classes = tuple(f"class {number}" for number in range(n_classes))
-    model = Model(generator.standard_normal(shape), generator.standard_normal(n_classes), classes, encoding, 1)
+    model = Model(generator.standard_normal(shape), generator.standard_normal(n_classes), classes, encoding, VERSION)
     write_atomically(Path("model.safetensors"), *model.file_content())
     return load_model(".")
 
@@ -190,6 +192,21 @@ BAD = [
 def test_what_cannot_be_used_is_named_with_its_place(encoding, rows, message):
     with pytest.raises(InputError, match=message):
         saved(**encoding).predict_proba(rows)
+
+
+@pytest.mark.parametrize(
+    ("changed", "warning"),
+    [
+        ({"arithmetic": 1}, "was made by arithmetic 1, this program computes by arithmetic"),
+        ({"interim": True}, "is an interim model: its run was stopped early"),
+    ],
+)
+def test_a_model_of_other_bits_than_a_run_of_today_would_end_with_is_loaded_with_a_warning(changed, warning):
+    write_atomically(Path("model.safetensors"), *replace(Model(**vars(saved())), **changed).file_content())
+    with pytest.warns(UserWarning, match=warning) as warned:
+        model = load_model("model.safetensors")
+    assert warned[0].filename == __file__
+    assert model.predict([[0.0] * 4]).shape == (1,)
 
 
 def test_a_model_is_loaded_and_used_where_there_is_no_mpi4py():

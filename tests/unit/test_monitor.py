@@ -286,6 +286,21 @@ def test_tables_fit_the_columns_whatever_is_shown(tmp_path_factory, n_ranks, n_n
     assert not any("nan" in line or "None" in line for line in text)
 
 
+def test_a_narrow_table_leaves_out_whole_columns_and_cuts_no_number(run):
+    full = report(10.0, 10.0)
+    state = RunReader(run(reports=full)).read()
+
+    def cells(width):
+        text = as_lines(state, full, width=width)
+        heads = (number for number, line in enumerate(text) if line.startswith(("node ", "rank ")))
+        return [re.split(r"\s{2,}", line.strip()) for head in heads for line in text[head : head + 2]]
+
+    wide = cells(400)
+    for width in range(20, 80):
+        for shown, whole in zip(cells(width), wide, strict=True):
+            assert shown == whole[: len(shown)]
+
+
 def test_all_columns_have_room_in_80(run):
     full = report(10.0, 10.0)
     node = replace(

@@ -190,6 +190,27 @@ def test_a_report_has_what_came_since_the_last_one_and_only_rank_0_has_it():
     assert second.nodes[0].ranks == 3
 
 
+def test_a_rank_waits_no_longer_than_the_first_report_lasts_where_rank_0_is_late():
+    def run(cluster):
+        allgather = cluster.allgather
+
+        def timed(value):
+            start = time.monotonic()
+            values = allgather(value)
+            cluster.communication_seconds += time.monotonic() - start
+            return values
+
+        cluster.allgather = timed
+        if cluster.rank == 0:
+            time.sleep(0.5)
+        own = Reporter(cluster, 1, every=1)
+        cluster.step = 0
+        return own.report(work(cluster.rank, 0.0))
+
+    first = on_ranks(3, run)[0]
+    assert all(rank.wait_seconds <= first.seconds < 0.5 for rank in first.ranks)
+
+
 def test_a_counter_that_was_started_again_counts_from_there():
     own = Reporter(Alone(), 1, every=1)
     own.report(work(0, 5.0))

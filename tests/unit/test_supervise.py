@@ -204,11 +204,20 @@ def test_a_command_that_does_not_exist_is_bad_usage(tmp_path):
     assert done.stderr == b"supervise: ./none: cannot be started: No such file or directory\n"
 
 
-@pytest.mark.parametrize("words", [[], ["--"], ["--max-restarts", "-1", "--", "true"], ["mpirun", "-n", "2"]], ids=str)
-def test_bad_usage_is_refused(words):
-    done = subprocess.run([*SUPERVISE, *words], capture_output=True, check=False)
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "there is nothing to start: the command stands after two dashes, as in -- mpirun -n 4 python ..."),
+        (["--"], "there is nothing to start: the command stands after two dashes"),
+        (["--max-restarts", "-1", "--", "true"], "--max-restarts is -1; it must be 0 or more"),
+        (["mpirun", "-n", "2"], "mpirun is no option of the supervisor; the command stands after two dashes, as in --"),
+        (["--n", "2", "--", "true"], "--n is no option of the supervisor; the command stands after two dashes"),
+    ],
+)
+def test_bad_usage_is_refused_with_the_remedy(words, complaint):
+    done = subprocess.run([*SUPERVISE, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert b"error: " in done.stderr
+    assert f"error: {complaint}" in done.stderr
 
 
 IN_ORDER = "trap 'echo asked; exit 75' USR1; trap 'exit 9' TERM INT HUP; echo $$ >pid; while :; do sleep 0.01; done"
@@ -343,9 +352,10 @@ def test_the_folder_of_a_run_is_known(options, out, tmp_path, monkeypatch):
         (tmp_path / "runs" / name / "config.toml").write_text(f'out = "{inside}"\n')
     (tmp_path / "sections.toml").write_text('[data]\ndata = ["x"]\n[run]\nout = "in-run"\n')
     (tmp_path / "plain.toml").write_text('out = "plain"\n')
-    command = Command.of([*MPIRUN, *options], warm=True)
-    assert str(command.out) == out
-    assert list(command.words) == [*MPIRUN, *options, "--warm"]
+    for default_out in (None, "runs/job-7"):
+        command = Command.of([*MPIRUN, *options], warm=True, default_out=default_out)
+        assert str(command.out) == out
+        assert list(command.words) == [*MPIRUN, *options, "--warm"]
 
 
 @pytest.mark.parametrize("options", [[], ["--config", "none.toml"], ["--config", "broken.toml"]], ids=str)
@@ -357,6 +367,8 @@ def test_a_run_without_a_folder_gets_one_and_keeps_it(options, tmp_path, monkeyp
     assert command.words[-1] == str(command.out)
     command.out.mkdir(parents=True)
     assert Command.of(MPIRUN, warm=False).out != command.out
+    command = Command.of([*MPIRUN, *options], warm=False, default_out="runs/job-7")
+    assert command == Command((*MPIRUN, *options, "--out", "runs/job-7"), Path("runs/job-7"))
 
 
 @pytest.mark.parametrize("program", ["distsoftmax train", "/opt/bin/distsoftmax train", "python -m distsoftmax train"])

@@ -75,7 +75,7 @@ def version_note(version: int | None) -> str:
     """Return what to say of numbers that another arithmetic version has made; empty for this one, and for none."""
     if version is None or version == VERSION:
         return ""
-    return f"was made by arithmetic {version}, this program computes by arithmetic {VERSION}: last digits may differ"
+    return f"was made by arithmetic {version}, this program computes by arithmetic {VERSION}: other digits come out"
 
 
 @functools.cache

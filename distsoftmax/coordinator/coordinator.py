@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -162,8 +161,7 @@ class Coordinator:
         checkpoint = self._restoration.newest_checkpoint(now, self._mirror)
         if checkpoint is None:
             return None
-        # the digest of a model that is not there any more stays
-        self._identity = replace(now, options={**checkpoint.identity.options, **now.options})
+        self._identity = now.continuing(checkpoint.identity)
         state = checkpoint.state(state_type)
         self._saved_step, self._seconds_before = state.step, checkpoint.seconds
         return state, Review(checkpoint.best or EarlyStopping())
@@ -255,7 +253,8 @@ class Coordinator:
             On every rank.
         """
         save = partial(save_outcome, self.folder, ended, evaluation, config=self._config, dataset=dataset)
-        save = partial(save, solver=solver, n_ranks=self._cluster.size)
+        assert self._identity is not None, "restore comes first"
+        save = partial(save, solver=solver, n_ranks=self._cluster.size, arithmetic=self._identity.arithmetic)
         sha256 = on_rank_0(self._cluster, lambda: save(seconds=self.training_seconds))
         on_rank_0(self._cluster, lambda: self._sinks.end(read_result(self.folder)))
         if isinstance(ended, Interruption):

@@ -81,7 +81,7 @@ class Restoration:
             cluster.say(f"resumed from {newest.path}, after step {newest.step}")
             note = version_note(newest.identity.arithmetic)
             if note:
-                cluster.say(f"warning: {newest.path} {note} from an uninterrupted run's", to_stderr=True)
+                cluster.say(f"warning: {newest.path} {note} than from an uninterrupted run", to_stderr=True)
         return newest
 
     def start(self, dataset: Dataset) -> Array:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distsoftmax import __version__
-from distsoftmax.arithmetic import library
 from distsoftmax.config import TrainConfig
 from distsoftmax.coordinator.metrics import finite, utc_now
 from distsoftmax.coordinator.report import closing_notes, stop_cause
@@ -36,6 +36,7 @@ def save_outcome(
     dataset: Dataset,
     solver: str,
     n_ranks: int,
+    arithmetic: int,
     seconds: float,
 ) -> str:
     """Write the model of a run into its folder and then result.json, and return the model's SHA-256. Rank 0 alone.
@@ -48,6 +49,8 @@ def save_outcome(
         Of the held-out samples, or of the training samples where none are held out.
     solver : str
         The one that was used.
+    arithmetic : int
+        The arithmetic version that the run began by.
     seconds : float
         Of training, by all processes that have worked on the run.
 
@@ -55,7 +58,7 @@ def save_outcome(
     ------
     OutputError
     """
-    model = ended.model(dataset)
+    model = replace(ended.model(dataset), arithmetic=arithmetic)
     write_atomically(folder / MODEL, *model.file_content())
     outcome = ended.outcome
     if isinstance(ended, Result):
@@ -66,7 +69,7 @@ def save_outcome(
     content = {
         "format_version": FORMAT_VERSION,
         "version": __version__,
-        "arithmetic": library.VERSION,
+        "arithmetic": arithmetic,
         "status": status,
         "reason": reason,
         "converged": is_converged,

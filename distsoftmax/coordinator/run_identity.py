@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,8 @@ class RunIdentity:
         What the dataset tells: n_rows, held_out_fraction, dtype, classes, columns, class_weights; the held-out
         samples where the steps depend on them.
     arithmetic : int
-        The arithmetic version. Another one is no obstacle, but the bits may differ, and a resume says so.
+        The arithmetic version that the run began by. Another one is no obstacle, but other bits come out, and every
+        resume, and whoever uses the model, says so.
     shard_digests : ndarray of int64, (n_shards,)
     """
 
@@ -53,6 +54,13 @@ class RunIdentity:
         if config.solver.patience is not None:
             data["held_out_samples"] = f"{dataset.n_held_out} {dataset.held_out_digest}".rstrip()
         return cls(config.identity(), data, VERSION, dataset.shard_digests)
+
+    def continuing(self, then: RunIdentity) -> RunIdentity:
+        """Return it with what stays of the identity that the run began with.
+
+        That is the arithmetic version, and the digest of a model that is not there any more.
+        """
+        return replace(self, options={**then.options, **self.options}, arithmetic=then.arithmetic)
 
 
 def refuse_other_run(path: Path, then: RunIdentity, now: RunIdentity) -> None:

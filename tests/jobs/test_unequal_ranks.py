@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from distsoftmax.arithmetic.library import VERSION
+
 pytestmark = pytest.mark.launcher
 TRAIN = [sys.executable, "-m", "distsoftmax.train"]
 
@@ -33,7 +35,7 @@ def test_builds_of_unequal_arithmetic_are_refused_in_a_table_before_training(run
     ended = run("mpirun", "-n", 2, *ours, ":", "-n", 1, *theirs, deadline=60)
     error, (columns, *rows) = error_and_table(ended)
     assert error.startswith("error: the ranks run different versions of distsoftmax, whose sums do not fit together")
-    assert [(row[0], row[columns.index("arithmetic")]) for row in rows] == [("0-1", "1"), ("2", "7")]
+    assert [(row[0], row[columns.index("arithmetic")]) for row in rows] == [("0-1", str(VERSION)), ("2", "7")]
     assert not (tmp_path / "run").exists()
 
 

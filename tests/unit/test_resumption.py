@@ -2,6 +2,10 @@
 
 import json
 
+from distsoftmax.arithmetic.library import VERSION
+from distsoftmax.coordinator import run_identity
+from distsoftmax.model import load_model
+
 
 def test_a_damaged_checkpoint_is_passed_over_loudly_with_the_same_bits(job, tmp_path):
     options = ["--max-steps", 20, "--checkpoint-every", 5, "--tolerance", 0]
@@ -36,3 +40,16 @@ def test_a_run_that_ended_on_its_tolerance_goes_on_to_a_smaller_one_with_the_sam
     later = job(3, "train", *options, "--tolerance", 1e-6, "--out", "run")
     assert "resumed from" in later.out
     assert later.sha256 == job(1, "train", *options, "--tolerance", 1e-6, "--out", "whole").sha256
+
+
+def test_a_run_begun_by_another_arithmetic_says_so_at_each_resume_and_in_what_it_leaves(job, tmp_path, monkeypatch):
+    options = ["--tolerance", 0, "--out", "run", "--max-steps"]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(run_identity, "VERSION", VERSION - 1)
+        assert "arithmetic" not in job(1, "train", *options, 3).err
+    for n_steps in (5, 7):
+        resumed = job(2, "train", *options, n_steps)
+        assert resumed.err.count(f"was made by arithmetic {VERSION - 1}") == 1
+        assert json.loads((tmp_path / "run" / "result.json").read_text())["arithmetic"] == VERSION - 1
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.arithmetic == VERSION - 1

@@ -232,6 +232,13 @@ def test_a_tolerance_that_the_arithmetic_does_not_reach_is_a_warning():
         SoftmaxRegression(tol=1e-14).fit(IRIS, KINDS)
 
 
+def test_a_fit_that_its_gap_has_ended_gives_a_model_of_that_gap():
+    """With L1 the solution is a proximal step away from where the objective was measured, and may be worse."""
+    estimator = SoftmaxRegression(l2=1e-3, l1=1e-3).fit(IRIS, KINDS)
+    assert estimator.stop_reason_ == "the certified gap is below 0.0001 of the objective"
+    assert estimator.certified_gap_ <= 1e-4 * estimator.objective_
+
+
 def test_predictions_have_the_bits_of_the_models_own():
     for rows in (slice(None), slice(100)):  # three classes, and two
         labels = np.array(["b", "a", "c"])[KINDS[rows]]

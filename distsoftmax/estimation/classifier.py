@@ -90,7 +90,7 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 dataset = prepare_dataset(divided, config.data, config.objective.intercept, cluster)
                 result = self._train(config, dataset, Trainer(cluster, interrupts, progress, threads))
         self._keep(result, dataset, classes, interrupted=bool(interrupts.received))
-        self._tell(result, config, cluster)
+        self._tell(result, config, dataset, cluster)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -142,7 +142,7 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.objective_, self.certified_gap_ = result.objective, result.gap
         self.stop_reason_, self.interrupted_ = result.reason, interrupted
 
-    def _tell(self, result: Result, config: TrainConfig, cluster: Communicator) -> None:
+    def _tell(self, result: Result, config: TrainConfig, dataset: Dataset, cluster: Communicator) -> None:
         """Say how a run has ended where that is asked for, and warn where it has not come to its end."""
         if self.verbose:
             gap = "" if result.gap is None else f", certified gap {result.gap:.3g}"
@@ -150,15 +150,16 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"stopped: {result.reason}, after {result.n_steps} steps; objective {result.objective:.6g}{gap}"
             )
         limit = StepLimit.of_steps(config.solver.max_steps) if config.solver.max_steps is not None else None
+        remedies = [] if config.data.standardize else ["scale the data: standardize=True"]
         if self.interrupted_:
             text = f"the fit was interrupted after {result.n_steps} steps; the model is that of the last one"
         elif limit is not None and result.reason == limit.reason:
-            text = (
-                f"{result.reason} (max_iter) before the tolerance was (tol={self.tol:g}). Increase max_iter, or scale "
-                "the data: standardize=True"
-            )
+            remedies.insert(0, "Increase max_iter")
+            text = f"{result.reason} (max_iter) before the tolerance was (tol={self.tol:g}). {', or '.join(remedies)}"
         elif config.solver.tolerance > 0 and not result.converged and config.solver.solver != "sgd":
-            text = f"the tolerance is not reached (tol={self.tol:g}): {result.reason}"
+            remedies.insert(0, "Increase tol")
+            remedies += [] if dataset.dtype == np.float64 else ['take dtype="float64"']
+            text = f"the tolerance is not reached (tol={self.tol:g}): {result.reason}. {', or '.join(remedies)}"
         else:
             return
         warnings.warn(text, ConvergenceWarning, stacklevel=3)

@@ -32,6 +32,8 @@ PARAMETERS = {  # as the command line names them
     "threads": "n_jobs",
     "seed": "random_state",
     "intercept": "fit_intercept",
+    "no-intercept": "fit_intercept=False",
+    "init": "warm_start",
     "weight": "sample_weight",
     "l2-path": "l2s",
     "no-standardize": "standardize=False",

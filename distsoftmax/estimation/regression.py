@@ -105,6 +105,5 @@ class SoftmaxRegression(TrainedClassifier):
         session = trainer.open(replace(config, objective=replace(config.objective, l2=l2)), dataset)
         start = None
         if self.warm_start and hasattr(self, "model_"):
-            name = "(the last fit's model, warm_start=True)"
-            start = start_parameters(self.model_, dataset, name, bool(self.fit_intercept))
+            start = start_parameters(self.model_, dataset, "(the last fit's model)", bool(self.fit_intercept))
         return trainer.run(session, "training", start)

@@ -34,7 +34,7 @@ class State:
     exhausted : bool
         Whether no further decrease can be measured in the arithmetic used.
     certificate : Certificate or None
-        Of the objective at `measured`; None where nothing is proven. No step depends on it, as it depends on the
+        Of the objective at `solution`; None where nothing is proven. No step depends on it, as it depends on the
         tolerance.
     """
 
@@ -104,7 +104,7 @@ class State:
 
     @property
     def certified_gap(self) -> float | None:
-        """The proven bound on the distance of `value` to the optimum; None where nothing is proven."""
+        """The proven bound on the distance of the objective at `solution` to the optimum; None where there is none."""
         return None if self.certificate is None else self.certificate.gap
 
     @property

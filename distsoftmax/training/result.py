@@ -181,7 +181,7 @@ def conclude(
     step, parameters, held_out = _chosen(objective, state, review)
     certificate, wanted = state.certificate, tolerance * state.value
     is_proven = certificate is not None and certificate.gap <= wanted
-    if parameters is not state.measured or (objective.certifies and not is_proven):
+    if parameters is not state.solution or (objective.certifies and not is_proven):
         certificate = objective.certify(parameters, wanted)
     value = certificate.value if certificate else state.value
     gap = certificate.gap if certificate and objective.certifies else None

@@ -155,4 +155,4 @@ def certified(objective: Objective, state: StateT, tolerance: float) -> StateT:
         return state
     if state.reachable_gap > wanted and not state.exhausted:
         return state
-    return replace(state, certificate=objective.certify(state.measured, wanted))
+    return replace(state, certificate=objective.certify(state.solution, wanted))

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -232,6 +233,27 @@ def test_a_tolerance_that_the_arithmetic_does_not_reach_is_a_warning():
         SoftmaxRegression(tol=1e-14).fit(IRIS, KINDS)
 
 
+@pytest.mark.parametrize(
+    ("options", "dtype", "remedy"),
+    [
+        ({"max_iter": 1}, "float64", "Increase max_iter, or scale the data: standardize=True"),
+        ({"max_iter": 1, "standardize": True}, "float64", "Increase max_iter"),
+        ({"tol": 1e-14}, "float64", "Increase tol, or scale the data: standardize=True"),
+        ({"tol": 1e-14, "standardize": True}, "float32", 'Increase tol, or take dtype="float64"'),
+    ],
+)
+def test_a_warning_names_the_remedies_that_are_left(options, dtype, remedy):
+    with pytest.warns(ConvergenceWarning, match=re.escape(f". {remedy}") + "$"):
+        SoftmaxRegression(**options).fit(IRIS.astype(dtype), KINDS)
+
+
+def test_a_fit_that_its_gap_has_ended_gives_a_model_of_that_gap():
+    """With L1 the solution is a proximal step away from where the objective was measured, and may be worse."""
+    estimator = SoftmaxRegression(l2=1e-3, l1=1e-3).fit(IRIS, KINDS)
+    assert estimator.stop_reason_ == "the certified gap is below 0.0001 of the objective"
+    assert estimator.certified_gap_ <= 1e-4 * estimator.objective_
+
+
 def test_predictions_have_the_bits_of_the_models_own():
     for rows in (slice(None), slice(100)):  # three classes, and two
         labels = np.array(["b", "a", "c"])[KINDS[rows]]
@@ -253,8 +275,12 @@ def test_a_warm_start_goes_on_from_the_last_model():
     warm = clone(cold).set_params(warm_start=True).fit(IRIS, KINDS)
     warm.fit(IRIS, KINDS)
     assert warm.n_iter_[0] <= 1 < cold.n_iter_[0]
-    with pytest.raises(ValueError, match="classes"):
+    with pytest.raises(
+        ValueError, match=r"^warm_start .the last fit's model.: .* classes 0.*, or leave warm_start out$"
+    ):
         warm.fit(IRIS[50:], KINDS[50:])
+    with pytest.raises(ValueError, match="leave fit_intercept=False out, or leave warm_start out"):
+        warm.set_params(fit_intercept=False).fit(IRIS, KINDS)
 
 
 def test_scores_of_a_path_are_those_of_fits_on_its_folds():

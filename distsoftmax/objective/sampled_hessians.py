@@ -42,7 +42,8 @@ from distsoftmax.solvers.protocol import Preconditioner
 
 DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # tried in turn, times the diagonal: the first is mostly above float64's rounding
 UNPENALISED = 1e-3  # times the mean diagonal, stands for l2 = 0: without it, Newton's step may be far too long
-LEAST_CURVATURE = 1e-12  # added to every curvature, times the largest
+LEAST_CURVATURE = 1e-12  # added to every curvature, times the mean
+CONSTANT = 1e-24  # a column is constant, up to rounding, if its variance is below this part of its mean square
 ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
 TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest curvature: both are divided by
 ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
@@ -50,6 +51,11 @@ ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in
 
 class SampleHessian:
     """The hessian of the sampled rows.
+
+    It is computed and inverted in units of its own, in which no column is larger than another or far from 0, so that
+    rounding and damping leave small curvatures what they are: with the columns' means m and deviations s, of
+    (x - m) / s. A score is the same with coefficients s coef and intercept + <m, coef>; whatever m and s are, nothing
+    is lost.
 
     Parameters
     ----------
@@ -64,21 +70,31 @@ class SampleHessian:
     """
 
     def __init__(self, rows: Doubles, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
-        self._rows = np.ascontiguousarray(rows, dtype=np.float64)
-        self._weights = weights
-        self._missing = missing
-        self._intercept = intercept
+        rows = np.ascontiguousarray(rows, dtype=np.float64)
+        self._weights, self._intercept = weights, intercept
+        self._mean = matrix_vector(rows.T, weights) if intercept else np.zeros(len(missing))
+        self._mean[-1] = 0.0
+        squares, centred = _mean_squares(rows, weights), rows - self._mean
+        squares = np.maximum(_mean_squares(centred, weights) + missing, CONSTANT * squares)
+        squares[squares == 0] = 1.0
+        self._deviation = np.sqrt(squares)
+        self._rows, self._missing = centred / self._deviation, missing / squares
 
     def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
         n_classes, width = parameters.shape
-        hessian = self._hessian(parameters)
+        own = parameters * self._deviation
+        own[:, -1] += matrix_vector(parameters, self._mean)
+        hessian = self._hessian(own)
         diagonal = np.diag_indices(len(hessian))
-        penalty = l2 or UNPENALISED * (total(hessian[diagonal]) / len(hessian))
-        hessian[diagonal] += LEAST_CURVATURE * max(float(hessian[diagonal].max()), TINY)
-        hessian[diagonal] += penalty * np.tile(_penalised(width, self._intercept), n_classes)
-        if self._intercept:  # intercepts that all rise together change nothing: that has the curvature of a coefficient
-            hessian[width - 1 :: width, width - 1 :: width] += penalty / n_classes
+        mean = total(hessian[diagonal]) / len(hessian)
+        penalty = l2 / (self._deviation * self._deviation) if l2 else np.full(width, UNPENALISED * mean)
+        if self._intercept:
+            penalty[-1] = 0.0
+            intercepts = hessian[width - 1 :: width, width - 1 :: width]
+            # that all rise together changes nothing: that direction has the mean curvature of the others
+            intercepts += total(np.diagonal(intercepts)) / (n_classes * n_classes)
+        hessian[diagonal] += np.tile(penalty, n_classes) + LEAST_CURVATURE * max(mean, TINY)
         for damping in DAMPINGS:
             hessian[diagonal] += damping * np.abs(hessian[diagonal])
             factor = cholesky(hessian)
@@ -88,7 +104,10 @@ class SampleHessian:
             return np.copy  # a hessian that is not finite tells nothing
 
         def apply(gradient: Doubles) -> Doubles:
-            return cholesky_solve(factor, gradient.ravel()).reshape(gradient.shape)
+            own = (gradient - gradient[:, -1:] * self._mean) / self._deviation
+            step: Doubles = cholesky_solve(factor, own.ravel()).reshape(gradient.shape) / self._deviation
+            step[:, -1] -= matrix_vector(step, self._mean)
+            return step
 
         return apply
 
@@ -149,6 +168,10 @@ class KroneckerHessian:
         between = -between
         between[diagonal] = sums
         return between
+
+
+def _mean_squares(rows: Doubles, weights: Doubles) -> Doubles:
+    return matrix_vector((rows * rows).T, weights)
 
 
 def _penalised(width: int, intercept: bool) -> Doubles:

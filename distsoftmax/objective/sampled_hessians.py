@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distsoftmax.arithmetic.arrays import Doubles, Singles
+from distsoftmax.arithmetic.arrays import Doubles, Reals, Singles
 from distsoftmax.arithmetic.kernels import Scorer
 from distsoftmax.arithmetic.parameters import (
     cholesky,
@@ -49,48 +49,83 @@ TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest
 ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
 
 
-class SampleHessian:
-    """The hessian of the sampled rows.
+class OwnUnits:
+    """Sampled rows in units in which no column is larger than another, or far from 0, and what that makes of the rest.
 
-    It is computed and inverted in units of its own, in which no column is larger than another or far from 0, so that
-    rounding and damping leave small curvatures what they are: with the columns' means m and deviations s, of
-    (x - m) / s. A score is the same with coefficients s coef and intercept + <m, coef>; whatever m and s are, nothing
-    is lost.
+    With the columns' means m and deviations s these are (x - m) / s. A score is the same with coefficients s coef and
+    intercept + <m, coef>: whatever m and s are, nothing is lost, and rounding and damping leave small curvatures what
+    they are.
 
     Parameters
     ----------
-    rows : ndarray, (n_rows, n_features + 1)
-        The last column holds ones.
+    rows : ndarray of float32 or float64, (n_rows, n_features + 1)
+        The last column holds ones, or zeros where no intercept is fitted.
     weights : ndarray of float64, (n_rows,)
         Their sum is 1.
     missing : ndarray of float64, (n_features + 1,)
         What the rows lack of each feature's mean square.
     intercept : bool
-        Whether one is fitted; else that column of the rows holds zeros.
+        Whether one is fitted; else no column is shifted.
+
+    Attributes
+    ----------
+    rows : ndarray of the same type and shape
+    missing : ndarray of float64, (n_features + 1,)
+    penalty : ndarray of float64, (n_features + 1,)
+        The curvature of an L2 term of weight 1.
     """
 
-    def __init__(self, rows: Doubles, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
-        rows = np.ascontiguousarray(rows, dtype=np.float64)
-        self._weights, self._intercept = weights, intercept
-        self._mean = matrix_vector(rows.T, weights) if intercept else np.zeros(len(missing))
-        self._mean[-1] = 0.0
-        squares, centred = _mean_squares(rows, weights), rows - self._mean
-        squares = np.maximum(_mean_squares(centred, weights) + missing, CONSTANT * squares)
+    def __init__(self, rows: Reals, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
+        dtype, largest = rows.dtype, max(float(rows.max()), -float(rows.min())) or 1.0
+        rows = rows / dtype.type(largest)  # so that squares stay within float32
+        of_rows = weights.astype(dtype)[None, :]
+        mean = product(of_rows, rows)[0].astype(np.float64)
+        mean[-1 if intercept else slice(None)] = 0.0
+        centred = rows - mean.astype(dtype)
+        squares, variances = (product(of_rows, a * a)[0].astype(np.float64) for a in (rows, centred))
+        squares = np.maximum(variances + missing / largest / largest, CONSTANT * squares)
         squares[squares == 0] = 1.0
-        self._deviation = np.sqrt(squares)
-        self._rows, self._missing = centred / self._deviation, missing / squares
+        deviation = np.sqrt(squares)
+        self.rows = centred / deviation.astype(dtype)
+        self.missing = missing / largest / largest / squares
+        self._mean, self._deviation = mean * largest, deviation * largest
+        self.penalty = 1 / self._deviation / self._deviation
+        if intercept:
+            self.penalty[-1] = 0.0
+
+    def parameters(self, parameters: Doubles) -> Doubles:
+        """Return parameters in these units."""
+        own: Doubles = parameters * self._deviation
+        own[:, -1] += matrix_vector(parameters, self._mean)
+        return own
+
+    def gradient(self, gradient: Doubles) -> Doubles:
+        """Return a gradient in these units."""
+        own: Doubles = (gradient - gradient[:, -1:] * self._mean) / self._deviation
+        return own
+
+    def step(self, own: Doubles) -> Doubles:
+        """Return a step in these units in those of the parameters."""
+        step: Doubles = own / self._deviation
+        step[:, -1] -= matrix_vector(step, self._mean)
+        return step
+
+
+class SampleHessian:
+    """The hessian of the sampled rows, computed and inverted in units of their own; parameters as of `OwnUnits`."""
+
+    def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
+        self._units = OwnUnits(rows.astype(np.float64), weights, missing, intercept=intercept)
+        self._weights, self._intercept = weights, intercept
 
     def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        n_classes, width = parameters.shape
-        own = parameters * self._deviation
-        own[:, -1] += matrix_vector(parameters, self._mean)
-        hessian = self._hessian(own)
+        units, (n_classes, width) = self._units, parameters.shape
+        hessian = self._hessian(units.parameters(parameters))
         diagonal = np.diag_indices(len(hessian))
         mean = total(hessian[diagonal]) / len(hessian)
-        penalty = l2 / (self._deviation * self._deviation) if l2 else np.full(width, UNPENALISED * mean)
+        penalty = l2 * units.penalty if l2 else UNPENALISED * mean * (units.penalty > 0)
         if self._intercept:
-            penalty[-1] = 0.0
             intercepts = hessian[width - 1 :: width, width - 1 :: width]
             # that all rise together changes nothing: that direction has the mean curvature of the others
             intercepts += total(np.diagonal(intercepts)) / (n_classes * n_classes)
@@ -104,63 +139,70 @@ class SampleHessian:
             return np.copy  # a hessian that is not finite tells nothing
 
         def apply(gradient: Doubles) -> Doubles:
-            own = (gradient - gradient[:, -1:] * self._mean) / self._deviation
-            step: Doubles = cholesky_solve(factor, own.ravel()).reshape(gradient.shape) / self._deviation
-            step[:, -1] -= matrix_vector(step, self._mean)
-            return step
+            own = cholesky_solve(factor, units.gradient(gradient).ravel())
+            return units.step(own.reshape(gradient.shape))
 
         return apply
 
     def _hessian(self, parameters: Doubles) -> Doubles:
         """Return the mean over the rows, (n_classes * width, n_classes * width), with what they lack."""
-        probabilities = _probabilities(self._rows, parameters)
-        hessian = softmax_hessian(self._rows, probabilities, self._weights)
+        rows = self._units.rows
+        probabilities = _probabilities(rows, parameters)
+        hessian = softmax_hessian(rows, probabilities, self._weights)
         spread = matrix_vector((probabilities * (1 - probabilities)).T, self._weights)
-        hessian[np.diag_indices(len(hessian))] += np.outer(spread, self._missing).ravel()
+        hessian[np.diag_indices(len(hessian))] += np.outer(spread, self._units.missing).ravel()
         return hessian
 
 
 class KroneckerHessian:
-    """The Kronecker product of two means over the sampled rows; parameters as of `SampleHessian`."""
+    """The Kronecker product of two means over the sampled rows, in units of their own; parameters as of `OwnUnits`."""
 
     def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
-        self._rows, self._unit = _in_float32(rows)
-        self._penalised = _penalised(rows.shape[1], intercept)
-        self._weights = weights.astype(np.float32)
+        self._units = OwnUnits(rows, weights, missing, intercept=intercept)
+        self._rows, self._weights = self._units.rows.astype(np.float32), weights.astype(np.float32)
         self._of_features = _gram(self._rows, self._weights)
-        self._of_features[np.diag_indices(len(missing))] += missing / self._unit
-        self._inverse: tuple[float, Singles | None] = (0.0, None)
+        self._of_features[np.diag_indices(len(missing))] += self._units.missing
+        self._inverse: tuple[float, float, Singles | None] = (0.0, 0.0, None)
 
     def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        of_features = self._of_features
-        of_classes = self._between_classes(parameters)
+        units, of_features = self._units, self._of_features
+        of_classes = self._between_classes(units.parameters(parameters))
         of_features_trace, of_classes_trace = _trace(of_features), _trace(of_classes)
-        of_feature, of_class = of_features_trace / len(of_features), of_classes_trace / len(of_classes)
-        strength = math.sqrt(l2 / self._unit or UNPENALISED * (of_feature * of_class))
+        of_class = of_classes_trace / len(of_classes)
+        is_penalised = units.penalty > 0
+        penalty = units.penalty if l2 else np.where(is_penalised, 1.0, 0.0)
+        # by the mean of the inverses: a column that hardly varies has a large penalty here, and counts for little
+        of_feature = of_features_trace / len(of_features)
+        if is_penalised.any():
+            of_feature *= total(1 / penalty[is_penalised]) / int(np.count_nonzero(is_penalised))
+        strength = math.sqrt(l2 or UNPENALISED * (of_feature * of_class))
         # pi, but rounded to a power of 2, so that the features' factor is seldom inverted anew
         balance = math.ldexp(1.0, math.frexp(of_feature / of_class)[1] // 2)
-        features_damping = max(balance * strength, ROUNDING * of_features_trace)
+        if self._inverse[0] != balance * strength:
+            dampings = np.maximum(balance * strength * penalty, ROUNDING * of_features_trace)
+            scale = float(dampings.min())
+            dampings[~is_penalised] = 0.0
+            self._inverse = balance * strength, scale, _damped_inverse(of_features, dampings, scale)
+        _, features_scale, features_inverse = self._inverse
         classes_damping = max(strength / balance, ROUNDING * of_classes_trace)
-        if self._inverse[0] != features_damping:
-            self._inverse = features_damping, _damped_inverse(of_features, features_damping, self._penalised)
-        features_inverse = self._inverse[1]
-        classes_inverse = _damped_inverse(of_classes, classes_damping, np.ones(len(of_classes)))
+        classes_inverse = _damped_inverse(of_classes, np.full(len(of_classes), classes_damping), classes_damping)
         if features_inverse is None or classes_inverse is None:
             return np.copy  # what is not finite tells nothing
 
         def apply(gradient: Doubles) -> Doubles:
-            scale = float(np.abs(gradient).max()) or 1.0  # float32 has no room for the small gradients of the end
-            rotated = product((gradient / scale).astype(np.float32), features_inverse)
+            own = units.gradient(gradient)
+            scale = float(np.abs(own).max()) or 1.0  # float32 has no room for the small gradients of the end
+            rotated = product((own / scale).astype(np.float32), features_inverse)
             result: Doubles = product(classes_inverse, rotated).astype(np.float64)
-            result *= scale / self._unit / features_damping / classes_damping
-            return result
+            result *= scale / features_scale / classes_damping
+            return units.step(result)
 
         return apply
 
     def _between_classes(self, parameters: Doubles) -> Doubles:
         """Return the mean of diag(p) - p p^T, (n_classes, n_classes): each row's sum is 0, so nothing cancels."""
-        probabilities = _probabilities(self._rows, parameters * math.sqrt(self._unit))
+        probabilities = _probabilities(self._rows, parameters)
         between = _gram(probabilities, self._weights)
         diagonal = np.diag_indices(len(between))
         between[diagonal] = 0.0
@@ -168,23 +210,6 @@ class KroneckerHessian:
         between = -between
         between[diagonal] = sums
         return between
-
-
-def _mean_squares(rows: Doubles, weights: Doubles) -> Doubles:
-    return matrix_vector((rows * rows).T, weights)
-
-
-def _penalised(width: int, intercept: bool) -> Doubles:
-    """Return 1 for each column of the rows that is penalised, and 0 for an intercept, (width,)."""
-    result = np.ones(width)
-    result[-1] = 0.0 if intercept else 1.0
-    return result
-
-
-def _in_float32(rows: NDArray) -> tuple[Singles, float]:
-    """Return rows of numbers near 1, and the square of what they were divided by: squares stay within float32."""
-    largest = max(float(rows.max()), -float(rows.min()))
-    return (rows / rows.dtype.type(largest)).astype(np.float32, copy=False), largest * largest
 
 
 def _gram(rows: Singles, weights: Singles) -> Doubles:
@@ -195,14 +220,14 @@ def _gram(rows: Singles, weights: Singles) -> Doubles:
     return result
 
 
-def _damped_inverse(matrix: Doubles, damping: float, damped_columns: Doubles) -> Singles | None:
-    """Return damping * (matrix + damping * diag(damped_columns))^-1; None where the matrix is not finite."""
+def _damped_inverse(matrix: Doubles, dampings: Doubles, scale: float) -> Singles | None:
+    """Return scale * (matrix + diag(dampings))^-1; None where the matrix is not finite."""
     for factor in (1.0, 1e3, 1e6):  # more than once only where rounding has made curvatures negative
         damped = matrix.copy()
-        damped[np.diag_indices(len(damped))] += factor * damping * damped_columns
+        damped[np.diag_indices(len(damped))] += factor * dampings
         root = cholesky(damped)
         if root is not None:
-            return (damping * inverse(root)).astype(np.float32)
+            return (scale * inverse(root)).astype(np.float32)
     return None
 
 

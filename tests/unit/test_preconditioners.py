@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.special
 from objectives import Formula, distributed, real, run
 from scipy.sparse import csr_array
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -211,30 +212,35 @@ def test_the_sampled_hessian_is_inverted_with_the_curvature_that_is_missing(seed
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_kronecker_product_of_the_damped_factors_is_inverted(seed, scale):
-    """Each factor damped, with pi balanced to a power of 2; up to float32, which it is computed in."""
+    """In units of means and deviations, each factor damped, with pi balanced to a power of 2; up to float32."""
     generator = np.random.default_rng(seed)
-    rows = scale * np.column_stack([generator.standard_normal((200, 4)), np.ones(200)])
+    rows = np.column_stack([scale * (3 + generator.standard_normal((200, 4)) * [1, 2, 4, 1]), np.ones(200)])
     weights = generator.random(200)
     weights /= weights.sum()
     missing = scale**2 * np.array([0.0, 0.5, 2.0, 0.0, 0.0])
-    parameters = point((3, 5), seed) / scale
+    parameters = point((3, 5), seed) / np.array([*4 * [scale], 1.0])
     l2 = 0.02 * scale**2
     apply = KroneckerHessian(rows, weights, missing, intercept=True)(parameters, l2)
     matrix = matrix_of(apply, (3, 5))
     assert_symmetric_positive_definite(matrix)
-    p = np.exp(rows @ parameters.T)
-    p /= p.sum(axis=1, keepdims=True)
+    p = scipy.special.softmax(rows @ parameters.T, axis=1)
     between = sum(
         weight * (np.diag(of_row) - np.outer(of_row, of_row)) for of_row, weight in zip(p, weights, strict=True)
     )
-    gram = (rows * weights[:, None]).T @ rows + np.diag(missing)
-    ratio = (np.trace(gram) / 5) / (np.trace(between) / 3) / np.abs(rows).max() ** 2  # rows are divided by the largest
+    mean = np.append(weights @ rows[:, :-1], 0.0)
+    squares = weights @ (rows - mean) ** 2 + missing
+    own = (rows - mean) / np.sqrt(squares)
+    gram = (own * weights[:, None]).T @ own + np.diag(missing / squares)
+    ratio = np.trace(gram) / 5 * squares[:-1].mean() / (np.trace(between) / 3)
     balance = np.sqrt([power for power in 4.0 ** np.arange(-20, 20) if ratio / 2 < power <= 2 * ratio])
     assert balance.size == 1
-    of_features = balance * np.sqrt(l2) * np.abs(rows).max()
-    expected = np.kron(between + l2 / of_features * np.eye(3), gram + of_features * np.diag([1, 1, 1, 1, 0]))
-    np.testing.assert_allclose(np.linalg.inv(matrix), expected, atol=2e-5 * np.abs(expected).max())
-    np.testing.assert_allclose(matrix @ expected, np.eye(15), atol=1e-2)
+    damped = between + np.sqrt(l2) / balance * np.eye(3), gram + np.sqrt(l2) * balance * np.diag([*1 / squares[:-1], 0])
+    to_own = np.diag(np.sqrt(squares))  # of the parameters of a class
+    to_own[-1] += mean
+    to_own = np.kron(np.eye(3), to_own)
+    expected = to_own.T @ np.kron(*damped) @ to_own
+    np.testing.assert_allclose(matrix @ expected, np.eye(15), atol=2e-2)
+    np.testing.assert_allclose(np.linalg.inv(matrix), expected, atol=2e-3 * np.abs(expected).max())
 
 
 @pytest.fixture(params=["sample", "kronecker"])

@@ -66,27 +66,32 @@ class OwnUnits:
         What the rows lack of each feature's mean square.
     intercept : bool
         Whether one is fitted; else no column is shifted.
+    dtype : numpy.dtype, optional
+        Of the result; that of the rows by default.
 
     Attributes
     ----------
-    rows : ndarray of the same type and shape
+    rows : ndarray, (n_rows, n_features + 1)
     missing : ndarray of float64, (n_features + 1,)
     penalty : ndarray of float64, (n_features + 1,)
         The curvature of an L2 term of weight 1.
     """
 
-    def __init__(self, rows: Reals, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
-        dtype, largest = rows.dtype, max(float(rows.max()), -float(rows.min())) or 1.0
-        rows = rows / dtype.type(largest)  # so that squares stay within float32
+    def __init__(
+        self, rows: Reals, weights: Doubles, missing: Doubles, *, intercept: bool, dtype: np.dtype | None = None
+    ) -> None:
+        dtype, largest = dtype or rows.dtype, max(float(rows.max()), -float(rows.min())) or 1.0
+        own: Reals = np.divide(rows, largest, dtype=dtype)  # so that squares stay within float32
         of_rows = weights.astype(dtype)[None, :]
-        mean = product(of_rows, rows)[0].astype(np.float64)
+        mean, squares = (product(of_rows, a)[0].astype(np.float64) for a in (own, own * own))
         mean[-1 if intercept else slice(None)] = 0.0
-        centred = rows - mean.astype(dtype)
-        squares, variances = (product(of_rows, a * a)[0].astype(np.float64) for a in (rows, centred))
+        own -= mean.astype(dtype)
+        variances = product(of_rows, own * own)[0].astype(np.float64)
         squares = np.maximum(variances + missing / largest / largest, CONSTANT * squares)
         squares[squares == 0] = 1.0
         deviation = np.sqrt(squares)
-        self.rows = centred / deviation.astype(dtype)
+        own /= deviation.astype(dtype)
+        self.rows = own
         self.missing = missing / largest / largest / squares
         self._mean, self._deviation = mean * largest, deviation * largest
         self.penalty = 1 / self._deviation / self._deviation
@@ -115,7 +120,7 @@ class SampleHessian:
     """The hessian of the sampled rows, computed and inverted in units of their own; parameters as of `OwnUnits`."""
 
     def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
-        self._units = OwnUnits(rows.astype(np.float64), weights, missing, intercept=intercept)
+        self._units = OwnUnits(rows, weights, missing, intercept=intercept, dtype=np.dtype(np.float64))
         self._weights, self._intercept = weights, intercept
 
     def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
@@ -159,7 +164,7 @@ class KroneckerHessian:
 
     def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
         self._units = OwnUnits(rows, weights, missing, intercept=intercept)
-        self._rows, self._weights = self._units.rows.astype(np.float32), weights.astype(np.float32)
+        self._rows, self._weights = self._units.rows.astype(np.float32, copy=False), weights.astype(np.float32)
         self._of_features = _gram(self._rows, self._weights)
         self._of_features[np.diag_indices(len(missing))] += self._units.missing
         self._inverse: tuple[float, float, Singles | None] = (0.0, 0.0, None)

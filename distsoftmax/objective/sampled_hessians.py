@@ -1,16 +1,17 @@
 """Models of the hessian made of a sample of the rows, whose inverses precondition the solvers.
 
-    hessian = mean_i (diag(p_i) - p_i p_i^T) (x) (x_i, 1)(x_i, 1)^T + l2
+    hessian = mean_i (diag(p_i) - p_i p_i^T) (x) (x_i, 1)(x_i, 1)^T + l2 D
+
+in units of their own (`OwnUnits`), where the penalty is a diagonal matrix D: not 1, and 0 for the intercept. Where
+features have an offset, a small change of coef goes with a large one of the intercept; one that is held back holds back
+both.
 
 - `SampleHessian` is this mean over the sampled rows as it stands, factorised.
 - `KroneckerHessian` replaces it by a Kronecker product B (x) A of B = mean_i diag(p_i) - p_i p_i^T and
-  A = mean_i (x_i, 1)(x_i, 1)^T, and B (x) A + l2 by (B + sqrt(l2) / pi) (x) (A + pi sqrt(l2)), whose factors are
+  A = mean_i (x_i, 1)(x_i, 1)^T, and B (x) A + l2 D by (B + sqrt(l2) / pi) (x) (A + pi sqrt(l2) D), whose factors are
   inverted each alone (J. Martens and R. Grosse, "Optimizing neural networks with Kronecker-factored approximate
   curvature", ICML 2015, section 6.3; pi there balances the traces). It takes as many steps as the exact inverse of
-  B (x) A + l2, which needs eigenvectors.
-
-l2 stands for coefficients alone: the intercept is not penalised. Where features have an offset, a small change of coef
-goes with a large one of the intercept, and an intercept that is held back holds back both.
+  B (x) A + l2 D, which needs eigenvectors.
 
 Features that occur in few rows may be missing from a sample, and a model without their curvature would send steps far
 too long; what the sample lacks of each feature's mean square is added on the diagonal.
@@ -43,6 +44,7 @@ from distsoftmax.solvers.protocol import Preconditioner
 DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # tried in turn, times the diagonal: the first is mostly above float64's rounding
 UNPENALISED = 1e-3  # times the mean diagonal, stands for l2 = 0: without it, Newton's step may be far too long
 LEAST_CURVATURE = 1e-12  # added to every curvature, times the mean
+LARGEST_PENALTY = 1e200  # of a column that is next to nothing: finite, as are its products
 CONSTANT = 1e-24  # a column is constant, up to rounding, if its variance is below this part of its mean square
 ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
 TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest curvature: both are divided by
@@ -94,7 +96,7 @@ class OwnUnits:
         self.rows = own
         self.missing = missing / largest / largest / squares
         self._mean, self._deviation = mean * largest, deviation * largest
-        self.penalty = 1 / self._deviation / self._deviation
+        self.penalty = np.minimum(1 / self._deviation / self._deviation, LARGEST_PENALTY)
         if intercept:
             self.penalty[-1] = 0.0
 

@@ -45,7 +45,10 @@ class CurvatureModels:
 
     Parameters
     ----------
-    fit : CrossEntropy
+    shape : tuple of int
+        The parameters', (n_classes, n_features + 1).
+    n_samples : int
+        Of all ranks.
     config : ObjectiveConfig
     seed : int
         Decides which rows are sampled.
@@ -56,11 +59,11 @@ class CurvatureModels:
         None where no model suits the parameters' shape.
     """
 
-    def __init__(self, fit: CrossEntropy, config: ObjectiveConfig, seed: int) -> None:
-        self._fit, self._intercept, self._seed = fit, config.intercept, seed
-        n_classes, width = fit.shape
-        size, n_samples = n_classes * width, fit.dataset.n_training
-        self._first = self._refined = curvature_model(fit.shape, n_samples)
+    def __init__(self, shape: tuple[int, int], n_samples: int, config: ObjectiveConfig, seed: int) -> None:
+        self._intercept, self._seed = config.intercept, seed
+        n_classes, width = shape
+        size = n_classes * width
+        self._first = self._refined = curvature_model(shape, n_samples)
         self._n_rows = min(MOST_ROWS * width, MOST_NUMBERS // width)
         self._models: dict[type[CurvatureModel], CurvatureModel | None] = {}
         self.refits = None if self._first is None else Refits(SELDOM, exact=False)
@@ -73,11 +76,15 @@ class CurvatureModels:
             if evaluations > CHEAP:
                 self._first = KroneckerHessian
 
-    def preconditioner(self, parameters: Doubles, l2: float, *, refined: bool) -> Preconditioner | None:
+    def preconditioner(
+        self, fit: CrossEntropy, parameters: Doubles, l2: float, *, refined: bool
+    ) -> Preconditioner | None:
         """Return about the inverse of the hessian at a point; None for none. Collective at the first call of each sort.
 
         Parameters
         ----------
+        fit : CrossEntropy
+            Over the samples as the ranks hold them now.
         parameters : ndarray, (n_classes, n_features + 1)
         l2 : float
             The weight of the hessian's L2 term.
@@ -88,13 +95,12 @@ class CurvatureModels:
         if kind is None:
             return None
         if kind not in self._models:
-            self._models[kind] = self._fitted(kind)
+            self._models[kind] = self._fitted(kind, fit)
         model = self._models[kind]
         return None if model is None else model(parameters, l2)
 
-    def _fitted(self, kind: type[CurvatureModel]) -> CurvatureModel | None:
+    def _fitted(self, kind: type[CurvatureModel], fit: CrossEntropy) -> CurvatureModel | None:
         """Fit what of a model does not depend on the parameters. Collective."""
-        fit = self._fit
         n_rows = self._rows_of_hessian if kind is SampleHessian else self._n_rows
         squares = mean_squares(fit.dataset, fit.bounds, fit.cluster)
         rows, weights = draw_rows(fit.dataset, squares, n_rows, self._seed, fit.cluster)

@@ -62,7 +62,7 @@ class SoftmaxObjective:
         self.shape = dataset.shape
         self.cross_entropy = CrossEntropy(dataset, cluster, threads, by_class=config.l2 > 0 or config.sparse)
         self._seed = seed
-        self._models = CurvatureModels(self.cross_entropy, config, seed)
+        self._models = CurvatureModels(self.shape, self.n_samples, config, seed)
         self._rounding_model: RoundingModel | None = None
         self._penalise(config)
 
@@ -168,7 +168,7 @@ class SoftmaxObjective:
     def preconditioner(self, parameters: Doubles, *, refined: bool = True) -> Preconditioner | None:
         """Return an approximate inverse of the hessian at a point. Collective at its first call of each sort."""
         if self._fitted is None or self._fitted[1] != refined or not np.array_equal(self._fitted[0], parameters):
-            made = self._models.preconditioner(parameters, self.config.l2, refined=refined)
+            made = self._models.preconditioner(self.cross_entropy, parameters, self.config.l2, refined=refined)
             self._fitted = parameters, refined, made
         return self._fitted[2]
 

@@ -28,6 +28,7 @@ from distsoftmax.data.moving import in_proportion, move_shards, rounds
 from distsoftmax.data.source import Source
 from distsoftmax.data.spool import Spool
 from distsoftmax.errors import OutputError
+from distsoftmax.objective import preconditioners
 from distsoftmax.session import Session, open_session
 from distsoftmax.trainer import fit_and_save
 from distsoftmax.training import balancing
@@ -302,6 +303,15 @@ def no_signals():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(regularization_path, "StopSignals", lambda cluster: signals_with(0))
         patched.setattr(StopSignals, "ignore", lambda signals: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def many_steps():
+    """A preconditioner that is fitted seldom: with the hessian itself runs end before most moves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preconditioners, "CALLS", 1)
+        patch.setattr(preconditioners, "FEWEST_ROWS", 0)
         yield
 
 

@@ -43,7 +43,7 @@ REORDERED = {
         "parameters.c",
         "for (int64_t r = 0; r < rows; r++) add_row(",
         "for (int64_t r = rows - 1; r >= 0; r--) add_row(",
-        "lbfgs-l2",
+        "lbfgs-many-features",
     ),
     "inner indices of a matrix product": (
         "tiles.h",

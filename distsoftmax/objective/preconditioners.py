@@ -66,6 +66,7 @@ class CurvatureModels:
         self._first = self._refined = curvature_model(shape, n_samples)
         self._n_rows = min(MOST_ROWS * width, MOST_NUMBERS // width)
         self._models: dict[type[CurvatureModel], CurvatureModel | None] = {}
+        self._squares: Doubles | None = None  # of the features: of all samples, so both models have the same
         self.refits = None if self._first is None else Refits(SELDOM, exact=False)
         if self._refined is SampleHessian:
             self._rows_of_hessian = _rows_of_hessian(size, width, n_samples)
@@ -102,7 +103,9 @@ class CurvatureModels:
     def _fitted(self, kind: type[CurvatureModel], fit: CrossEntropy) -> CurvatureModel | None:
         """Fit what of a model does not depend on the parameters. Collective."""
         n_rows = self._rows_of_hessian if kind is SampleHessian else self._n_rows
-        squares = mean_squares(fit.dataset, fit.bounds, fit.cluster)
+        if self._squares is None:
+            self._squares = mean_squares(fit.dataset, fit.bounds, fit.cluster)
+        squares = self._squares
         rows, weights = draw_rows(fit.dataset, squares, n_rows, self._seed, fit.cluster)
         weight = total(weights)
         if not 0 < weight < math.inf:

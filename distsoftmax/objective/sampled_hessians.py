@@ -47,7 +47,7 @@ LEAST_CURVATURE = 1e-12  # added to every curvature, times the mean
 LARGEST_PENALTY = 1e200  # of a column that is next to nothing: finite, as are its products
 CONSTANT = 1e-24  # a column is constant, up to rounding, if its variance is below this part of its mean square
 ROUNDING = 1e-6  # the least damping, times the trace: above the rounding of float32
-TINY = float(np.finfo(np.float64).tiny)  # the least trace and the least largest curvature: both are divided by
+TINY = float(np.finfo(np.float64).tiny)  # the least trace, which is divided by, and the least mean curvature
 ROWS_AT_ONCE = 1024  # rows whose sum is taken in float32, before it is added in float64
 
 

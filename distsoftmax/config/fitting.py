@@ -22,7 +22,8 @@ class ObjectiveConfig:
 
     l2: float = 0.0
     """The weight of the L2 penalty. Above 0, a run reports a proven bound on its distance to the optimum.
-    scikit-learn's C is 1 / (l2 * n), for two classes 2 / (l2 * n), where n is the sum of the sample weights."""
+    scikit-learn's C is 1 / (l2 * n), for two classes 2 / (l2 * n), where n is the sum of the weights, those of
+    --class-weight included."""
     l2_path: Text = None
     """FROM:TO:COUNT, as in 1e-1:1e-6:20: train for each of so many values of --l2, each from the solution before it.
     The model with the lowest held-out log loss is kept."""

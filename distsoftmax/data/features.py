@@ -179,6 +179,14 @@ def first_marked(features: NDArray | csr_array, marked: NDArray[np.bool_]) -> tu
     return row, int(features.indices[entry]), float(features.data[entry])
 
 
+def largest_number(features: NDArray | csr_array) -> float:
+    """Return the largest absolute value of features as they were read, missing ones left out; 0 where there is none."""
+    values = features if isinstance(features, np.ndarray) else features.data
+    if not values.size:
+        return 0.0
+    return max(0.0, float(np.fmax.reduce(values, axis=None)), -float(np.fmin.reduce(values, axis=None)))
+
+
 def core_rows(
     features: Prepared | NDArray,
     dtype: np.dtype,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.exact_sum import ShardSum
 from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import measure_columns
+from distsoftmax.data.features import largest_number
 from distsoftmax.data.preparation import held_out_rows
 from distsoftmax.data.row_numbers import RowNumbers
 from distsoftmax.data.shards import RawShard
@@ -39,6 +40,8 @@ class FirstLook:
         The types of the features.
     n_dropped : int
         Rows left out for a missing cell.
+    largest : float
+        The largest absolute value of a feature.
     """
 
     source: Source
@@ -49,6 +52,7 @@ class FirstLook:
     stored: set[str] = field(default_factory=set)
     row_numbers: RowNumbers = field(default_factory=RowNumbers)
     n_dropped: int = 0
+    largest: float = 0.0
 
     def __post_init__(self) -> None:
         """Begin with no text in any column."""
@@ -63,6 +67,7 @@ class FirstLook:
         if self.config.impute == "mean" and not self.source.sparse:
             self.means.append(measure_columns(shard.number, rows, ~held_out))
         self.stored.add(rows.features.dtype.name)
+        self.largest = max(self.largest, largest_number(rows.features))
         if shard.source.is_digested:  # a file, whose user reads the note on such a column
             self.row_numbers.add(shard)
         self.n_dropped += shard.n_dropped

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from distsoftmax.cluster.communicator import Alone
 from distsoftmax.data.class_names import number_text
 from distsoftmax.data.in_memory import InMemory
+from distsoftmax.data.missing import MissingValues
 from distsoftmax.data.readers.columns import text_column
 from distsoftmax.data.shards import LARGEST_SHARD_ROWS, DividedSource, shard_bounds
 from distsoftmax.data.source import Features, TextColumn
@@ -28,7 +29,8 @@ def given_rows(rows: Any, encoding: Encoding) -> tuple[DividedSource, Encoding]:
     rows : array, sparse matrix or table
         Features, (rows, n_features), as an array of numbers or a sparse matrix of scipy; or raw columns by name, as a
         dict of one-dimensional arrays or a table of pandas, polars or pyarrow. Columns that the model does not take
-        are not looked at. In arrays NaN is a missing number, and None, too, in columns.
+        are not looked at. In arrays NaN is a missing number, and None, too, in columns; so is what the model's encoding
+        calls missing, but in features whose categories are spread already.
 
     Returns
     -------
@@ -49,6 +51,7 @@ def given_rows(rows: Any, encoding: Encoding) -> tuple[DividedSource, Encoding]:
         if encoding.categories:  # their columns are there already
             encoding = Encoding(numeric=names)
         source = InMemory(NAME, _matrix(rows, len(names)), names=names)
+    source.marked = MissingValues.of(encoding.missing).marked
     bounds = shard_bounds(source.n_rows, -(-source.n_rows // LARGEST_SHARD_ROWS) or 1)
     shards = range(bounds.size - 1)
     source.divide(bounds, [shards], Alone())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distsoftmax.arithmetic.randomness import Purpose, permutation
 from distsoftmax.arithmetic.samples import CoreRows
+from distsoftmax.config import DataConfig
 from distsoftmax.data.encoding import encode_features
 from distsoftmax.data.features import Prepared, SparseFeatures, core_rows, moved, size_of
 from distsoftmax.data.shards import RawShard
@@ -18,6 +19,7 @@ from distsoftmax.data.standardization import Standardization
 from distsoftmax.model import Encoding
 
 SCORING_DTYPE = np.dtype(np.float64)  # to compute in where a model scores rows: raw features may be far from 0
+LARGEST_SINGLE = 2.0**24  # up to which float32 has every integer
 
 
 @dataclass(frozen=True)
@@ -215,3 +217,17 @@ def held_out_rows(shard: RawShard, fraction: float, seed: int) -> NDArray[np.boo
 def take_rows(of_rows: Any, rows: NDArray[np.bool_]) -> Any:
     """Return the rows asked for; the same where that is all of them."""
     return of_rows if rows.all() else of_rows[rows]
+
+
+def compute_dtype(config: DataConfig, is_text: bool, stored: Iterable[str], largest: float) -> np.dtype:
+    """Return the type to compute in: of the types that are stored where that is float32 or float64, else float32.
+
+    Integers and text that are trained on as they are, not standardised, take float64 where the largest of them, by its
+    absolute value, is beyond the integers that float32 tells apart.
+    """
+    if config.dtype != "stored":
+        return np.dtype(config.dtype)
+    common = np.result_type(*stored)
+    if common in (np.float32, np.float64) and not is_text:
+        return common
+    return np.dtype(np.float64 if largest > LARGEST_SINGLE and not config.standardize else np.float32)

@@ -19,7 +19,7 @@ from distsoftmax.config import DataConfig
 from distsoftmax.data.class_names import are_numbers, find_classes, number_name
 from distsoftmax.data.encoding import fit_encoding
 from distsoftmax.data.first_look import FirstLook, Labelled
-from distsoftmax.data.preparation import Preparation
+from distsoftmax.data.preparation import Preparation, compute_dtype
 from distsoftmax.data.readers.column_names import first_double
 from distsoftmax.data.row_numbers import columns_that_number_rows
 from distsoftmax.data.shards import LARGEST_WEIGHT, DividedSource, RawShard
@@ -81,8 +81,9 @@ def take_survey(
             look.add(shard)
             digests[shard.number] = shard_digest(shard) if source.is_digested else 0
     cluster.sum_integers(digests)
-    told = cluster.allgather((look.stored, look.n_dropped, look.row_numbers))
-    n_dropped = sum(count for _, count, _ in told)
+    told = cluster.allgather((look.stored, look.largest, look.n_dropped, look.row_numbers))
+    stored, largest, dropped, row_numbers = zip(*told, strict=True)
+    n_dropped = sum(dropped)
     if n_dropped == source.n_rows:
         raise no_complete_row(path).on_all_ranks()
     looked_at = look.labelled
@@ -112,9 +113,7 @@ def take_survey(
     preparation = Preparation(
         encoding=encoding,
         standardization=Standardization.of_features_as_they_are(len(encoding.feature_names)),
-        dtype=compute_dtype(
-            config, source.is_text, np.result_type(*set().union(*(stored for stored, *_ in told))).name
-        ),
+        dtype=compute_dtype(config, source.is_text, set().union(*stored), max(largest)),
         classes=classes,
         class_weights=class_weights,
         weight_exponent=exponent or 0,
@@ -125,7 +124,7 @@ def take_survey(
         preparation=preparation,
         n_training=int(counts.sum(dtype=np.int64)),
         n_dropped=n_dropped,
-        row_numbers=tuple(columns_that_number_rows((seen for *_, seen in told), source, n_dropped)),
+        row_numbers=tuple(columns_that_number_rows(row_numbers, source, n_dropped)),
         total_weight=math.fsum(by_class if class_weights is None else by_class * class_weights),
         sample_weight=math.fsum(by_class),
         unit_exponent=(exponent or 0) + class_exponent,
@@ -269,13 +268,6 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if double is not None:
         raise ValueError(f"{double!r} stands there more than once")
     return dict(pairs)
-
-
-def compute_dtype(config: DataConfig, is_text: bool, stored: str) -> np.dtype:
-    """Return the type to compute in: as stored where that is float32 or float64, else float32."""
-    if config.dtype != "stored":
-        return np.dtype(config.dtype)
-    return np.dtype(stored if stored in ("float32", "float64") and not is_text else np.float32)
 
 
 def _check_counts(

@@ -80,7 +80,7 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             cluster = found_job(self.comm)
             require_alike(parameters_of_all(self), cluster)
             agreed(cluster, lambda: options_of(self, None))
-            source, values = agreed(cluster, lambda: given_rows(self, X, y, sample_weight, cluster))
+            source, values = given_rows(self, X, y, sample_weight, cluster)
             threads = threads_of(self.n_jobs, cluster)
             divided = divide_source(source, self.shards, cluster)
             classes = Classes.of(source, values, cluster)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +54,13 @@ def folds_of(cv: Any, dataset: Dataset, seed: int, cluster: Communicator) -> lis
     if isinstance(cv, (float, np.floating)):
         if not 0 < cv < 1:
             raise InvalidArgument(f"cv is {cv}; as a fraction it must be above 0 and less than 1")
-        folds = _by_class(dataset, seed, cluster, 1, lambda position, count: _is_first(position, count, float(cv)))
+        folds = _by_class(dataset, seed, cluster, 1, lambda rows: _is_first(rows, float(cv)))
     elif isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
         if cv < 2:
             raise InvalidArgument(f"cv is {cv}; give 2 folds or more, or a fraction such as 0.2")
         number = int(cv)
-        folds = _by_class(dataset, seed, cluster, number, lambda position, count: position % number)
+        # counted on from class to class, so that folds are of one size also where classes are many and small
+        folds = _by_class(dataset, seed, cluster, number, lambda rows: (rows.before + rows.position) % number)
     else:
         pairs = agreed(cluster, lambda: _pairs(cv))
         require_alike({"cv": pairs}, cluster)
@@ -68,9 +69,27 @@ def folds_of(cv: Any, dataset: Dataset, seed: int, cluster: Communicator) -> lis
     return folds
 
 
-def _is_first(position: NDArray[np.int64], counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
+class _Positions(NamedTuple):
+    """Where rows stand among all ranks' rows, class after class; each an array (rows,) of int64.
+
+    Attributes
+    ----------
+    position : ndarray
+        Of the row among those of its class.
+    of_class : ndarray
+        How many rows its class has.
+    before : ndarray
+        How many rows the classes before its class have, those of a single row left out.
+    """
+
+    position: NDArray[np.int64]
+    of_class: NDArray[np.int64]
+    before: NDArray[np.int64]
+
+
+def _is_first(rows: _Positions, fraction: float) -> NDArray[np.int64]:
     """Return 0 for the first rows of each class, the fraction that is held out, and 1 for the others."""
-    return (position >= np.maximum((counts * fraction).astype(np.int64), 1)).astype(np.int64)
+    return (rows.position >= np.maximum((rows.of_class * fraction).astype(np.int64), 1)).astype(np.int64)
 
 
 def _by_class(
@@ -78,14 +97,16 @@ def _by_class(
     seed: int,
     cluster: Communicator,
     n_folds: int,
-    fold_of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]],
+    fold_of: Callable[[_Positions], NDArray[np.int64]],
 ) -> list[Fold]:
-    """Return folds by the position that a row has among those of its class, drawn within each shard. Collective."""
+    """Return folds by where the rows stand: class after class, and in a class drawn within each shard. Collective."""
     counts = np.zeros((dataset.n_shards, len(dataset.classes)), dtype=np.int64)
     for samples in dataset.training:
         counts[samples.shard] = np.bincount(samples.classes, minlength=counts.shape[1])
     cluster.sum_integers(counts)
     before, totals = np.cumsum(counts, axis=0, dtype=np.int64) - counts, counts.sum(axis=0, dtype=np.int64)
+    held_out = np.where(totals > 1, totals, 0)
+    before_class = np.cumsum(held_out, dtype=np.int64) - held_out
     chosen: list[Masks] = [{} for _ in range(n_folds)]
     for samples in dataset.training:
         classes = samples.classes
@@ -95,7 +116,8 @@ def _by_class(
         position = np.empty(len(samples), dtype=np.int64)
         position[order] = np.arange(len(samples)) - np.repeat(np.cumsum(own, dtype=np.int64) - own, own)
         position += before[samples.shard][classes]
-        fold = np.where(totals[classes] > 1, fold_of(position, totals[classes]), n_folds)
+        rows = _Positions(position, totals[classes], before_class[classes])
+        fold = np.where(held_out[classes] > 0, fold_of(rows), n_folds)
         for number, masks in enumerate(chosen):
             masks[samples.shard] = fold == number
     return [Fold({shard: ~mask for shard, mask in masks.items()}, masks) for masks in chosen]

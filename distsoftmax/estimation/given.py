@@ -112,13 +112,37 @@ def given_rows(
 ) -> tuple[RowsOfRanks, NDArray]:
     """Return the rows that this rank gives, and the distinct labels among them; nothing of X that can stay is copied.
 
-    Sets `n_features_in_` and, where X names its columns, `feature_names_in_`. Not collective.
+    Samples of a class of which none weighs anything are left out: scikit-learn's BaggingClassifier gives such.
+    Sets `n_features_in_` and, where X names its columns, `feature_names_in_`. Collective.
 
     Raises
     ------
     ValueError, TypeError
-        As scikit-learn's checks say it.
+        On every rank: as scikit-learn's checks say it.
     """
+    X, y, weights = agreed(cluster, lambda: _checked(estimator, X, y, sample_weight, cluster))
+    names = tuple(estimator.feature_names_in_) if hasattr(estimator, "feature_names_in_") else None
+    values, codes = _numbered(y)
+    texts = tuple(map(_spelled, values.tolist()))
+    weighs = np.zeros(len(texts), dtype=np.bool_)
+    weighs[codes if weights is None else codes[weights != 0]] = True
+    that_weigh = set(cluster.union(text for text, does in zip(texts, weighs.tolist(), strict=True) if does))
+    kept = np.array([text in that_weigh for text in texts], dtype=np.bool_)
+    if that_weigh and not kept.all():
+        rows = kept[codes]
+        X, weights, codes = (
+            X[rows],
+            None if weights is None else weights[rows],
+            (np.cumsum(kept, dtype=np.int64) - 1)[codes[rows]],
+        )
+        values, texts = values[kept], tuple(text for text in texts if text in that_weigh)
+    return RowsOfRanks(_usable(X), TextColumn(texts, codes), values.dtype, weights, names), values
+
+
+def _checked(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, cluster: Communicator
+) -> tuple[Any, NDArray, NDArray[np.float64] | None]:
+    """Return X, y and the weights as scikit-learn's checks leave them; it raises what they raise."""
     least = 1 if cluster.size == 1 else 0
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
@@ -130,12 +154,9 @@ def given_rows(
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64) if len(y) else np.zeros(0)
     if y.dtype.kind not in LABEL_KINDS:
         raise ValueError(f"y is of type {y.dtype}; give numbers or texts, such as y.astype(str)")
-    values, codes = _numbered(y)
-    if cluster.size > 1 and values.dtype == object and not all(isinstance(value, str) for value in values):
+    if cluster.size > 1 and y.dtype == object and not all(isinstance(label, str) for label in y):
         raise ValueError("y holds objects that are no texts; give numbers or texts")
-    names = tuple(estimator.feature_names_in_) if hasattr(estimator, "feature_names_in_") else None
-    labels = TextColumn(tuple(map(_spelled, values.tolist())), codes)
-    return RowsOfRanks(_usable(X), labels, values.dtype, weights, names), values
+    return X, y, weights
 
 
 def _usable(X: Any) -> Any:
@@ -150,7 +171,7 @@ def _usable(X: Any) -> Any:
 
 def _numbered(y: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
     """Return the distinct labels, ascending, and for each row the number of its own among them."""
-    if y.dtype.kind in "iu" and y.size:
+    if np.can_cast(y.dtype, np.int64) and y.dtype.kind in "iu" and y.size:
         first, last = int(y.min()), int(y.max())
         if last - first < NARROW:
             shifted = y.astype(np.int64) - first if first else y

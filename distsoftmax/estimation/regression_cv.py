@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from distsoftmax.config import TrainConfig, parse_l2_path
 from distsoftmax.data.dataset import Dataset
@@ -77,6 +79,7 @@ n_features_in_, feature_names_in_
         folds = folds_of(self.cv, dataset, config.data.seed, trainer.cluster)
         judged = without_class_weights(dataset)
         self.l2s_, self.scores_ = path, np.full((len(folds), len(runs)), np.nan)
+        unfinished: set[float] = set()
         for number, fold in enumerate(folds):
             held_out = CrossEntropy(
                 chosen_samples(judged, fold.held_out, trainer.cluster), trainer.cluster, trainer.threads, by_class=False
@@ -86,10 +89,21 @@ n_features_in_, feature_names_in_
             for position, run in enumerate(runs):
                 session.turn_to(run)
                 task = f"fold {number + 1} of {len(folds)}, l2 {path[position]:.3g}"
-                parameters = trainer.run(session, task, parameters).parameters
+                result = trainer.run(session, task, parameters)
+                parameters = result.parameters
                 if trainer.interrupts.received:  # the next run ends before its first step, where this one has
                     return self._train_on_all(position, parameters, runs, dataset, trainer)
                 self.scores_[number, position] = held_out.evaluate(parameters, np.dtype(np.float64)).loss
+                if run.solver.tolerance > 0 and run.solver.solver != "sgd" and not result.converged:
+                    unfinished.add(run.objective.l2)
+        if unfinished:
+            values = ", ".join(f"{l2:.3g}" for l2 in sorted(unfinished, reverse=True))
+            warnings.warn(
+                f"fits of folds have not reached the tolerance (tol={self.tol:g}) for l2 {values}, so their scores_ "
+                "are of unfinished models. Increase max_iter, or leave these values out",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         means = [math.fsum(of_l2) / len(of_l2) for of_l2 in self.scores_.T.tolist()]
         return self._train_on_all(int(np.argmin(means)), None, runs, dataset, trainer)
 

@@ -18,13 +18,17 @@ def columns_as_json(model: Model) -> dict[str, object]:
     -------
     dict
         ``numeric``: the names of the columns taken as numbers, or ``{"numbered": n}`` for x0, x1, ...
-        ``fill``: what stands for a missing number: one for all, a list of one a column, or null for an error.
+        ``missing``: what a missing cell says, besides an empty one. ``fill``: what stands for a missing number: one for
+        all, a list of one a column, or null for an error. ``drop_rows_missing``: whether a row with a missing cell has
+        no prediction.
         ``categories``: for each text column its name and its categories; a category is a feature, 1 where it stands,
         and these features follow the numeric ones. ``index_base``: the first column's index in svmlight files.
     """
     encoding = model.encoding
     return {
         "numeric": names_as_json(encoding.numeric),
+        "missing": list(encoding.missing),
+        "drop_rows_missing": encoding.drop_rows_missing,
         "fill": None if encoding.fill is None else encoding.fill.tolist(),
         "categories": [[column, list(texts)] for column, texts in encoding.categories],
         "index_base": encoding.index_base,

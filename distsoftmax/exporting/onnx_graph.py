@@ -5,8 +5,9 @@ Inputs: where all columns are numbers, one tensor `X` (rows, n_features). Where 
 has an underscore behind its name. Outputs: `label` (rows,), strings, and `probabilities` (rows, n_classes), in the
 order of the model's classes. Numbers are float64, or float32 where that is asked for.
 
-A missing number is NaN, and is filled as in training; a model that was trained without a fill gives NaN for it. A
-category that training never saw, or a missing one (an empty string), is 0 in all its columns.
+A missing number is NaN, or one that --missing has named, and is filled as in training; a model that was trained
+without a fill gives NaN for it. A category that training never saw, or a missing one (an empty string), is 0 in all its
+columns.
 
     session = onnxruntime.InferenceSession("wine.onnx")
     label, probabilities = session.run(None, {"X": rows})
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import distsoftmax
+from distsoftmax.data.missing import MissingValues
 from distsoftmax.errors import InputError
 from distsoftmax.exporting.names import metadata, parameters_in
 from distsoftmax.model import Model
@@ -143,11 +145,15 @@ class _Graph:
         return self._add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
 
     def _filled(self, model: Model, numbers: str) -> str:
-        fill = model.encoding.fill
-        if fill is None:
+        fill, named = model.encoding.fill, MissingValues.of(model.encoding.missing).numbers
+        if fill is None and not named:
             return numbers
-        stands_in = self._constant(fill.astype(self._dtype).reshape(1, -1))
-        return self._add("Where", self._add("IsNaN", numbers), stands_in, numbers)
+        is_missing = self._add("IsNaN", numbers)
+        for number in named:
+            equal = self._add("Equal", numbers, self._constant(np.array(number, dtype=self._dtype)))
+            is_missing = self._add("Or", is_missing, equal)
+        stands_in = np.full(1, np.nan) if fill is None else fill
+        return self._add("Where", is_missing, self._constant(stands_in.astype(self._dtype).reshape(1, -1)), numbers)
 
     def _input(self, name: str, kind: int, width: int) -> str:
         self._inputs.append(self._onnx.helper.make_tensor_value_info(name, kind, ["rows", width]))

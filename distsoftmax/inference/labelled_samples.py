@@ -54,11 +54,41 @@ def open_labelled_samples(config: SummaryConfig, cluster: Communicator, show: Sh
             complete.append(raw.complete)
     source.say_unseen(cluster)
     groups: Sequence[Integers | None] = [None] * len(samples)
+    names: tuple[str, ...] = ()
+    if config.cluster is not None:
+        groups, names = _clusters(config, model, complete, cluster, show)
+    shards = tuple(_that_weigh(*shard) for shard in zip(samples, groups, strict=True))
     n_groups = 0
     if config.cluster is not None:
-        groups, n_groups = _clusters(config, model, divided, complete, cluster, show)
-    shards = tuple(_that_weigh(*shard) for shard in zip(samples, groups, strict=True))
+        shards, n_groups = _present(shards, config.cluster, names, divided.source.path, cluster)
     return model, Labelled(shards, n_groups, divided.n_shards, divided.source.path)
+
+
+def _present(
+    shards: tuple[Shard, ...], column: str, names: tuple[str, ...], path: str, cluster: Communicator
+) -> tuple[tuple[Shard, ...], int]:
+    """Return the shards with the clusters that occur in them numbered anew, and how many these are. Collective.
+
+    A cluster whose rows all have weight 0 is none.
+
+    Raises
+    ------
+    InputError
+        On every rank: there is only one.
+    """
+    numbers = [groups for _, groups in shards if groups is not None]
+    counts = np.zeros(len(names), dtype=np.int64)
+    for of_shard in numbers:
+        counts += np.bincount(of_shard, minlength=len(names))
+    cluster.sum_integers(counts)
+    (present,) = np.nonzero(counts)
+    if present.size < 2:
+        raise InputError(
+            f"{path}: all samples have the same cluster, {column} {names[present[0]]!r}; cluster-robust standard "
+            "errors compare clusters: name another column, or use --covariance sandwich"
+        ).on_all_ranks()
+    anew = [np.searchsorted(present, of_shard) for of_shard in numbers]
+    return tuple((samples, of_shard) for (samples, _), of_shard in zip(shards, anew, strict=True)), present.size
 
 
 def _that_weigh(samples: Samples, groups: Integers | None) -> Shard:
@@ -73,12 +103,11 @@ def _that_weigh(samples: Samples, groups: Integers | None) -> Shard:
 def _clusters(
     config: SummaryConfig,
     model: Model,
-    divided: DividedSource,
     complete: Sequence[NDArray[np.bool_] | None],
     cluster: Communicator,
     show: ShowProgress,
-) -> tuple[list[Integers], int]:
-    """Return the number of each row's cluster in this rank's shards, and how many there are. Collective.
+) -> tuple[list[Integers], tuple[str, ...]]:
+    """Return the number of each row's cluster in this rank's shards, and the clusters' names. Collective.
 
     The source is read once more, as if the clusters were its labels; of rows that are not complete nothing is asked.
     """
@@ -105,13 +134,8 @@ def _clusters(
         text = re.sub(r"\b(the|no) (label column|label in column|array of labels)", _of_clusters, str(error))
         raise InputError(text.replace("--label", "--cluster")).on_all_ranks() from None
     names = find_classes((shard.rows.labels for shard in shards), cluster)
-    if len(names) < 2:
-        raise InputError(
-            f"{divided.source.path}: all samples have the same cluster, {config.cluster} {names[0]!r}; cluster-robust "
-            "standard errors compare clusters: name another column, or use --covariance sandwich"
-        ).on_all_ranks()
     with cluster.agreement():
-        return [shard.class_codes(names).astype(np.int64) for shard in shards], len(names)
+        return [shard.class_codes(names).astype(np.int64) for shard in shards], names
 
 
 def _read_clusters(source: DividedSource, number: int, complete: NDArray[np.bool_] | None) -> RawShard:

@@ -31,6 +31,10 @@ FEWEST_STEPS = 3  # before that is looked into
 NEAR = 1e-6  # decrement below which a step is taken as it is: the rounding of the likelihood is larger than its rise
 
 
+class NotConverged(InputError):
+    """Newton's method does not come to an optimum, though there may be one."""
+
+
 @dataclass(frozen=True)
 class Maximum:
     """Where Newton's method has ended.
@@ -121,8 +125,8 @@ class Newton:
 
         Raises
         ------
-        InputError
-            On every rank: the method does not converge.
+        NotConverged
+            On every rank.
         """
         parameters, evaluation, first, last, n_steps = start, self._likelihood.evaluate(start), math.nan, math.inf, 0
         restarted, usable = False, None
@@ -147,7 +151,7 @@ class Newton:
             usable, last = step.direction, step.decrement
             parameters, evaluation = self._taken(parameters, evaluation, step)
             n_steps += 1
-        raise InputError(
+        raise NotConverged(
             f"Newton's method has not found the optimum in {n_steps} steps: the hessian is close to singular. Leave "
             "out features that almost follow from others, train with --l2, or take the model as it is with --no-polish"
         ).on_all_ranks()

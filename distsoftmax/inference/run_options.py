@@ -22,6 +22,8 @@ class RunOptions:
         Whether the penalty acts on coefficients of standardised features.
     intercept : bool or None
         None where it is not known.
+    weight : str or None
+        The column of the sample weights.
     notes : tuple of str
         How the samples of the run may differ from its data.
     """
@@ -29,6 +31,7 @@ class RunOptions:
     l2: float = 0.0
     standardize: bool = True
     intercept: bool | None = None
+    weight: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -49,9 +52,15 @@ def read_run_options(model_path: Path) -> RunOptions:
         objective, data = table["objective"], table["data"]
         l2, l1, group = (float(objective.get(name, 0.0)) for name in ("l2", "l1", "group"))
         if "l2-path" in objective:
-            l2 = _chosen_l2(path.parent / "path.json")
+            l2 = _chosen_l2(path.parent)
         notes = tuple(_notes(data))
-        options = RunOptions(l2, bool(data.get("standardize", True)), bool(objective.get("intercept", True)), notes)
+        options = RunOptions(
+            l2=l2,
+            standardize=bool(data.get("standardize", True)),
+            intercept=bool(objective.get("intercept", True)),
+            weight=data.get("weight"),
+            notes=notes,
+        )
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: is no config.toml of a run: {error}; it tells the penalty: restore it, or move the model to a "
@@ -68,10 +77,9 @@ def read_run_options(model_path: Path) -> RunOptions:
     return options
 
 
-def _chosen_l2(path: Path) -> float:
-    content = json.loads(path.read_bytes())
-    (l2,) = (run["l2"] for run in content["runs"] if run["folder"] == f"path/{content['chosen']}")
-    return float(l2)
+def _chosen_l2(folder: Path) -> float:
+    """Return the l2 of a path's model: of the best, or, where the path was stopped, of the best so far."""
+    return float(json.loads((folder / "result.json").read_bytes())["path"]["l2"])
 
 
 def _notes(data: dict[str, Any]) -> list[str]:

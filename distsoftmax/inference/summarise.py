@@ -19,7 +19,7 @@ from distsoftmax.inference.design import Design
 from distsoftmax.inference.estimates import Summary
 from distsoftmax.inference.labelled_samples import open_labelled_samples
 from distsoftmax.inference.likelihood import Likelihood
-from distsoftmax.inference.maximum import Maximum, Newton
+from distsoftmax.inference.maximum import Maximum, Newton, NotConverged
 from distsoftmax.inference.measurement import measure, memory_note
 from distsoftmax.inference.options import SummaryConfig
 from distsoftmax.inference.run_options import RunOptions, read_run_options
@@ -57,14 +57,20 @@ def summarise(config: SummaryConfig, cluster: Communicator, show: ShowProgress) 
     start -= start[reference]
     newton = Newton(likelihood, options.l2)
     # without a penalty there may be no optimum, and then the model's own standard errors mean nothing either
-    ended = newton.maximise(start) if config.polish or not options.l2 else newton.stay(start)
+    ended: Maximum | Separation | None = None
+    if config.polish or not options.l2:
+        try:
+            ended = newton.maximise(start)
+        except NotConverged:
+            if config.polish:
+                raise
     if isinstance(ended, Separation):
         raise InputError(
             f"{labelled.path}: {ended.describe(model, design)}, so the likelihood has no maximum: the coefficients "
             "would be infinite. Train without those features (--drop), merge the classes, or train with an L2 penalty, "
             "such as --l2 1e-4"
         ).on_all_ranks()
-    if not config.polish and not options.l2:
+    if not config.polish or ended is None:
         ended = newton.stay(start)
     outer = likelihood.outer_products(ended.parameters) if is_robust else None
     with cluster.agreement():
@@ -164,6 +170,11 @@ def _notes(
         notes.append(
             f"the model is not at its optimum on these samples, but {math.sqrt(ended.decrement):.2g} standard errors "
             "away (Newton decrement); without --no-polish the table is that of the optimum"
+        )
+    if config.weight is None and options.weight is not None:
+        notes.append(
+            f"the run weighted its samples (--weight {options.weight}); here all count alike: give --weight for the "
+            "table of its own objective"
         )
     if config.weight is not None and kind in ("classical", "ridge"):
         notes.append(

@@ -12,9 +12,9 @@ import numpy as np
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.config import DataConfig, Format, parse_memory
 from distsoftmax.data.encoding import LARGEST_NUMBER_OF_CATEGORIES
+from distsoftmax.data.preparation import compute_dtype
 from distsoftmax.data.shards import DividedSource, ShowProgress, divide_source, show_nothing
 from distsoftmax.data.source import Source, SourceSpec
-from distsoftmax.data.survey import compute_dtype
 from distsoftmax.errors import InputError
 from distsoftmax.inspection.census import Census, take_census
 from distsoftmax.inspection.diagnosis import Diagnosis, Problem
@@ -149,7 +149,9 @@ def describe(
         divided, undeclared, _kinds_of_text(config, source), cluster, show, drop_rows_missing=config.drop_rows_missing
     )
     stored = np.result_type(*census.numbers.stored)
-    computed = compute_dtype(config, source.is_text, stored.name)
+    computed = compute_dtype(
+        config, source.is_text, census.numbers.stored, float(census.numbers.extremes.max(initial=0.0))
+    )
     texts = (tuple(tally.rows) for tally in census.categories)
     encoding = Encoding(numeric=source.feature_names, categories=tuple(zip(source.category_names, texts, strict=True)))
     width, rows = len(encoding.feature_names), np.diff(divided.bounds)

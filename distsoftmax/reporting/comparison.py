@@ -14,7 +14,9 @@ from distsoftmax.reporting.run_facts import option_differences
 from distsoftmax.reporting.runs import PathOfRuns, Run
 
 MOST_OPTIONS = 8  # that have a column of their own
-DATA_OPTIONS = ("data", "valid", "valid-fraction")  # where they differ, accuracies are of other samples
+# where they differ, accuracies are of other samples
+DATA_OPTIONS = {"data", "valid", "label", "labels", "valid-labels", "missing", "drop-rows-missing", "valid-fraction"}
+DRAWING_OPTIONS = {"seed", "shards"}  # and these, where a --valid-fraction of the samples is drawn
 LONGEST_OPTION = 24  # characters
 
 
@@ -39,7 +41,8 @@ def comparison(read: Sequence[Run | PathOfRuns]) -> Section:
         side_by_side(named, "objective", "Objective", "seconds"),
     )
     drawn = tuple(picture for picture in pictures if picture is not None)
-    is_comparable = options.keys().isdisjoint(DATA_OPTIONS)
+    draws = any(whole.options.get("valid-fraction") for whole, _ in runs)
+    is_comparable = options.keys().isdisjoint(DATA_OPTIONS | DRAWING_OPTIONS if draws else DATA_OPTIONS)
     table = _table(named, dict(list(options.items())[:MOST_OPTIONS]), is_comparable=is_comparable)
     blocks = [Block("Side by side", tuple(sentences), tables=(table,))]
     blocks += [Block("Their courses", pictures=drawn)] if drawn else []

@@ -26,7 +26,9 @@ def status_of(run: Run) -> tuple[str, Tone]:
     if result.text("status") == "interrupted":
         return "stopped early", "warn"
     if result.text("status") == "ended":
-        return ("converged", "good") if result.truth("converged") else ("tolerance not reached", "warn")
+        if result.truth("converged"):
+            return "converged", "good"
+        return ("done", "plain") if result.number("tolerance") == 0 else ("tolerance not reached", "warn")
     of_state: dict[str, tuple[str, Tone]] = {"done": ("done", "plain"), "not begun": ("not begun", "warn")}
     return of_state.get(state.status, ("stopped early", "warn"))
 

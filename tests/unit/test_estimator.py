@@ -20,6 +20,7 @@ from ranks import on_ranks
 from scipy.sparse import csc_array, csr_array, csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -321,6 +322,29 @@ def test_a_fraction_and_folds_hold_out_the_same_part_of_each_class():
         assert np.bincount(KINDS[held_out.astype(int)]).tolist() == [10, 10, 10]
 
 
+def test_folds_are_of_one_size_also_where_classes_are_many_and_small(monkeypatch):
+    labels = np.repeat(np.arange(12), [4] * 11 + [5])
+    sizes = []
+    original = estimation_run.Trainer.open
+
+    def watched(self, config, dataset):
+        sizes.append(sum(np.count_nonzero(s.weights) for s in dataset.training if s.weights is not None))
+        return original(self, config, dataset)
+
+    monkeypatch.setattr(estimation_run.Trainer, "open", watched)
+    SoftmaxRegressionCV([1.0], cv=5).fit(np.random.default_rng(0).standard_normal((49, 2)), labels)
+    assert sorted(49 - size for size in sizes[:5]) == [9, 10, 10, 10, 10]
+
+
+def test_fits_of_folds_that_did_not_converge_are_named():
+    with pytest.warns(ConvergenceWarning) as caught:
+        SoftmaxRegressionCV([100.0, 1e-6], cv=2, max_iter=5).fit(IRIS, KINDS)
+    assert "for l2 1e-06, so their scores_ are of unfinished models" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SoftmaxRegressionCV([10.0, 1e-2], cv=2).fit(IRIS, KINDS)
+
+
 def test_cv_that_cannot_be_is_refused():
     for cv, text in [(1, "2 folds"), (1.5, "less than 1"), ("five", "pairs"), (None, "pairs"), ([([0], [999])], "row")]:
         with pytest.raises(ValueError, match=text):
@@ -368,6 +392,20 @@ def test_features_of_every_type_give_the_model_of_their_numbers(kind):
     np.testing.assert_allclose(estimator.predict_proba(given), expected.predict_proba(X), rtol=1e-9)
 
 
+@pytest.mark.parametrize("first", [0, 1_700_000_000])
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint32])
+def test_integers_are_told_apart_however_large_they_are(first, kind):
+    X = (first + np.random.default_rng(0).integers(0, 200, (300, 1))).astype(kind)
+    y = X[:, 0] > first + 100
+    estimator = SoftmaxRegression(C=1e4, tol=0, max_iter=50)
+    expected = clone(estimator).set_params(dtype="float64" if first else "float32").fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(X, y)
+    assert estimator.model_.sha256 == expected.model_.sha256
+    assert estimator.score(X, y) > 0.97
+
+
 def wide_indices(matrix):
     matrix.indices, matrix.indptr = matrix.indices.astype(np.int64), matrix.indptr.astype(np.int64)
     return matrix
@@ -386,6 +424,7 @@ def wide_indices(matrix):
         np.array([200, 0, 100], dtype=np.uint8),
         np.array([-128, 127, 0], dtype=np.int8),
         [10**12, 5, -(10**12)],
+        np.array([2**64 - 1, 2**64 - 3, 2**64 - 2], dtype=np.uint64),
     ],
     ids=str,
 )
@@ -584,6 +623,31 @@ def test_estimators_go_through_what_scikit_learn_does_with_them():
     again = pickle.loads(pickle.dumps(search))
     np.testing.assert_array_equal(again.predict(X), search.predict(X))
     assert clone(SoftmaxRegression(l2=0.5)).get_params()["l2"] == 0.5
+
+
+def test_a_class_whose_samples_all_weigh_nothing_is_left_out_as_bagging_needs_it():
+    weights = np.where(KINDS == 1, 0.0, 1.0)
+    estimator = SoftmaxRegression().fit(IRIS, KINDS, weights)
+    without = SoftmaxRegression().fit(IRIS[KINDS != 1], KINDS[KINDS != 1], weights[KINDS != 1])
+    assert estimator.classes_.tolist() == [0, 2]
+    assert estimator.model_.sha256 == without.model_.sha256
+    y = KINDS.copy()
+    y[:2] = 3  # in a bag of every seventh it is missing
+    bag = BaggingClassifier(SoftmaxRegression(), n_estimators=20, random_state=0).fit(IRIS, y)
+    assert {3} < {len(tree.classes_) for tree in bag.estimators_} == {3, 4}
+    assert bag.predict_proba(IRIS).shape == (150, 4)
+
+
+def test_a_class_weighs_by_the_samples_of_all_ranks():
+    """It has samples of weight 0 alone on the first rank, and others on the second."""
+    weights = np.where((KINDS == 1) & (np.arange(150) < 75), 0.0, 1.0)
+    whole = SoftmaxRegression().fit(IRIS, KINDS, weights)
+
+    def fit(comm):
+        own = slice(0, 75) if comm.rank == 0 else slice(75, 150)
+        return SoftmaxRegression(comm=comm).fit(IRIS[own], KINDS[own], weights[own]).model_.sha256
+
+    assert on_ranks(2, fit) == [whole.model_.sha256] * 2
 
 
 def test_verbose_shows_the_steps_and_why_they_end(capsys, monkeypatch):

@@ -22,10 +22,11 @@ COLOURS = ("blue", "green", "rot", "é,\"'")
 TARGETS = ("onnx", "sklearn-json", "csv", "torch-safetensors")
 
 
-def save(n_classes=3, numeric=("size", "age"), fill=None, categories=(), seed=0):
+def save(n_classes=3, numeric=("size", "age"), fill=None, categories=(), seed=0, missing=()):
     """Write a model of drawn numbers to model.safetensors in the current folder, and return it."""
     generator = np.random.default_rng(seed)
-    encoding = Encoding(numeric=numeric, fill=None if fill is None else np.array(fill), categories=categories)
+    fill = None if fill is None else np.array(fill)
+    encoding = Encoding(numeric=numeric, fill=fill, categories=categories, missing=missing)
     classes = tuple(f"class {number}" for number in range(n_classes))
     coef = generator.standard_normal((n_classes, len(encoding.feature_names))) / max(len(numeric), 1) ** 0.5
     model = Model(coef, generator.standard_normal(n_classes), classes, encoding, 1)
@@ -114,6 +115,20 @@ def test_missing_numbers_and_texts_are_dealt_with_inside_as_predict_does(fill, c
     assert label == classes
 
 
+@pytest.mark.parametrize("fill", [None, [0.5, -1.25]], ids=["none", "mean"])
+def test_numbers_that_stand_for_missing_ones_are_missing_inside_as_for_predict(fill):
+    save(3, ("size", "age"), fill, missing=("-999.0", "?", "0.1"))
+    rows = np.array([[1.0, 2.0], [-999.0, 2.0], [1.0, 0.1], [np.nan, -999.0]])
+    _, found = run(exported("onnx"), {"X": rows})
+    holes = np.where((rows == -999) | (rows == 0.1), np.nan, rows)
+    save(3, ("size", "age"), fill)
+    _, expected = run(exported("onnx", out="again.onnx"), {"X": holes})
+    np.testing.assert_array_equal(found, expected)
+    assert np.isnan(found).any() == (fill is None)
+    description = json.loads(Path(exported("sklearn-json")).read_text())["columns"]
+    assert (description["missing"], description["drop_rows_missing"]) == ([], False)
+
+
 def test_texts_alone_make_a_graph_without_numbers():
     save(3, (), None, (("colour", COLOURS),))
     cells = np.array([["rot"], ["never seen"]], dtype=object)
@@ -136,6 +151,8 @@ def test_a_graph_passes_the_checker_keeps_to_old_versions_and_says_what_it_is():
     assert json.loads(props["classes"]) == list(model.classes)
     assert json.loads(props["columns"]) == {
         "numeric": ["size"],
+        "missing": [],
+        "drop_rows_missing": False,
         "fill": [1.5],
         "categories": [["colour", list(COLOURS)]],
         "index_base": None,

@@ -160,6 +160,19 @@ def test_the_scores_are_those_of_the_probabilities_and_of_the_classes():
     assert saved(n_classes=2).decision_function(rows).shape == (600, 2)
 
 
+def test_what_stands_for_a_missing_cell_is_missing_here_as_in_files():
+    columns = {"size": [1.0, -999.0, 0.5], "age": [-999.0, 3.0, 0.25], "colour": ["red", "?", "blue"]}
+    Path("rows.csv").write_text("size,age,colour\n1,-999.0,red\n-999,3,?\n0.5,0.25,blue\n")
+    model = saved(**TABLE, missing=("-999", "?"))
+    assert_same(model, columns, of_command("rows.csv"))
+    by_number = saved(n_features=2, fill=np.array([0.25, -1.5]), missing=("-999",))
+    np.savez("rows.npz", X=np.array([[1, -999], [-999, 3]]))
+    assert_same(by_number, np.array([[1, -999], [-999, 3]]), of_command("rows.npz"))
+    drops = saved(n_features=2, missing=("-999",), drop_rows_missing=True)
+    with pytest.raises(InputError, match="row 2, column x0: there is no number"):
+        drops.predict([[1.0, 2.0], [-999.0, 3.0]])
+
+
 def test_features_of_categories_may_be_given_as_an_array():
     model = saved(**TABLE)
     by_name = model.predict_proba({"size": [1.0, 2.0], "age": [0.5, 0.0], "colour": ["red", "pink"]})

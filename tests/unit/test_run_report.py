@@ -256,7 +256,7 @@ def test_runs_below_a_folder_are_compared_by_what_differs_between_them(tmp_path,
     for l2 in ("0.1", "0.001"):
         write_run(
             tmp_path / f"runs/deep/l2-{l2}",
-            config=f'[data]\nlabel = "y"\n[objective]\nl2 = {l2}\n',
+            config=f'[data]\ncenter = "no"\n[objective]\nl2 = {l2}\n',
             held_out={"accuracy": 1 - float(l2), "log_loss": float(l2)},
         )
     write_path(tmp_path / "runs/path")
@@ -265,7 +265,7 @@ def test_runs_below_a_folder_are_compared_by_what_differs_between_them(tmp_path,
     text = re.sub(r"\s+", " ", page.text)
     assert "3 runs" in text
     assert "deep/l2-0.001 converged" in text
-    assert " time --label --l2 --l2-path deep/l2-0.001" in text.replace("--tolerance ", "")
+    assert " time --center --l2 --l2-path deep/l2-0.001" in text.replace("--tolerance ", "")
     best = re.findall(r'class="best">([^<]*)<', Path("page.html").read_text())
     assert best[:2] == ["0.9990", "0.00100"]
 
@@ -280,6 +280,22 @@ def test_the_best_of_runs_on_other_data_is_not_marked_and_a_path_has_the_l2_that
     text = made("runs").text.partition("Their courses")[0]
     assert 'class="best"' not in Path("page.html").read_text().partition("Their courses")[0]
     assert re.search(r"path\s+converged .* 0\.01\s", text, re.DOTALL)
+
+
+@pytest.mark.parametrize(("fraction", "n_best"), [("", 2), ("valid-fraction = 0.2\n", 0)], ids=["all", "drawn"])
+def test_the_best_is_not_marked_where_other_samples_were_held_out(tmp_path, monkeypatch, made, fraction, n_best):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        write_run(tmp_path / f"runs/{seed}", config=f'[data]\ndata = ["same.npz"]\n{fraction}seed = {seed}\n')
+    made("runs")
+    table = Path("page.html").read_text().partition("Their courses")[0]
+    assert len(set(re.findall(r'class="best">([^<]*)<', table))) == n_best
+
+
+def test_a_run_without_tolerance_has_not_missed_one(run, made):
+    result = json.loads((run / "result.json").read_text()) | {"tolerance": 0.0, "converged": False}
+    (run / "result.json").write_text(json.dumps(result))
+    assert "tolerance not reached" not in made(run).text
 
 
 def test_a_reason_is_a_sentence_and_a_damaged_result_is_not_called_missing(tmp_path, monkeypatch, made):

@@ -10,6 +10,7 @@ import pytest
 import tomli_w
 
 from distsoftmax.durable import write_atomically
+from distsoftmax.inference import maximum
 from distsoftmax.model import Encoding, Model
 
 statsmodels = pytest.importorskip("statsmodels.api")
@@ -185,6 +186,29 @@ def test_the_clusters_of_rows_that_are_left_out_are_left_out(summary):
     assert table["n_clusters"] == 40
 
 
+def test_clusters_that_weigh_nothing_are_none(summary, refusal):
+    write_anes()
+    columns = {name: Anes.features[:, number] for number, name in enumerate(COLUMNS)}
+    counted = Anes.clusters < 25
+    write_table("half.csv", **columns, label=Anes.labels, w=counted * 1, person=Anes.clusters)
+    table = summary("--data", "half.csv", "--weight", "w", "--cluster", "person", ranks=2)
+    kept = {name: column[counted] for name, column in columns.items()}
+    write_table("kept.csv", **kept, label=Anes.labels[counted], person=Anes.clusters[counted])
+    expected = summary("--data", "kept.csv", "--cluster", "person")
+    assert table["n_clusters"] == expected["n_clusters"] == 25
+    np.testing.assert_allclose(numbers(table, "std_error"), numbers(expected, "std_error"), rtol=1e-12)
+    write_table("one.csv", **columns, label=Anes.labels, w=(Anes.clusters == 3) * 1, person=Anes.clusters)
+    options = ("--data", "one.csv", "--label", "label", "--weight", "w", "--cluster", "person")
+    assert "all samples have the same cluster, person '3'" in refusal(*options, ranks=2)
+
+
+def test_a_run_that_weighted_its_samples_says_so_where_no_weight_is_given(summary):
+    write_anes()
+    save(COLUMNS, "0123456", config={"data": {"weight": "w"}})
+    assert "weighted its samples (--weight w)" in " ".join(summary("--data", "anes.csv")["notes"])
+    assert "weighted its samples" not in " ".join(summary("--data", "anes.csv", "--weight", "w")["notes"])
+
+
 def test_weights_are_counts_of_rows(summary):
     write_anes()
     table = summary("--data", "anes.csv", "--weight", "w", ranks=2)
@@ -315,6 +339,17 @@ def test_a_model_that_was_trained_is_at_its_penalised_optimum(job, summary, more
     assert table["largest_change"] < 1e-2
 
 
+def test_the_model_of_a_path_that_was_stopped_has_the_penalty_of_its_run(job, summary):
+    write_anes()
+    words = ("--data", "anes.csv", "--label", "label", "--features", *COLUMNS, "--dtype", "float64", "--out", "path")
+    ended = job(1, "train", *words, "--l2-path", "1e-1:1e-3:2", "--max-seconds", "1e-9")
+    assert ended.status == 75, ended
+    assert json.loads(Path("path/path.json").read_text())["chosen"] is None
+    ended = job(1, "summary", "path", "--data", "anes.csv", "--json")
+    assert ended.status == 0, ended
+    assert json.loads(ended.out)["l2"] == 0.1
+
+
 def test_a_penalty_that_selects_features_is_refused(refusal):
     write_anes()
     for name in ("l1", "group"):
@@ -344,6 +379,15 @@ def test_separable_classes_are_named_with_the_features(refusal):
         text = refusal("--data", "d.csv", "--label", "label", *words, ranks=2)
         assert "class 'c' is separated from 'a', 'b' by size, so the likelihood has no maximum" in text
         assert "noise" not in text
+
+
+def test_the_model_as_it_is_needs_no_steps_that_end(summary, monkeypatch, refusal):
+    """Where Newton's method does not come to an end the error advises --no-polish."""
+    write_anes()
+    monkeypatch.setattr(maximum, "MOST_STEPS", 1)
+    assert "take the model as it is with --no-polish" in refusal("--data", "anes.csv", "--label", "label")
+    table = summary("--data", "anes.csv", "--no-polish")
+    assert np.abs(numbers(table, "coefficient")).max() == 1e-9  # as they were saved
 
 
 def test_classes_that_are_separated_but_for_ties_are_named(refusal):

@@ -55,11 +55,12 @@ def evaluate(config: ScoringConfig, cluster: Communicator) -> ClassificationRepo
 
     from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
     from distsoftmax.data.preparation import SCORING_DTYPE
-    from distsoftmax.objective.classification_report import ClassificationCounts
+    from distsoftmax.objective.classification_report import MOST_OF_EVALUATE, ClassificationCounts
     from distsoftmax.scoring.source_scorer import SourceScorer, open_for_scoring
 
     model, divided = open_for_scoring(config, needs_labels=True, cluster=cluster)
-    counts = ClassificationCounts(len(model.classes), divided.source.n_rows, confusion=True)
+    n_classes = len(model.classes)
+    counts = ClassificationCounts(n_classes, divided.source.n_rows, confusion=n_classes <= MOST_OF_EVALUATE)
     losses = []
     source = SourceScorer(model, divided, labelled=True)
     with cluster.agreement():

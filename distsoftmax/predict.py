@@ -89,14 +89,14 @@ def command(config: PredictConfig, cluster: Communicator) -> int:
             require_no_input(config.out, (config.model_path, *config.labels, *parts))
         table = PredictionTable(config.out, model.classes, config.probabilities, divided.source.kept_names)
     source = SourceScorer(model, divided, labelled=False)
-    own: list[bytes] = []
+    own = bytearray()
     with cluster.agreement():
         for shard, samples in source.shards():
             rows = samples.rows(SCORING_DTYPE)
             _, predicted = source.scorer.loss_and_prediction(rows)
             probabilities = source.scorer.probabilities(rows) if config.probabilities else None
-            own.append(table.encode(predicted, probabilities, shard))
-    received = cluster.in_rank_order(b"".join(own))
+            own += table.encode(predicted, probabilities, shard)
+    received = cluster.in_rank_order(own)
     with cluster.agreement():
         try:
             if cluster.rank == 0:

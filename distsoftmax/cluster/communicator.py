@@ -99,7 +99,7 @@ class Communicator(Protocol):
         """Return one record a rank, shape (size,), on every rank. Collective; the control message of a step."""
 
     @abstractmethod
-    def in_rank_order(self, content: bytes) -> Iterator[bytes]:
+    def in_rank_order(self, content: bytes | bytearray) -> Iterator[bytes | bytearray]:
         """Yield every rank's content on rank 0, one at a time; nothing elsewhere. Collective, once exhausted.
 
         For what may be as large as a file.
@@ -231,7 +231,7 @@ class Alone(Communicator):
         records: NDArray[np.void] = record.reshape(1).copy()
         return records
 
-    def in_rank_order(self, content: bytes) -> Iterator[bytes]:
+    def in_rank_order(self, content: bytes | bytearray) -> Iterator[bytes | bytearray]:
         """See `Communicator.in_rank_order`."""
         yield content
 

@@ -177,7 +177,7 @@ class MpiCommunicator(Communicator):
             self._communicator.Allgather(record.reshape(1).view(np.uint8), records.view(np.uint8))
         return records
 
-    def in_rank_order(self, content: bytes) -> Iterator[bytes]:
+    def in_rank_order(self, content: bytes | bytearray) -> Iterator[bytes | bytearray]:
         """See `Communicator.in_rank_order`."""
         if self.rank != 0:
             with self._counted("in_rank_order"):

@@ -66,7 +66,12 @@ def _is_relative(name: str, value: str) -> bool:
     """Whether a value is a path from some folder: not absolute, no URL, and no word that stands for something else."""
     if name not in (*READ, *WRITTEN) or not value or os.path.isabs(value) or "://" in value:
         return False
-    return (name, value) != ("class-weight", "balanced")
+    return not (name == "class-weight" and is_inline(value))
+
+
+def is_inline(class_weight: str) -> bool:
+    """Whether a --class-weight says what it means itself, and names no file."""
+    return class_weight == "balanced" or class_weight.startswith("{")
 
 
 def _without_detours(path: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from distsoftmax.arithmetic.columns import DenseColumns, sum_values
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.exact_sum import ShardSum, exact_sum
+from distsoftmax.data.class_names import number_name
 from distsoftmax.data.features import SparseFeatures
 from distsoftmax.data.source import Features, RawRows, Source, TextColumn
 from distsoftmax.errors import InputError
@@ -18,6 +19,7 @@ from distsoftmax.model import Encoding
 
 SPARSE_INDEX = np.dtype(np.int32).itemsize  # bytes for the place of an entry, and for the start of a row
 Impute = Literal["error", "mean", "zero"]
+AMBIGUOUS = -2  # where several categories are equal numbers
 LARGEST_NUMBER_OF_CATEGORIES = 100_000  # of a column
 
 
@@ -178,8 +180,19 @@ def dropped_rows(count: int, n_rows: int) -> str:
 
 
 def _category_numbers(column: TextColumn, texts: tuple[str, ...]) -> NDArray[np.intp]:
-    """Return for each row the number of its category; -1 where it is missing or unknown."""
+    """Return for each row the number of its category; -1 where it is missing or unknown.
+
+    A number that was spelled otherwise in training, as 1 and 1.0, is of the one category that is equal to it.
+    """
     number = {text: category for category, text in enumerate(texts)}
+    names = {text: name for text in column.texts if text not in number and (name := number_name(text)) is not None}
+    if names:
+        equal = dict.fromkeys(names.values(), -1)
+        for text, category in number.items():
+            name = number_name(text)
+            if name in equal:
+                equal[name] = category if equal[name] == -1 else AMBIGUOUS
+        number |= {text: max(equal[name], -1) for text, name in names.items()}
     of_text = np.array([*(number.get(text, -1) for text in column.texts), -1], dtype=np.intp)
     numbers: NDArray[np.intp] = of_text[column.codes]  # a missing cell's -1 takes the last
     return numbers

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.rank_table import who_has_what
 from distsoftmax.config import model_file
+from distsoftmax.config.file_paths import is_inline
 from distsoftmax.data.parts import expand
 from distsoftmax.data.remote import is_remote
 from distsoftmax.errors import InputError
@@ -114,5 +115,5 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _is_shared(name: str, word: str) -> bool:
-    is_word = name == "class-weight" and (word == "balanced" or word.startswith("{"))
+    is_word = name == "class-weight" and is_inline(word)
     return not word.startswith(PASSED_ON) and not is_remote(word) and not is_word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -14,6 +15,7 @@ from distsoftmax.inspection.tally import TextTally
 
 HELD_OUT = 0.2  # fraction of the samples
 FEWEST_HELD_OUT = 20  # samples, below which what they tell is mostly chance
+MOST_AT_RISK = 0.01  # the chance, at most, that a class is held out whole
 EXPONENTS = (2, 6)  # of 1 / l2, the least and the largest that are suggested
 CELLS_OF_ONE_PROCESS = 2_000_000  # rows times features, below which several ranks gain nothing over their start
 MOST_NAMES = 30  # of columns on the command line
@@ -46,7 +48,9 @@ def suggest(diagnosis: Diagnosis, n_features: int, n_shards: int, ranks: int | N
         return None
     classes = (labels or diagnosis.census.categories[0]).rows
     words = ["--data", *config.data, *_given(config)]
-    if min(classes.values()) > 1 and HELD_OUT * source.n_rows >= FEWEST_HELD_OUT:
+    # each row is held out by chance: a class all of whose rows are is an error
+    at_risk = math.fsum(HELD_OUT**count for count in classes.values())
+    if at_risk < MOST_AT_RISK and HELD_OUT * source.n_rows >= FEWEST_HELD_OUT:
         words += ["--valid-fraction", f"{HELD_OUT:g}"]
     words += ["--l2", _penalty(source.n_rows)]
     if ranks is None:

@@ -24,6 +24,7 @@ EDGES = tuple(number / 10 for number in range(11))  # of the bins of a reliabili
 N_BINS = len(EDGES) - 1
 MOST_PROBABILITIES = 1 << 20  # computed at once
 MOST_CLASSES = 200  # up to which the report of a run holds its confusion matrix
+MOST_OF_EVALUATE = 5000  # classes, up to which `evaluate` counts a confusion matrix: 200 MB a rank
 
 
 @dataclass(frozen=True)

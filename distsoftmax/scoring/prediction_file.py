@@ -89,7 +89,7 @@ class PredictionTable:
         csv.write_csv(plain.combine_chunks(), content, options)  # it garbles columns that are cut differently
         return content.getvalue()
 
-    def write(self, file: BinaryIO, n_rows: int, contents: Iterable[bytes]) -> None:
+    def write(self, file: BinaryIO, n_rows: int, contents: Iterable[bytes | bytearray]) -> None:
         """Write so many rows, given what the shards have been encoded as, in their order, several at a time or one.
 
         Raises
@@ -132,7 +132,7 @@ def _plain(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _write_parquet(file: BinaryIO, contents: Iterable[bytes]) -> None:
+def _write_parquet(file: BinaryIO, contents: Iterable[bytes | bytearray]) -> None:
     from pyarrow import parquet
 
     tables = _tables(contents)
@@ -146,7 +146,7 @@ def _write_parquet(file: BinaryIO, contents: Iterable[bytes]) -> None:
         writer.write_table(pa.concat_tables(group))
 
 
-def _tables(contents: Iterable[bytes]) -> Iterator[pa.Table]:
+def _tables(contents: Iterable[bytes | bytearray]) -> Iterator[pa.Table]:
     """Yield the table of each shard."""
     for content in contents:
         reader = pa.BufferReader(content)

@@ -33,7 +33,8 @@ def as_table(report: ClassificationReport, width: int) -> str:
     lines += ["", *_class_lines(report, width), ""]
     lines += _matrix_lines(report, width) if is_whole else _pair_lines(report, width)
     if not is_whole:
-        lines += ["", *wrap(f"--json has all {len(report.classes)} classes and the whole confusion matrix", width)]
+        matrix = "" if report.confusion is None else " and the whole confusion matrix"
+        lines += ["", *wrap(f"--json has all {len(report.classes)} classes{matrix}", width)]
     return "\n".join(lines)
 
 
@@ -101,7 +102,8 @@ def _matrix_lines(report: ClassificationReport, width: int) -> list[str]:
 
 def _pair_lines(report: ClassificationReport, width: int) -> list[str]:
     """Return the pairs of classes that are confused most, those of most samples first."""
-    assert report.confusion is not None
+    if report.confusion is None:
+        return wrap(f"with {len(report.classes)} classes it is not counted which are confused with which", width)
     errors = report.confusion.copy()
     np.fill_diagonal(errors, 0)
     cells = [int(cell) for cell in np.argsort(-errors, axis=None, kind="stable")[:PAIRS]]

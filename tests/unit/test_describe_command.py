@@ -95,6 +95,14 @@ def test_the_command_that_is_suggested_trains(job, tmp_path, head, words, expect
     assert (ended.status, ended.err) == (0, "")
 
 
+@pytest.mark.parametrize(("size", "is_safe"), [(3, False), (10, True)])
+def test_samples_are_held_out_where_no_class_is_at_risk_to_be_held_out_whole(job, tmp_path, size, is_safe):
+    rows = [f"{row},{row % 7},class {row // size}" for row in range(40 * size)]
+    (tmp_path / "small.csv").write_text("\n".join(["a,b,kind", *rows]) + "\n")
+    _, training = suggested(job, "small.csv", "--label", "kind")
+    assert ("--valid-fraction" in training) == is_safe
+
+
 def test_the_one_column_of_text_is_suggested_as_the_label(job, table):
     _, training = suggested(job, table)
     assert training[:4] == ["--data", str(table), "--label", "kind"]

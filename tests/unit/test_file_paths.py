@@ -103,6 +103,7 @@ def test_the_folder_of_results_that_an_older_version_saved_is_found(here):
         ("data", ("[ab].csv",), ["{}/[[]1]/[ab].csv"]),
         ("class-weight", "balanced", "balanced"),
         ("class-weight", "weights.json", "{}/weights.json"),
+        ("class-weight", '{"x": 1, "y": 2}', '{{"x": 1, "y": 2}}'),
         ("label", "a.csv", "a.csv"),
     ],
     ids=str,

@@ -173,6 +173,30 @@ def test_what_stands_for_a_missing_cell_is_missing_here_as_in_files():
         drops.predict([[1.0, 2.0], [-999.0, 3.0]])
 
 
+@pytest.mark.parametrize("categories", [("1", "2", "x"), ("1.0", "2.0", "x"), ("1", "1.0", "2")], ids=str)
+def test_a_category_that_is_a_number_is_known_in_any_spelling(categories):
+    """pandas reads integers as floats where a cell is empty; where two categories are equal, the spelling decides."""
+    model = saved(numeric=("size",), categories=(("zone", categories),))
+    spelled = {text: [1.0 if text == known else 0.0 for known in categories] for text in categories}
+    nothing = [0.0, 0.0, 0.0]
+    cells = ["1", "1.0", "2.00", "02", "3", "x"]
+    by_value = {float(text): row for text, row in spelled.items() if text != "x"}
+    expected = [
+        spelled.get("1", by_value[1.0]),
+        spelled.get("1.0", by_value[1.0]),
+        by_value[2.0],
+        nothing,
+        nothing,
+        spelled.get("x", nothing),
+    ]
+    features = np.column_stack([np.ones(len(cells)), expected])
+    Path("rows.csv").write_text("size,zone\n" + "".join(f"1,{cell}\n" for cell in cells))
+    assert_same(model, features, of_command("rows.csv"))
+    assert_same(model, {"size": np.ones(len(cells)), "zone": cells}, of_command("rows.csv"))
+    floats = {"size": np.ones(2), "zone": np.array([2.0, 3.0])}
+    assert np.array_equal(model.predict_proba(floats), model.predict_proba(features[[2, 4]]))
+
+
 def test_features_of_categories_may_be_given_as_an_array():
     model = saved(**TABLE)
     by_name = model.predict_proba({"size": [1.0, 2.0], "age": [0.5, 0.0], "colour": ["red", "pink"]})

@@ -1,5 +1,7 @@
 """How an evaluation is shown: within the width of a terminal, whatever the classes are called and however many."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rich.cells import cell_len
@@ -60,6 +62,13 @@ def test_of_many_classes_the_worst_and_the_most_confused_are_shown_and_how_to_ge
     pairs = [int(line.split("(")[0].split()[-1]) for line in lines if line.endswith("%)")]
     assert pairs == sorted(errors.ravel().tolist(), reverse=True)[:20]
     assert text.endswith("--json has all 1000 classes and the whole confusion matrix")
+
+
+def test_without_a_matrix_it_is_said_that_confusions_are_not_counted():
+    found = replace(report(NAMES["many"]), confusion=None)
+    text = as_table(found, 80)
+    assert "with 1000 classes it is not counted which are confused with which" in text
+    assert text.endswith("--json has all 1000 classes")
 
 
 @pytest.mark.parametrize("width", range(4, 30))

@@ -17,7 +17,7 @@ from typing import Any
 from distsoftmax.arithmetic import build, source_tree
 from distsoftmax.errors import CoreError
 
-VERSION = 2  # the arithmetic version: grows with every change of a bit of any result, as in core/build.c
+VERSION = 3  # the arithmetic version: grows with every change of a bit of any result, as in core/build.c
 LEVELS = {"baseline": 0, "v3": 3, "v4": 4}  # what ds_processor_level must return for each instruction set
 FAULTS = {  # what ds_float_fault returns
     1: "floats are not rounded to the nearest number",

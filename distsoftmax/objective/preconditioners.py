@@ -22,7 +22,7 @@ from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import CrossEntropy
 from distsoftmax.objective.row_sample import draw_rows, mean_squares
 from distsoftmax.objective.sampled_hessians import KroneckerHessian, SampleHessian
-from distsoftmax.solvers.protocol import Preconditioner, Refits
+from distsoftmax.solvers.protocol import HessianModel, Preconditioner, Refits
 
 CurvatureModel: TypeAlias = "SampleHessian | KroneckerHessian"
 
@@ -93,12 +93,18 @@ class CurvatureModels:
             Whether the best model is wanted, or the one to begin with.
         """
         kind = self._refined if refined else self._first
-        if kind is None:
-            return None
+        model = None if kind is None else self._model(kind, fit)
+        return None if model is None else model(parameters, l2)
+
+    def hessian(self, fit: CrossEntropy, parameters: Doubles, l2: float) -> HessianModel | None:
+        """Return about the hessian at a point, as a matrix; None for none. Collective at the first call."""
+        model = self._model(SampleHessian, fit) if self._refined is SampleHessian else None
+        return model.model(parameters, l2) if isinstance(model, SampleHessian) else None
+
+    def _model(self, kind: type[CurvatureModel], fit: CrossEntropy) -> CurvatureModel | None:
         if kind not in self._models:
             self._models[kind] = self._fitted(kind, fit)
-        model = self._models[kind]
-        return None if model is None else model(parameters, l2)
+        return self._models[kind]
 
     def _fitted(self, kind: type[CurvatureModel], fit: CrossEntropy) -> CurvatureModel | None:
         """Fit what of a model does not depend on the parameters. Collective."""

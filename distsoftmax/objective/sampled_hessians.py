@@ -39,7 +39,7 @@ from distsoftmax.arithmetic.parameters import (
     total,
 )
 from distsoftmax.arithmetic.samples import dense_rows
-from distsoftmax.solvers.protocol import Preconditioner
+from distsoftmax.solvers.protocol import HessianModel, Preconditioner
 
 DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # tried in turn, times the diagonal: the first is mostly above float64's rounding
 UNPENALISED = 1e-3  # times the mean diagonal, stands for l2 = 0: without it, Newton's step may be far too long
@@ -77,6 +77,8 @@ class OwnUnits:
     missing : ndarray of float64, (n_features + 1,)
     penalty : ndarray of float64, (n_features + 1,)
         The curvature of an L2 term of weight 1.
+    unit : ndarray of float64, (n_features + 1,)
+        What coef is multiplied by.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class OwnUnits:
         self.rows = own
         self.missing = missing / largest / largest / squares
         self._mean, self._deviation = mean * largest, deviation * largest
+        self.unit = self._deviation
         self.penalty = np.minimum(1 / self._deviation / self._deviation, LARGEST_PENALTY)
         if intercept:
             self.penalty[-1] = 0.0
@@ -127,16 +130,11 @@ class SampleHessian:
 
     def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        units, (n_classes, width) = self._units, parameters.shape
-        hessian = self._hessian(units.parameters(parameters))
+        units = self._units
+        hessian, mean = self._whole(parameters)
         diagonal = np.diag_indices(len(hessian))
-        mean = total(hessian[diagonal]) / len(hessian)
         penalty = l2 * units.penalty if l2 else UNPENALISED * mean * (units.penalty > 0)
-        if self._intercept:
-            intercepts = hessian[width - 1 :: width, width - 1 :: width]
-            # that all rise together changes nothing: that direction has the mean curvature of the others
-            intercepts += total(np.diagonal(intercepts)) / (n_classes * n_classes)
-        hessian[diagonal] += np.tile(penalty, n_classes) + LEAST_CURVATURE * max(mean, TINY)
+        hessian[diagonal] += np.tile(penalty, len(parameters)) + LEAST_CURVATURE * max(mean, TINY)
         for damping in DAMPINGS:
             hessian[diagonal] += damping * np.abs(hessian[diagonal])
             factor = cholesky(hessian)
@@ -150,6 +148,25 @@ class SampleHessian:
             return units.step(own.reshape(gradient.shape))
 
         return apply
+
+    def model(self, parameters: Doubles, l2: float) -> HessianModel:
+        """Return the hessian at a point, with an L2 term of this weight."""
+        hessian, mean = self._whole(parameters)
+        hessian[np.diag_indices(len(hessian))] += np.tile(l2 * self._units.penalty, len(parameters))
+        return HessianModel(hessian, max(mean, TINY), self._units)
+
+    def _whole(self, parameters: Doubles) -> tuple[Doubles, float]:
+        """Return the hessian of the data fit with what it lacks, and the mean of its diagonal before that.
+
+        That all intercepts rise together changes nothing: that direction has the mean curvature of the others.
+        """
+        n_classes, width = parameters.shape
+        hessian = self._hessian(self._units.parameters(parameters))
+        mean = total(hessian[np.diag_indices(len(hessian))]) / len(hessian)
+        if self._intercept:
+            intercepts = hessian[width - 1 :: width, width - 1 :: width]
+            intercepts += total(np.diagonal(intercepts)) / (n_classes * n_classes)
+        return hessian, mean
 
     def _hessian(self, parameters: Doubles) -> Doubles:
         """Return the mean over the rows, (n_classes * width, n_classes * width), with what they lack."""

@@ -22,7 +22,7 @@ from distsoftmax.objective.mini_batches import SoftmaxBatches
 from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.preconditioners import CurvatureModels
 from distsoftmax.objective.rounding import RoundingModel
-from distsoftmax.solvers.protocol import Certificate, Evaluation, Preconditioner, Refits
+from distsoftmax.solvers.protocol import Certificate, Evaluation, HessianModel, Preconditioner, Refits
 
 LAST_PLACES = 2  # units in the last place of the value in float64 that the rounding of its penalties may change
 EPSILON = float(np.finfo(np.float64).eps)
@@ -92,6 +92,7 @@ class SoftmaxObjective:
         self._penalty = Penalty(config)
         self.penalty = self._penalty if config.sparse else None
         self._fitted: tuple[Doubles, bool, Preconditioner | None] | None = None
+        self._modelled: tuple[Doubles, HessianModel | None] | None = None
         self._batches: SoftmaxBatches | None = None
 
     @property
@@ -171,6 +172,12 @@ class SoftmaxObjective:
             made = self._models.preconditioner(self.cross_entropy, parameters, self.config.l2, refined=refined)
             self._fitted = parameters, refined, made
         return self._fitted[2]
+
+    def hessian_model(self, parameters: Doubles) -> HessianModel | None:
+        """Return about the hessian at a point, as a matrix. Collective at its first call."""
+        if self._modelled is None or not np.array_equal(self._modelled[0], parameters):
+            self._modelled = parameters, self._models.hessian(self.cross_entropy, parameters, self.config.l2)
+        return self._modelled[1]
 
     def mini_batches(self, size: int) -> SoftmaxBatches:
         """Return the mini-batches of so many samples. Collective at the first call with this size."""

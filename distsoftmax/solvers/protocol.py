@@ -64,6 +64,61 @@ class Penalty(Protocol):
     def least_subgradient(self, parameters: Array, gradient: Array) -> Array:
         """Return the element of least norm of gradient + (the subdifferential of r at the parameters)."""
 
+    def prox_column(self, column: Array, feature: int, size: float) -> Array:
+        """Return what `prox` makes of one column, which must not be the last."""
+
+    def reduced(self, parameters: Array) -> Array:
+        """Return parameters for which F is no larger, by a change that f tells nothing of but for smooth penalties."""
+
+    @property
+    def has_kinks(self) -> bool:
+        """Whether r has a kink wherever an entry is 0."""
+
+    def curvature(self, parameters: Array) -> Array | None:
+        """Return the hessian of r at the entries that are not 0, (size, size), 0 at the others; None where it is 0."""
+
+    def in_units(self, unit: Array) -> Penalty:
+        """Return r as a function of the parameters times a unit, one for each of the last axis."""
+
+
+class Units(Protocol):
+    """Parameters in other units, in which no feature is larger than another or far from 0: a linear change of them.
+
+    Attributes
+    ----------
+    unit : ndarray of float64
+        What a parameter is multiplied by, one for each of the last axis; to an intercept more is added.
+    """
+
+    unit: Array
+
+    def parameters(self, parameters: Array) -> Array:
+        """Return parameters in these units."""
+
+    def gradient(self, gradient: Array) -> Array:
+        """Return a gradient in these units."""
+
+    def step(self, own: Array) -> Array:
+        """Return parameters, or a step, of these units in those of the objective."""
+
+
+@dataclass(frozen=True)
+class HessianModel:
+    """The hessian of f around a point as a matrix, of a sample of the rows or of all.
+
+    Attributes
+    ----------
+    matrix : ndarray of float64, (size, size)
+        In `units`.
+    mean : float
+        About the mean of its eigenvalues.
+    units : Units
+    """
+
+    matrix: Array
+    mean: float
+    units: Units
+
 
 class Curvature(Protocol):
     """The hessian of f at one point."""
@@ -183,6 +238,9 @@ class Objective(Protocol):
         refined : bool
             Whether it is worth the time of `refits.interval` steps and more; else it is one to begin with.
         """
+
+    def hessian_model(self, parameters: Array) -> HessianModel | None:
+        """Return the hessian of f around the parameters as a matrix; None where that is too large. Kept as above."""
 
     def curvature(self, parameters: Array) -> Curvature:
         """Return the hessian of f at a point."""

@@ -13,6 +13,8 @@ until the forward-backward envelope of F falls enough:
 
 A trial costs one evaluation. The size t follows the curvature met (`accelerated_gradient.curvature_between`). The
 solution is T(x): the proximal operator makes its zeros exact.
+
+Where the hessian is at hand as a matrix, and worth its time (`Refits`), steps are by `proximal_newton.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from distsoftmax.arithmetic.parameters import axpy, dot, norm
 from distsoftmax.solvers.accelerated_gradient import FIRST_MOVE, LEAST_CURVATURE, curvature_between
 from distsoftmax.solvers.lbfgs import two_loop, with_pair
 from distsoftmax.solvers.line_search import noise
-from distsoftmax.solvers.protocol import Array, Evaluation, Objective, Penalty
+from distsoftmax.solvers.protocol import Array, Evaluation, HessianModel, Objective, Penalty
+from distsoftmax.solvers.proximal_newton import proximal_newton
 from distsoftmax.solvers.state import Solver, State, ahead, first_state, moved
 
 CONTRACTION = 0.95  # the product of t and the largest curvature met; it must be below 1
@@ -46,15 +49,18 @@ class ProximalLbfgsState(State):
         T(x), x being `parameters`.
     steps, changes : sequence of ndarray
         The last steps and the residual's changes over them, the oldest first; at most `MEMORY`.
+    anchor : ndarray of float64
+        The parameters that the hessian is taken at.
     """
 
     proximal: Array
     steps: Sequence[Array]
     changes: Sequence[Array]
+    anchor: Array
 
     @property
     def solution(self) -> Array:
-        """T(x), with its exact zeros."""
+        """T(x), with its exact zeros; x itself after a step by the hessian."""
         return self.proximal
 
 
@@ -75,10 +81,28 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
             size = CONTRACTION / curvature if curvature > LEAST_CURVATURE else FIRST_MOVE / length
         proximal = _penalty(objective).prox(ahead(parameters, -size, gradient), size)
         first = replace(first, step_size=size, exhausted=bool(np.array_equal(proximal, parameters)))
-        return ProximalLbfgsState(**vars(first), proximal=proximal, steps=(), changes=())
+        return ProximalLbfgsState(**vars(first), proximal=proximal, steps=(), changes=(), anchor=parameters)
 
     def step(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
         """See `Solver.step`."""
+        refits = objective.refits
+        if refits is not None and state.step >= refits.interval:
+            if refits.exact or refits.is_due(state.step):
+                state = replace(state, anchor=state.parameters)
+            model = objective.hessian_model(state.anchor)
+            if model is not None:
+                return self._newton(objective, state, model)
+        return self._quasi_newton(objective, state)
+
+    def _newton(self, objective: Objective, state: ProximalLbfgsState, model: HessianModel) -> ProximalLbfgsState:
+        """Return the state after a step by the hessian, whose solution is where it was measured."""
+        penalty = _penalty(objective)
+        trial = proximal_newton(objective, penalty, state.parameters, state.evaluation, model)
+        if trial is None:  # the pairs, if there are any, are of steps before
+            return self._quasi_newton(objective, _shortened(penalty, state, state.step_size, state.lower_bound))
+        return moved(state, trial.point, trial.evaluation, proximal=trial.point)
+
+    def _quasi_newton(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
         later = state
         while later.step == state.step:
             later = self._attempt(objective, later)

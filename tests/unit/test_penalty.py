@@ -212,6 +212,70 @@ def test_least_subgradient_is_the_limit_of_proximal_steps(penalty, seed):
     np.testing.assert_allclose(penalty.least_subgradient(parameters, gradient), moved, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_in_units_it_is_the_penalty_of_what_is_given_divided_by_them(penalty, seed):
+    parameters, gradient = matrix(seed), matrix(seed + 1)
+    unit = np.exp(matrix(seed + 2, (5,)))
+    own = penalty.in_units(unit)
+    assert own.value(parameters) == pytest.approx(penalty.value(parameters / unit), rel=1e-14)
+    least = penalty.least_subgradient(parameters / unit, gradient * unit)[:, :-1] / unit[:-1]
+    np.testing.assert_allclose(own.least_subgradient(parameters, gradient)[:, :-1], least, atol=1e-14)
+    point = own.prox(parameters, 0.4)  # which leaves a subgradient of the penalty
+    still = own.least_subgradient(point, (point - parameters) / 0.4)
+    np.testing.assert_allclose(still, 0, atol=1e-13)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_prox_of_a_column_is_the_column_of_prox(penalty, seed):
+    target = matrix(seed)
+    for own in (penalty, penalty.in_units(np.exp(matrix(seed, (5,))))):
+        whole = own.prox(target, 0.7)
+        for feature in range(4):
+            np.testing.assert_allclose(own.prox_column(target[:, feature], feature, 0.7), whole[:, feature], rtol=1e-14)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_curvature_is_the_change_of_the_gradient_at_what_is_not_0(penalty, seed):
+    point = penalty.prox(matrix(seed, (3, 5)), 0.5)
+    moved = point != 0
+    curvature = penalty.curvature(point)
+    if not penalty.config.group:
+        assert curvature is None
+        return
+    way = 1e-6 * matrix(seed + 1) * moved
+    nothing = np.zeros_like(point)
+    change = penalty.least_subgradient(point + way, nothing) - penalty.least_subgradient(point - way, nothing)
+    expected = np.where(moved, change, 0.0).ravel() / 2
+    assert np.abs(curvature @ way.ravel() - expected).max() <= 1e-4 * np.abs(way).max()
+    assert not curvature[~moved.ravel()].any()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4, 7])
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+@pytest.mark.parametrize("kind", PENALTIES)
+def test_reduced_parameters_have_the_same_probabilities_and_the_least_penalty(kind, l2, n_classes):
+    config = ObjectiveConfig(l2=l2, **PENALTIES[kind])
+    unit = np.exp(matrix(9, (6,)))
+    for own, scale in ((Penalty(config), np.ones(6)), (Penalty(config).in_units(unit), unit)):
+        parameters = matrix(n_classes, (n_classes, 6), 2.0)
+        reduced = own.reduced(parameters)
+        shift = reduced - parameters
+        np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-14)
+        assert not shift[:, -1].any()
+
+        def whole(parameters, own=own, scale=scale):
+            return own.value(parameters) + l2 / 2 * np.sum((parameters / scale)[:, :-1] ** 2)
+
+        if config.l1 and config.group:  # there is no formula, and they stay
+            assert np.array_equal(reduced, parameters)
+            continue
+        for feature in range(5):
+            for way in (1e-3, -1e-3, 0.3, -0.3):
+                other = reduced.copy()
+                other[:, feature] += way
+                assert whole(reduced) <= whole(other) + 1e-12
+
+
 @pytest.mark.parametrize("l2", [0.0, 0.3])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_l2_term_leaves_the_intercept_alone(l2, seed):

@@ -55,6 +55,7 @@ EXCEPTIONS = (  # file, the expression as Python writes it, why it cannot move a
     ("data/survey.py", "sum(dropped)", ROWS),
     ("inspection/census.py", "sum((count for count, _ in told))", ROWS),
     ("estimation/given.py", "np.random", "looks at a caller's random state, and draws nothing"),
+    ("inspection/suggestion.py", "HELD_OUT ** count", "a chance, by which an option is suggested"),
     ("inspection/diagnosis.py", "sum(counts.values())", ROWS),
     ("inspection/memory_need.py", "np.add.reduceat(of_shard, starts)", BYTES),
     ("inspection/tally.py", "sum(entries)", CELLS),

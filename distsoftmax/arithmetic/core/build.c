@@ -1,7 +1,7 @@
 /* What this library is: compared with the Python beside it before anything is computed. */
 
 /* grows with every change of a bit of any result; VERSION in library.py is the same number */
-#define ARITHMETIC_VERSION 2
+#define ARITHMETIC_VERSION 3
 
 #ifndef BUILD_ID
 #define BUILD_ID "unknown"

@@ -383,7 +383,7 @@ def test_an_index_beyond_what_is_said_is_named(complaint, write, base):
     for ranks in (1, 3):
         message = complaint(content, index_base=base, n_features=4, ranks=ranks, shards=3)
         assert f"row 3: index {4 + number} is too large: --n-features is 4, with indices from {number} to" in message
-        message = complaint(content, index_base=base, expected_names="abcd", ranks=ranks, shards=3)
+        message = complaint(content, index_base=str(number), expected_names="abcd", ranks=ranks, shards=3)
         assert f"row 3: index {4 + number} is too large: the model knows 4 features" in message
 
 
@@ -436,6 +436,32 @@ def test_what_is_said_of_the_indices_is_believed(write):
     assert table.names == tuple(f"x{column}" for column in range(10))
     table = read(path, index_base="0", expected_names=("a", "b", "c", "d"))
     assert (table.names, table.features.toarray()[0].tolist()) == (("a", "b", "c", "d"), [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("content", ["1 3:1\n1 2:1\n", "1 0:1\n1 3:1\n"])
+def test_the_base_is_never_guessed_for_a_model_of_other_formats(complaint, write, content):
+    for ranks in (1, 3):
+        message = complaint(content, expected_names=NumberedNames(4), ranks=ranks)
+        assert "table.svm: say whether its indices count from 0 or from 1, with --index-base: training" in message
+    for options in ({"index_base": "0"}, {"expected_base": 0}, {"index_base": "0", "expected_base": 1}):
+        table = read(write(content), expected_names=NumberedNames(4), ranks=2, **options)
+        assert table.source.index_base == 0
+        assert table.features.toarray()[:, 3].any()
+
+
+def test_lines_for_a_model_of_an_array_are_read_by_the_base_that_is_said(job):
+    features = np.array([[1.0, 0, 2], [0, 3, 0], [0, 1, 1], [2, 0, 0]] * 10)
+    labels = np.arange(40) % 2
+    np.savez("d.npz", X=features, y=labels)
+    train = ["--data", "d.npz", "--l2", 1e-2, "--max-steps", 5]
+    assert job(2, "train", *train, "--out", "run").status == 0
+    assert job(1, "predict", "run", "--data", "d.npz", "--out", "p.csv", "--probabilities").status == 0
+    Path("rows.svm").write_text("".join("1" + " 1:3" * (row % 2) + "\n" for row in range(40)))  # no index 0
+    ended = job(2, "predict", "run", "--data", "rows.svm", "--out", "q.csv", "--probabilities")
+    assert (ended.status, "with --index-base" in ended.err) == (2, True)
+    words = ["--index-base", 0, "--out", "q.csv", "--probabilities"]
+    assert job(2, "predict", "run", "--data", "rows.svm", *words).status == 0
+    assert Path("p.csv").read_text().splitlines()[2] == Path("q.csv").read_text().splitlines()[2]
 
 
 def read_alone(path, bounds, **spec):

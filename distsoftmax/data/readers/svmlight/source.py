@@ -31,7 +31,8 @@ FEATURE_BYTES = 32  # The least that a feature takes: two classes, parameters an
 class SvmlightSource(PartedSource):
     """Parts in the svmlight format; see `Source`.
 
-    Where a model's features are given, there are as many columns, and their names are the model's.
+    Where the features of training are given, there are as many columns, and their names are those. Their first index is
+    that of training, too, or must be said: a file that happens not to have index 0 would be read one column off.
     """
 
     sparse = True
@@ -39,7 +40,7 @@ class SvmlightSource(PartedSource):
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         super().__init__(spec, parts)
-        self.index_base = None if spec.index_base == "auto" else int(spec.index_base)
+        self.index_base = spec.expected_base if spec.index_base == "auto" else int(spec.index_base)
         self._files = TextFiles(parts, quoted=False, scratch=spec.scratch)
         self._kept: dict[int, Lines] = {}
         self._n_features = spec.n_features
@@ -50,6 +51,11 @@ class SvmlightSource(PartedSource):
 
     def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. The ranks divide the bytes among them."""
+        if self.index_base is None and self._spec.expected_names is not None:
+            raise InputError(
+                f"{self.path}: say whether its indices count from 0 or from 1, with --index-base: training had no "
+                "svmlight files, which would have shown it"
+            ).on_all_ranks()
         self._files.scan(cluster)
         self._join(self._files.n_records)
         self.notes = self._files.notes

@@ -371,8 +371,9 @@ def test_index_zero_in_a_file_said_to_count_from_one_is_named(complaint):
     assert "row 3: index 0 stands where indices count from 1, as --index-base 1 says" in complaint(
         content, index_base="1"
     )
-    message = complaint(content, index_base="1", expected_names=NumberedNames(9), ranks=3, shards=3)
-    assert "row 3: index 0 stands where indices count from 1, in the model's data" in message
+    message = complaint(content, expected_base=1, expected_names=NumberedNames(9), ranks=3, shards=3)
+    assert "row 3: index 0 stands where indices count from 1, as they did in training; if" in message
+    assert message.endswith("if they count from 0, train with --index-base 0")
 
 
 @pytest.mark.parametrize("base", ["0", "1", "auto"])
@@ -383,8 +384,18 @@ def test_an_index_beyond_what_is_said_is_named(complaint, write, base):
     for ranks in (1, 3):
         message = complaint(content, index_base=base, n_features=4, ranks=ranks, shards=3)
         assert f"row 3: index {4 + number} is too large: --n-features is 4, with indices from {number} to" in message
-        message = complaint(content, index_base=str(number), expected_names="abcd", ranks=ranks, shards=3)
-        assert f"row 3: index {4 + number} is too large: the model knows 4 features" in message
+        training = {"index_base": base, "expected_base": number, "expected_names": "abcd"}
+        message = complaint(content, **training, ranks=ranks, shards=3)
+        assert f"row 3: index {4 + number} is too large: training had 4 features, with indices from {number}" in message
+
+
+def test_the_width_that_an_index_beyond_those_of_training_needs_is_told(complaint):
+    content = "1 1:1\n1 5:3 9:1\n"
+    message = complaint(content, expected_base=1, expected_names="abcd")
+    assert "row 2: index 5 is too large" in message
+    assert message.endswith("from 1 to 4; train with --n-features 9 or more, or take such indices out")
+    message = complaint(content, expected_names="abcd", index_base="1")  # training had columns without indices
+    assert message.endswith("from 1 to 4; take the index out")
 
 
 def test_the_row_counts_in_its_own_part(write):

@@ -168,16 +168,20 @@ class SvmlightSource(PartedSource):
         if not lines.indices.size or (lines.indices.min() >= self.index_base and lines.indices.max() < limit):
             return
         entry = int(np.flatnonzero((lines.indices < self.index_base) | (lines.indices >= limit))[0])
-        index, is_model = int(lines.indices[entry]), self._spec.expected_names is not None
+        index = int(lines.indices[entry])
         if index < self.index_base:
-            said = "in the model's data" if is_model else "as --index-base 1 says"
-            complaint = f"index 0 stands where indices count from 1, {said}; --index-base 0 counts from 0"
+            said = "--index-base 1 says; --index-base 0 counts from 0"
+            if self._spec.index_base == "auto":  # to say another here would read all columns one off
+                said = "they did in training; if they count from 0, train with --index-base 0"
+            complaint = f"index 0 stands where indices count from 1, as {said}"
         else:
-            knows = (
-                f"the model knows {self._n_features} features" if is_model else f"--n-features is {self._n_features}"
-            )
+            knows, remedy = f"--n-features is {self._n_features}", "raise it, or take the index out"
+            if self._spec.expected_names is not None:
+                knows, remedy = f"training had {self._n_features} features", "take the index out"
+                if self._spec.expected_base is not None:  # else training had columns, and no indices
+                    needed = int(lines.indices.max()) + 1 - self.index_base
+                    remedy = f"train with --n-features {needed} or more, or take such indices out"
             counted = f"{self.index_base} to {limit - 1}"
-            remedy = "take the features it was trained on" if is_model else "raise it, or take the index out"
             complaint = f"index {index} is too large: {knows}, with indices from {counted}; {remedy}"
         raise BadCell(lines.row_of(entry), complaint)
 

@@ -48,7 +48,8 @@ class ParquetColumns:
     runs : tuple of Run
         The features, in their order.
     partitions : mapping of str to pyarrow.DataType
-        The columns that are in the names of folders.
+        The columns that are in the names of folders, and their types as features or weights; else they are texts, as
+        the type follows from the parts at hand.
     kept : tuple of str
         What is read as it stands, besides what else it is.
     dropped : tuple of str
@@ -112,7 +113,8 @@ def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types)
         if name in features and name not in texts and is_text(types[name]):
             raise partition_is_text(path, name)
     for name in texts:
-        require_role(path, name, types[name], "one-hot")
+        if name not in partitions:  # those are texts, whatever numbers they spell
+            require_role(path, name, types[name], "one-hot")
     if spec.expected_names is not None:
         names = tuple(spec.expected_names)
         runs = _find_elements(path, names, rest, types)

@@ -22,7 +22,6 @@ from distsoftmax.data.readers.csv.columns import (
     CsvColumns,
     choose_columns,
     is_header,
-    require_same_columns,
     with_known_label,
 )
 from distsoftmax.data.readers.csv.head import (
@@ -39,6 +38,7 @@ from distsoftmax.data.readers.csv.head import (
     is_number,
     null_texts,
     remedy_for_commas,
+    require_same_columns,
     rows_until_damage,
     split_record,
     stray_quote,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from distsoftmax.data.readers.column_names import first_double
 from distsoftmax.data.shards import RawShard
 from distsoftmax.errors import InputError
 
@@ -41,7 +42,7 @@ class PredictionTable:
     ------
     InputError
         numpy's texts cannot hold the name of a class, as they drop null characters at the end; or a column that is
-        kept has the name of one of the predictions.
+        kept has the name of another, or of one of the predictions.
     """
 
     def __init__(self, out: str, classes: Sequence[str], with_probabilities: bool, kept: Sequence[str] = ()) -> None:
@@ -54,6 +55,9 @@ class PredictionTable:
         for name in kept:
             if name in own:
                 raise InputError(f"--keep {name}: the predictions have a column of this name; rename that of the data")
+        double = first_double(kept)
+        if double is not None:
+            raise InputError(f"--keep: two of the columns are named {double!r}; rename one, or keep one alone")
         for name in classes if self._ending == ".npy" and not with_probabilities else ():
             if name.endswith("\0"):
                 raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")

@@ -110,6 +110,7 @@ REFUSED = {
     "twice": (["--keep", "id", "id", "--out", "p.csv"], "d.csv", "column id is named twice in --keep"),
     "no table": (["--keep", "x0", "--out", "p.csv"], "d.npz", "--keep does not apply to files in the npz format"),
     "a name of ours": (["--keep", "prediction", "--out", "p.csv"], "e.csv", "the predictions have a column"),
+    "of one name": (["--keep", 0, 1, "--out", "p.csv"], "t.csv", "two of the columns are named 'id'; rename one"),
     "parts that differ": (["--keep", "key", "--out", "p.csv"], "parts", "column key is of type string"),
 }  # fmt: skip
 
@@ -119,6 +120,7 @@ def test_what_cannot_be_kept_is_refused(job, model, name):
     words, data, complaint = REFUSED[name]
     np.savez("d.npz", X=X)
     pandas.read_csv("d.csv").assign(prediction=1).to_csv("e.csv", index=False)
+    Path("t.csv").write_text("id,id,a,b,kind\n" + "1,2,0.5,0.5,cat\n" * N_ROWS)
     Path("parts").mkdir()
     for number, key in enumerate((range(N_ROWS), CELLS)):
         table = pyarrow.table({"a": X[:, 0], "b": X[:, 1], "key": key})

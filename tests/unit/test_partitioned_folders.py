@@ -148,6 +148,13 @@ def test_training_and_predictions_do_not_depend_on_the_layout(job, tmp_path):
     assert job(2, "describe", "hive", "--label", "kind").status == 0
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_texts_of_the_folders_are_no_weights(tmp_path, kind):
+    folder = write(tmp_path / "d", kind, ["kind"])
+    with pytest.raises(InputError, match="the weight column kind, in the names of the folders, holds text.*--weight"):
+        read(folder, label="b", weight="kind", ranks=2)
+
+
 def spoil_with_a_plain_part(folder):
     (folder / "part-0.csv").write_text("a,b\n1,2\n")
 

@@ -23,7 +23,7 @@ from distsoftmax.data.readers.parquet.types import (
     require_number,
     require_role,
 )
-from distsoftmax.data.readers.partition_columns import partition_is_text
+from distsoftmax.data.readers.partition_columns import partition_is_no_weight, partition_is_text
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
@@ -100,6 +100,8 @@ def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types)
     if spec.needs_labels and spec.label is not None:
         require_role(path, spec.label, types[spec.label], "label")
     if spec.weight is not None:
+        if spec.weight in partitions and is_text(types[spec.weight]):
+            raise partition_is_no_weight(path, spec.weight)
         require_role(path, spec.weight, types[spec.weight], "weight")
     rest = [name for name in types if name not in (spec.label, spec.weight, *spec.drop)]
     index = tuple(name for name in rest if PANDAS_INDEX.fullmatch(name))

@@ -16,6 +16,7 @@ from distsoftmax.data.readers.column_names import first_double
 from distsoftmax.data.shards import RawShard
 from distsoftmax.errors import InputError
 
+VIEWS = {"string_view": pa.string(), "binary_view": pa.binary()}  # Types that are written as these in a CSV file.
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 PARQUET = (".parquet", ".pq")
 ROWS_OF_A_GROUP = 2**17  # at least, in Parquet; it ends with a shard, so that the bytes follow from the data alone
@@ -131,9 +132,12 @@ def _plain(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column as a CSV file can hold it."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_nested(column.type):
+    is_extension = isinstance(column.type, pa.BaseExtensionType)
+    if pa.types.is_nested(column.type.storage_type if is_extension else column.type):
         raise InputError(f"--keep {name}: a CSV file cannot hold a {column.type}; write .parquet, or leave it out")
-    return column
+    if is_extension:  # such as a UUID
+        return pa.chunked_array([[None if value is None else str(value) for value in column.to_pylist()]], pa.string())
+    return column.cast(VIEWS[str(column.type)]) if str(column.type) in VIEWS else column
 
 
 def _write_parquet(file: BinaryIO, contents: Iterable[bytes]) -> None:

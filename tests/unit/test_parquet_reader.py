@@ -216,6 +216,7 @@ def test_every_encoding_is_read(save, encoding):
 KINDS_OF_LABELS = {
     "text": (pa.array(LABELS), LABELS),
     "large text": (pa.array(LABELS, pa.large_string()), LABELS),
+    "views of texts": (pa.array(LABELS, pa.string_view()), LABELS),
     "dictionary": (pa.array(LABELS).dictionary_encode(), LABELS),
     "dictionary of integers": (pa.array([3, -1] * 30).dictionary_encode(), ["3", "-1"] * 30),
     "int8": (pa.array([3, -1] * 30, pa.int8()), ["3", "-1"] * 30),
@@ -287,7 +288,9 @@ class TestCategories:
 
     @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
     @pytest.mark.parametrize(
-        "make", [pa.array, lambda cells: pa.array(cells).dictionary_encode()], ids=["text", "dictionary"]
+        "make",
+        [pa.array, lambda cells: pa.array(cells, pa.string_view()), lambda cells: pa.array(cells).dictionary_encode()],
+        ids=["text", "views", "dictionary"],
     )
     def test_text_columns_come_as_texts_and_missing_ones_as_none(self, save, make, ranks):
         path = save(table(a=values(), kind=make(self.KIND)))

@@ -293,9 +293,19 @@ def test_explicit_zeros_are_kept(write):
 # --- labels ---
 
 
-@pytest.mark.parametrize("label", ["1", "+1", "1.0", "01", "-0.0", "5" * 5000, "spam", "nan", "größe", "٣", "c#", "-"])
+@pytest.mark.parametrize("label", ["1", "+1", "1.0", "01", "-0.0", "5" * 5000, "spam", "NA", "größe", "٣", "c#", "-"])
 def test_labels_stay_as_they_stand(write, label):
     assert read(write(f"7 3:1\n{label} 3:1\n"), format="svmlight").labels == ["7", label]
+
+
+@pytest.mark.parametrize("label", ["nan", "NaN", "-nan", "+NAN"])
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_a_label_that_is_nan_is_missing(complaint, write, label, chunk_bytes):
+    content = f"7 3:1\n{label} 3:1\n8 3:2\n{label}\n"
+    with mock.patch.object(svmlight_lines, "CHUNK_BYTES", chunk_bytes):
+        assert "table.svm: row 2: the label is missing" in complaint(content, shards=1)
+        table = read(write(content), rows_may_lack_labels=True, shards=2, format="svmlight")
+    assert table.labels == ["7", None, "8", None]
 
 
 def test_labels_are_not_read_where_none_are_needed(write):

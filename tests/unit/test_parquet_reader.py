@@ -426,6 +426,17 @@ def test_decimals_are_numbers(save):
     np.testing.assert_array_equal(found.features[:, 0], [1.25, np.nan, -3.5] * 20, strict=True)
 
 
+@pytest.mark.parametrize("kind", [pa.decimal128(18, 2), pa.decimal128(38, 10), pa.decimal256(60, 3)], ids=str)
+def test_decimals_are_the_nearest_numbers_as_in_csv(save, kind):
+    generator = np.random.default_rng(4)
+    largest = 10 ** min(kind.precision - 1, 18)
+    cells = [
+        decimal.Decimal(int(number)).scaleb(-kind.scale) for number in generator.integers(-largest, largest, N_ROWS)
+    ]
+    found = read(save(table(a=pa.array(cells, kind))), label="y", ranks=2)
+    np.testing.assert_array_equal(found.features[:, 0], list(map(float, cells)), strict=True)
+
+
 class TestNames:
     def test_a_column_named_in_vain_is_missed_with_a_near_one(self, save):
         path = save(table(alpha=values(), beta=values()))

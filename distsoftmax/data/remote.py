@@ -82,6 +82,21 @@ def masked(word: str) -> str:
     return f"{scheme}://{host}{path}"
 
 
+def remote_parts(words: Sequence[str], cluster: Communicator) -> dict[str, list[RemotePart]]:
+    """Return the parts that each URL among the words names, without reading them. Collective.
+
+    Raises
+    ------
+    InputError
+        On every rank: a package is missing, nothing is there, or it cannot be listed.
+    """
+    parts_of: dict[str, list[RemotePart]] = {}
+    with cluster.agreement():
+        if cluster.rank == 0:
+            parts_of = {word: _listed(word) for word in words if is_remote(word)}
+    return cluster.allgather(parts_of)[0]
+
+
 def local_words(words: Sequence[str], scratch: str, cluster: Communicator) -> tuple[str, ...]:
     """Return the words with those that are URLs replaced by their copies in scratch. Collective.
 
@@ -92,11 +107,8 @@ def local_words(words: Sequence[str], scratch: str, cluster: Communicator) -> tu
     InputError
         On every rank: a package is missing, nothing is there, it cannot be read, or scratch has no room for it.
     """
-    parts_of: dict[str, list[RemotePart]] = {}
-    with cluster.agreement():
-        if cluster.rank == 0:
-            parts_of = {word: _listed(word) for word in words if is_remote(word)}
-    token, parts_of = cluster.allgather((secrets.token_hex(8), parts_of))[0]
+    parts_of = remote_parts(words, cluster)
+    token = cluster.allgather(secrets.token_hex(8))[0]
     with cluster.agreement():
         folder = _folder(scratch, token)
     nodes = cluster.allgather((os.uname().nodename, str(folder)))

@@ -223,7 +223,9 @@ def no_text(where: str) -> InputError:
 
 
 def bad_weight(where: str, weight: float | str) -> InputError:
-    """Return the error for a weight that is none."""
+    """Return the error for a weight that is none; NaN stands for a missing one."""
+    if np.isnan(float(weight)):
+        return InputError(f"{where}: the weight is missing; fill it in, or train with --drop-rows-missing")
     return InputError(f"{where}: the weight is {weight}; it must be a number from 0 to {LARGEST_WEIGHT:g}")
 
 

@@ -98,6 +98,8 @@ class SourceSpec:
     expected_names, expected_categories : sequence of str or None
         The features and the text columns a model was trained on, where one is at hand: they tell a header from a row,
         and which columns to take, in which order.
+    expected_base : int or None
+        The first column's index in the svmlight files of training, where it had such: taken where none is said.
     needs_labels : bool
         Whether the labels are read.
     """
@@ -123,6 +125,7 @@ class SourceSpec:
     copies: str | None = None
     expected_names: Sequence[str] | None = None
     expected_categories: tuple[str, ...] | None = None
+    expected_base: int | None = None
     needs_labels: bool = True
     rows_may_lack_labels: bool = False
 
@@ -156,15 +159,12 @@ class SourceSpec:
 
     def expecting(self, encoding: Encoding, label: str | None = None) -> SourceSpec:
         """Return the same source with what is known of its columns, and of that of the labels, from training."""
-        base: Literal["auto", "0", "1"] = self.index_base
-        if base == "auto" and encoding.index_base is not None:
-            base = "1" if encoding.index_base else "0"
         categories = tuple(name for name, _ in encoding.categories)
         return replace(
             self,
             expected_names=encoding.numeric,
             expected_categories=categories,
-            index_base=base,
+            expected_base=encoding.index_base,
             weight=None,
             drop=(),
             left_out=self.drop if self.weight is None else (self.weight, *self.drop),

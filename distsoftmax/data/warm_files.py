@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from distsoftmax.config import DataConfig
 from distsoftmax.data.facts import Facts, facts_in, preparation_digest
 from distsoftmax.data.parts import FileState, find_parts
 from distsoftmax.data.preparation import Preparation, PreparedShard
+from distsoftmax.data.remote import remote_parts
 from distsoftmax.data.shard_file import content_of, shard_in
 from distsoftmax.data.spool import Spool
 from distsoftmax.errors import InputError
@@ -40,7 +42,8 @@ UNFINISHED = ".warm-"  # how the names of files that are being written begin
 def samples_key(config: DataConfig, intercept: bool, cluster: Communicator) -> str:
     """Return a digest of all that the samples follow from but what is in the files: their states, and options.
 
-    Collective. No file is read. Where nodes have copies of their own, it follows from the states of all of them.
+    Collective. No file is read, and no URL copied. Where nodes have copies of their own, it follows from the states of
+    all of them.
 
     Raises
     ------
@@ -48,11 +51,7 @@ def samples_key(config: DataConfig, intercept: bool, cluster: Communicator) -> s
         On every rank: a file is not there.
     """
     words = (config.data, config.labels, config.valid, config.valid_labels)
-    files = [
-        [astuple(state) for state in find_parts(of_option, cluster, config.scratch_folder)]
-        for of_option in words
-        if of_option
-    ]
+    files = [_states(of_option, cluster) for of_option in words if of_option]
     class_weights = None
     if cluster.rank == 0 and config.class_weight not in (None, "balanced"):
         with contextlib.suppress(InputError):  # which comes at its time
@@ -61,6 +60,15 @@ def samples_key(config: DataConfig, intercept: bool, cluster: Communicator) -> s
     known = [__version__, VERSION, options, intercept, files, cluster.broadcast(class_weights)]
     keys = sorted({*cluster.allgather(hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest())})
     return keys[0] if len(keys) == 1 else hashlib.sha256("".join(keys).encode()).hexdigest()
+
+
+def _states(words: tuple[str, ...], cluster: Communicator) -> list[object]:
+    """Return what changes where the files or URLs that the words name do. Collective."""
+    remote = remote_parts(words, cluster)
+    local = find_parts(tuple(word for word in words if word not in remote), cluster)
+    unlike = cluster.allgather(secrets.token_hex(8))[0]  # any other start's: a part without a version may have changed
+    parts = [(*astuple(part), "" if part.version else unlike) for of_word in remote.values() for part in of_word]
+    return [*map(astuple, local), *parts]
 
 
 class WarmFolder:

@@ -12,9 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from distsoftmax.data.readers.column_names import first_double
 from distsoftmax.data.shards import RawShard
 from distsoftmax.errors import InputError
 
+VIEWS = {"string_view": pa.string(), "binary_view": pa.binary()}  # Types that are written as these in a CSV file.
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 PARQUET = (".parquet", ".pq")
 ROWS_OF_A_GROUP = 2**17  # at least, in Parquet; it ends with a shard, so that the bytes follow from the data alone
@@ -41,7 +43,7 @@ class PredictionTable:
     ------
     InputError
         numpy's texts cannot hold the name of a class, as they drop null characters at the end; or a column that is
-        kept has the name of one of the predictions.
+        kept has the name of another, or of one of the predictions.
     """
 
     def __init__(self, out: str, classes: Sequence[str], with_probabilities: bool, kept: Sequence[str] = ()) -> None:
@@ -54,6 +56,9 @@ class PredictionTable:
         for name in kept:
             if name in own:
                 raise InputError(f"--keep {name}: the predictions have a column of this name; rename that of the data")
+        double = first_double(kept)
+        if double is not None:
+            raise InputError(f"--keep: two of the columns are named {double!r}; rename one, or keep one alone")
         for name in classes if self._ending == ".npy" and not with_probabilities else ():
             if name.endswith("\0"):
                 raise InputError(f"--out {out}: a .npy file cannot hold the class {name!r}; write .csv or .parquet")
@@ -127,9 +132,12 @@ def _plain(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column as a CSV file can hold it."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_nested(column.type):
+    is_extension = isinstance(column.type, pa.BaseExtensionType)
+    if pa.types.is_nested(column.type.storage_type if is_extension else column.type):
         raise InputError(f"--keep {name}: a CSV file cannot hold a {column.type}; write .parquet, or leave it out")
-    return column
+    if is_extension:  # such as a UUID
+        return pa.chunked_array([[None if value is None else str(value) for value in column.to_pylist()]], pa.string())
+    return column.cast(VIEWS[str(column.type)]) if str(column.type) in VIEWS else column
 
 
 def _write_parquet(file: BinaryIO, contents: Iterable[bytes | bytearray]) -> None:

@@ -78,6 +78,7 @@ FILES = {
     "no Parquet": ("d.parquet", csv("x"), LABEL, ["d.parquet: the content is not that of a parquet file"]),
     "text not declared": ("d.csv", csv("a,b,kind\n1,red,x\n2,blue,y\n"), LABEL, ["column b", "--one-hot b"]),
     "negative weight": ("d.csv", csv(GOOD + "1,-2,x\n"), [*LABEL, "--weight", "b"], ["row 41: the weight is -2"]),
+    "no weight": ("d.csv", csv(GOOD + "1,,x\n"), [*LABEL, "--weight", "b"], ["row 41: the weight is missing; fill"]),
     "parts that differ": ("d", parts(one=GOOD, two=GOOD.replace("b,", "c,")), LABEL, ["one.csv", "two.csv", "c"]),
     "mixed formats": ("d", parts(one=GOOD, two="1 1:2 3:4\n"), LABEL, ["svmlight format", "one.csv"]),
     "no parts": ("d", lambda path: path.mkdir(), LABEL, ["d: is a folder with no parts in it"]),

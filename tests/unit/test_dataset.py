@@ -213,7 +213,11 @@ def test_class_weights_that_make_no_sense_are_refused(tmp_path, text, words):
 
 @pytest.mark.parametrize(
     ("weights", "words"),
-    [([1, -1, 1], "row 2: the weight is -1"), ([1, 1, np.nan], "row 3: the weight is nan"), ([0, 1, 0], "weight 0")],
+    [
+        ([1, -1, 1], "row 2: the weight is -1"),
+        ([1, 1, np.nan], "row 3: the weight is missing; fill it in, or train"),
+        ([0, 1, 0], "weight 0"),
+    ],
 )
 def test_weights_that_make_no_sense_are_refused(weights, words):
     source = MemorySource(np.eye(3), [0, 1, 0], np.array(weights, dtype=np.float64))

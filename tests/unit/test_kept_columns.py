@@ -61,6 +61,9 @@ TYPES = {
     "large integers": pyarrow.array([2**63 + row for row in range(N_ROWS)], pyarrow.uint64()),
     "times": pyarrow.array([datetime.datetime(2026, 1, 1) + datetime.timedelta(row) for row in range(N_ROWS)]),
     "decimals": pyarrow.array(range(N_ROWS)).cast(pyarrow.decimal128(22, 3)),
+    "views of texts": pyarrow.array([None, *CELLS[1:]], pyarrow.string_view()),
+    "views of bytes": pyarrow.array([None, *CELLS[1:]], pyarrow.binary_view()),
+    "UUIDs": pyarrow.array([None, *(row.to_bytes(16, "big") for row in range(1, N_ROWS))], pyarrow.uuid()),
     "dictionary": pyarrow.array(CELLS).dictionary_encode(),
     "lists": pyarrow.array([[row, row + 1] for row in range(N_ROWS)]),
     "a label": pyarrow.array(KINDS),
@@ -110,6 +113,7 @@ REFUSED = {
     "twice": (["--keep", "id", "id", "--out", "p.csv"], "d.csv", "column id is named twice in --keep"),
     "no table": (["--keep", "x0", "--out", "p.csv"], "d.npz", "--keep does not apply to files in the npz format"),
     "a name of ours": (["--keep", "prediction", "--out", "p.csv"], "e.csv", "the predictions have a column"),
+    "of one name": (["--keep", 0, 1, "--out", "p.csv"], "t.csv", "two of the columns are named 'id'; rename one"),
     "parts that differ": (["--keep", "key", "--out", "p.csv"], "parts", "column key is of type string"),
 }  # fmt: skip
 
@@ -119,6 +123,7 @@ def test_what_cannot_be_kept_is_refused(job, model, name):
     words, data, complaint = REFUSED[name]
     np.savez("d.npz", X=X)
     pandas.read_csv("d.csv").assign(prediction=1).to_csv("e.csv", index=False)
+    Path("t.csv").write_text("id,id,a,b,kind\n" + "1,2,0.5,0.5,cat\n" * N_ROWS)
     Path("parts").mkdir()
     for number, key in enumerate((range(N_ROWS), CELLS)):
         table = pyarrow.table({"a": X[:, 0], "b": X[:, 1], "key": key})

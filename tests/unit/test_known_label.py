@@ -121,6 +121,35 @@ def test_of_columns_named_alike_one_is_left_out_by_its_number(job):
     assert job(3, "train", "--data", "d.csv", *words[:-1], "again", "--valid", "other.csv").status == 0
 
 
+def test_names_that_look_like_numbers_of_columns_are_names_where_the_label_has_one(job):
+    """The first of the names, x1, is not taken for column 1, which is the second."""
+    table = pandas.DataFrame({"x1": X[:, 0], "x2": X[:, 1], "y": np.arange(N_ROWS) % 2})
+    table.to_csv("d.csv", index=False)
+    words = ["--label", "y", "--l2", 1e-2, "--max-steps", 5, "--out", "run"]
+    assert job(2, "train", "--data", "d.csv", *words).status == 0
+    assert job(1, "predict", "run", "--data", "d.csv", "--out", "p.csv").status == 0
+    table.to_csv("headless.csv", index=False, header=False)
+    ended = job(1, "predict", "run", "--data", "headless.csv", "--out", "q.csv")
+    assert ended.status == 2
+    assert "the model has 2 features, the file 3" in ended.err
+    for words in (["--label", 2], ["--drop", 2]):
+        ended = job(1, "predict", "run", "--data", "headless.csv", *words, "--out", "q.csv")
+        assert ended.status == 0, ended.err
+        assert Path("p.csv").read_bytes() == Path("q.csv").read_bytes()
+        Path("q.csv").unlink()
+
+
+def test_columns_without_names_keep_their_numbers_where_the_label_stands_in_the_folders(job):
+    for kind in ("cat", "dog"):
+        (folder := Path("d") / f"kind={kind}").mkdir(parents=True)
+        headless(folder / "0.csv", *X[kind == KINDS].T)
+    words = ["--label", "kind", "--drop", 1, "--l2", 1e-2, "--max-steps", 5, "--out", "run"]
+    assert job(2, "train", "--data", "d", *words).status == 0
+    assert job(1, "predict", "run", "--data", "d", "--drop", 1, "--out", "p.csv").status == 0
+    assert job(2, "predict", "run", "--data", "d", "--out", "q.csv").status == 0
+    assert Path("p.csv").read_bytes() == Path("q.csv").read_bytes()
+
+
 def test_a_model_of_an_array_does_not_guess_where_a_label_stands(job, tmp_path):
     archive("d.npz", y=KINDS)
     assert job(1, "train", "--data", "d.npz", "--l2", 1e-2, "--max-steps", 2, "--out", "run").status == 0

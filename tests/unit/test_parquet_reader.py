@@ -216,6 +216,7 @@ def test_every_encoding_is_read(save, encoding):
 KINDS_OF_LABELS = {
     "text": (pa.array(LABELS), LABELS),
     "large text": (pa.array(LABELS, pa.large_string()), LABELS),
+    "views of texts": (pa.array(LABELS, pa.string_view()), LABELS),
     "dictionary": (pa.array(LABELS).dictionary_encode(), LABELS),
     "dictionary of integers": (pa.array([3, -1] * 30).dictionary_encode(), ["3", "-1"] * 30),
     "int8": (pa.array([3, -1] * 30, pa.int8()), ["3", "-1"] * 30),
@@ -287,7 +288,9 @@ class TestCategories:
 
     @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
     @pytest.mark.parametrize(
-        "make", [pa.array, lambda cells: pa.array(cells).dictionary_encode()], ids=["text", "dictionary"]
+        "make",
+        [pa.array, lambda cells: pa.array(cells, pa.string_view()), lambda cells: pa.array(cells).dictionary_encode()],
+        ids=["text", "views", "dictionary"],
     )
     def test_text_columns_come_as_texts_and_missing_ones_as_none(self, save, make, ranks):
         path = save(table(a=values(), kind=make(self.KIND)))
@@ -421,6 +424,17 @@ def test_decimals_are_numbers(save):
     cells = [decimal.Decimal("1.25"), None, decimal.Decimal("-3.50")] * 20
     found = read(save(table(a=pa.array(cells, pa.decimal128(6, 2)), b=values("float32"))), label="y", ranks=2)
     np.testing.assert_array_equal(found.features[:, 0], [1.25, np.nan, -3.5] * 20, strict=True)
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(18, 2), pa.decimal128(38, 10), pa.decimal256(60, 3)], ids=str)
+def test_decimals_are_the_nearest_numbers_as_in_csv(save, kind):
+    generator = np.random.default_rng(4)
+    largest = 10 ** min(kind.precision - 1, 18)
+    cells = [
+        decimal.Decimal(int(number)).scaleb(-kind.scale) for number in generator.integers(-largest, largest, N_ROWS)
+    ]
+    found = read(save(table(a=pa.array(cells, kind))), label="y", ranks=2)
+    np.testing.assert_array_equal(found.features[:, 0], list(map(float, cells)), strict=True)
 
 
 class TestNames:

@@ -98,6 +98,40 @@ def test_hives_mark_and_an_empty_value_are_missing(tmp_path, kind):
         read(tmp_path / "d", label="n", drop=("y",))
 
 
+def write_values(folder, kind, name, values, n_rows=8):
+    """Write a part for each value of a column in the folders' names."""
+    generator = np.random.default_rng(1)
+    for value in values:
+        (path := Path(folder) / f"{name}={value}").mkdir(parents=True)
+        frame = pandas.DataFrame({"a": generator.standard_normal(n_rows).round(3), "y": ["u", "v"] * (n_rows // 2)})
+        frame.to_csv(path / "0.csv", index=False) if kind == "csv" else frame.to_parquet(path / "0.parquet")
+
+
+LONG = ["1234567890123456789012", "1234567890123456789013"]  # equal in float64
+
+
+@pytest.mark.parametrize("values", [["007", "7"], ["01", "1"], LONG, ["1.50", "1e2"]], ids=" ".join)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_labels_categories_and_kept_columns_say_what_the_folders_say(tmp_path, kind, values):
+    write_values(tmp_path / "d", kind, "k", values, n_rows=2)
+    expected = [value for value in values for _ in range(2)]
+    assert read(tmp_path / "d", label="k", drop=("y",)).labels == expected
+    found = read(tmp_path / "d", label="y", one_hot=("k",), keep=("k",))
+    assert found.categories == [expected]
+    assert found.source.read(0).kept["k"].to_pylist() == values[:1]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_categories_do_not_depend_on_which_folders_are_read(job, kind):
+    write_values("d", kind, "store", ["007", "012", "A12"])
+    words = ["--label", "y", "--one-hot", "store", "--l2", 1e-2, "--max-steps", 5, "--out", "run"]
+    assert job(2, "train", "--data", "d", *words).status == 0
+    assert job(1, "predict", "run", "--data", "d", "--keep", "store", "--out", "all.csv").status == 0
+    ended = job(2, "predict", "run", "--data", "d/store=0*", "--keep", "store", "--out", "some.csv")
+    assert (ended.status, "never saw" in ended.err) == (0, False)
+    assert Path("all.csv").read_text().startswith(Path("some.csv").read_text())
+
+
 def test_training_and_predictions_do_not_depend_on_the_layout(job, tmp_path):
     write("hive", "parquet", ["kind"])
     known("hive", "parquet", ["kind"]).to_parquet("flat.parquet")
@@ -112,6 +146,13 @@ def test_training_and_predictions_do_not_depend_on_the_layout(job, tmp_path):
         contents.add(Path("p.csv").read_text())
     assert len(contents) == 1
     assert job(2, "describe", "hive", "--label", "kind").status == 0
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_texts_of_the_folders_are_no_weights(tmp_path, kind):
+    folder = write(tmp_path / "d", kind, ["kind"])
+    with pytest.raises(InputError, match="the weight column kind, in the names of the folders, holds text.*--weight"):
+        read(folder, label="b", weight="kind", ranks=2)
 
 
 def spoil_with_a_plain_part(folder):

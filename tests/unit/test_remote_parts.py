@@ -5,6 +5,7 @@ import http.server
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 from ranks import on_ranks, read
 
+from distsoftmax.config import DataConfig
 from distsoftmax.data import remote
+from distsoftmax.data.dataset import load_dataset
 from distsoftmax.data.parts import find_parts
+from distsoftmax.data.remote import RemotePart
 from distsoftmax.errors import InputError
 
 pandas = pytest.importorskip("pandas")
@@ -96,6 +100,35 @@ def test_training_on_a_url_gives_the_model_of_the_file(job, scratch):
     assert ended.sha256 == known
     assert 'data = [\n    "memory://b/d",\n]' in Path("run/config.toml").read_text()
     assert job(2, "evaluate", "run", "--data", "memory://b/d").out == job(1, "evaluate", "run", "--data", "d.csv").out
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["a version", "no version"])
+def test_a_restart_copies_nothing_where_the_parts_tell_that_they_have_not_changed(
+    scratch, tmp_path, monkeypatch, tells
+):
+    parts()
+    (warm := tmp_path / "warm").mkdir()
+    config, copied, copy, of = DataConfig(data=("memory://b/d",), label="kind"), [], remote._copy, RemotePart.of
+    monkeypatch.setattr(remote, "_copy", lambda part, *more: copied.append(part.url) or copy(part, *more))
+    if not tells:
+        monkeypatch.setattr(RemotePart, "of", lambda url, about: replace(of(url, about), version=""))
+
+    def load():
+        copied.clear()
+        remote._folders.clear()  # as in another process
+        (digests, *_) = [
+            dataset.shard_digests.tolist()
+            for dataset in on_ranks(2, lambda rank: load_dataset(config, True, rank, warm=warm))
+        ]
+        return digests, len(copied)
+
+    first = load()
+    assert first[1] == 4
+    assert load() == (first[0], 0 if tells else 4)
+    put("/b/d/part-3.csv", b"a,b,kind\n1,2,cat\n")
+    changed = load()
+    assert changed[1] == 4
+    assert changed[0] != first[0]
 
 
 def refusal(*words, ranks=2):

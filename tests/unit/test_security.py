@@ -59,7 +59,7 @@ PICKLED = {
     "data/sightings.py": "a node and a folder; a line for each word that names a file",
     "data/standardization.py": "the kinds of features, of which there are three",
     "data/survey.py": "names of types; numbers of columns, and sums of such as may number the rows",
-    "data/warm_files.py": "names of nodes, sizes, truth values, the state of a file",
+    "data/warm_files.py": "names of nodes, sizes, truth values, the state of a file, a token",
     "data/encoding.py": "a count for each text column",
     "estimation/given.py": "the parameters of an estimator, as texts",
     "inspection/census.py": "distinct labels with a row each, categories up to their limit",

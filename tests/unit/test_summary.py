@@ -544,5 +544,5 @@ def test_sparse_and_headerless_and_archived_samples_give_the_same_table(summary)
         )
     )
     save([f"x{number}" for number in range(5)], "0123456", label=None)
-    for words in (("s.npz", "--labels", "y.npy"), ("lines.svm",)):
+    for words in (("s.npz", "--labels", "y.npy"), ("lines.svm", "--index-base", 1)):
         np.testing.assert_allclose(numbers(summary("--data", *words, label=()), "std_error"), classical, rtol=1e-12)

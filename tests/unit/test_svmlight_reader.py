@@ -293,9 +293,19 @@ def test_explicit_zeros_are_kept(write):
 # --- labels ---
 
 
-@pytest.mark.parametrize("label", ["1", "+1", "1.0", "01", "-0.0", "5" * 5000, "spam", "nan", "größe", "٣", "c#", "-"])
+@pytest.mark.parametrize("label", ["1", "+1", "1.0", "01", "-0.0", "5" * 5000, "spam", "NA", "größe", "٣", "c#", "-"])
 def test_labels_stay_as_they_stand(write, label):
     assert read(write(f"7 3:1\n{label} 3:1\n"), format="svmlight").labels == ["7", label]
+
+
+@pytest.mark.parametrize("label", ["nan", "NaN", "-nan", "+NAN"])
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 20])
+def test_a_label_that_is_nan_is_missing(complaint, write, label, chunk_bytes):
+    content = f"7 3:1\n{label} 3:1\n8 3:2\n{label}\n"
+    with mock.patch.object(svmlight_lines, "CHUNK_BYTES", chunk_bytes):
+        assert "table.svm: row 2: the label is missing" in complaint(content, shards=1)
+        table = read(write(content), rows_may_lack_labels=True, shards=2, format="svmlight")
+    assert table.labels == ["7", None, "8", None]
 
 
 def test_labels_are_not_read_where_none_are_needed(write):
@@ -371,8 +381,9 @@ def test_index_zero_in_a_file_said_to_count_from_one_is_named(complaint):
     assert "row 3: index 0 stands where indices count from 1, as --index-base 1 says" in complaint(
         content, index_base="1"
     )
-    message = complaint(content, index_base="1", expected_names=NumberedNames(9), ranks=3, shards=3)
-    assert "row 3: index 0 stands where indices count from 1, in the model's data" in message
+    message = complaint(content, expected_base=1, expected_names=NumberedNames(9), ranks=3, shards=3)
+    assert "row 3: index 0 stands where indices count from 1, as they did in training; if" in message
+    assert message.endswith("if they count from 0, train with --index-base 0")
 
 
 @pytest.mark.parametrize("base", ["0", "1", "auto"])
@@ -383,8 +394,18 @@ def test_an_index_beyond_what_is_said_is_named(complaint, write, base):
     for ranks in (1, 3):
         message = complaint(content, index_base=base, n_features=4, ranks=ranks, shards=3)
         assert f"row 3: index {4 + number} is too large: --n-features is 4, with indices from {number} to" in message
-        message = complaint(content, index_base=base, expected_names="abcd", ranks=ranks, shards=3)
-        assert f"row 3: index {4 + number} is too large: the model knows 4 features" in message
+        training = {"index_base": base, "expected_base": number, "expected_names": "abcd"}
+        message = complaint(content, **training, ranks=ranks, shards=3)
+        assert f"row 3: index {4 + number} is too large: training had 4 features, with indices from {number}" in message
+
+
+def test_the_width_that_an_index_beyond_those_of_training_needs_is_told(complaint):
+    content = "1 1:1\n1 5:3 9:1\n"
+    message = complaint(content, expected_base=1, expected_names="abcd")
+    assert "row 2: index 5 is too large" in message
+    assert message.endswith("from 1 to 4; train with --n-features 9 or more, or take such indices out")
+    message = complaint(content, expected_names="abcd", index_base="1")  # training had columns without indices
+    assert message.endswith("from 1 to 4; take the index out")
 
 
 def test_the_row_counts_in_its_own_part(write):
@@ -436,6 +457,32 @@ def test_what_is_said_of_the_indices_is_believed(write):
     assert table.names == tuple(f"x{column}" for column in range(10))
     table = read(path, index_base="0", expected_names=("a", "b", "c", "d"))
     assert (table.names, table.features.toarray()[0].tolist()) == (("a", "b", "c", "d"), [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("content", ["1 3:1\n1 2:1\n", "1 0:1\n1 3:1\n"])
+def test_the_base_is_never_guessed_for_a_model_of_other_formats(complaint, write, content):
+    for ranks in (1, 3):
+        message = complaint(content, expected_names=NumberedNames(4), ranks=ranks)
+        assert "table.svm: say whether its indices count from 0 or from 1, with --index-base: training" in message
+    for options in ({"index_base": "0"}, {"expected_base": 0}, {"index_base": "0", "expected_base": 1}):
+        table = read(write(content), expected_names=NumberedNames(4), ranks=2, **options)
+        assert table.source.index_base == 0
+        assert table.features.toarray()[:, 3].any()
+
+
+def test_lines_for_a_model_of_an_array_are_read_by_the_base_that_is_said(job):
+    features = np.array([[1.0, 0, 2], [0, 3, 0], [0, 1, 1], [2, 0, 0]] * 10)
+    labels = np.arange(40) % 2
+    np.savez("d.npz", X=features, y=labels)
+    train = ["--data", "d.npz", "--l2", 1e-2, "--max-steps", 5]
+    assert job(2, "train", *train, "--out", "run").status == 0
+    assert job(1, "predict", "run", "--data", "d.npz", "--out", "p.csv", "--probabilities").status == 0
+    Path("rows.svm").write_text("".join("1" + " 1:3" * (row % 2) + "\n" for row in range(40)))  # no index 0
+    ended = job(2, "predict", "run", "--data", "rows.svm", "--out", "q.csv", "--probabilities")
+    assert (ended.status, "with --index-base" in ended.err) == (2, True)
+    words = ["--index-base", 0, "--out", "q.csv", "--probabilities"]
+    assert job(2, "predict", "run", "--data", "rows.svm", *words).status == 0
+    assert Path("p.csv").read_text().splitlines()[2] == Path("q.csv").read_text().splitlines()[2]
 
 
 def read_alone(path, bounds, **spec):

@@ -51,7 +51,7 @@ def _numbers(array: pa.Array) -> NDArray:
     if types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if types.is_decimal(array.type):
-        array = array.cast(pa.float64())
+        array = array.cast(pa.string()).cast(pa.float64())  # Arrow's own cast is not always to the nearest number
     elif types.is_boolean(array.type) and array.null_count:
         array = array.cast(pa.uint8())  # with missing values bool would become objects
     values: NDArray = array.to_numpy(zero_copy_only=False)

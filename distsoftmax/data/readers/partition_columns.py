@@ -53,6 +53,14 @@ def partition_is_text(path: str, name: str) -> InputError:
     )
 
 
+def partition_is_no_weight(path: str, name: str) -> InputError:
+    """Return the error for a column of text in the folders' names that would be the weights."""
+    return InputError(
+        f"{path}: the weight column {name}, in the names of the folders, holds text; name a column of numbers with "
+        "--weight"
+    )
+
+
 def _common_type(values: list[str]) -> pa.DataType:
     if values and all(map(INTEGER.fullmatch, values)):
         numbers = [int(value) for value in values]

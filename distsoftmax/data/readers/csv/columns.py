@@ -17,6 +17,7 @@ from distsoftmax.data.readers.column_names import (
 from distsoftmax.data.readers.csv.head import is_number, null_texts
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
+from distsoftmax.model import NumberedNames
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def is_header(spec: SourceSpec, path: str, cells: Sequence[str], partitions: Col
     no_numbers = {_number(word) for word in (spec.label, *spec.drop, *spec.left_out, *texts) if word is not None}
     looked_at = {_number(word) for word in (spec.weight, *spec.features) if word is not None} if spec.features else None
     known = (*(spec.expected_names or ()), *(spec.expected_categories or ()))
-    if known and are_made_up(known) and len(known) < len(cells) > max(int(name[1:]) for name in known):
+    if known and are_made_up(spec, partitions) and len(known) < len(cells) > max(int(name[1:]) for name in known):
         looked_at = {int(name[1:]) for name in spec.expected_names or ()}
     nothing = null_texts(spec)
     numeric = {
@@ -92,7 +93,7 @@ def with_known_label(spec: SourceSpec, cells: Sequence[str], partitions: Collect
     others = {spec.weight, *spec.left_out, *spec.features, *spec.one_hot}
     wanted = (*wanted, *(spec.expected_categories or ()))
     number = _number(label)
-    if number is None or not are_made_up(wanted):
+    if number is None or not are_made_up(spec, partitions):
         has_label = label in cells or label in partitions
     else:
         largest = max(number, *(int(name[1:]) for name in wanted))
@@ -145,7 +146,8 @@ def choose_columns(
         features = [column for column in features if column not in holds_text]
     if spec.expected_names is not None:
         rest = [column for column in range(len(names)) if column not in taken]
-        features, categories = _pick_expected(spec, path, names, rest, (features, categories), has_header)
+        chosen = features, categories
+        features, categories = _pick_expected(spec, path, names, rest, chosen, has_header, partitions)
     if not features and not categories:
         raise InputError(f"{path}: has no column besides the label; there is no feature to learn from")
     _refuse_double_names(path, [names[column] for column in (*features, *categories)])
@@ -159,44 +161,6 @@ def choose_columns(
         kept=tuple(kept),
         partitions=partitions,
     )
-
-
-def require_same_columns(
-    spec: SourceSpec, first: tuple[str, Sequence[str]], later: tuple[str, Sequence[str]], has_header: bool
-) -> None:
-    """Compare the first records of two parts, each given as path and cells.
-
-    Raises
-    ------
-    InputError
-        One has a header and the other none, or they differ in their columns.
-    """
-    (path, cells), (other_path, other_cells) = first, later
-    pairs = list(zip(cells, other_cells, strict=False))
-    if has_header:
-        has_numbers = any(is_number(cell, spec.decimal) for cell in other_cells)
-        is_unlike, begins, expected = has_numbers and not set(cells) & set(other_cells), "a row", "the columns' names"
-    else:
-        beside_numbers = [other_cell for cell, other_cell in pairs if is_number(cell, spec.decimal)]
-        nothing = null_texts(spec)
-        are_names = [cell not in nothing and not is_number(cell, spec.decimal) for cell in beside_numbers]
-        is_unlike, begins, expected = bool(are_names) and all(are_names), "the columns' names", "a row"
-    if is_unlike:
-        raise InputError(
-            f"{other_path}: begins with {begins}, but {path} with {expected}; give every part the same header, or none"
-        )
-    differing = next((column for column, (cell, other_cell) in enumerate(pairs) if cell != other_cell), None)
-    where = ""
-    if has_header and differing is not None:
-        where = f": column number {differing} is {other_cells[differing]!r}, but {cells[differing]!r} in {path}"
-    if len(cells) != len(other_cells):
-        raise InputError(
-            f"{other_path}: has {len(other_cells)} columns, but {path} has {len(cells)}{where}; every part must have "
-            "the same columns"
-        )
-    if where:
-        order = ": has its columns in another order" if sorted(cells) == sorted(other_cells) else ""
-        raise InputError(f"{other_path}{order}{where}; every part must have the same columns in the same order")
 
 
 def _number(word: str) -> int | None:
@@ -230,6 +194,7 @@ def _pick_expected(
     rest: list[int],
     chosen: tuple[list[int], list[int]],
     has_header: bool,
+    partitions: Collection[str],
 ) -> tuple[list[int], list[int]]:
     """Return the features and text columns a model wants, in its order: by name where there is a header, else by place.
 
@@ -245,7 +210,7 @@ def _pick_expected(
     if has_header and not missing:
         text = chosen[1] if categories is None else [column_of[name] for name in categories]
         return [column_of[name] for name in features], text
-    made_up = are_made_up(wanted)
+    made_up = are_made_up(spec, partitions)
     has_places = spec.label is not None and spec.label == spec.known_label
     has_places |= n_chosen != len(wanted) and {*wanted} != {f"x{number}" for number in range(len(wanted))}
     if made_up and not has_header and not missing and has_places:
@@ -272,9 +237,16 @@ def _pick_expected(
     return [column_of[name] for name in features], [column_of[name] for name in categories]
 
 
-def are_made_up(names: Iterable[str]) -> bool:
-    """Return whether a model's features bear the numbers of their columns, as their source had no names."""
-    return all(re.fullmatch(r"x\d+", name) for name in names)
+def are_made_up(spec: SourceSpec, partitions: Collection[str]) -> bool:
+    """Return whether a model's features bear the numbers of their columns, as their source had no names.
+
+    Of a table whose labels have a name, x1 and x2 are names as well.
+    """
+    label, numeric = spec.known_label, spec.expected_names or ()
+    is_named = label is not None and label not in partitions and _number(label) is None
+    if is_named and not isinstance(numeric, NumberedNames):
+        return False
+    return all(re.fullmatch(r"x\d+", name) for name in (*numeric, *(spec.expected_categories or ())))
 
 
 def _refuse_double_names(path: str, names: Iterable[str]) -> None:

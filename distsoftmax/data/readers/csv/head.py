@@ -1,11 +1,11 @@
-"""What the beginning of a CSV file tells: its first record, its separator, and whether its columns hold numbers."""
+"""What CSV files begin with: the first record, the separator, columns of numbers or text, the same in all parts."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -153,6 +153,44 @@ def split_record(path: str, record: bytes, separator: str) -> list[str]:
             f"{path}: the first record cannot be read as CSV: {error}; close every quote, and end lines in LF or CRLF"
         ) from None
     return [cell.strip() for cell in cells]
+
+
+def require_same_columns(
+    spec: SourceSpec, first: tuple[str, Sequence[str]], later: tuple[str, Sequence[str]], has_header: bool
+) -> None:
+    """Compare the first records of two parts, each given as path and cells.
+
+    Raises
+    ------
+    InputError
+        One has a header and the other none, or they differ in their columns.
+    """
+    (path, cells), (other_path, other_cells) = first, later
+    pairs = list(zip(cells, other_cells, strict=False))
+    if has_header:
+        has_numbers = any(is_number(cell, spec.decimal) for cell in other_cells)
+        is_unlike, begins, expected = has_numbers and not set(cells) & set(other_cells), "a row", "the columns' names"
+    else:
+        beside_numbers = [other_cell for cell, other_cell in pairs if is_number(cell, spec.decimal)]
+        nothing = null_texts(spec)
+        are_names = [cell not in nothing and not is_number(cell, spec.decimal) for cell in beside_numbers]
+        is_unlike, begins, expected = bool(are_names) and all(are_names), "the columns' names", "a row"
+    if is_unlike:
+        raise InputError(
+            f"{other_path}: begins with {begins}, but {path} with {expected}; give every part the same header, or none"
+        )
+    differing = next((column for column, (cell, other_cell) in enumerate(pairs) if cell != other_cell), None)
+    where = ""
+    if has_header and differing is not None:
+        where = f": column number {differing} is {other_cells[differing]!r}, but {cells[differing]!r} in {path}"
+    if len(cells) != len(other_cells):
+        raise InputError(
+            f"{other_path}: has {len(other_cells)} columns, but {path} has {len(cells)}{where}; every part must have "
+            "the same columns"
+        )
+    if where:
+        order = ": has its columns in another order" if sorted(cells) == sorted(other_cells) else ""
+        raise InputError(f"{other_path}{order}{where}; every part must have the same columns in the same order")
 
 
 def first_rows(files: TextFiles, part: int, start: int, separator: str) -> list[list[str]]:

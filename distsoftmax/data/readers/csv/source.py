@@ -22,7 +22,6 @@ from distsoftmax.data.readers.csv.columns import (
     CsvColumns,
     choose_columns,
     is_header,
-    require_same_columns,
     with_known_label,
 )
 from distsoftmax.data.readers.csv.head import (
@@ -39,6 +38,7 @@ from distsoftmax.data.readers.csv.head import (
     is_number,
     null_texts,
     remedy_for_commas,
+    require_same_columns,
     rows_until_damage,
     split_record,
     stray_quote,
@@ -46,6 +46,7 @@ from distsoftmax.data.readers.csv.head import (
 from distsoftmax.data.readers.parted_source import PartedSource, join_rows
 from distsoftmax.data.readers.partition_columns import (
     partition_column,
+    partition_is_no_weight,
     partition_is_text,
     partition_types,
     refuse_columns_in_both,
@@ -123,6 +124,8 @@ class CsvSource(PartedSource):
             for column in columns.features:
                 if column in texts:
                     raise partition_is_text(self.path, columns.names[column])
+            if columns.weight in texts:
+                raise partition_is_no_weight(self.path, columns.names[columns.weight])
             self._columns = columns
         self.feature_names = tuple(self._columns.names[column] for column in self._columns.features)
         self.category_names = tuple(self._columns.names[column] for column in self._columns.categories)

@@ -23,7 +23,7 @@ from distsoftmax.data.readers.parquet.types import (
     require_number,
     require_role,
 )
-from distsoftmax.data.readers.partition_columns import partition_is_text
+from distsoftmax.data.readers.partition_columns import partition_is_no_weight, partition_is_text
 from distsoftmax.data.source import AUTO, SourceSpec
 from distsoftmax.errors import InputError
 
@@ -48,7 +48,8 @@ class ParquetColumns:
     runs : tuple of Run
         The features, in their order.
     partitions : mapping of str to pyarrow.DataType
-        The columns that are in the names of folders.
+        The columns that are in the names of folders, and their types as features or weights; else they are texts, as
+        the type follows from the parts at hand.
     kept : tuple of str
         What is read as it stands, besides what else it is.
     dropped : tuple of str
@@ -99,6 +100,8 @@ def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types)
     if spec.needs_labels and spec.label is not None:
         require_role(path, spec.label, types[spec.label], "label")
     if spec.weight is not None:
+        if spec.weight in partitions and is_text(types[spec.weight]):
+            raise partition_is_no_weight(path, spec.weight)
         require_role(path, spec.weight, types[spec.weight], "weight")
     rest = [name for name in types if name not in (spec.label, spec.weight, *spec.drop)]
     index = tuple(name for name in rest if PANDAS_INDEX.fullmatch(name))
@@ -112,7 +115,8 @@ def choose_columns(spec: SourceSpec, path: str, types: Types, partitions: Types)
         if name in features and name not in texts and is_text(types[name]):
             raise partition_is_text(path, name)
     for name in texts:
-        require_role(path, name, types[name], "one-hot")
+        if name not in partitions:  # those are texts, whatever numbers they spell
+            require_role(path, name, types[name], "one-hot")
     if spec.expected_names is not None:
         names = tuple(spec.expected_names)
         runs = _find_elements(path, names, rest, types)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from distsoftmax.data.bad_cell import rows_before
@@ -14,7 +15,7 @@ from distsoftmax.data.readers.arrow_columns import category_column, label_texts,
 from distsoftmax.data.readers.columns import fill_columns
 from distsoftmax.data.readers.parquet.columns import ParquetColumns
 from distsoftmax.data.readers.parquet.footer import DAMAGE, first_line, open_file, row_counts
-from distsoftmax.data.readers.parquet.types import common_type
+from distsoftmax.data.readers.parquet.types import Types, common_type
 from distsoftmax.data.readers.parted_source import JoinedRows, join_rows
 from distsoftmax.data.readers.partition_columns import partition_column
 from distsoftmax.data.source import RawRows
@@ -77,15 +78,15 @@ class OpenPart:
             table = self._file.read_row_group(number, columns=in_file, use_threads=False)
             if table.num_rows != n_rows:
                 raise ValueError(f"{table.num_rows} rows, but the footer says {n_rows}")
-            for name, kind in columns.partitions.items():
-                table = table.append_column(name, partition_column(self._part, name, kind, n_rows))
-            values = {name: numbers(table.column(name)) for name in columns.numeric}
+            as_numbers = self._with_partitions(table, columns.partitions)
+            table = self._with_partitions(table, dict.fromkeys(columns.partitions, pa.string()))
+            values = {name: numbers(as_numbers.column(name)) for name in columns.numeric}
             labels = weights = None
             if columns.label is not None:
                 with rows_before(first, column=columns.label):
                     labels = label_texts(table.column(columns.label))
             if columns.weight is not None:
-                weights = numbers(table.column(columns.weight))[:, 0].astype(np.float64)
+                weights = numbers(as_numbers.column(columns.weight))[:, 0].astype(np.float64)
             categories = tuple(category_column(table.column(name)) for name in columns.categories)
             kept = table.select(list(columns.kept)) if columns.kept else None
             return values, RawRows(np.empty((n_rows, 0)), labels, weights, categories, kept)
@@ -93,3 +94,9 @@ class OpenPart:
             raise InputError(
                 f"{self._part.path}: rows {first + 1} to {stop} cannot be read: {first_line(error)}"
             ) from None
+
+    def _with_partitions(self, table: pa.Table, types: Types) -> pa.Table:
+        """Return a table with the columns that are in the names of folders besides, in these types."""
+        for name, arrow_type in types.items():
+            table = table.append_column(name, partition_column(self._part, name, arrow_type, table.num_rows))
+        return table

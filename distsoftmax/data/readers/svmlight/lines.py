@@ -31,6 +31,7 @@ COMMENT = re.compile(rb"#(?<!\S#)[^\n]*")
 QUERY_ID = re.compile(rb"qid:(?<!\Sqid:)\d+(?=\s)")
 INTEGER = re.compile(rb"[+-]?\d+")
 NUMBER = re.compile(rb"[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.IGNORECASE)
+NAN = re.compile(rb"[+-]?nan", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -261,11 +262,11 @@ def _features(words: list[bytes], values: list[float]) -> list[int]:
 
 
 def _label_column(words: list[bytes], codes: NDArray[np.intp]) -> TextColumn:
-    """Return the labels words[codes]; raise BadCell where one is none."""
-    texts: list[str] = []
+    """Return the labels words[codes], of which NaN is missing as in other formats; raise BadCell where one is none."""
+    texts: list[str | None] = []
     try:
         for word in words:
-            texts.append(_label_text(word))
+            texts.append(None if NAN.fullmatch(word) else _label_text(word))
     except ValueError as error:  # labels are in the order in which they first appear
         raise BadCell(np.flatnonzero(codes == len(texts))[0], str(error)) from None
     return text_column(texts, codes)

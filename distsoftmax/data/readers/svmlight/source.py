@@ -31,7 +31,8 @@ FEATURE_BYTES = 32  # The least that a feature takes: two classes, parameters an
 class SvmlightSource(PartedSource):
     """Parts in the svmlight format; see `Source`.
 
-    Where a model's features are given, there are as many columns, and their names are the model's.
+    Where the features of training are given, there are as many columns, and their names are those. Their first index is
+    that of training, too, or must be said: a file that happens not to have index 0 would be read one column off.
     """
 
     sparse = True
@@ -39,7 +40,7 @@ class SvmlightSource(PartedSource):
 
     def __init__(self, spec: SourceSpec, parts: tuple[FileState, ...]) -> None:
         super().__init__(spec, parts)
-        self.index_base = None if spec.index_base == "auto" else int(spec.index_base)
+        self.index_base = spec.expected_base if spec.index_base == "auto" else int(spec.index_base)
         self._files = TextFiles(parts, quoted=False, scratch=spec.scratch)
         self._kept: dict[int, Lines] = {}
         self._n_features = spec.n_features
@@ -50,6 +51,11 @@ class SvmlightSource(PartedSource):
 
     def scan(self, cluster: Communicator) -> None:
         """See `Source.scan`. The ranks divide the bytes among them."""
+        if self.index_base is None and self._spec.expected_names is not None:
+            raise InputError(
+                f"{self.path}: say whether its indices count from 0 or from 1, with --index-base: training had no "
+                "svmlight files, which would have shown it"
+            ).on_all_ranks()
         self._files.scan(cluster)
         self._join(self._files.n_records)
         self.notes = self._files.notes
@@ -162,16 +168,20 @@ class SvmlightSource(PartedSource):
         if not lines.indices.size or (lines.indices.min() >= self.index_base and lines.indices.max() < limit):
             return
         entry = int(np.flatnonzero((lines.indices < self.index_base) | (lines.indices >= limit))[0])
-        index, is_model = int(lines.indices[entry]), self._spec.expected_names is not None
+        index = int(lines.indices[entry])
         if index < self.index_base:
-            said = "in the model's data" if is_model else "as --index-base 1 says"
-            complaint = f"index 0 stands where indices count from 1, {said}; --index-base 0 counts from 0"
+            said = "--index-base 1 says; --index-base 0 counts from 0"
+            if self._spec.index_base == "auto":  # to say another here would read all columns one off
+                said = "they did in training; if they count from 0, train with --index-base 0"
+            complaint = f"index 0 stands where indices count from 1, as {said}"
         else:
-            knows = (
-                f"the model knows {self._n_features} features" if is_model else f"--n-features is {self._n_features}"
-            )
+            knows, remedy = f"--n-features is {self._n_features}", "raise it, or take the index out"
+            if self._spec.expected_names is not None:
+                knows, remedy = f"training had {self._n_features} features", "take the index out"
+                if self._spec.expected_base is not None:  # else training had columns, and no indices
+                    needed = int(lines.indices.max()) + 1 - self.index_base
+                    remedy = f"train with --n-features {needed} or more, or take such indices out"
             counted = f"{self.index_base} to {limit - 1}"
-            remedy = "take the features it was trained on" if is_model else "raise it, or take the index out"
             complaint = f"index {index} is too large: {knows}, with indices from {counted}; {remedy}"
         raise BadCell(lines.row_of(entry), complaint)
 

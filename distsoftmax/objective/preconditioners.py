@@ -6,6 +6,8 @@
   whole hessian takes the time of many steps: many runs end before that pays.
 - Else there is none: solvers scale by the curvature they meet.
 
+With a penalty that is not smooth the hessian of the sampled rows is taken as a matrix (`solvers/proximal_newton.py`).
+
 Every rank holds the same sampled rows and does the same arithmetic, so nothing here depends on who holds which shard.
 """
 

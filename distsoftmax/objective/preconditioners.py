@@ -23,7 +23,7 @@ from distsoftmax.arithmetic.parameters import product, total
 from distsoftmax.config import ObjectiveConfig
 from distsoftmax.objective.cross_entropy import CrossEntropy
 from distsoftmax.objective.row_sample import draw_rows, mean_squares
-from distsoftmax.objective.sampled_hessians import KroneckerHessian, SampleHessian
+from distsoftmax.objective.sampled_hessians import KroneckerHessian, OwnUnits, SampleHessian
 from distsoftmax.solvers.protocol import HessianModel, Preconditioner, Refits
 
 CurvatureModel: TypeAlias = "SampleHessian | KroneckerHessian"
@@ -102,6 +102,11 @@ class CurvatureModels:
         """Return about the hessian at a point, as a matrix; None for none. Collective at the first call."""
         model = self._model(SampleHessian, fit) if self._refined is SampleHessian else None
         return model.model(parameters, l2) if isinstance(model, SampleHessian) else None
+
+    def units(self, fit: CrossEntropy) -> OwnUnits | None:
+        """Return the units of the sampled rows; None for none. Collective at the first call."""
+        model = None if self._first is None else self._model(self._first, fit)
+        return None if model is None else model.units
 
     def _model(self, kind: type[CurvatureModel], fit: CrossEntropy) -> CurvatureModel | None:
         if kind not in self._models:

@@ -114,6 +114,11 @@ class OwnUnits:
         own: Doubles = (gradient - gradient[:, -1:] * self._mean) / self._deviation
         return own
 
+    def gradient_of(self, own: Doubles) -> Doubles:
+        """Return a gradient in these units in those of the parameters."""
+        gradient: Doubles = own * self._deviation + own[:, -1:] * self._mean
+        return gradient
+
     def step(self, own: Doubles) -> Doubles:
         """Return a step in these units in those of the parameters."""
         step: Doubles = own / self._deviation
@@ -125,12 +130,12 @@ class SampleHessian:
     """The hessian of the sampled rows, computed and inverted in units of their own; parameters as of `OwnUnits`."""
 
     def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
-        self._units = OwnUnits(rows, weights, missing, intercept=intercept, dtype=np.dtype(np.float64))
+        self.units = OwnUnits(rows, weights, missing, intercept=intercept, dtype=np.dtype(np.float64))
         self._weights, self._intercept = weights, intercept
 
     def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        units = self._units
+        units = self.units
         hessian, mean = self._whole(parameters)
         diagonal = np.diag_indices(len(hessian))
         penalty = l2 * units.penalty if l2 else UNPENALISED * mean * (units.penalty > 0)
@@ -152,8 +157,8 @@ class SampleHessian:
     def model(self, parameters: Doubles, l2: float) -> HessianModel:
         """Return the hessian at a point, with an L2 term of this weight."""
         hessian, mean = self._whole(parameters)
-        hessian[np.diag_indices(len(hessian))] += np.tile(l2 * self._units.penalty, len(parameters))
-        return HessianModel(hessian, max(mean, TINY), self._units)
+        hessian[np.diag_indices(len(hessian))] += np.tile(l2 * self.units.penalty, len(parameters))
+        return HessianModel(hessian, max(mean, TINY), self.units)
 
     def _whole(self, parameters: Doubles) -> tuple[Doubles, float]:
         """Return the hessian of the data fit with what it lacks, and the mean of its diagonal before that.
@@ -161,7 +166,7 @@ class SampleHessian:
         That all intercepts rise together changes nothing: that direction has the mean curvature of the others.
         """
         n_classes, width = parameters.shape
-        hessian = self._hessian(self._units.parameters(parameters))
+        hessian = self._hessian(self.units.parameters(parameters))
         mean = total(hessian[np.diag_indices(len(hessian))]) / len(hessian)
         if self._intercept:
             intercepts = hessian[width - 1 :: width, width - 1 :: width]
@@ -170,11 +175,11 @@ class SampleHessian:
 
     def _hessian(self, parameters: Doubles) -> Doubles:
         """Return the mean over the rows, (n_classes * width, n_classes * width), with what they lack."""
-        rows = self._units.rows
+        rows = self.units.rows
         probabilities = _probabilities(rows, parameters)
         hessian = softmax_hessian(rows, probabilities, self._weights)
         spread = matrix_vector((probabilities * (1 - probabilities)).T, self._weights)
-        hessian[np.diag_indices(len(hessian))] += np.outer(spread, self._units.missing).ravel()
+        hessian[np.diag_indices(len(hessian))] += np.outer(spread, self.units.missing).ravel()
         return hessian
 
 
@@ -182,15 +187,15 @@ class KroneckerHessian:
     """The Kronecker product of two means over the sampled rows, in units of their own; parameters as of `OwnUnits`."""
 
     def __init__(self, rows: NDArray, weights: Doubles, missing: Doubles, *, intercept: bool) -> None:
-        self._units = OwnUnits(rows, weights, missing, intercept=intercept)
-        self._rows, self._weights = self._units.rows.astype(np.float32, copy=False), weights.astype(np.float32)
+        self.units = OwnUnits(rows, weights, missing, intercept=intercept)
+        self._rows, self._weights = self.units.rows.astype(np.float32, copy=False), weights.astype(np.float32)
         self._of_features = _gram(self._rows, self._weights)
-        self._of_features[np.diag_indices(len(missing))] += self._units.missing
+        self._of_features[np.diag_indices(len(missing))] += self.units.missing
         self._inverse: tuple[float, float, Singles | None] = (0.0, 0.0, None)
 
     def __call__(self, parameters: Doubles, l2: float) -> Preconditioner:
         """Return the inverse at a point, of the hessian with an L2 term of this weight."""
-        units, of_features = self._units, self._of_features
+        units, of_features = self.units, self._of_features
         of_classes = self._between_classes(units.parameters(parameters))
         of_features_trace, of_classes_trace = _trace(of_features), _trace(of_classes)
         of_class = of_classes_trace / len(of_classes)

@@ -22,6 +22,7 @@ from distsoftmax.objective.mini_batches import SoftmaxBatches
 from distsoftmax.objective.penalty import Penalty
 from distsoftmax.objective.preconditioners import CurvatureModels
 from distsoftmax.objective.rounding import RoundingModel
+from distsoftmax.objective.sampled_hessians import OwnUnits
 from distsoftmax.solvers.protocol import Certificate, Evaluation, HessianModel, Preconditioner, Refits
 
 LAST_PLACES = 2  # units in the last place of the value in float64 that the rounding of its penalties may change
@@ -172,6 +173,11 @@ class SoftmaxObjective:
             made = self._models.preconditioner(self.cross_entropy, parameters, self.config.l2, refined=refined)
             self._fitted = parameters, refined, made
         return self._fitted[2]
+
+    @property
+    def units(self) -> OwnUnits | None:
+        """Units in which no feature is larger than another or far from 0. Collective at its first call."""
+        return self._models.units(self.cross_entropy)
 
     def hessian_model(self, parameters: Doubles) -> HessianModel | None:
         """Return about the hessian at a point, as a matrix. Collective at its first call."""

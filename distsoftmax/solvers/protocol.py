@@ -101,6 +101,9 @@ class Units(Protocol):
     def step(self, own: Array) -> Array:
         """Return parameters, or a step, of these units in those of the objective."""
 
+    def gradient_of(self, own: Array) -> Array:
+        """Return a gradient of these units in those of the objective."""
+
 
 @dataclass(frozen=True)
 class HessianModel:
@@ -238,6 +241,10 @@ class Objective(Protocol):
         refined : bool
             Whether it is worth the time of `refits.interval` steps and more; else it is one to begin with.
         """
+
+    @property
+    def units(self) -> Units | None:
+        """Units in which no feature is larger than another or far from 0; None where they are not known."""
 
     def hessian_model(self, parameters: Array) -> HessianModel | None:
         """Return the hessian of f around the parameters as a matrix; None where that is too large. Kept as above."""

@@ -11,8 +11,9 @@ until the forward-backward envelope of F falls enough:
 
     envelope(x) = f(x) + <grad f(x), T(x) - x> + |T(x) - x|^2 / (2 t) + r(T(x)).
 
-A trial costs one evaluation. The size t follows the curvature met (`accelerated_gradient.curvature_between`). The
-solution is T(x): the proximal operator makes its zeros exact.
+All is in units in which no feature is larger than another or far from 0, where such are known: then t may be as long in
+all of them. A trial costs one evaluation. The size t follows the curvature met
+(`accelerated_gradient.curvature_between`). The solution is T(x): the proximal operator makes its zeros exact.
 
 Where the hessian is at hand as a matrix, and worth its time (`Refits`), steps are by `proximal_newton.py`.
 """
@@ -72,16 +73,16 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
     def init(self, objective: Objective, parameters: Array) -> ProximalLbfgsState:
         """See `Solver.init`. Two evaluations: the second measures the curvature along the gradient."""
         first = first_state(objective, parameters)
-        gradient = first.evaluation.gradient
-        length = norm(gradient)
-        size = 1.0
+        own = _InUnits(objective)
+        here = own.into(ProximalLbfgsState(**vars(first), proximal=parameters, steps=(), changes=(), anchor=parameters))
+        gradient = here.evaluation.gradient
+        length, size = norm(gradient), 1.0
         if length > 0:
-            point = ahead(parameters, -FIRST_MOVE / length, gradient)
-            curvature = curvature_between(first, point, objective(point))
+            point = ahead(here.parameters, -FIRST_MOVE / length, gradient)
+            curvature = curvature_between(here, point, own(point))
             size = CONTRACTION / curvature if curvature > LEAST_CURVATURE else FIRST_MOVE / length
-        proximal = _penalty(objective).prox(ahead(parameters, -size, gradient), size)
-        first = replace(first, step_size=size, exhausted=bool(np.array_equal(proximal, parameters)))
-        return ProximalLbfgsState(**vars(first), proximal=proximal, steps=(), changes=(), anchor=parameters)
+        here = _shortened(here, own.penalty, size, here.lower_bound)
+        return own.out_of(replace(here, exhausted=bool(np.array_equal(here.proximal, here.parameters))))
 
     def step(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
         """See `Solver.step`."""
@@ -96,21 +97,26 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
 
     def _newton(self, objective: Objective, state: ProximalLbfgsState, model: HessianModel) -> ProximalLbfgsState:
         """Return the state after a step by the hessian, whose solution is where it was measured."""
-        penalty = _penalty(objective)
-        trial = proximal_newton(objective, penalty, state.parameters, state.evaluation, model)
-        if trial is None:  # the pairs, if there are any, are of steps before
-            return self._quasi_newton(objective, _shortened(penalty, state, state.step_size, state.lower_bound))
+        trial = proximal_newton(objective, _penalty(objective), state.parameters, state.evaluation, model)
+        if trial is None:
+            return self._quasi_newton(objective, state, is_first=True)
         return moved(state, trial.point, trial.evaluation, proximal=trial.point)
 
-    def _quasi_newton(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
-        later = state
+    def _quasi_newton(
+        self, objective: Objective, state: ProximalLbfgsState, *, is_first: bool = False
+    ) -> ProximalLbfgsState:
+        """Return the state after a step by pairs; the first of them has none, and no proximal step is known yet."""
+        own = _InUnits(objective)
+        later = own.into(state)
+        if is_first:
+            later = _shortened(later, own.penalty, later.step_size, later.lower_bound)
         while later.step == state.step:
-            later = self._attempt(objective, later)
-        return later
+            later = self._attempt(own, later)
+        return own.out_of(later)
 
-    def _attempt(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
+    def _attempt(self, objective: _InUnits, state: ProximalLbfgsState) -> ProximalLbfgsState:
         """Return the next state, or this one with a shorter t where it turns out to be too long."""
-        penalty, size, here = _penalty(objective), state.step_size, state.evaluation
+        penalty, size, here = objective.penalty, state.step_size, state.evaluation
         residual = state.parameters - state.proximal
         scale = dot(residual, residual) / size  # of the decrease of the envelope
         if not scale > NEGLIGIBLE * noise(here, here):
@@ -125,7 +131,7 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
             lower_bound = max(lower_bound, reached.lower_bound)
             curvature = curvature_between(state, point, reached)
             if size * curvature > 1:  # t is too long for what was met, and the envelope may have no minimum
-                return _shortened(penalty, state, CONTRACTION / curvature, lower_bound)
+                return _shortened(state, penalty, CONTRACTION / curvature, lower_bound)
             hidden = False
             if math.isfinite(reached.value):
                 proximal = penalty.prox(ahead(point, -size, reached.gradient), size)
@@ -137,10 +143,56 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
             if tau == 0.0 and hidden:
                 return replace(state, step=state.step + 1, lower_bound=lower_bound, exhausted=True)
             if tau == 0.0:
-                return _shortened(penalty, state, size / 2, lower_bound)
+                return _shortened(state, penalty, size / 2, lower_bound)
             tau = tau / 2 if tau > LEAST_TAU else 0.0
         steps, changes = with_pair(state.steps, state.changes, point - state.parameters, point - proximal - residual)
         return moved(state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes)
+
+
+class _InUnits:
+    """An objective in units in which no feature is larger than another, where it knows such; and states in these.
+
+    Attributes
+    ----------
+    penalty : Penalty
+        r as a function of parameters in these units.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective, self._units = objective, objective.units
+        penalty = _penalty(objective)
+        self.penalty = penalty if self._units is None else penalty.in_units(self._units.unit)
+
+    def __call__(self, parameters: Array) -> Evaluation:
+        units = self._units
+        if units is None:
+            return self._objective(parameters)
+        evaluation = self._objective(units.step(parameters))
+        return replace(evaluation, gradient=units.gradient(evaluation.gradient))
+
+    def into(self, state: ProximalLbfgsState) -> ProximalLbfgsState:
+        """Return a state in these units. Pairs are in these always."""
+        units, evaluation = self._units, state.evaluation
+        if units is None:
+            return state
+        return replace(
+            state,
+            parameters=units.parameters(state.parameters),
+            proximal=units.parameters(state.proximal),
+            evaluation=replace(evaluation, gradient=units.gradient(evaluation.gradient)),
+        )
+
+    def out_of(self, own: ProximalLbfgsState) -> ProximalLbfgsState:
+        """Return a state in the objective's units; what is 0 stays 0."""
+        units, evaluation = self._units, own.evaluation
+        if units is None:
+            return own
+        return replace(
+            own,
+            parameters=units.step(own.parameters),
+            proximal=units.step(own.proximal),
+            evaluation=replace(evaluation, gradient=units.gradient_of(evaluation.gradient)),
+        )
 
 
 def _between(state: ProximalLbfgsState, residual: Array, quasi_newton: Array, tau: float) -> Array:
@@ -152,7 +204,7 @@ def _between(state: ProximalLbfgsState, residual: Array, quasi_newton: Array, ta
     return point
 
 
-def _shortened(penalty: Penalty, state: ProximalLbfgsState, size: float, lower_bound: float) -> ProximalLbfgsState:
+def _shortened(state: ProximalLbfgsState, penalty: Penalty, size: float, lower_bound: float) -> ProximalLbfgsState:
     """Return the state with a shorter t; the pairs are those of another residual then."""
     proximal = penalty.prox(ahead(state.parameters, -size, state.evaluation.gradient), size)
     return replace(state, proximal=proximal, step_size=size, lower_bound=lower_bound, steps=(), changes=())

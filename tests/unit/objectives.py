@@ -39,7 +39,7 @@ def smooth(value, gradient, rounding=0.0):
 class Function:
     """A twice differentiable function of an array: the protocol without samples."""
 
-    penalty = None
+    penalty = units = None
 
     def __init__(self, value, gradient, product, inverse=None):
         self._value, self._gradient, self._product, self._inverse = value, gradient, product, inverse

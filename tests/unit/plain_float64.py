@@ -123,7 +123,7 @@ class Reference:
     def curvature(self, parameters):
         return _Hessian(self, self.probabilities(parameters))
 
-    refits = None
+    refits = units = None
 
     def preconditioner(self, parameters, *, refined=True):
         return None

@@ -68,7 +68,7 @@ class Quadratic:
     def __call__(self, parameters):
         return smooth(float(np.sum(self.curvatures * parameters**2) / 2), self.curvatures * parameters)
 
-    refits = None
+    refits = units = None
 
     def preconditioner(self, parameters, *, refined=True):
         return None

@@ -45,11 +45,14 @@ class Supervisor:
     ----------
     command : Command
     max_restarts : int
+    must_advance : bool
+        Whether a run that stops no further than where it was is an error: nobody may start it again as it is.
     """
 
-    def __init__(self, command: Command, max_restarts: int) -> None:
+    def __init__(self, command: Command, max_restarts: int, *, must_advance: bool = False) -> None:
         self._command = command
         self._max_restarts = max_restarts
+        self._must_advance = must_advance
         self._most_ranks: int | None = None
         self._job: Job | None = None
         self._last_lines: list[str] = []
@@ -67,8 +70,19 @@ class Supervisor:
         OSError
             The command cannot be started.
         """
+        origin = self._position()
+        status = self._run_to_its_end(origin)
+        if status == RESUMABLE and self._must_advance and self._command.out and self._position() <= origin:
+            say(
+                f"the run has stopped {origin}, no further than where it was, and would again. Give it more time, or a "
+                "later --deadline, and start it again: it goes on from there"
+            )
+            return 1
+        return status
+
+    def _run_to_its_end(self, origin: Position) -> int:
         words = list(self._command.words)
-        origin = best = self._position()
+        best = origin
         restarts = futile = 0
         while True:
             status = self._run_once(words)
@@ -209,6 +223,11 @@ def parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", help="the folder of a run whose command and --config name none; default: a new one"
     )
     parser.add_argument(
+        "--must-advance",
+        action="store_true",
+        help="exit with 1, not 75, where the run comes no further: for a script that starts it again after 75",
+    )
+    parser.add_argument(
         "--cold", action="store_true", help="leave out --warm: a restart reads and prepares the data anew"
     )
     return parser
@@ -227,7 +246,7 @@ def main() -> int:
         form.error(f"there is nothing to start: the command {AFTER_DASHES}")
     command = Command.of(words, warm=not options.cold, default_out=options.out)
     try:
-        return Supervisor(command, options.max_restarts).run()
+        return Supervisor(command, options.max_restarts, must_advance=options.must_advance).run()
     except OSError as error:
         say(f"{words[0]}: cannot be started: {error.strerror}")
         return BAD_USAGE

@@ -263,7 +263,7 @@ def test_a_pbs_job_starts_a_rank_a_slot_on_its_nodes_with_a_deadline(pbs):
     pbs.submit("-l", "select=2:ncpus=2:mpiprocs=2", "--", "--data", "a file.csv", "--features", "it's", "--out", "run")
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -l select=2:ncpus=2:mpiprocs=2\n"]
     assert pbs.run(0, 0) == 0
-    supervise = "-m distsoftmax.supervise --out runs/pbs-2026-01-02-030405 --"
+    supervise = "-m distsoftmax.supervise --must-advance --out runs/pbs-2026-01-02-030405 --"
     expected = f"{supervise} mpirun --host red:2,blue:2 -n 4 python -m distsoftmax.train --deadline 4610"
     assert pbs.words() == [*expected.split(), "--data", "a file.csv", "--features", "it's", "--out", "run"]
     assert len(pbs.submitted()) == 1
@@ -277,7 +277,7 @@ def test_a_pbs_job_that_has_stopped_early_submits_itself_again_into_the_same_fol
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -q long\n"] * 2
     assert pbs.run(1, 2) == 2
     assert pbs.words() == first
-    assert first[:5] == ["-m", "distsoftmax.supervise", "--out", "runs/pbs-2026-01-02-030405", "--"]
+    assert first[:6] == ["-m", "distsoftmax.supervise", "--must-advance", "--out", "runs/pbs-2026-01-02-030405", "--"]
     assert len(pbs.submitted()) == 2
 
 
@@ -297,5 +297,5 @@ def test_a_slurm_job_names_a_folder_only_where_its_options_name_none(options, pb
     (tmp_path / "status").write_text("0")
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}
     subprocess.run(["bash", LAUNCH / "slurm.sbatch", *options], cwd=tmp_path, env=environment, check=True, timeout=60)
-    expected = "-m distsoftmax.supervise --out runs/slurm-7 -- mpirun -n 2 python -m distsoftmax.train"
+    expected = "-m distsoftmax.supervise --must-advance --out runs/slurm-7 -- mpirun -n 2 python -m distsoftmax.train"
     assert pbs.words() == [*expected.split(), *options]

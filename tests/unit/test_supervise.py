@@ -106,6 +106,24 @@ def test_bad_input_and_an_early_end_are_final(supervised, tmp_path, status):
     assert starts(tmp_path) == 1
 
 
+def test_a_run_that_must_advance_and_stops_where_it_was_is_not_resumable_as_it_is(supervised, tmp_path):
+    assert supervised("step 3; exit 75", "--must-advance") == (75, "", "")
+    status, _, err = supervised("exit 75", "--must-advance")
+    assert (status, starts(tmp_path)) == (1, 2)
+    assert "the run has stopped after step 3, no further than where it was, and would again. Give it more time" in err
+    assert supervised("exit 75") == (75, "", "")  # a person knows why
+    assert supervised("exit 75", "--must-advance", training=False) == (75, "", "")  # what is no run has no steps
+
+
+def test_a_run_that_must_advance_is_not_resumable_where_a_signal_comes_before_its_first_step(start, tmp_path):
+    process = start("trap 'exit 75' USR1; echo $$ >pid; while :; do sleep 0.01; done", "--must-advance")
+    wait_for(tmp_path / "pid")
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the run has stopped before its first step, no further than where it was" in err
+
+
 def test_a_job_that_is_done_is_final(supervised, tmp_path):
     assert supervised("step 0; model; echo done") == (0, "done\n", "")
     assert starts(tmp_path) == 1

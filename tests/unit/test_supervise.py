@@ -36,6 +36,9 @@ mkdir -p run/checkpoints
 step() { echo "{\\"step\\": $1}" >>run/metrics.jsonl; }
 model() { echo $n >run/new; mv run/new run/model.safetensors; }
 """
+# its pause for an outage is a moment
+SUPERVISE_QUICKLY = [sys.executable, "-c"]
+SUPERVISE_QUICKLY += ["import sys; from distsoftmax import supervise as s; s.OUTAGE_PAUSE = 0.1; sys.exit(s.main())"]
 ADDED = ["distsoftmax.train", "--out", "run"]  # makes of a script a command that trains
 
 
@@ -44,11 +47,11 @@ def start(tmp_path):
     """Start a script under the supervisor; at the end nothing of it may run."""
     started = []
 
-    def start(script, *options, training=True, **pipes):
+    def start(script, *options, training=True, program=SUPERVISE, **pipes):
         words = ["bash", "-c", (TRAINING if training else "") + script, *(ADDED if training else [])]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | pipes
         process = subprocess.Popen(
-            [*SUPERVISE, *options, "--", *words], cwd=tmp_path, stdin=subprocess.DEVNULL, text=True, **pipes
+            [*program, *options, "--", *words], cwd=tmp_path, stdin=subprocess.DEVNULL, text=True, **pipes
         )
         started.append(process)
         return process
@@ -66,8 +69,8 @@ def start(tmp_path):
 def supervised(start):
     """Run a script to its end under the supervisor; return status, standard output and standard error."""
 
-    def supervised(script, *options, training=True, **pipes):
-        process = start(script, *options, training=training, **pipes)
+    def supervised(script, *options, **pipes):
+        process = start(script, *options, **pipes)
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -104,6 +107,39 @@ def wait_until_gone(pid):
 def test_bad_input_and_an_early_end_are_final(supervised, tmp_path, status):
     assert supervised(f"exit {status}") == (status, "", "")
     assert starts(tmp_path) == 1
+
+
+def test_input_that_was_good_at_the_first_start_is_tried_again_after_an_outage(supervised, tmp_path):
+    script = "[ $n = 1 ] && step 5 && kill -9 $$; [ $n = 2 ] && exit 2; model"
+    status, _, err = supervised(script, program=SUPERVISE_QUICKLY)
+    assert (status, starts(tmp_path)) == (0, 3)
+    assert "the job ended with status 2 after step 5; restart 2 of 10 in 0.1 s" in err
+
+
+def test_input_that_stays_bad_at_every_restart_is_given_up_with_the_cause(supervised, tmp_path):
+    script = "[ $n = 1 ] && kill -9 $$; echo 'error: letter.csv: has changed' >&2; exit 2"
+    status, _, err = supervised(script, program=SUPERVISE_QUICKLY)
+    assert (status, starts(tmp_path)) == (2, 3)
+    assert err.endswith("standard error were\n  error: letter.csv: has changed\n")
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_is_as_far_as_it_was(supervised, tmp_path):
+    """A link to itself in its place cannot be followed."""
+    script = "case $n in 1) step 5 ;; 2) mv run hidden; ln -s run run ;; 3) rm run; mv hidden run; model; exit ;; esac"
+    status, _, err = supervised(f"{script}; exit 1")
+    assert (status, starts(tmp_path)) == (0, 3)
+    assert "the job ended with status 1 after step 5; restart 2 of 10" in err
+
+
+def test_a_command_that_is_gone_at_a_restart_is_looked_for_again(tmp_path):
+    mpirun = tmp_path / "mpirun"
+    mpirun.write_text("#!/bin/bash\nmv mpirun gone; exit 1\n")
+    mpirun.chmod(0o755)
+    words = [*SUPERVISE_QUICKLY, "--", "./mpirun", "-n", "1", "python", "-m", *ADDED]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("./mpirun: cannot be started: No such file or directory") == 2
+    assert done.stderr.endswith("it is not started again: 2 restarts in a row came no further\n")
 
 
 def test_a_run_that_must_advance_and_stops_where_it_was_is_not_resumable_as_it_is(supervised, tmp_path):

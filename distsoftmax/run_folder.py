@@ -42,9 +42,9 @@ class Position:
 
 
 def new_folder() -> str:
-    """Return a name under runs/ that no other run has, not even one started in the same second."""
-    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
-    return name if not Path(name).exists() else f"{name}-{os.uname().nodename}-{os.getpid()}"
+    """Return a name under runs/ that no other run has, not even one started in the same second, here or elsewhere."""
+    host = os.uname().nodename.partition(".")[0]
+    return f"runs/{datetime.now():%Y-%m-%d-%H%M%S}-{host}-{os.getpid()}"
 
 
 def beside(file: str, name: str) -> str:

@@ -28,7 +28,7 @@ for word in "$@"; do
     fi
 done
 # All jobs of a run share a folder of results, so it has its name before the first begins, unless an option gives one.
-out=${DISTSOFTMAX_PBS_OUT:-runs/pbs-$(date +%Y-%m-%d-%H%M%S)}
+out=${DISTSOFTMAX_PBS_OUT:-runs/pbs-$(date +%Y-%m-%d-%H%M%S)-$$}
 
 # submit OPTIONS: submits a job that trains with these options
 submit() {

@@ -237,7 +237,9 @@ def pbs(tmp_path):
 
     class Pbs:
         def submit(self, *words):
-            subprocess.run([tmp_path / "launch" / "pbs.sh", *words], cwd=tmp_path, env=environment, check=True)
+            with subprocess.Popen([tmp_path / "launch" / "pbs.sh", *words], cwd=tmp_path, env=environment) as script:
+                assert script.wait(60) == 0
+            return f"runs/pbs-2026-01-02-030405-{script.pid}"  # the folder of a run whose options name none
 
         def start(self, number):
             return subprocess.Popen(["bash", tmp_path / f"job.{number}"], cwd=tmp_path, env=in_job)
@@ -260,25 +262,35 @@ def pbs(tmp_path):
 
 
 def test_a_pbs_job_starts_a_rank_a_slot_on_its_nodes_with_a_deadline(pbs):
-    pbs.submit("-l", "select=2:ncpus=2:mpiprocs=2", "--", "--data", "a file.csv", "--features", "it's", "--out", "run")
+    out = pbs.submit(
+        "-l", "select=2:ncpus=2:mpiprocs=2", "--", "--data", "a file.csv", "--features", "it's", "--out", "run"
+    )
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -l select=2:ncpus=2:mpiprocs=2\n"]
     assert pbs.run(0, 0) == 0
-    supervise = "-m distsoftmax.supervise --must-advance --out runs/pbs-2026-01-02-030405 --"
+    supervise = f"-m distsoftmax.supervise --must-advance --out {out} --"
     expected = f"{supervise} mpirun --host red:2,blue:2 -n 4 python -m distsoftmax.train --deadline 4610"
     assert pbs.words() == [*expected.split(), "--data", "a file.csv", "--features", "it's", "--out", "run"]
     assert len(pbs.submitted()) == 1
 
 
 def test_a_pbs_job_that_has_stopped_early_submits_itself_again_into_the_same_folder(pbs):
-    pbs.submit("-q", "long", "--", "--config", "options.toml")  # which may name no folder
+    out = pbs.submit("-q", "long", "--", "--config", "options.toml")  # which may name no folder
     assert pbs.run(0, 75) == 75
     first = pbs.words()
     pbs.let_time_pass()
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -q long\n"] * 2
     assert pbs.run(1, 2) == 2
     assert pbs.words() == first
-    assert first[:6] == ["-m", "distsoftmax.supervise", "--must-advance", "--out", "runs/pbs-2026-01-02-030405", "--"]
+    assert first[:6] == ["-m", "distsoftmax.supervise", "--must-advance", "--out", out, "--"]
     assert len(pbs.submitted()) == 2
+
+
+def test_pbs_jobs_of_one_second_have_folders_of_their_own(pbs):
+    folders = [pbs.submit(), pbs.submit()]
+    assert folders[0] != folders[1]
+    for number, folder in enumerate(folders):
+        pbs.run(number, 0)
+        assert pbs.words()[4] == folder
 
 
 def test_a_pbs_job_that_is_deleted_is_saved_and_not_submitted_again(pbs, tmp_path):

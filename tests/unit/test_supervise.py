@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from distsoftmax import run_folder
 from distsoftmax.run_folder import Position, position
 from distsoftmax.supervision import job as job_module
 from distsoftmax.supervision import remote
@@ -419,10 +422,18 @@ def test_a_run_without_a_folder_gets_one_and_keeps_it(options, tmp_path, monkeyp
     command = Command.of([*MPIRUN, *options], warm=False)
     assert command.words[-2] == "--out"
     assert command.words[-1] == str(command.out)
-    command.out.mkdir(parents=True)
-    assert Command.of(MPIRUN, warm=False).out != command.out
     command = Command.of([*MPIRUN, *options], warm=False, default_out="runs/job-7")
     assert command == Command((*MPIRUN, *options, "--out", "runs/job-7"), Path("runs/job-7"))
+
+
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(monkeypatch):
+    monkeypatch.setattr(run_folder, "datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5)))
+    names = []
+    for host, process in (("red", 7), ("red", 8), ("blue.example.org", 7)):
+        monkeypatch.setattr(os, "uname", lambda host=host: SimpleNamespace(nodename=host))
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        names.append(run_folder.new_folder())
+    assert names == [f"runs/2026-01-02-030405-{end}" for end in ("red-7", "red-8", "blue-7")]
 
 
 @pytest.mark.parametrize("program", ["distsoftmax train", "/opt/bin/distsoftmax train", "python -m distsoftmax train"])

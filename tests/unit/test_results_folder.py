@@ -245,6 +245,35 @@ def test_a_path_holds_its_folder_while_its_runs_go_on(job, tmp_path, small, monk
     assert set(holders) == {os.getpid()}
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["from elsewhere", "from its folder"])
+def test_a_run_of_a_path_is_left_alone_while_the_path_goes_on(job, held, small, no_patience, inside, monkeypatch):
+    folder, process = held
+    leg = folder / "path" / "02-l2-1e-03"
+    leg.mkdir(parents=True)
+    (leg / "config.toml").write_text('[run]\nout = "."\n')
+    assert job(1, "train", *small, "--config", leg / "config.toml").status == 0  # no path, only a folder of this name
+    (folder / "path.json").touch()
+    (leg / "model.safetensors").unlink()
+    words = [*small[:1], folder.parent / small[1], *small[2:]]
+    if inside:
+        monkeypatch.chdir(leg)
+    ended = job(1, "train", *words, "--config", "config.toml" if inside else leg / "config.toml")
+    assert ended.status == 2
+    assert f"is in use by another run, process {process.pid}" in ended.err
+    assert not (leg / "model.safetensors").exists()
+
+
+def test_a_path_is_left_alone_while_one_of_its_runs_goes_on_by_itself(job, tmp_path, small, no_patience):
+    words = [*small, "--out", "run", "--l2-path", "1e-2:1e-3:2"]
+    assert job(1, "train", *words).status == 0
+    (leg, _) = sorted((tmp_path / "run" / "path").iterdir())
+    own = lock_of(leg)
+    own.take()
+    assert "is in use by another run" in job(1, "train", *words).err
+    own.release()
+    assert job(1, "train", *words).status == 0
+
+
 def test_a_rank_that_becomes_rank_0_takes_the_folder_over(job, held, small):
     """By opening it again: the process that held it is waited for, what it left is cleared, its metrics go on."""
     folder, process = held

@@ -389,3 +389,24 @@ def test_a_slurm_job_names_a_folder_only_where_its_options_name_none(options, pb
     subprocess.run(["bash", LAUNCH / "slurm.sbatch", *options], cwd=tmp_path, env=environment, check=True, timeout=60)
     expected = "-m distsoftmax.supervise --must-advance --out runs/slurm-7 -- mpirun -n 2 python -m distsoftmax.train"
     assert pbs.words() == [*expected.split(), *options]
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "n_ranks"),
+    [
+        ({"SLURM_NTASKS": "24", "SLURM_JOB_NUM_NODES": "3"}, 24),
+        ({"SLURM_NTASKS_PER_NODE": "32", "SLURM_JOB_NUM_NODES": "4"}, 128),
+        ({"SLURM_JOB_NUM_NODES": "4"}, 4),
+        ({}, 1),
+    ],
+)
+def test_a_slurm_job_has_as_many_ranks_as_tasks_were_asked_for(asked_for, n_ranks, pbs, tmp_path):
+    (tmp_path / "status").write_text("0")
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", **asked_for}
+    subprocess.run(["bash", LAUNCH / "slurm.sbatch"], cwd=tmp_path, env=environment, check=True, timeout=60)
+    assert ranks_of(pbs.words()[pbs.words().index("--") + 1 :]) == n_ranks
+
+
+def test_the_slurm_script_asks_for_no_tasks_of_its_own():
+    """For beside --ntasks a user's --ntasks-per-node is but a maximum."""
+    assert not re.findall(r"^#SBATCH (?:-n|--ntasks).*", (LAUNCH / "slurm.sbatch").read_text(), re.MULTILINE)

@@ -58,6 +58,20 @@ def test_the_first_line_tells_where_the_digits_are_taken_for_want_of_data(tmp_pa
     assert first["own"].startswith("40 training samples")
 
 
+def test_a_working_directory_that_no_file_of_options_can_name_is_refused_before_data_are_read(
+    job, tmp_path, monkeypatch
+):
+    (tmp_path / "donn\udce9es").mkdir()
+    monkeypatch.chdir(tmp_path / "donn\udce9es")
+    ended = job(2, "train", "--data", "there-is-no-such-file.csv", "--out", tmp_path / "run")
+    assert ended.status == 2
+    assert r"donn\udce9es' is not UTF-8; rename it, or name absolute paths" in ended.err
+    assert not (tmp_path / "run").exists()
+    np.savez(tmp_path / "d.npz", X=np.eye(20), y=np.arange(20) % 2)
+    words = ["--data", tmp_path / "d.npz", "--max-steps", 1, "--out", tmp_path / "run"]
+    assert job(2, "train", *words).status == 0
+
+
 # --- one run at a time ---
 
 HOLD = """

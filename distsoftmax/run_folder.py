@@ -85,6 +85,7 @@ def position(out: Path) -> Position:
 def model_stamp(out: Path) -> tuple[int, int] | None:
     """Return what changes whenever the model in a folder is written; None where there is none."""
     try:
+        os.listdir(out)  # on NFS, to open a folder is to ask the server what other hosts have done to it: nfs(5)
         status = os.stat(out / "model.safetensors")
     except OSError:
         return None

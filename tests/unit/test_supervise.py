@@ -210,6 +210,22 @@ def test_an_exit_status_of_0_without_a_new_model_is_no_success(supervised, tmp_p
     assert "ended with status 0, but without a model after step 1; restart 1" in err
 
 
+def test_a_model_that_another_host_has_just_written_is_seen(tmp_path, monkeypatch):
+    """A client of NFS may remember for a minute that there was no file, until the folder is opened."""
+    (tmp_path / "model.safetensors").touch()
+    opened, listdir, stat = [], os.listdir, os.stat
+
+    def remembering(path, **options):
+        if path == tmp_path / "model.safetensors" and not opened:
+            raise FileNotFoundError
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "listdir", lambda path: opened.append(path) or listdir(path))
+    monkeypatch.setattr(os, "stat", remembering)
+    assert run_folder.model_stamp(tmp_path) is not None
+    assert opened == [tmp_path]
+
+
 def test_no_more_restarts_than_were_asked_for(supervised, tmp_path):
     status, _, err = supervised("step $n; exit 3", "--max-restarts", "1")
     assert (status, starts(tmp_path)) == (3, 2)

@@ -124,8 +124,8 @@ def parse(config_type: type[Config], arguments: list[str], prog: str, doc: str |
         For --help and --print-config (status 0) and for arguments that cannot be parsed (status 2), with the text to
         print.
     InputError
-        The TOML file is missing, malformed or has an unknown key; an option that takes words has none; or a value is
-        out of range.
+        The TOML file is missing, malformed or has an unknown key; an option that takes words has none, or one that is
+        not UTF-8; or a value is out of range.
 
     Examples
     --------
@@ -134,8 +134,9 @@ def parse(config_type: type[Config], arguments: list[str], prog: str, doc: str |
     >>> config.data.data, config.objective.l2
     (('wine.npz',), 0.001)
     """
-    from distsoftmax.usage.options import HELP, PRINT_CONFIG, as_toml, options_of
+    from distsoftmax.usage.options import HELP, PRINT_CONFIG, as_toml, options_of, refuse_other_bytes_than_utf8
 
+    refuse_other_bytes_than_utf8(arguments)
     options = options_of(config_type)
     if set(HELP.flags) & set(arguments):
         from distsoftmax.usage.help import help_text

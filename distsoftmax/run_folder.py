@@ -42,9 +42,9 @@ class Position:
 
 
 def new_folder() -> str:
-    """Return a name under runs/ that no other run has, not even one started in the same second."""
-    name = f"runs/{datetime.now():%Y-%m-%d-%H%M%S}"
-    return name if not Path(name).exists() else f"{name}-{os.uname().nodename}-{os.getpid()}"
+    """Return a name under runs/ that no other run has, not even one started in the same second, here or elsewhere."""
+    host = os.uname().nodename.partition(".")[0]
+    return f"runs/{datetime.now():%Y-%m-%d-%H%M%S}-{host}-{os.getpid()}"
 
 
 def beside(file: str, name: str) -> str:
@@ -71,8 +71,13 @@ def position(out: Path) -> Position:
     """Return the last step that a checkpoint or a line of metrics in a folder of results tells of.
 
     Of a path it is that of the last run that has any: their folders are numbered.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be read now.
     """
-    legs = [("", out), *((leg.name, leg) for leg in out.glob("path/*"))]
+    legs = [("", out), *((name, out / "path" / name) for name in names_in(out / "path"))]
     steps = ((name, max(last_metrics_step(leg / "metrics.jsonl"), last_checkpoint_step(leg))) for name, leg in legs)
     return max(Position(name, step) for name, step in steps if step >= 0 or name == "")
 
@@ -80,6 +85,7 @@ def position(out: Path) -> Position:
 def model_stamp(out: Path) -> tuple[int, int] | None:
     """Return what changes whenever the model in a folder is written; None where there is none."""
     try:
+        os.listdir(out)  # on NFS, to open a folder is to ask the server what other hosts have done to it: nfs(5)
         status = os.stat(out / "model.safetensors")
     except OSError:
         return None
@@ -127,10 +133,30 @@ def lock_content(descriptor: int) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder; none where there is no such folder.
+
+    Raises
+    ------
+    OSError
+        It cannot be listed, which says nothing of what is in it: `Path.glob` finds nothing then.
+    """
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def last_checkpoint_step(folder: Path) -> int:
-    """Return the step of the newest checkpoint in the folder of a run; -1 where there is none."""
-    names = (CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*"))
-    return max((int(name[1]) for name in names if name), default=-1)
+    """Return the step of the newest checkpoint in the folder of a run; -1 where there is none.
+
+    Raises
+    ------
+    OSError
+        The checkpoints cannot be listed.
+    """
+    matches = map(CHECKPOINT.fullmatch, names_in(folder / "checkpoints"))
+    return max((int(match[1]) for match in matches if match), default=-1)
 
 
 def last_metrics_step(path: Path) -> int:

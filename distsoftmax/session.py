@@ -153,7 +153,7 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
     warm = warm_folder(config.data.scratch_folder, coordinator.whole_folder) if config.run.warm else None
     if config.run.warm and warm is None:
         cluster.say(f"note: --scratch {config.data.scratch_folder} keeps nothing for a restart: name a folder of yours")
-    restarted = config.run.warm and position(coordinator.whole_folder).step >= 0
+    restarted = config.run.warm and _has_steps(coordinator.whole_folder)
     deadline = choose_deadline(config.run.deadline, cluster, restarted=restarted)
     threads = choose_threads(config.run.threads, cluster)
     start = time.perf_counter()
@@ -184,3 +184,11 @@ def open_session(config: TrainConfig, cluster: Communicator, signals: StopSignal
         reporter=reporter,
         read_seconds=read_seconds,
     )
+
+
+def _has_steps(folder: Path) -> bool:
+    """Whether a run has left steps in its folder; False where that cannot be read, which restoring it tells of."""
+    try:
+        return position(folder).step >= 0
+    except OSError:
+        return False

@@ -2,15 +2,16 @@
 
     python -m distsoftmax.supervise -- mpirun -n 4 python -m distsoftmax.train --data letter.csv --label Letter
 
-The statuses 0 (done), 2 (bad input or usage), 3 (done, but with --strict and short of its --tolerance) and 75 (stopped
-early and resumable) are final. After any other end the job is started again, and goes on from where it was. Where it
-comes no further the cause is shown, and its status is returned. SIGTERM, SIGINT, SIGUSR1 and SIGHUP end
-the job in order; a second SIGTERM or SIGINT, after a second or more, ends it at once.
+The statuses 0 (done), 2 (bad input or usage) of the first start, 3 (done, but with --strict and short of its
+--tolerance) and 75 (stopped early and resumable) are final. After any other end the job is started again, and goes on
+from where it was. Where it comes no further the cause is shown, and its status is returned. SIGTERM, SIGINT, SIGUSR1
+and SIGHUP end the job in order; a second SIGTERM or SIGINT, after a second or more, ends it at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import select
 import signal
@@ -25,13 +26,15 @@ from distsoftmax.supervision.hosts import hosts_of, keeping_alive, on_hosts, on_
 from distsoftmax.supervision.job import Job, adopt_orphans, say
 from distsoftmax.supervision.slurm import allocated, end_steps
 
-FINAL = (0, 2, 75)
+FINAL = (0, 75)
 BAD_USAGE, NOT_CONVERGED, RESUMABLE = 2, 3, 75
 DONE = (0, NOT_CONVERGED)  # of a run: a model was written, else a rank alone has ended with this status
 NO_MODEL = 256  # is added to the status of a run that says it is done, but has written no model
 MAX_RESTARTS = 10
 FUTILE_RESTARTS = 2  # in a row that came no further: what they failed of does not go away by itself
 FIRST_PAUSE, MOST_DOUBLINGS = 0.25, 7  # seconds before a restart; doubled as long as nothing says that it helps
+# seconds before a restart where one could not read what was read before: file systems fail over within minutes
+OUTAGE_PAUSE = 180.0
 SECOND_SIGNAL_SECONDS = 1.0  # a terminal or a batch system may send the first one several times
 AFTER_DASHES = "stands after two dashes, as in -- mpirun -n 4 python ..."
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -45,14 +48,19 @@ class Supervisor:
     ----------
     command : Command
     max_restarts : int
+    must_advance : bool
+        Whether a run that stops no further than where it was is an error: nobody may start it again as it is.
     """
 
-    def __init__(self, command: Command, max_restarts: int) -> None:
+    def __init__(self, command: Command, max_restarts: int, *, must_advance: bool = False) -> None:
         self._command = command
         self._max_restarts = max_restarts
+        self._must_advance = must_advance
         self._most_ranks: int | None = None
         self._job: Job | None = None
         self._last_lines: list[str] = []
+        self._restarts = 0
+        self._last_position = Position()
         self._stop = 0  # the signal that has asked the job to end
         self._last_request = self._last_passed = 0.0
         self._at_once = False
@@ -60,16 +68,21 @@ class Supervisor:
         adopt_orphans()
 
     def run(self) -> int:
-        """Start the job until it has ended for good, and return the exit status.
+        """Start the job until it has ended for good, and return the exit status."""
+        origin = self._position()
+        status = self._run_to_its_end(origin)
+        if status == RESUMABLE and self._must_advance and self._command.out and self._position() <= origin:
+            say(
+                f"the run has stopped {origin}, no further than where it was, and would again. Give it more time, or a "
+                "later --deadline, and start it again: it goes on from there"
+            )
+            return 1
+        return status
 
-        Raises
-        ------
-        OSError
-            The command cannot be started.
-        """
+    def _run_to_its_end(self, origin: Position) -> int:
         words = list(self._command.words)
-        origin = best = self._position()
-        restarts = futile = 0
+        best = origin
+        futile = 0
         while True:
             status = self._run_once(words)
             if self._is_final(status):
@@ -78,13 +91,14 @@ class Supervisor:
             ended = f"the job ended {_in_words(status)}{f' {reached}' if self._command.out else ''}"
             if self._stop:
                 return self._asked(ended)
-            futile = futile + 1 if restarts and self._command.out and reached <= best else 0
+            futile = futile + 1 if self._restarts and self._command.out and reached <= best else 0
             best = max(best, reached)
-            if futile == FUTILE_RESTARTS or restarts == self._max_restarts:
+            if futile == FUTILE_RESTARTS or self._restarts == self._max_restarts:
                 return self._give_up(ended, futile, status)
-            pause = FIRST_PAUSE * 2 ** min(futile if self._command.out else restarts, MOST_DOUBLINGS)
-            restarts += 1
-            say(f"{ended}; restart {restarts} of {self._max_restarts} in {pause:g} s")
+            doublings = min(futile if self._command.out else self._restarts, MOST_DOUBLINGS)
+            pause = OUTAGE_PAUSE if status == BAD_USAGE else FIRST_PAUSE * 2**doublings
+            self._restarts += 1
+            say(f"{ended}; restart {self._restarts} of {self._max_restarts} in {pause:g} s")
             if self._interrupted(pause):
                 return self._asked("the job was not started again")
             words = self._words_again(fewer=futile > 0 and reached.step < 0)
@@ -92,10 +106,15 @@ class Supervisor:
                 words += ["--resume", "auto"]  # what is in the folder now this command has made
 
     def _run_once(self, words: list[str]) -> int:
-        """Start the job, wait for its end, and return its status."""
+        """Start the job, wait for its end, and return its status; that of bad usage where it cannot be started."""
         out = self._command.out
         stamp = out and model_stamp(out)
-        self._job = Job(words, self._wakeup, keeping_alive(words, os.environ))
+        try:
+            self._job = Job(words, self._wakeup, keeping_alive(words, os.environ))
+        except OSError as error:
+            self._last_lines = []
+            say(f"{words[0]}: cannot be started: {error.strerror}")
+            return BAD_USAGE
         if self._stop:  # the signal came while the job was started
             self._pass_on()
         status = self._job.wait()
@@ -105,6 +124,9 @@ class Supervisor:
         return NO_MODEL + status if status in DONE and out and model_stamp(out) == stamp else status
 
     def _is_final(self, status: int) -> bool:
+        """Whether no restart follows: input that was good at the first start is hard to read now, not bad."""
+        if status == BAD_USAGE:
+            return self._restarts == 0
         return status in FINAL or (status == NOT_CONVERGED and self._command.out is not None)
 
     def _words_again(self, *, fewer: bool) -> list[str]:
@@ -140,7 +162,11 @@ class Supervisor:
         return 128 + self._stop if self._at_once else RESUMABLE
 
     def _position(self) -> Position:
-        return position(self._command.out) if self._command.out else Position()
+        """Return how far the run has come, or what was last known of it where its folder cannot be read now."""
+        if self._command.out:
+            with contextlib.suppress(OSError):
+                self._last_position = position(self._command.out)
+        return self._last_position
 
     def _interrupted(self, seconds: float) -> bool:
         """Let so many seconds pass, or less where a signal asks for the end; return whether one has."""
@@ -209,6 +235,11 @@ def parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", help="the folder of a run whose command and --config name none; default: a new one"
     )
     parser.add_argument(
+        "--must-advance",
+        action="store_true",
+        help="exit with 1, not 75, where the run comes no further: for a script that starts it again after 75",
+    )
+    parser.add_argument(
         "--cold", action="store_true", help="leave out --warm: a restart reads and prepares the data anew"
     )
     return parser
@@ -227,10 +258,7 @@ def main() -> int:
         form.error(f"there is nothing to start: the command {AFTER_DASHES}")
     command = Command.of(words, warm=not options.cold, default_out=options.out)
     try:
-        return Supervisor(command, options.max_restarts).run()
-    except OSError as error:
-        say(f"{words[0]}: cannot be started: {error.strerror}")
-        return BAD_USAGE
+        return Supervisor(command, options.max_restarts, must_advance=options.must_advance).run()
     finally:
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)  # one that comes late must not change the status

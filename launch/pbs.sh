@@ -8,8 +8,9 @@
 #
 # It submits a script of two lines that calls it again in the job, for PBS passes no arguments to a script. mpiprocs is
 # the number of ranks on a node: ncpus=16:mpiprocs=2 gives each of two ranks 8 threads. Before its time is up a run
-# saves and exits with 75; the job is then submitted again, with the same options, and goes on. (qrerun would do, but
-# is for operators.) A node that is lost is left out; a job that PBS itself requeues goes on, too. qdel ends it for good.
+# saves and exits with 75; the job is then submitted again, with the same options, and goes on, unless it came no
+# further. (qrerun would do, but is for operators.) A node that is lost is left out; a job that PBS itself requeues goes
+# on, too. qdel ends it for good.
 set -uo pipefail
 
 fail() {
@@ -27,7 +28,7 @@ for word in "$@"; do
     fi
 done
 # All jobs of a run share a folder of results, so it has its name before the first begins, unless an option gives one.
-out=${DISTSOFTMAX_PBS_OUT:-runs/pbs-$(date +%Y-%m-%d-%H%M%S)}
+out=${DISTSOFTMAX_PBS_OUT:-runs/pbs-$(date +%Y-%m-%d-%H%M%S)-$$}
 
 # submit OPTIONS: submits a job that trains with these options
 submit() {
@@ -64,7 +65,7 @@ start=(mpirun)
 deleted=""
 # by qdel, or because PBS itself requeues the job; set before there is a process, so that nothing comes in between
 trap 'deleted=1; [ -z "${!:-}" ] || kill -USR1 "$!" 2>/dev/null' TERM
-python -m distsoftmax.supervise --out "$out" -- "${start[@]}" --host "$hosts" -n "$((ranks))" \
+python -m distsoftmax.supervise --must-advance --out "$out" -- "${start[@]}" --host "$hosts" -n "$((ranks))" \
     python -m distsoftmax.train ${deadline[@]+"${deadline[@]}"} "$@" &
 supervisor=$!
 status=0

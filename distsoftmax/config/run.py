@@ -27,7 +27,7 @@ class RunConfig:
     config: Text = None
     """A TOML file of options, such as the config.toml of an earlier run; the command line wins over it."""
     out: Text = None
-    """The folder of results; by default runs/<date-time>."""
+    """The folder of results; by default runs/<date-time>-<host>-<process>."""
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest whole checkpoint in --out. never: refuse a folder that holds a run."""
     checkpoint_every: Optional[int] = None

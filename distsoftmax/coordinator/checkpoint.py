@@ -16,6 +16,7 @@ from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.durable import write_atomically
 from distsoftmax.errors import DamagedFile, InputError
+from distsoftmax.run_folder import CHECKPOINT, names_in
 from distsoftmax.solvers.state import State, StateT
 from distsoftmax.tensor_file import Buffer, read_whole, tensor_file_content, tensors_in
 from distsoftmax.training.early_stopping import EarlyStopping
@@ -49,9 +50,10 @@ def save_checkpoint(
     written = folder / f"step-{state.step:010d}.safetensors"
     write_atomically(written, *checkpoint_content(state, identity, best=best, seconds=seconds))
     # files of later steps are damaged ones that this run has passed over: they count for nothing
-    for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
-        with contextlib.suppress(OSError):
-            old.unlink()
+    with contextlib.suppress(InputError):  # what cannot be listed now is removed after a later save
+        for old in [path for path in checkpoint_paths(folder) if path.name <= written.name][:-keep]:
+            with contextlib.suppress(OSError):
+                old.unlink()
 
 
 def checkpoint_content(
@@ -82,8 +84,17 @@ def checkpoint_content(
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the oldest first."""
-    return sorted(folder.glob("step-*.safetensors"))
+    """Return the checkpoints in a folder, the oldest first; none where there is no such folder.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be listed, so nobody knows whether there are any.
+    """
+    try:
+        return [folder / name for name in sorted(names_in(folder)) if CHECKPOINT.fullmatch(name)]
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}; start again when it can be read") from None
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,13 @@ def load_checkpoint(path: Path, content: bytes | None = None) -> Checkpoint:
 
 
 def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest checkpoint that is whole; each damaged one passed over is reported through `warn`."""
+    """Return the newest checkpoint that is whole; each damaged one passed over is reported through `warn`.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be listed, or a checkpoint cannot be read or is of a version not known here.
+    """
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:

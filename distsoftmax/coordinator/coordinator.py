@@ -229,7 +229,7 @@ class Coordinator:
             self.progress.leave()
             self._saver.wait()
             if not self.failure:
-                self._errors.warn_of_shortfall(checkpoint_paths(self.checkpoints), self._sinks.n_unwritten)
+                self._errors.warn_of_shortfall(partial(checkpoint_paths, self.checkpoints), self._sinks.n_unwritten)
 
     def check_saved(self) -> None:
         """Raise on every rank what rank 0 could not do. Collective.

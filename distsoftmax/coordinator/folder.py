@@ -23,12 +23,13 @@ def choose_folder(config: TrainConfig, cluster: Communicator) -> Path:
     Raises
     ------
     InputError
-        On every rank: it cannot be made where it was asked for.
+        On every rank: it cannot be made where it was asked for, or the options cannot be written down.
     """
 
     def checked() -> Path:
         folder = Path(config.run.out or new_folder())
         _refuse_what_cannot_be_made(folder)
+        resuming_options(config)  # what cannot be written down is found before the data are read
         return folder
 
     return on_rank_0(cluster, checked)
@@ -55,14 +56,25 @@ def make_results_folder(folder: Path, wanted: Path) -> None:
 
 
 def resuming_options(config: TrainConfig) -> bytes:
-    """Return the content of a TOML file that resumes what its folder holds, from anywhere, also where it was moved."""
+    """Return the content of a TOML file that resumes what its folder holds, from anywhere, also where it was moved.
+
+    Raises
+    ------
+    InputError
+        Paths count from a working directory whose name is not UTF-8, as TOML is.
+    """
     settings = {
         part: {name: lasting(name, value) for name, value in options.items()}
         for part, options in config.sections().items()
     }
     settings["run"] |= {"out": os.curdir, "resume": "auto"}
     settings["run"].pop("deadline", None)  # it will have passed
-    return tomli_w.dumps(settings).encode()
+    try:
+        return tomli_w.dumps(settings).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the working directory {os.getcwd()!r} is not UTF-8; rename it, or name absolute paths"
+        ) from None
 
 
 def forget_warm(config: TrainConfig, folder: Path, error: BaseException | None) -> None:

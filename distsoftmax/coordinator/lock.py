@@ -30,6 +30,8 @@ PAUSE = 0.05  # seconds between two tries
 class FolderLock:
     """The lock of a folder. Rank 0 alone takes it.
 
+    A run of a path has the path's lock: the path holds it for all its runs, and nothing else may change one of them.
+
     Parameters
     ----------
     folder : Path
@@ -41,7 +43,6 @@ class FolderLock:
 
     def __init__(self, folder: Path, note: Callable[[str], None], timeout: float = 0.0) -> None:
         self._folder = folder
-        self._path = folder / LOCK
         self._note = note
         self._timeout = timeout
         self._release: Callable[[], object] | None = None
@@ -58,8 +59,10 @@ class FolderLock:
         """
         if self._release is not None:
             return
+        whole = _whole_folder(self._folder)
+        self._path = whole / LOCK
         try:
-            made = make_folder(self._folder)
+            made = make_folder(whole)
         except OSError as error:
             raise InputError(f"--out {self._folder}: cannot be made: {error.strerror}") from None
         try:
@@ -128,6 +131,12 @@ class FolderLock:
             f"note: {self._folder} lies on a file system without locks; see to it that no other run has this --out"
         )
         return True
+
+
+def _whole_folder(folder: Path) -> Path:
+    """Return the folder whose lock goes for a run: its own, or that of the path that it is a part of."""
+    path = Path(os.path.realpath(folder)).parent
+    return path.parent if path.name == "path" and os.path.exists(path.parent / "path.json") else folder
 
 
 def _release(descriptor: int, path: Path, made: list[Path]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from distsoftmax.arithmetic import library
 from distsoftmax.cluster.communicator import Communicator
 from distsoftmax.cluster.control import TimeUp
+from distsoftmax.cluster.cores import limit_of_node
 from distsoftmax.config import SolverConfig, TrainConfig
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.training.result import Interruption, Leg, Result
@@ -186,9 +187,8 @@ def _in_mib(size: int) -> str:
 
 
 def _cores() -> int:
-    """Return the cores of this node that the job may use: Slurm's word, or all of them."""
-    granted = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    return int(granted) if granted.isdecimal() else os.cpu_count() or 1
+    """Return the cores of this node that the job may use."""
+    return max(1, int(min(os.cpu_count() or 1, limit_of_node(os.environ))))
 
 
 def _held_out_log_loss(leg: Leg) -> float:

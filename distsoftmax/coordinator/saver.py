@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distsoftmax.errors import OutputError
+from distsoftmax.errors import InputError, OutputError
 
 
 class Saver:
@@ -114,19 +114,23 @@ class SaveErrors:
             self._causes[kind] = cause
             self._warn(f"warning: {error}. The run goes on, and tries again at its next save (--on-save-error)")
 
-    def warn_of_shortfall(self, checkpoints: Sequence[Path], n_lines: int) -> None:
+    def warn_of_shortfall(self, checkpoints: Callable[[], Sequence[Path]], n_lines: int) -> None:
         """Say at the end of a run what it has gone on without.
 
         Parameters
         ----------
-        checkpoints : sequence of Path
-            Those that are there, the oldest first.
+        checkpoints : callable
+            Returns those that are there, the oldest first, or raises an InputError.
         n_lines : int
             The lines that are missing in the metrics.
         """
         n_failed = self._counts["checkpoints"]
         if n_failed:
-            newest = f"the newest checkpoint is {checkpoints[-1].name}" if checkpoints else "there is no checkpoint"
+            try:
+                paths = checkpoints()
+                newest = f"the newest checkpoint is {paths[-1].name}" if paths else "there is no checkpoint"
+            except InputError:
+                newest = "the others cannot be listed now"
             self._warn(f"warning: {n_failed} {'save' if n_failed == 1 else 'saves'} of checkpoints failed; {newest}")
         if n_lines:
             self._warn(f"warning: metrics.jsonl lacks its last {n_lines} {'line' if n_lines == 1 else 'lines'}")

@@ -175,7 +175,7 @@ def expand(word: str) -> list[str]:
     Raises
     ------
     InputError
-        A folder without parts, or with parts of two tables; or a glob that matches nothing.
+        A folder without parts, with parts of two tables, or that cannot be listed; or a glob that matches nothing.
     """
     if os.path.isdir(word):
         paths = _parts_in(word)
@@ -192,7 +192,11 @@ def expand(word: str) -> list[str]:
 
 def _parts_in(folder: str) -> list[str]:
     """Return the files of a folder and of its folders that are named KEY=VALUE, by name."""
-    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if not is_hidden(name)]
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}; name the files in it one by one") from None
+    paths = [os.path.join(folder, name) for name in names if not is_hidden(name)]
     keyed = [path for path in paths if _is_key(path)]
     if not keyed:
         return paths

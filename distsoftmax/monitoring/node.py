@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from distsoftmax.cluster.control_groups import control_groups, cores_granted, text_of
 
 NAN = math.nan
 ROOT = Path("/")
@@ -84,8 +86,8 @@ class NodeReader:
     def __init__(self, cores: Collection[int], root: Path = ROOT) -> None:
         self._cores = frozenset(cores)
         self._root = root
-        self._groups = list(_control_groups(root))
-        self.n_cores = min([float(len(cores)), *filter(None, map(_cores_granted, self._groups))])
+        self._groups = list(control_groups(root))
+        self.n_cores = min([float(len(cores)), *filter(None, map(cores_granted, self._groups))])
         self._memory_limits = [(limit, group) for group in self._groups if (limit := _memory_limit(group)) is not None]
         self.memory = min([_memory()[0], *(limit for limit, _ in self._memory_limits)])
         self._frequency = root / f"sys/devices/system/cpu/cpu{min(cores, default=0)}/cpufreq/scaling_cur_freq"
@@ -93,7 +95,7 @@ class NodeReader:
 
     def usage(self) -> Usage:
         """Return the processor time so far."""
-        text = _text(self._root / "proc/stat")
+        text = text_of(self._root / "proc/stat")
         busy, stolen = core_seconds(text, self._cores) if text else _core_seconds_elsewhere()
         throttled = [seconds for group in self._groups if (seconds := _throttled(group)) is not None]
         return Usage(own=time.process_time(), busy=busy, stolen=stolen, throttled=max(throttled, default=NAN))
@@ -141,51 +143,21 @@ def core_seconds(text: str, cores: Collection[int]) -> tuple[float, float]:
     return (busy / tick, stolen / tick) if is_known else (NAN, NAN)
 
 
-def _control_groups(root: Path) -> Iterator[Path]:
-    """Yield the folders of this process's control groups, version 1 or 2, and of those around them: cgroups(7).
-
-    Within a container the path that the kernel tells may lie outside of what is mounted: then the mount itself counts.
-    """
-    mount = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        for controller in controllers.split(","):
-            if controller in ("cpu", "memory", ""):
-                top = mount / controller if controller else mount
-                own = top / path.lstrip("/")
-                while own != top:
-                    if os.path.isdir(own):  # Path.is_dir raises where a folder above it is closed
-                        yield own
-                    own = own.parent
-                if os.path.isdir(top):
-                    yield top
-
-
-def _cores_granted(group: Path) -> float | None:
-    quota, _, period = _text(group / "cpu.max").strip().partition(" ")  # version 2
-    if not quota:
-        quota, period = (_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
-    if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
-        return int(quota) / int(period)
-    return None
-
-
 def _memory_limit(group: Path) -> float | None:
-    text = (_text(group / "memory.max") or _text(group / "memory.limit_in_bytes")).strip()
+    text = (text_of(group / "memory.max") or text_of(group / "memory.limit_in_bytes")).strip()
     return float(text) if text.isdecimal() and int(text) < 1 << 60 else None  # version 1 writes 2^63 for none
 
 
 def _memory_used(group: Path) -> float | None:
     """Return what is taken of a limit, without files that are kept only as long as nobody needs the room."""
-    used = (_text(group / "memory.current") or _text(group / "memory.usage_in_bytes")).strip()
-    counts = dict(line.split(" ", 1) for line in _text(group / "memory.stat").splitlines() if " " in line)
+    used = (text_of(group / "memory.current") or text_of(group / "memory.usage_in_bytes")).strip()
+    counts = dict(line.split(" ", 1) for line in text_of(group / "memory.stat").splitlines() if " " in line)
     files = counts.get("total_inactive_file", counts.get("inactive_file", "0"))
     return float(int(used) - int(files)) if used.isdecimal() and files.isdecimal() else None
 
 
 def _throttled(group: Path) -> float | None:
-    counts = dict(line.split(" ", 1) for line in _text(group / "cpu.stat").splitlines() if " " in line)
+    counts = dict(line.split(" ", 1) for line in text_of(group / "cpu.stat").splitlines() if " " in line)
     for name, unit in (("throttled_usec", 1e-6), ("throttled_time", 1e-9)):
         if counts.get(name, "").isdecimal():
             return int(counts[name]) * unit
@@ -199,7 +171,7 @@ def _sensor(root: Path) -> Path | None:
         ("sys/class/thermal/thermal_zone*", "type", "temp"),
     ):
         for folder in sorted(root.glob(pattern)):
-            if _text(folder / name).strip() in CORE_SENSORS and _text(folder / reading):
+            if text_of(folder / name).strip() in CORE_SENSORS and text_of(folder / reading):
                 return folder / reading
     return None
 
@@ -230,13 +202,5 @@ def _load() -> float:
 
 
 def _number(path: Path) -> float:
-    text = _text(path).strip()
+    text = text_of(path).strip()
     return float(text) if text.lstrip("-").isdecimal() else NAN
-
-
-def _text(path: Path) -> str:
-    """Return what a file says; nothing where it cannot be read."""
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""

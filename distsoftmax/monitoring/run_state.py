@@ -119,7 +119,7 @@ class RunReader:
             step=last.get("step", -1),
             objective=_number(last.get("objective")),
             gap=_number(last.get("certified_gap")) or _number(last.get("estimated_gap")),
-            checkpoint=last_checkpoint_step(folder),
+            checkpoint=_checkpoint(folder),
             host=str(named.get("host", "")) if is_held else "",
             process=str(named.get("process", "")) if is_held else "",
             age=age,
@@ -206,6 +206,14 @@ class _Lines:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def _checkpoint(folder: Path) -> int:
+    """Return the step of the newest checkpoint; -1 where there is none, or this user may not see it."""
+    try:
+        return last_checkpoint_step(folder)
+    except OSError:
+        return -1
 
 
 def _balance(folder: Path) -> str:

@@ -20,6 +20,7 @@ from tyro.conf import Positional
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 import distsoftmax
+from distsoftmax.errors import InputError
 
 PLACEHOLDERS = {  # what stands for the value of an option in its help, as in the README
     **dict.fromkeys(("data", "valid"), "PATH"),
@@ -106,6 +107,20 @@ def options_of(config_type: type) -> tuple[Option, ...]:
     """
     own = [PRINT_CONFIG, HELP] if any(map(is_dataclass, get_type_hints(config_type).values())) else [HELP]
     return (*_options(config_type, None), *own)
+
+
+def refuse_other_bytes_than_utf8(arguments: Sequence[str]) -> None:
+    """Raise an InputError where an argument is not UTF-8: no file of options, no checkpoint and no log can name it."""
+    option = ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            option = f"{name} "
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            word = value if equals and argument.startswith("--") else argument
+            raise InputError(f"{option}{word!r} is not UTF-8; name it by a link to it, or rename it") from None
 
 
 def options_of_parser(parser: argparse.ArgumentParser) -> tuple[Option, ...]:

@@ -134,6 +134,14 @@ def test_a_job_whose_time_is_nearly_up_goes_into_the_queue_again(cluster, in_the
     assert job.sha256 == [sha256]
 
 
+def test_a_job_that_comes_no_further_stays_out_of_the_queue(cluster, submit):
+    job = submit(*TRAIN, "--max-steps", 10_000, "--deadline", time.time() + 20, **SLOW)
+    job.wait_for(lambda: "stopped by --deadline" in job.log, "its deadline")
+    cluster.start_again(job.number)
+    assert job.ended() == "FAILED", job.log
+    assert "no further than where it was" in job.log
+
+
 def test_a_job_that_is_cancelled_stays_so_and_can_be_resumed_by_hand(cluster, in_the_middle, run, sha256):
     job = in_the_middle()
     cluster.run("scancel", job.number)

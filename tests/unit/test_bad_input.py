@@ -4,6 +4,7 @@ The ranks are threads; tests/jobs/test_bad_input_of_jobs.py has some of this by 
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -249,6 +250,21 @@ def test_a_start_that_does_not_fit_the_data_is_refused_by_its_differences(job, m
     ended = job(3, "train", "--data", other, "--label", "kind", "--init", model, "--out", "run")
     words = ["--init model: the model does not fit the data", "lack its classes cat", "lacks the data's classes cow"]
     check(ended, [*words, "lack its features d", "lacks the data's features e"], tmp_path)
+
+
+@pytest.mark.parametrize("command", ["train", "describe"])
+def test_a_folder_that_may_not_be_listed_is_named(job, tmp_path, monkeypatch, command):
+    """As one of another user, whose files may be read by name."""
+    parts(a=GOOD)(tmp_path / "closed")
+
+    def listdir(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    words = ["closed", *LABEL] if command == "describe" else ["--data", "closed", *LABEL]
+    ended = job(2, command, *words)
+    assert ended.status == 2
+    assert ended.err == "error: closed: cannot be listed: Permission denied; name the files in it one by one\n"
 
 
 def test_a_folder_holds_one_path_or_one_run(job, table, tmp_path):

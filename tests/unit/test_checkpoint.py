@@ -103,6 +103,31 @@ def test_only_the_newest_are_kept(tmp_path):
     assert [int(path.stem.split("-")[1]) for path in checkpoint_paths(tmp_path)] == [100, 1000]
 
 
+@pytest.fixture
+def unlisted(monkeypatch):
+    """No folder can be listed for now, as where a file system fails over."""
+
+    def failing(folder):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "listdir", failing)
+    monkeypatch.setattr(os, "scandir", failing)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_one_without_checkpoints(tmp_path, unlisted):
+    with pytest.raises(InputError, match=r"checkpoints: cannot be listed: Input/output error; start again when"):
+        newest_checkpoint(tmp_path / "checkpoints", pytest.fail)
+
+
+def test_a_save_is_good_where_older_ones_cannot_be_listed(tmp_path, unlisted, monkeypatch):
+    save_checkpoint(tmp_path, state(1), identity(), keep=1)
+    save_checkpoint(tmp_path, state(2), identity(), keep=1)
+    monkeypatch.undo()
+    assert len(checkpoint_paths(tmp_path)) == 2
+    save_checkpoint(tmp_path, state(3), identity(), keep=1)
+    assert len(checkpoint_paths(tmp_path)) == 1
+
+
 def test_a_damaged_checkpoint_is_reported_and_passed_over(tmp_path):
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, state(step), identity(), keep=3)

@@ -711,6 +711,26 @@ def test_an_option_that_names_a_file_or_folder_and_is_given_an_empty_word_is_ref
         train("--data", "d.npz", *([f"--{option}", ""] if form == "two words" else [f"--{option}="]))
 
 
+NOT_UTF8 = "donn\udce9es.csv"  # what Python makes of a name in Latin-1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--data", NOT_UTF8], r"--data 'donn\udce9es.csv' is not UTF-8; name it by a link to it, or rename it"),
+        (["--data", "données.csv", NOT_UTF8, "--l2", "1"], r"--data 'donn\udce9es.csv' is not UTF-8"),
+        (["--l2", "1", f"--out=runs/{NOT_UTF8}"], r"--out 'runs/donn\udce9es.csv' is not UTF-8"),
+        ([NOT_UTF8, "--l2", "1"], r"'donn\udce9es.csv' is not UTF-8"),
+    ],
+    ids=ascii,
+)
+def test_what_is_not_utf8_is_refused_with_its_option(arguments, complaint):
+    with pytest.raises(InputError) as refusal:
+        train(*arguments)
+    assert str(refusal.value).startswith(complaint)
+    str(refusal.value).encode()  # it can be printed
+
+
 def test_an_empty_list_in_the_file_is_refused_as_an_option_without_words_is(toml):
     with pytest.raises(InputError, match="--data names nothing"):
         train("--config", toml("data = []\n"))

@@ -237,7 +237,9 @@ def pbs(tmp_path):
 
     class Pbs:
         def submit(self, *words):
-            subprocess.run([tmp_path / "launch" / "pbs.sh", *words], cwd=tmp_path, env=environment, check=True)
+            with subprocess.Popen([tmp_path / "launch" / "pbs.sh", *words], cwd=tmp_path, env=environment) as script:
+                assert script.wait(60) == 0
+            return f"runs/pbs-2026-01-02-030405-{script.pid}"  # the folder of a run whose options name none
 
         def start(self, number):
             return subprocess.Popen(["bash", tmp_path / f"job.{number}"], cwd=tmp_path, env=in_job)
@@ -260,25 +262,113 @@ def pbs(tmp_path):
 
 
 def test_a_pbs_job_starts_a_rank_a_slot_on_its_nodes_with_a_deadline(pbs):
-    pbs.submit("-l", "select=2:ncpus=2:mpiprocs=2", "--", "--data", "a file.csv", "--features", "it's", "--out", "run")
+    out = pbs.submit(
+        "-l", "select=2:ncpus=2:mpiprocs=2", "--", "--data", "a file.csv", "--features", "it's", "--out", "run"
+    )
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -l select=2:ncpus=2:mpiprocs=2\n"]
     assert pbs.run(0, 0) == 0
-    supervise = "-m distsoftmax.supervise --out runs/pbs-2026-01-02-030405 --"
+    supervise = f"-m distsoftmax.supervise --must-advance --out {out} --"
     expected = f"{supervise} mpirun --host red:2,blue:2 -n 4 python -m distsoftmax.train --deadline 4610"
     assert pbs.words() == [*expected.split(), "--data", "a file.csv", "--features", "it's", "--out", "run"]
     assert len(pbs.submitted()) == 1
 
 
 def test_a_pbs_job_that_has_stopped_early_submits_itself_again_into_the_same_folder(pbs):
-    pbs.submit("-q", "long", "--", "--config", "options.toml")  # which may name no folder
+    out = pbs.submit("-q", "long", "--", "--config", "options.toml")  # which may name no folder
     assert pbs.run(0, 75) == 75
     first = pbs.words()
     pbs.let_time_pass()
     assert pbs.submitted() == ["-N distsoftmax -r y -j oe -q long\n"] * 2
     assert pbs.run(1, 2) == 2
     assert pbs.words() == first
-    assert first[:5] == ["-m", "distsoftmax.supervise", "--out", "runs/pbs-2026-01-02-030405", "--"]
+    assert first[:6] == ["-m", "distsoftmax.supervise", "--must-advance", "--out", out, "--"]
     assert len(pbs.submitted()) == 2
+
+
+PYTHON = """#!/bin/bash
+# in place of Python: makes an environment without packages, and tells what was done to it
+case "$*" in
+    *"import sys; print"*) echo "{version} /usr" ;;
+    "-m venv --clear "*) echo made >>log; rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; sleep 0.3 ;;
+    *"-m pip install"*) echo installed >>log; [ ! -e offline ] ;;
+esac
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Set up an environment in a folder that has no more of the project than that takes, with stand-ins for Python."""
+    (tmp_path / "launch").mkdir()
+    shutil.copy(LAUNCH / "setup.sh", tmp_path / "launch")
+    (tmp_path / "pyproject.toml").touch()
+    for name, version in (("python3", "3.12"), ("other", "3.13")):
+        (tmp_path / name).write_text(PYTHON.format(version=version))
+        (tmp_path / name).chmod(0o755)
+
+    class Clone:
+        log = tmp_path / "log"
+
+        def start(self, folder=tmp_path, **environment):
+            path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+            words = [folder / "launch" / "setup.sh"]
+            return subprocess.Popen(words, cwd=folder, env=path | environment, stderr=subprocess.PIPE, text=True)
+
+        def set_up(self, **options):
+            """Return the status, what was said, and what was done."""
+            before = self.done()
+            process = self.start(**options)
+            _, err = process.communicate(timeout=60)
+            return process.returncode, err, self.done()[len(before) :]
+
+        def done(self):
+            return self.log.read_text().split() if self.log.exists() else []
+
+    return Clone()
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock there is no lock")
+def test_of_two_that_set_up_an_environment_at_once_one_does_it(clone):
+    both = [clone.start(), clone.start()]
+    said = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert clone.done() == ["made", "installed"]
+    assert sum("setup: waiting for another one" in text for text in said) == 1
+
+
+def test_an_environment_that_is_complete_is_brought_up_to_date_and_never_cleared(clone, tmp_path):
+    assert clone.set_up()[::2] == (0, ["made", "installed"])
+    (tmp_path / "pyproject.toml").write_text("# of another commit")
+    assert clone.set_up()[::2] == (0, ["installed"])
+    assert clone.set_up() == (0, "", [])
+
+
+def test_an_environment_keeps_the_python_that_made_it(clone, tmp_path):
+    clone.set_up()
+    status, err, done = clone.set_up(PYTHON=str(tmp_path / "other"))
+    assert (status, done) == (2, [])
+    assert f".venv was made by another Python than {tmp_path}/other (3.13 /usr), and jobs may run from it" in err
+    shutil.move(tmp_path / "other", tmp_path / "python3")  # as another node may have it
+    assert clone.set_up() == (0, "", [])
+    (tmp_path / ".venv" / "bin" / "python").unlink()  # as where the node lacks that interpreter
+    assert clone.set_up()[::2] == (2, [])
+
+
+def test_an_environment_that_is_not_complete_or_was_moved_is_made_anew(clone, tmp_path):
+    (tmp_path / "offline").touch()
+    assert clone.set_up()[::2] == (2, ["made", "installed"])
+    (tmp_path / "offline").unlink()
+    assert clone.set_up()[::2] == (0, ["made", "installed"])
+    shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("log"))
+    clone.log = tmp_path / "copy" / "log"
+    assert clone.set_up(folder=tmp_path / "copy")[::2] == (0, ["made", "installed"])
+
+
+def test_pbs_jobs_of_one_second_have_folders_of_their_own(pbs):
+    folders = [pbs.submit(), pbs.submit()]
+    assert folders[0] != folders[1]
+    for number, folder in enumerate(folders):
+        pbs.run(number, 0)
+        assert pbs.words()[4] == folder
 
 
 def test_a_pbs_job_that_is_deleted_is_saved_and_not_submitted_again(pbs, tmp_path):
@@ -297,5 +387,26 @@ def test_a_slurm_job_names_a_folder_only_where_its_options_name_none(options, pb
     (tmp_path / "status").write_text("0")
     environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}
     subprocess.run(["bash", LAUNCH / "slurm.sbatch", *options], cwd=tmp_path, env=environment, check=True, timeout=60)
-    expected = "-m distsoftmax.supervise --out runs/slurm-7 -- mpirun -n 2 python -m distsoftmax.train"
+    expected = "-m distsoftmax.supervise --must-advance --out runs/slurm-7 -- mpirun -n 2 python -m distsoftmax.train"
     assert pbs.words() == [*expected.split(), *options]
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "n_ranks"),
+    [
+        ({"SLURM_NTASKS": "24", "SLURM_JOB_NUM_NODES": "3"}, 24),
+        ({"SLURM_NTASKS_PER_NODE": "32", "SLURM_JOB_NUM_NODES": "4"}, 128),
+        ({"SLURM_JOB_NUM_NODES": "4"}, 4),
+        ({}, 1),
+    ],
+)
+def test_a_slurm_job_has_as_many_ranks_as_tasks_were_asked_for(asked_for, n_ranks, pbs, tmp_path):
+    (tmp_path / "status").write_text("0")
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", **asked_for}
+    subprocess.run(["bash", LAUNCH / "slurm.sbatch"], cwd=tmp_path, env=environment, check=True, timeout=60)
+    assert ranks_of(pbs.words()[pbs.words().index("--") + 1 :]) == n_ranks
+
+
+def test_the_slurm_script_asks_for_no_tasks_of_its_own():
+    """For beside --ntasks a user's --ntasks-per-node is but a maximum."""
+    assert not re.findall(r"^#SBATCH (?:-n|--ntasks).*", (LAUNCH / "slurm.sbatch").read_text(), re.MULTILINE)

@@ -58,6 +58,20 @@ def test_the_first_line_tells_where_the_digits_are_taken_for_want_of_data(tmp_pa
     assert first["own"].startswith("40 training samples")
 
 
+def test_a_working_directory_that_no_file_of_options_can_name_is_refused_before_data_are_read(
+    job, tmp_path, monkeypatch
+):
+    (tmp_path / "donn\udce9es").mkdir()
+    monkeypatch.chdir(tmp_path / "donn\udce9es")
+    ended = job(2, "train", "--data", "there-is-no-such-file.csv", "--out", tmp_path / "run")
+    assert ended.status == 2
+    assert r"donn\udce9es' is not UTF-8; rename it, or name absolute paths" in ended.err
+    assert not (tmp_path / "run").exists()
+    np.savez(tmp_path / "d.npz", X=np.eye(20), y=np.arange(20) % 2)
+    words = ["--data", tmp_path / "d.npz", "--max-steps", 1, "--out", tmp_path / "run"]
+    assert job(2, "train", *words).status == 0
+
+
 # --- one run at a time ---
 
 HOLD = """
@@ -243,6 +257,35 @@ def test_a_path_holds_its_folder_while_its_runs_go_on(job, tmp_path, small, monk
     ended = job(2, "train", *small, "--out", "run", "--l2-path", "1e-2:1e-3:2")
     assert ended.status == 0
     assert set(holders) == {os.getpid()}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["from elsewhere", "from its folder"])
+def test_a_run_of_a_path_is_left_alone_while_the_path_goes_on(job, held, small, no_patience, inside, monkeypatch):
+    folder, process = held
+    leg = folder / "path" / "02-l2-1e-03"
+    leg.mkdir(parents=True)
+    (leg / "config.toml").write_text('[run]\nout = "."\n')
+    assert job(1, "train", *small, "--config", leg / "config.toml").status == 0  # no path, only a folder of this name
+    (folder / "path.json").touch()
+    (leg / "model.safetensors").unlink()
+    words = [*small[:1], folder.parent / small[1], *small[2:]]
+    if inside:
+        monkeypatch.chdir(leg)
+    ended = job(1, "train", *words, "--config", "config.toml" if inside else leg / "config.toml")
+    assert ended.status == 2
+    assert f"is in use by another run, process {process.pid}" in ended.err
+    assert not (leg / "model.safetensors").exists()
+
+
+def test_a_path_is_left_alone_while_one_of_its_runs_goes_on_by_itself(job, tmp_path, small, no_patience):
+    words = [*small, "--out", "run", "--l2-path", "1e-2:1e-3:2"]
+    assert job(1, "train", *words).status == 0
+    (leg, _) = sorted((tmp_path / "run" / "path").iterdir())
+    own = lock_of(leg)
+    own.take()
+    assert "is in use by another run" in job(1, "train", *words).err
+    own.release()
+    assert job(1, "train", *words).status == 0
 
 
 def test_a_rank_that_becomes_rank_0_takes_the_folder_over(job, held, small):

@@ -1,6 +1,9 @@
 """Runs that go on where an earlier one ended, in the bits of one that did not end; jobs/ has those that are cut off."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 from distsoftmax.arithmetic.library import VERSION
 from distsoftmax.coordinator import run_identity
@@ -19,6 +22,26 @@ def test_a_damaged_checkpoint_is_passed_over_loudly_with_the_same_bits(job, tmp_
     assert newest.name in again.err
     assert f"after step {int(before.stem.removeprefix('step-'))}" in again.out
     assert again.sha256 == whole
+
+
+def test_a_run_whose_checkpoints_cannot_be_listed_keeps_what_it_has_and_ends(job, tmp_path, monkeypatch):
+    options = ["--max-steps", 5, "--tolerance", 0, "--out", "run"]
+    whole = job(2, "train", *options).sha256
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+
+    def failing(folder):
+        if Path(folder).name == "checkpoints":
+            raise OSError(errno.EIO, "Input/output error")
+        return listdir(folder)
+
+    with monkeypatch.context() as outage:
+        listdir = os.listdir
+        outage.setattr(os, "listdir", failing)
+        ended = job(2, "train", *options, "--warm")
+    assert ended.status == 2
+    assert "error: run/checkpoints: cannot be listed: Input/output error" in ended.err
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == metrics
+    assert job(3, "train", *options).sha256 == whole
 
 
 def test_a_finished_run_can_be_extended_and_equals_a_longer_one_in_its_metrics_too(job, tmp_path):

@@ -90,7 +90,7 @@ def test_a_fault_in_a_save_is_raised_where_its_errors_are_asked_for():
         saver.errors()
 
 
-def test_a_warning_is_given_for_each_cause_not_for_each_save():
+def test_a_warning_is_given_for_each_cause_not_for_each_save(tmp_path):
     said = []
     errors = SaveErrors(stop=False, warn=said.append)
     for step, cause in enumerate(["full", "full", "read-only", "full"]):
@@ -104,11 +104,15 @@ def test_a_warning_is_given_for_each_cause_not_for_each_save():
     ]
     assert errors.fatal == ""
     said.clear()
-    errors.warn_of_shortfall([], 3)
+    errors.warn_of_shortfall(list, 3)
     assert said == [
         "warning: 4 saves of checkpoints failed; there is no checkpoint",
         "warning: metrics.jsonl lacks its last 3 lines",
     ]
+    loop = tmp_path / "checkpoints"
+    loop.symlink_to(loop)
+    errors.warn_of_shortfall(lambda: checkpoint.checkpoint_paths(loop), 0)
+    assert said[2:] == ["warning: 4 saves of checkpoints failed; the others cannot be listed now"]
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from distsoftmax import run_folder
 from distsoftmax.run_folder import Position, position
 from distsoftmax.supervision import job as job_module
 from distsoftmax.supervision import remote
@@ -36,6 +39,9 @@ mkdir -p run/checkpoints
 step() { echo "{\\"step\\": $1}" >>run/metrics.jsonl; }
 model() { echo $n >run/new; mv run/new run/model.safetensors; }
 """
+# its pause for an outage is a moment
+SUPERVISE_QUICKLY = [sys.executable, "-c"]
+SUPERVISE_QUICKLY += ["import sys; from distsoftmax import supervise as s; s.OUTAGE_PAUSE = 0.1; sys.exit(s.main())"]
 ADDED = ["distsoftmax.train", "--out", "run"]  # makes of a script a command that trains
 
 
@@ -44,11 +50,11 @@ def start(tmp_path):
     """Start a script under the supervisor; at the end nothing of it may run."""
     started = []
 
-    def start(script, *options, training=True, **pipes):
+    def start(script, *options, training=True, program=SUPERVISE, **pipes):
         words = ["bash", "-c", (TRAINING if training else "") + script, *(ADDED if training else [])]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | pipes
         process = subprocess.Popen(
-            [*SUPERVISE, *options, "--", *words], cwd=tmp_path, stdin=subprocess.DEVNULL, text=True, **pipes
+            [*program, *options, "--", *words], cwd=tmp_path, stdin=subprocess.DEVNULL, text=True, **pipes
         )
         started.append(process)
         return process
@@ -66,8 +72,8 @@ def start(tmp_path):
 def supervised(start):
     """Run a script to its end under the supervisor; return status, standard output and standard error."""
 
-    def supervised(script, *options, training=True, **pipes):
-        process = start(script, *options, training=training, **pipes)
+    def supervised(script, *options, **pipes):
+        process = start(script, *options, **pipes)
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -104,6 +110,57 @@ def wait_until_gone(pid):
 def test_bad_input_and_an_early_end_are_final(supervised, tmp_path, status):
     assert supervised(f"exit {status}") == (status, "", "")
     assert starts(tmp_path) == 1
+
+
+def test_input_that_was_good_at_the_first_start_is_tried_again_after_an_outage(supervised, tmp_path):
+    script = "[ $n = 1 ] && step 5 && kill -9 $$; [ $n = 2 ] && exit 2; model"
+    status, _, err = supervised(script, program=SUPERVISE_QUICKLY)
+    assert (status, starts(tmp_path)) == (0, 3)
+    assert "the job ended with status 2 after step 5; restart 2 of 10 in 0.1 s" in err
+
+
+def test_input_that_stays_bad_at_every_restart_is_given_up_with_the_cause(supervised, tmp_path):
+    script = "[ $n = 1 ] && kill -9 $$; echo 'error: letter.csv: has changed' >&2; exit 2"
+    status, _, err = supervised(script, program=SUPERVISE_QUICKLY)
+    assert (status, starts(tmp_path)) == (2, 3)
+    assert err.endswith("standard error were\n  error: letter.csv: has changed\n")
+
+
+def test_a_folder_that_cannot_be_read_for_a_while_is_as_far_as_it_was(supervised, tmp_path):
+    """A link to itself in its place cannot be followed."""
+    script = "case $n in 1) step 5 ;; 2) mv run hidden; ln -s run run ;; 3) rm run; mv hidden run; model; exit ;; esac"
+    status, _, err = supervised(f"{script}; exit 1")
+    assert (status, starts(tmp_path)) == (0, 3)
+    assert "the job ended with status 1 after step 5; restart 2 of 10" in err
+
+
+def test_a_command_that_is_gone_at_a_restart_is_looked_for_again(tmp_path):
+    mpirun = tmp_path / "mpirun"
+    mpirun.write_text("#!/bin/bash\nmv mpirun gone; exit 1\n")
+    mpirun.chmod(0o755)
+    words = [*SUPERVISE_QUICKLY, "--", "./mpirun", "-n", "1", "python", "-m", *ADDED]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("./mpirun: cannot be started: No such file or directory") == 2
+    assert done.stderr.endswith("it is not started again: 2 restarts in a row came no further\n")
+
+
+def test_a_run_that_must_advance_and_stops_where_it_was_is_not_resumable_as_it_is(supervised, tmp_path):
+    assert supervised("step 3; exit 75", "--must-advance") == (75, "", "")
+    status, _, err = supervised("exit 75", "--must-advance")
+    assert (status, starts(tmp_path)) == (1, 2)
+    assert "the run has stopped after step 3, no further than where it was, and would again. Give it more time" in err
+    assert supervised("exit 75") == (75, "", "")  # a person knows why
+    assert supervised("exit 75", "--must-advance", training=False) == (75, "", "")  # what is no run has no steps
+
+
+def test_a_run_that_must_advance_is_not_resumable_where_a_signal_comes_before_its_first_step(start, tmp_path):
+    process = start("trap 'exit 75' USR1; echo $$ >pid; while :; do sleep 0.01; done", "--must-advance")
+    wait_for(tmp_path / "pid")
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the run has stopped before its first step, no further than where it was" in err
 
 
 def test_a_job_that_is_done_is_final(supervised, tmp_path):
@@ -151,6 +208,22 @@ def test_an_exit_status_of_0_without_a_new_model_is_no_success(supervised, tmp_p
     status, _, err = supervised("step $n; [ $n = 1 ] || model")
     assert (status, starts(tmp_path)) == (0, 2)
     assert "ended with status 0, but without a model after step 1; restart 1" in err
+
+
+def test_a_model_that_another_host_has_just_written_is_seen(tmp_path, monkeypatch):
+    """A client of NFS may remember for a minute that there was no file, until the folder is opened."""
+    (tmp_path / "model.safetensors").touch()
+    opened, listdir, stat = [], os.listdir, os.stat
+
+    def remembering(path, **options):
+        if path == tmp_path / "model.safetensors" and not opened:
+            raise FileNotFoundError
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "listdir", lambda path: opened.append(path) or listdir(path))
+    monkeypatch.setattr(os, "stat", remembering)
+    assert run_folder.model_stamp(tmp_path) is not None
+    assert opened == [tmp_path]
 
 
 def test_no_more_restarts_than_were_asked_for(supervised, tmp_path):
@@ -365,10 +438,18 @@ def test_a_run_without_a_folder_gets_one_and_keeps_it(options, tmp_path, monkeyp
     command = Command.of([*MPIRUN, *options], warm=False)
     assert command.words[-2] == "--out"
     assert command.words[-1] == str(command.out)
-    command.out.mkdir(parents=True)
-    assert Command.of(MPIRUN, warm=False).out != command.out
     command = Command.of([*MPIRUN, *options], warm=False, default_out="runs/job-7")
     assert command == Command((*MPIRUN, *options, "--out", "runs/job-7"), Path("runs/job-7"))
+
+
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(monkeypatch):
+    monkeypatch.setattr(run_folder, "datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5)))
+    names = []
+    for host, process in (("red", 7), ("red", 8), ("blue.example.org", 7)):
+        monkeypatch.setattr(os, "uname", lambda host=host: SimpleNamespace(nodename=host))
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        names.append(run_folder.new_folder())
+    assert names == [f"runs/2026-01-02-030405-{end}" for end in ("red-7", "red-8", "blue-7")]
 
 
 @pytest.mark.parametrize("program", ["distsoftmax train", "/opt/bin/distsoftmax train", "python -m distsoftmax train"])

@@ -34,6 +34,7 @@ from distsoftmax.solvers.protocol import Array, Evaluation, HessianModel, Object
 from distsoftmax.solvers.proximal_newton import proximal_newton
 from distsoftmax.solvers.state import Solver, State, ahead, first_state, moved
 
+BY_PAIRS = 32  # steps by pairs, at least: many runs end before a step by the hessian would take less time than these
 CONTRACTION = 0.95  # the product of t and the largest curvature met; it must be below 1
 LEAST_TAU = 1 / 8  # below this tau the plain proximal step is taken
 NEGLIGIBLE = 1e-6  # multiple of what rounding may hide; small, as without L2 the certificate needs small residuals
@@ -50,14 +51,11 @@ class ProximalLbfgsState(State):
         T(x), x being `parameters`.
     steps, changes : sequence of ndarray
         The last steps and the residual's changes over them, the oldest first; at most `MEMORY`.
-    anchor : ndarray of float64
-        The parameters that the hessian is taken at.
     """
 
     proximal: Array
     steps: Sequence[Array]
     changes: Sequence[Array]
-    anchor: Array
 
     @property
     def solution(self) -> Array:
@@ -74,7 +72,7 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
         """See `Solver.init`. Two evaluations: the second measures the curvature along the gradient."""
         first = first_state(objective, parameters)
         own = _InUnits(objective)
-        here = own.into(ProximalLbfgsState(**vars(first), proximal=parameters, steps=(), changes=(), anchor=parameters))
+        here = own.into(ProximalLbfgsState(**vars(first), proximal=parameters, steps=(), changes=()))
         gradient = here.evaluation.gradient
         length, size = norm(gradient), 1.0
         if length > 0:
@@ -87,13 +85,10 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
     def step(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
         """See `Solver.step`."""
         refits = objective.refits
-        if refits is not None and state.step >= refits.interval:
-            if refits.exact or refits.is_due(state.step):
-                state = replace(state, anchor=state.parameters)
-            model = objective.hessian_model(state.anchor)
-            if model is not None:
-                return self._newton(objective, state, model)
-        return self._quasi_newton(objective, state)
+        if refits is None or state.step < max(refits.interval, BY_PAIRS):
+            return self._quasi_newton(objective, state)
+        model = objective.hessian_model(state.parameters)
+        return self._quasi_newton(objective, state) if model is None else self._newton(objective, state, model)
 
     def _newton(self, objective: Objective, state: ProximalLbfgsState, model: HessianModel) -> ProximalLbfgsState:
         """Return the state after a step by the hessian, whose solution is where it was measured."""

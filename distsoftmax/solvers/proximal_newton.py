@@ -31,7 +31,7 @@ SUFFICIENT = 1e-4  # fraction of the predicted decrease that a step needs
 LEAST_SIZE = 1e-3  # of a step, as a part of the way to the model's minimiser
 POLISHING = (1.0, 0.5, 0.25, 0.1)  # parts of a Newton step in the entries that are not 0, tried in turn
 DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # added to the diagonal, times the mean eigenvalue, until it is positive definite
-NEGLIGIBLE = 1e-2  # multiple of what rounding may hide; a smaller predicted decrease leads nowhere
+NEGLIGIBLE = 1e-6  # multiple of what rounding may hide; small, as without L2 the certificate needs small gradients
 
 
 class Trial(NamedTuple):
@@ -63,13 +63,16 @@ def proximal_newton(
     predicted = dot(gradient, way) + penalty.value(target) - penalty.value(start)
     if not -predicted > NEGLIGIBLE * noise(here, here):
         return None
-    size = 1.0
+    steepness, size = norm(penalty.least_subgradient(start, gradient)), 1.0
     while size >= LEAST_SIZE:
-        point = units.step(target if size == 1.0 else start + size * way)
+        own = target if size == 1.0 else start + size * way
+        point = units.step(own)
         reached = objective(point)
-        change, hidden = reached.value - here.value, noise(here, reached)
-        closer = abs(change) <= hidden and reached.gradient_norm < here.gradient_norm
-        if change <= SUFFICIENT * size * predicted or closer:
+        change = reached.value - here.value
+        if change <= SUFFICIENT * size * predicted:
+            return Trial(point, reached)
+        is_hidden = abs(change) <= noise(here, reached)
+        if is_hidden and norm(penalty.least_subgradient(own, units.gradient(reached.gradient))) < steepness:
             return Trial(point, reached)
         size /= 2
     return None

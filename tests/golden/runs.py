@@ -21,6 +21,7 @@ WEIGHED = "--weight w --class-weight balanced"
 TABLE = "--data table.csv --label kind --weight w --one-hot colour"
 BYTES = "--data bytes.npy --labels bytes-labels.npy"
 DESCENT, SGD = "--solver gradient-descent --max-steps 8", "--solver sgd --epochs 2 --batch 64"
+PROXIMAL_NEWTON = "--solver lbfgs --max-steps 35 --tolerance 1e-12"  # from step 32 on
 LBFGS, NEWTON = "--solver lbfgs --max-steps 8", "--solver trust-region --max-steps 4"
 
 RUNS = {
@@ -47,6 +48,8 @@ RUNS = {
     "proximal-group-uint8": f"{BYTES} {LBFGS} --group 2e-2",
     "proximal-elastic-net-sparse": f"--data sparse.npz {WEIGHED} {LBFGS} --l1 5e-3 --l2 1e-3",
     "proximal-all-penalties": f"--data nine.npz --no-standardize {LBFGS} --l1 5e-3 --group 5e-3 --l2 1e-3",
+    "proximal-newton-l1": f"--data floats.npz --weight w {PROXIMAL_NEWTON} --l1 1e-3",
+    "proximal-newton-raw": f"--data nine.npz --no-standardize {PROXIMAL_NEWTON} --l1 2e-3 --group 2e-3 --l2 1e-3",
     # trust region
     "trust-region": f"--data blocks.npz --shards 2 {NEWTON} --l2 1e-4",
     "trust-region-float64": f"--data nine.npz {WEIGHED} {NEWTON} --l2 1e-3",

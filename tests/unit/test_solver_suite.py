@@ -30,7 +30,7 @@ from distsoftmax.coordinator.checkpoint import checkpoint_paths, load_checkpoint
 from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.errors import InputError
 from distsoftmax.objective import preconditioners
-from distsoftmax.solvers import lbfgs, make_solver
+from distsoftmax.solvers import lbfgs, make_solver, proximal_lbfgs
 from distsoftmax.training.stopping import certified
 
 SOLVERS = {
@@ -75,9 +75,12 @@ CLASSES, ROWS, FEATURES = 3, 120, 6
 
 @pytest.fixture(autouse=True)
 def _hessian(request, monkeypatch):
-    """Whether the solver has the hessian as a matrix follows from its name."""
+    """Whether the solver has the hessian as a matrix, and from when on, follows from its name."""
     names = getattr(request.node, "callspec", None)
-    if names is not None and names.params.get("solver") == "lbfgs of pairs":
+    solver = None if names is None else names.params.get("solver")
+    if solver == "lbfgs":
+        monkeypatch.setattr(proximal_lbfgs, "BY_PAIRS", 0)
+    if solver == "lbfgs of pairs":
         monkeypatch.setattr(preconditioners, "LARGEST_HESSIAN", 0)
 
 

@@ -103,13 +103,20 @@ def model_file(name: str | Path) -> Path:
     return Path(name, "model.safetensors") if os.path.isdir(name) else Path(name)
 
 
+def whole_folder(folder: Path) -> Path:
+    """Return the folder whose lock goes for a run: its own, or that of the path that it is a part of."""
+    path = Path(os.path.realpath(folder)).parent
+    return path.parent if path.name == "path" and os.path.exists(path.parent / "path.json") else folder
+
+
 def holder(out: Path) -> tuple[Literal["held", "left", "none", "unknown"], Mapping[str, object]]:
     """Return whether a run works in a folder, and who says so: host, process and when it was started.
 
-    A lock that nobody holds was `left` by a run that has died. `unknown`: it cannot be told here.
+    In the folder of a run of a path that is whoever works in the path's. A lock that nobody holds was `left` by a run
+    that has died. `unknown`: it cannot be told here.
     """
     try:
-        descriptor = os.open(out / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(whole_folder(out) / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return "none", {}
     except OSError:

@@ -64,7 +64,8 @@ fi
 
 echo "setup: making $venv ..." >&2
 if is_complete; then
-    [[ $(cat "$stamp") == "$version"$'\n'* ]] ||
+    # the environment's own Python may have been renewed, as by an update of the system, and is another one then
+    [ "$python" = "$own" ] || [[ $(cat "$stamp") == "$version"$'\n'* ]] ||
         fail "$venv was made by another Python than $python ($version), and jobs may run from it; set PYTHON to that one, \
 or remove $venv and call again"
     [ "$mpi" != system ] || grep -qxF "$(command -v mpirun)" "$stamp" ||

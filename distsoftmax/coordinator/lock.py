@@ -19,7 +19,7 @@ from weakref import finalize
 
 from distsoftmax.durable import make_folder, open_regular, remedy
 from distsoftmax.errors import InputError
-from distsoftmax.run_folder import HELD, LOCK, lock_content
+from distsoftmax.run_folder import HELD, LOCK, lock_content, whole_folder
 
 PATIENCE = 5.0  # seconds that are waited for a process of this node: one that was killed may not be gone yet
 PATIENCE_ELSEWHERE = 100.0  # for one of another node: an NFS server keeps a dead node's locks for a lease, 90 seconds
@@ -59,7 +59,7 @@ class FolderLock:
         """
         if self._release is not None:
             return
-        whole = _whole_folder(self._folder)
+        whole = whole_folder(self._folder)
         self._path = whole / LOCK
         try:
             made = make_folder(whole)
@@ -131,12 +131,6 @@ class FolderLock:
             f"note: {self._folder} lies on a file system without locks; see to it that no other run has this --out"
         )
         return True
-
-
-def _whole_folder(folder: Path) -> Path:
-    """Return the folder whose lock goes for a run: its own, or that of the path that it is a part of."""
-    path = Path(os.path.realpath(folder)).parent
-    return path.parent if path.name == "path" and os.path.exists(path.parent / "path.json") else folder
 
 
 def _release(descriptor: int, path: Path, made: list[Path]) -> None:

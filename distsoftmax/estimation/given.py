@@ -122,21 +122,24 @@ def given_rows(
     """
     X, y, weights = agreed(cluster, lambda: _checked(estimator, X, y, sample_weight, cluster))
     names = tuple(estimator.feature_names_in_) if hasattr(estimator, "feature_names_in_") else None
-    values, codes = _numbered(y)
+    values, codes = agreed(cluster, lambda: _numbered(y))
     texts = tuple(map(_spelled, values.tolist()))
     weighs = np.zeros(len(texts), dtype=np.bool_)
     weighs[codes if weights is None else codes[weights != 0]] = True
     that_weigh = set(cluster.union(text for text, does in zip(texts, weighs.tolist(), strict=True) if does))
     kept = np.array([text in that_weigh for text in texts], dtype=np.bool_)
-    if that_weigh and not kept.all():
+
+    def rows_of_rank() -> tuple[RowsOfRanks, NDArray]:
+        if not that_weigh or kept.all():
+            return RowsOfRanks(_usable(X), TextColumn(texts, codes), values.dtype, weights, names), values
         rows = kept[codes]
-        X, weights, codes = (
-            X[rows],
-            None if weights is None else weights[rows],
-            (np.cumsum(kept, dtype=np.int64) - 1)[codes[rows]],
+        labels = TextColumn(
+            tuple(text for text in texts if text in that_weigh), (np.cumsum(kept, dtype=np.int64) - 1)[codes[rows]]
         )
-        values, texts = values[kept], tuple(text for text in texts if text in that_weigh)
-    return RowsOfRanks(_usable(X), TextColumn(texts, codes), values.dtype, weights, names), values
+        of_rows = None if weights is None else weights[rows]
+        return RowsOfRanks(_usable(X[rows]), labels, values.dtype, of_rows, names), values[kept]
+
+    return agreed(cluster, rows_of_rank)
 
 
 def _checked(

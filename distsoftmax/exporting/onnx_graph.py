@@ -6,8 +6,8 @@ has an underscore behind its name. Outputs: `label` (rows,), strings, and `proba
 order of the model's classes. Numbers are float64, or float32 where that is asked for.
 
 A missing number is NaN, or one that --missing has named, and is filled as in training; a model that was trained
-without a fill gives NaN for it. A category that training never saw, or a missing one (an empty string), is 0 in all its
-columns.
+without a fill gives NaN for it. A category that training never saw, or spelled otherwise, or a missing one (an
+empty string), is 0 in all its columns.
 
     session = onnxruntime.InferenceSession("wine.onnx")
     label, probabilities = session.run(None, {"X": rows})

@@ -69,7 +69,7 @@ def _present(
 ) -> tuple[tuple[Shard, ...], int]:
     """Return the shards with the clusters that occur in them numbered anew, and how many these are. Collective.
 
-    A cluster whose rows all have weight 0 is none.
+    A cluster whose rows all have weight 0 is none. Where no row weighs anything there is none at all.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _present(
         counts += np.bincount(of_shard, minlength=len(names))
     cluster.sum_integers(counts)
     (present,) = np.nonzero(counts)
-    if present.size < 2:
+    if present.size == 1:
         raise InputError(
             f"{path}: all samples have the same cluster, {column} {names[present[0]]!r}; cluster-robust standard "
             "errors compare clusters: name another column, or use --covariance sandwich"

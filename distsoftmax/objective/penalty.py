@@ -32,7 +32,8 @@ class Penalty:
     ----------
     config : ObjectiveConfig
     unit : ndarray of float64, (n_features,), or None
-        coef is what is given divided by this, column by column; None: it is what is given.
+        coef is what is given divided by this, column by column; None: it is what is given. For r alone: the L2 term
+        knows no units.
     """
 
     config: ObjectiveConfig
@@ -92,7 +93,7 @@ class Penalty:
         if self.config.group:
             length = norm(result)
             result = result * (max(length - size * self.config.group / unit, 0.0) / length) if length > 0 else result
-        return result
+        return result + 0.0  # -0 becomes 0
 
     @property
     def has_kinks(self) -> bool:
@@ -115,17 +116,17 @@ class Penalty:
         mean = matrix_vector(coef.T, np.ones(n_classes)) / n_classes
         if not l1:
             coef -= mean
-            return result
-        if l2:
+        elif l2:
             parts = (2 * np.arange(n_classes + 1)[:, None] - n_classes) / n_classes  # from -1 to 1
             shifts = parts * min(l1 / l2, LARGEST_SHIFT)
             shifts = shifts if self.unit is None else shifts * self.unit
             ordered = np.sort(np.concatenate([coef, mean + shifts]), axis=0)
             coef -= ordered[n_classes]
-            return result
-        ordered = np.sort(coef, axis=0)
-        below, above = ordered[(n_classes - 1) // 2], ordered[n_classes // 2]
-        coef -= np.where(np.abs(below) <= np.abs(above), below, above)
+        else:
+            ordered = np.sort(coef, axis=0)
+            below, above = ordered[(n_classes - 1) // 2], ordered[n_classes // 2]
+            coef -= np.where(np.abs(below) <= np.abs(above), below, above)
+        coef += 0.0  # -0 becomes 0
         return result
 
     def least_subgradient(self, parameters: Doubles, gradient: Doubles) -> Doubles:

@@ -15,7 +15,8 @@ All is in units in which no feature is larger than another or far from 0, where 
 all of them. A trial costs one evaluation. The size t follows the curvature met
 (`accelerated_gradient.curvature_between`). The solution is T(x): the proximal operator makes its zeros exact.
 
-Where the hessian is at hand as a matrix, and worth its time (`Refits`), steps are by `proximal_newton.py`.
+Where the hessian is at hand as a matrix, and a run is long enough to be worth one (`Refits.interval`), steps are by
+`proximal_newton.py`.
 """
 
 from __future__ import annotations
@@ -48,23 +49,24 @@ class ProximalLbfgsState(State):
     Attributes
     ----------
     proximal : ndarray of float64
-        T(x), x being `parameters`.
-    steps, changes : sequence of ndarray
-        The last steps and the residual's changes over them, the oldest first; at most `MEMORY`.
+        T(x), x being `parameters`; x itself after a whole step by the hessian.
+    own_steps, own_changes : sequence of ndarray
+        The last steps and the residual's changes over them, in the units of the features, as t is too; the oldest
+        first, at most `MEMORY`.
     """
 
     proximal: Array
-    steps: Sequence[Array]
-    changes: Sequence[Array]
+    own_steps: Sequence[Array]
+    own_changes: Sequence[Array]
 
     @property
     def solution(self) -> Array:
-        """T(x), with its exact zeros; x itself after a step by the hessian."""
+        """T(x), with its exact zeros; x itself after a whole step by the hessian, which has them, too."""
         return self.proximal
 
 
 class ProximalLbfgs(Solver[ProximalLbfgsState]):
-    """Quasi-Newton steps on the proximal residual. One evaluation a step, seldom more."""
+    """Quasi-Newton steps on the proximal residual, then steps by the hessian. One evaluation a step, seldom more."""
 
     state_type = ProximalLbfgsState
 
@@ -72,7 +74,7 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
         """See `Solver.init`. Two evaluations: the second measures the curvature along the gradient."""
         first = first_state(objective, parameters)
         own = _InUnits(objective)
-        here = own.into(ProximalLbfgsState(**vars(first), proximal=parameters, steps=(), changes=()))
+        here = own.into(ProximalLbfgsState(**vars(first), proximal=parameters, own_steps=(), own_changes=()))
         gradient = here.evaluation.gradient
         length, size = norm(gradient), 1.0
         if length > 0:
@@ -91,19 +93,25 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
         return self._quasi_newton(objective, state) if model is None else self._newton(objective, state, model)
 
     def _newton(self, objective: Objective, state: ProximalLbfgsState, model: HessianModel) -> ProximalLbfgsState:
-        """Return the state after a step by the hessian, whose solution is where it was measured."""
-        trial = proximal_newton(objective, _penalty(objective), state.parameters, state.evaluation, model)
-        if trial is None:
-            return self._quasi_newton(objective, state, is_first=True)
-        return moved(state, trial.point, trial.evaluation, proximal=trial.point)
+        """Return the state after a step by the hessian, or after one by pairs where that leads nowhere.
 
-    def _quasi_newton(
-        self, objective: Objective, state: ProximalLbfgsState, *, is_first: bool = False
-    ) -> ProximalLbfgsState:
-        """Return the state after a step by pairs; the first of them has none, and no proximal step is known yet."""
+        A whole step leads to a point with exact zeros, so that is the solution; else it is a proximal step away.
+        """
+        reached = proximal_newton(objective, _penalty(objective), state.parameters, state.evaluation, model)
+        if reached is None:
+            return self._quasi_newton(objective, state)
+        later = moved(state, reached.point, reached.evaluation, proximal=reached.point, own_steps=(), own_changes=())
+        if reached.is_whole:
+            return later
+        own = _InUnits(objective)
+        here = own.into(later)
+        return own.out_of(_shortened(here, own.penalty, here.step_size, here.lower_bound))
+
+    def _quasi_newton(self, objective: Objective, state: ProximalLbfgsState) -> ProximalLbfgsState:
+        """Return the state after a step by pairs."""
         own = _InUnits(objective)
         later = own.into(state)
-        if is_first:
+        if np.array_equal(later.proximal, later.parameters):  # after a step by the hessian: none is known
             later = _shortened(later, own.penalty, later.step_size, later.lower_bound)
         while later.step == state.step:
             later = self._attempt(own, later)
@@ -117,8 +125,8 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
         if not scale > NEGLIGIBLE * noise(here, here):
             return replace(state, step=state.step + 1, exhausted=True)
         before = _envelope(penalty, state.parameters, here, state.proximal, size)
-        quasi_newton = two_loop(state.steps, state.changes, residual)
-        tau = 1.0 if len(state.steps) else 0.0
+        quasi_newton = two_loop(state.own_steps, state.own_changes, residual)
+        tau = 1.0 if len(state.own_steps) else 0.0
         lower_bound = state.lower_bound
         while True:
             point = _between(state, residual, quasi_newton, tau)
@@ -140,8 +148,12 @@ class ProximalLbfgs(Solver[ProximalLbfgsState]):
             if tau == 0.0:
                 return _shortened(state, penalty, size / 2, lower_bound)
             tau = tau / 2 if tau > LEAST_TAU else 0.0
-        steps, changes = with_pair(state.steps, state.changes, point - state.parameters, point - proximal - residual)
-        return moved(state, point, reached, lower_bound=lower_bound, proximal=proximal, steps=steps, changes=changes)
+        steps, changes = with_pair(
+            state.own_steps, state.own_changes, point - state.parameters, point - proximal - residual
+        )
+        return moved(
+            state, point, reached, lower_bound=lower_bound, proximal=proximal, own_steps=steps, own_changes=changes
+        )
 
 
 class _InUnits:
@@ -202,7 +214,7 @@ def _between(state: ProximalLbfgsState, residual: Array, quasi_newton: Array, ta
 def _shortened(state: ProximalLbfgsState, penalty: Penalty, size: float, lower_bound: float) -> ProximalLbfgsState:
     """Return the state with a shorter t; the pairs are those of another residual then."""
     proximal = penalty.prox(ahead(state.parameters, -size, state.evaluation.gradient), size)
-    return replace(state, proximal=proximal, step_size=size, lower_bound=lower_bound, steps=(), changes=())
+    return replace(state, proximal=proximal, step_size=size, lower_bound=lower_bound, own_steps=(), own_changes=())
 
 
 def _envelope(penalty: Penalty, point: Array, evaluation: Evaluation, proximal: Array, size: float) -> float:

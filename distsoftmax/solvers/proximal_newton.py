@@ -26,15 +26,15 @@ from distsoftmax.solvers.line_search import noise
 from distsoftmax.solvers.protocol import Array, Evaluation, HessianModel, Objective, Penalty
 
 MOST_ROUNDS, SWEEPS = 10, 3  # of the model's minimisation, and sweeps in a round
-ENOUGH = 0.1  # the proximal residual of the model, relative to that at its start, with which it is left
+RESIDUAL_LEFT = 0.1  # the proximal residual of the model, relative to that at its start, with which it is left
 SUFFICIENT = 1e-4  # fraction of the predicted decrease that a step needs
 LEAST_SIZE = 1e-3  # of a step, as a part of the way to the model's minimiser
 POLISHING = (1.0, 0.5, 0.25, 0.1)  # parts of a Newton step in the entries that are not 0, tried in turn
-DAMPINGS = (1e-9, 1e-6, 1e-3, 1.0)  # added to the diagonal, times the mean eigenvalue, until it is positive definite
+OF_THE_MEAN = (1e-9, 1e-6, 1e-3, 1.0)  # added to the diagonal, times the mean eigenvalue, until it is positive definite
 NEGLIGIBLE = 1e-6  # multiple of what rounding may hide; small, as without L2 the certificate needs small gradients
 
 
-class Trial(NamedTuple):
+class Reached(NamedTuple):
     """Where a step leads.
 
     Attributes
@@ -42,15 +42,18 @@ class Trial(NamedTuple):
     point : ndarray of float64
         In the objective's units.
     evaluation : Evaluation
+    is_whole : bool
+        Whether it goes all the way to the model's minimiser, and so has its zeros.
     """
 
     point: Array
     evaluation: Evaluation
+    is_whole: bool
 
 
 def proximal_newton(
     objective: Objective, penalty: Penalty, parameters: Array, here: Evaluation, model: HessianModel
-) -> Trial | None:
+) -> Reached | None:
     """Return where a step leads from the parameters; None where F falls by no more than rounding hides.
 
     As collective as the objective: one evaluation, seldom more.
@@ -58,7 +61,7 @@ def proximal_newton(
     units = model.units
     start, penalty = units.parameters(parameters), penalty.in_units(units.unit)
     gradient = units.gradient(here.gradient)
-    target = penalty.reduced(_Model(model, penalty, start, gradient).minimiser())
+    target = penalty.reduced(_QuadraticModel(model, penalty, start, gradient).minimiser())
     way = target - start
     predicted = dot(gradient, way) + penalty.value(target) - penalty.value(start)
     if not -predicted > NEGLIGIBLE * noise(here, here):
@@ -70,15 +73,15 @@ def proximal_newton(
         reached = objective(point)
         change = reached.value - here.value
         if change <= SUFFICIENT * size * predicted:
-            return Trial(point, reached)
+            return Reached(point, reached, size == 1.0)
         is_hidden = abs(change) <= noise(here, reached)
         if is_hidden and norm(penalty.least_subgradient(own, units.gradient(reached.gradient))) < steepness:
-            return Trial(point, reached)
+            return Reached(point, reached, size == 1.0)
         size /= 2
     return None
 
 
-class _Model:
+class _QuadraticModel:
     """q, and what its minimisation needs of the matrix: the parts of each column, and how long steps in it may be."""
 
     def __init__(self, model: HessianModel, penalty: Penalty, start: Array, gradient: Array) -> None:
@@ -91,7 +94,7 @@ class _Model:
         blocks = np.abs(model.matrix.reshape(n_classes, width, n_classes, width)[:, columns, :, columns])
         sums = matrix_vector(blocks.reshape(-1, n_classes), np.ones(n_classes))
         # no eigenvalue of a block is larger; a column that is constant has none at all
-        self._steepness = np.maximum(sums.reshape(width, n_classes).max(axis=1), DAMPINGS[0] * model.mean)
+        self._steepness = np.maximum(sums.reshape(width, n_classes).max(axis=1), OF_THE_MEAN[0] * model.mean)
 
     def minimiser(self) -> Array:
         """Return about the minimiser."""
@@ -102,7 +105,7 @@ class _Model:
             for _ in range(SWEEPS):
                 self._sweep(point, gradient)
             point, gradient = self._polished(point, gradient)
-            if not self._residual(point, gradient) > ENOUGH * first:
+            if not self._residual(point, gradient) > RESIDUAL_LEFT * first:
                 break
         return point
 
@@ -159,7 +162,7 @@ class _Model:
 def _solver(matrix: Array, mean: float) -> Callable[[Array], Array] | None:
     """Return what multiplies by the inverse; None where the matrix is not finite."""
     diagonal = np.diag_indices(len(matrix))
-    for damping in DAMPINGS:
+    for damping in OF_THE_MEAN:
         matrix[diagonal] += damping * mean
         factor = cholesky(matrix)
         if factor is not None:

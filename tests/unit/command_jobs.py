@@ -61,6 +61,14 @@ def job_runner(monkeypatch, capsys):
     # only the main thread may set handlers, and the tests keep their own
     monkeypatch.setattr(signals.signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(signals.signal, "set_wakeup_fd", lambda *_, **__: None)
+    make_pair, writers = signals.socket.socketpair, []
+
+    def recorded_pair():
+        reader, writer = make_pair()
+        writers.append(writer)
+        return reader, writer
+
+    monkeypatch.setattr(signals.socket, "socketpair", recorded_pair)
 
     def job(n, name, *words):
         monkeypatch.setattr("sys.argv", [name, *map(str, words)])
@@ -75,6 +83,8 @@ def job_runner(monkeypatch, capsys):
 
         capsys.readouterr()
         statuses = on_ranks(n, work)
+        while writers:  # a process that ends with an error leaves its sockets to the system
+            writers.pop().close()
         printed = capsys.readouterr()
         assert len(set(statuses)) == 1, (statuses, printed)
         return Ended(statuses[0], printed.out, printed.err)

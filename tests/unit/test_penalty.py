@@ -233,6 +233,7 @@ def test_prox_of_a_column_is_the_column_of_prox(penalty, seed):
         for feature in range(4):
             column = own.prox_column(target[:, feature], feature, 0.7)
             np.testing.assert_allclose(column, whole[:, feature], atol=1e-15)
+            assert not np.signbit(column[column == 0]).any()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -261,6 +262,7 @@ def test_reduced_parameters_have_the_same_probabilities_and_the_least_penalty(ki
         parameters = matrix(n_classes, (n_classes, 6), 2.0)
         reduced = own.reduced(parameters)
         shift = reduced - parameters
+        assert not np.signbit(reduced[reduced == 0]).any()
         np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-14)
         assert not shift[:, -1].any()
 

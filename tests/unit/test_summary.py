@@ -198,8 +198,10 @@ def test_clusters_that_weigh_nothing_are_none(summary, refusal):
     assert table["n_clusters"] == expected["n_clusters"] == 25
     np.testing.assert_allclose(numbers(table, "std_error"), numbers(expected, "std_error"), rtol=1e-12)
     write_table("one.csv", **columns, label=Anes.labels, w=(Anes.clusters == 3) * 1, person=Anes.clusters)
-    options = ("--data", "one.csv", "--label", "label", "--weight", "w", "--cluster", "person")
-    assert "all samples have the same cluster, person '3'" in refusal(*options, ranks=2)
+    options = ("--label", "label", "--weight", "w", "--cluster", "person")
+    assert "all samples have the same cluster, person '3'" in refusal("--data", "one.csv", *options, ranks=2)
+    write_table("none.csv", **columns, label=Anes.labels, w=0 * Anes.clusters, person=Anes.clusters)
+    assert "cluster" not in refusal("--data", "none.csv", *options, ranks=2)
 
 
 def test_a_run_that_weighted_its_samples_says_so_where_no_weight_is_given(summary):

@@ -353,6 +353,14 @@ def test_an_environment_keeps_the_python_that_made_it(clone, tmp_path):
     assert clone.set_up()[::2] == (2, [])
 
 
+def test_an_environment_whose_own_python_was_renewed_is_brought_up_to_date(clone, tmp_path):
+    """As by an update of the system: there is no other Python to name."""
+    clone.set_up()
+    (tmp_path / ".venv" / "bin" / "python").write_text(PYTHON.format(version="3.12.1"))
+    assert clone.set_up()[::2] == (0, ["installed"])
+    assert clone.set_up() == (0, "", [])
+
+
 def test_an_environment_that_is_not_complete_or_was_moved_is_made_anew(clone, tmp_path):
     (tmp_path / "offline").touch()
     assert clone.set_up()[::2] == (2, ["made", "installed"])

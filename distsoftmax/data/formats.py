@@ -73,13 +73,13 @@ def find_format(part: FileState) -> Format | None:
 
 
 def _head(part: FileState) -> bytes:
-    import pyarrow as pa
-
     try:
         compression = compression_of(part.path)
         if compression is None:
             with open(part.path, "rb") as file:
                 return file.read(HEAD_BYTES)
+        import pyarrow as pa
+
         with pa.input_stream(part.path, compression=compression) as stream:
             return bytes(stream.read(HEAD_BYTES))
     except OSError as error:

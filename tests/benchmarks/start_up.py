@@ -10,6 +10,7 @@ none of the modules in `HEAVY`, which it has no use for; the exit status is 1 wh
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 
 from comparison import parser_of
-from jobs import mpirun, run_ranks
+from jobs import mpirun, output_of
 from random_samples import write_dense
 
 # Packages that only other formats, commands and solvers need, and their BLAS.
@@ -58,10 +59,13 @@ def seconds_to_first_step() -> tuple[float, float]:
 
 
 def loaded_modules() -> tuple[list[str], list[str]]:
-    """Return the heavy modules, and the libraries of linear algebra, that a run on dense files has loaded."""
+    """Return the heavy modules, and the libraries of linear algebra, that ranks of a run on dense files have loaded."""
     with tempfile.TemporaryDirectory() as name:
         options = [*write_dense(Path(name), (2000, 20, 3)), "--max-steps", "3", "--l2", "1e-3"]
-        return run_ranks("-c", RANK, ",".join(HEAVY), "distsoftmax.train", *options, "--out", str(Path(name, "run")))
+        words = [",".join(HEAVY), "distsoftmax.train", *options, "--out", str(Path(name, "run"))]
+        lines = output_of(mpirun(2, "-c", RANK, *words)).splitlines()
+    modules, libraries = zip(*(json.loads(line) for line in lines if line.startswith("[[")), strict=True)
+    return sorted(set().union(*modules)), sorted(set().union(*libraries))
 
 
 def main() -> None:

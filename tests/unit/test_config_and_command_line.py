@@ -8,6 +8,7 @@ import string
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import given, settings
@@ -413,6 +414,24 @@ print(*{"typeguard", "asyncio", "unittest", "mpi4py", "scipy", "pyarrow"} & set(
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "\n"
+
+
+def test_a_run_on_dense_arrays_loads_what_is_for_other_files_and_commands_no_more_than_parsing_does(tmp_path):
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", X=generator.standard_normal((60, 3)), y=generator.integers(0, 2, 60))
+    program = """
+import runpy, sys
+sys.modules["mpi4py"] = None
+sys.argv = ["train", "--data", "d.npz", "--l2", "1e-2", "--max-steps", "2", "--out", "run"]
+try:
+    runpy.run_module("distsoftmax.train", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+print(*{"pandas", "sklearn", "scipy", "pyarrow", "h5py", "matplotlib"} & set(sys.modules))
+"""
+    words = [sys.executable, "-c", program]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+    assert ended.stdout.endswith("\n\n"), ended.stdout
 
 
 def test_nothing_is_printed_by_parsing(capfd):

@@ -1,10 +1,11 @@
 """What --balance dynamic makes of ranks whose cores others use as well: python tests/benchmarks/balancing.py
 
 Each rank is bound to a core, in turn. Busy processes bound to the last core take half of it, or three quarters, from
-its ranks. The ideal step is the work of all shards divided by the ranks' speeds together: each rank's shards by the
-seconds that it has computed, in the steps that are judged, as a machine that others use changes its speed by the
-minute. A step is settled once no shard moves any more before the processes come or go. Undisturbed, shards should stay
-where they are, and looking should cost nothing.
+its ranks; or a quota of its control group leaves the last rank so much, for which it takes root and Linux's groups. The
+ideal step is the work of all shards divided by the ranks' speeds together: each rank's shards by the seconds that it
+has computed, in the steps that are judged, as a machine that others use changes its speed by the minute. A step is
+settled once no shard moves any more before the processes come or go. Undisturbed, shards should stay where they are,
+and looking should cost nothing.
 """
 
 from __future__ import annotations
@@ -29,16 +30,55 @@ CORES = sorted(os.sched_getaffinity(0))[:2]
 BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
 ROWS, FEATURES, CLASSES, SHARDS = 400_000, 200, 40, 64  # about 0.2 s a step on two cores
 LEAD_SECONDS = 4.0  # undisturbed, before the processes come
-SCENARIOS = {  # ranks, busy processes on the last core, and for how many seconds at a time (0: to the end)
+GROUPS = Path("/sys/fs/cgroup")
+# ranks; busy processes on the last core, or below 1 what a quota leaves the last rank of it; for how many seconds at a
+# time (0: to the end)
+SCENARIOS: dict[str, tuple[int, float, float]] = {
     "half": (2, 1, 0.0),
     "a quarter": (2, 3, 0.0),
     "half, coming and going": (2, 1, 12.0),
     "a quarter, coming and going": (2, 3, 12.0),
+    "half, by a quota": (2, 0.5, 0.0),
+    "a quarter, by a quota": (2, 0.25, 0.0),
+    "half, by a quota, coming and going": (2, 0.5, 12.0),
     "undisturbed, 3 ranks": (3, 0, 0.0),
     "half, 3 ranks": (3, 1, 0.0),
     "undisturbed, 4 ranks": (4, 0, 0.0),
     "half, 4 ranks": (4, 1, 0.0),
 }
+
+
+class Quota:
+    """A control group of one rank's own, and how much of a core it may have.
+
+    Parameters
+    ----------
+    period : int
+        Microseconds: after its part of them the group stands still for the rest. Linux takes 100,000 unless told so.
+
+    Raises
+    ------
+    OSError
+        There are no such groups here, or we may not make one.
+    """
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+        parent = GROUPS if (GROUPS / "cgroup.controllers").exists() else GROUPS / "cpu"
+        self.folder = parent / f"distsoftmax-{os.getpid()}"
+        self.folder.mkdir()
+
+    def leave(self, part: float) -> None:
+        """Leave the group this part of a core; 1: all of it."""
+        if (self.folder / "cpu.max").exists():
+            (self.folder / "cpu.max").write_text(f"{int(part * self._period) if part < 1 else 'max'} {self._period}")
+        else:
+            (self.folder / "cpu.cfs_period_us").write_text(str(self._period))
+            (self.folder / "cpu.cfs_quota_us").write_text(str(int(part * self._period) if part < 1 else -1))
+
+    def remove(self) -> None:
+        """Remove the group, which is empty when its rank has ended."""
+        self.folder.rmdir()
 
 
 @dataclass(frozen=True)
@@ -73,7 +113,11 @@ class Steps:
 
 def be_a_rank(log: str, words: list[str]) -> None:
     """Train, bound to a core, and note each step."""
-    os.sched_setaffinity(0, {CORES[int(os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]) % len(CORES)]})
+    rank = int(os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"])
+    size = int(os.environ.get("PMI_SIZE") or os.environ["OMPI_COMM_WORLD_SIZE"])
+    os.sched_setaffinity(0, {CORES[rank % len(CORES)]})
+    if "QUOTA_GROUP" in os.environ and rank == size - 1:
+        Path(os.environ["QUOTA_GROUP"], "cgroup.procs").write_text(str(os.getpid()))
     from distsoftmax.cluster.control import Verdict
     from distsoftmax.cluster.startup import join_job, load_core
     from distsoftmax.command_line import parse
@@ -131,17 +175,23 @@ def train(folder: Path, ranks: int, balance: str, *limits: str, meanwhile: Calla
 
 
 def disturbed(
-    folder: Path, ranks: int, processes: int, period: float, seconds: float
-) -> tuple[Steps, list[tuple[float, float, int]]]:
-    """Return the steps of a run of so many seconds, and its times of (start, end, busy processes)."""
-    times: list[tuple[float, float, int]] = []
+    folder: Path, ranks: int, disturbance: float, period: float, seconds: float, quota_period: int
+) -> tuple[Steps, list[tuple[float, float, float]]]:
+    """Return the steps of a run of so many seconds, and its times of (start, end, what there was of `SCENARIOS`)."""
+    times: list[tuple[float, float, float]] = []
+    quota = Quota(quota_period) if 0 < disturbance < 1 else None
+    if quota is not None:
+        os.environ["QUOTA_GROUP"] = str(quota.folder)
 
     def disturb() -> None:
         time.sleep(LEAD_SECONDS + 3.0)  # the ranks start, and read
         end, come = time.time() + seconds - LEAD_SECONDS, True
         while time.time() < end - 1.0:
-            wanted = processes if come else 0
-            busy = [subprocess.Popen([sys.executable, "-c", BUSY, str(CORES[-1])]) for _ in range(wanted)]
+            wanted = disturbance if come else 0
+            if quota is not None:
+                quota.leave(wanted or 1.0)
+            n_busy = int(wanted)
+            busy = [subprocess.Popen([sys.executable, "-c", BUSY, str(CORES[-1])]) for _ in range(n_busy)]
             start, until = time.time(), min(time.time() + period, end) if period else end
             time.sleep(max(until - start, 0.0))
             times.append((start, time.time(), wanted))
@@ -151,12 +201,17 @@ def disturbed(
             come = not come
 
     limits = ["--max-steps", "1000000", "--max-seconds", str(seconds + 3.0)]
-    return train(folder, ranks, "dynamic", *limits, meanwhile=disturb), times
+    try:
+        return train(folder, ranks, "dynamic", *limits, meanwhile=disturb), times
+    finally:
+        os.environ.pop("QUOTA_GROUP", None)
+        if quota is not None:
+            quota.remove()
 
 
-def report(name: str, steps: Steps, times: list[tuple[float, float, int]]) -> None:
+def report(name: str, steps: Steps, times: list[tuple[float, float, float]]) -> None:
     """Print what each time of a run has come to."""
-    for start, end, processes in times:
+    for start, end, disturbance in times:
         taken = steps.between(start, end)
         counts, ends = steps.rebalances[taken], steps.ends[taken]
         if ends.size < 10:
@@ -168,8 +223,9 @@ def report(name: str, steps: Steps, times: list[tuple[float, float, int]]) -> No
             ideal = SHARDS / float((steps.held[judged].mean(axis=0) / steps.computing[judged].mean(axis=0)).sum())
         seconds = np.diff(ends[settled:])
         ratio = float(seconds.mean()) / ideal if seconds.size else float("nan")
+        what = f"{disturbance} left" if 0 < disturbance < 1 else f"{disturbance} busy"
         print(
-            f"{name:28} {processes} busy: ideal step {1e3 * ideal:5.1f} ms, settled / ideal {ratio:5.3f} "
+            f"{name:34} {what}: ideal step {1e3 * ideal:5.1f} ms, settled / ideal {ratio:5.3f} "
             f"({seconds.size} steps), whole time / ideal {float(np.diff(ends).mean()) / ideal:5.3f}, "
             f"settled after {ends[settled] - start:4.1f} s and {counts[-1] - before} rebalances, "
             f"{steps.moved[taken][-1] - steps.moved[max(taken.start - 1, 0)]} shards",
@@ -197,6 +253,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0, help="of a disturbed run")
     parser.add_argument("--steps", type=int, default=1000, help="of an undisturbed run")
     parser.add_argument("--only", default="", help="scenarios whose names contain this")
+    parser.add_argument("--quota-period", type=int, default=100_000, help="microseconds")
     parser.add_argument("--classes", type=int, default=CLASSES, help="a step takes about 5 ms for each")
     arguments = parser.parse_args()
     classes = arguments.classes
@@ -208,9 +265,13 @@ def main() -> None:
         np.save(folder / "y.npy", (features[:, :classes] + generator.standard_normal((ROWS, classes))).argmax(axis=1))
         if arguments.only in "undisturbed, 2 ranks":
             undisturbed(folder, arguments.steps)
-        for name, (ranks, processes, period) in SCENARIOS.items():
+        for name, (ranks, disturbance, period) in SCENARIOS.items():
             if arguments.only in name:
-                report(name, *disturbed(folder, ranks, processes, period, arguments.seconds))
+                try:
+                    of_run = (ranks, disturbance, period, arguments.seconds, arguments.quota_period)
+                    report(name, *disturbed(folder, *of_run))
+                except OSError as error:
+                    print(f"{name}: skipped: {error}", flush=True)
 
 
 if __name__ == "__main__":

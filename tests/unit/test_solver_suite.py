@@ -31,7 +31,7 @@ from distsoftmax.coordinator.run_identity import RunIdentity
 from distsoftmax.errors import InputError
 from distsoftmax.objective import preconditioners
 from distsoftmax.solvers import lbfgs, make_solver, proximal_lbfgs
-from distsoftmax.training.stopping import certified
+from distsoftmax.training.stopping import CLEARLY, certified
 
 SOLVERS = {
     "accelerated": SolverConfig(solver="gradient-descent"),
@@ -328,7 +328,7 @@ def test_a_certificate_that_does_not_suffice_yet_leaves_the_run_on_its_way(solve
     state = rule.init(function, np.zeros(function.shape))
     asked = 0
     while not state.exhausted and state.step < 200:
-        better = certified(function, state, 0.9 * state.estimated_gap / state.value)
+        better = certified(function, state, 0.9 / CLEARLY * state.estimated_gap / state.value)
         asked += better is not state
         state = rule.step(function, better)
     is_newton = solver == "lbfgs" and PENALTIES[penalty].sparse  # which takes few steps

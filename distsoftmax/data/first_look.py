@@ -41,7 +41,7 @@ class FirstLook:
     n_dropped : int
         Rows left out for a missing cell.
     largest : float
-        The largest absolute value of a feature.
+        The largest absolute value of a feature, where `compute_dtype` asks for it; else 0.
     """
 
     source: Source
@@ -67,7 +67,9 @@ class FirstLook:
         if self.config.impute == "mean" and not self.source.sparse:
             self.means.append(measure_columns(shard.number, rows, ~held_out))
         self.stored.add(rows.features.dtype.name)
-        self.largest = max(self.largest, largest_number(rows.features))
+        as_they_are = self.config.dtype == "stored" and not self.config.standardize
+        if as_they_are and (self.source.is_text or rows.features.dtype.kind != "f"):
+            self.largest = max(self.largest, largest_number(rows.features))
         if shard.source.is_digested:  # a file, whose user reads the note on such a column
             self.row_numbers.add(shard)
         self.n_dropped += shard.n_dropped

@@ -156,7 +156,7 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif limit is not None and result.reason == limit.reason:
             remedies.insert(0, "Increase max_iter")
             text = f"{result.reason} (max_iter) before the tolerance was (tol={self.tol:g}). {', or '.join(remedies)}"
-        elif config.solver.tolerance > 0 and not result.converged and config.solver.solver != "sgd":
+        elif falls_short(result, config):
             remedies.insert(0, "Increase tol")
             remedies += [] if dataset.dtype == np.float64 else ['take dtype="float64"']
             text = f"the tolerance is not reached (tol={self.tol:g}): {result.reason}. {', or '.join(remedies)}"
@@ -178,3 +178,8 @@ class TrainedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def falls_short(result: Result, config: TrainConfig) -> bool:
+    """Return whether a run has not reached a tolerance that was asked for; sgd ends by its epochs."""
+    return config.solver.tolerance > 0 and config.solver.solver != "sgd" and not result.converged

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from distsoftmax.config import TrainConfig, parse_l2_path
 from distsoftmax.data.dataset import Dataset
 from distsoftmax.errors import InvalidArgument
-from distsoftmax.estimation.classifier import TrainedClassifier
+from distsoftmax.estimation.classifier import TrainedClassifier, falls_short
 from distsoftmax.estimation.folds import chosen_samples, folds_of, without_class_weights
 from distsoftmax.estimation.run import Trainer
 from distsoftmax.estimation.settings import l2_of_inverse
@@ -94,7 +94,7 @@ n_features_in_, feature_names_in_
                 if trainer.interrupts.received:  # the next run ends before its first step, where this one has
                     return self._train_on_all(position, parameters, runs, dataset, trainer)
                 self.scores_[number, position] = held_out.evaluate(parameters, np.dtype(np.float64)).loss
-                if run.solver.tolerance > 0 and run.solver.solver != "sgd" and not result.converged:
+                if falls_short(result, run):
                     unfinished.add(run.objective.l2)
         if unfinished:
             values = ", ".join(f"{l2:.3g}" for l2 in sorted(unfinished, reverse=True))
